@@ -1,0 +1,157 @@
+"""CONTRACT 1. A Cell is one training run, fully typed; its identity is ``cell_id``.
+
+Everything that changes a run's numbers is a field here, and nothing else is: devices, paths, threads, logging and
+evaluation are told to a run through its record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: Metadata of a field that no user declares: the sweep derives it from the rest.
+DERIVED = {"derived": True}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``temperature`` divides every similarity; ``sigma`` is None for losses without it."""
+
+    name: str = "infonce"
+    temperature: float = 0.1
+    sigma: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str = "simclr"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """``image_size``: side in pixels; ``validation``: the fraction held out of the training images."""
+
+    name: str = "digits"
+    image_size: int = 8
+    validation: float = 0.1
+    fingerprint: str = field(default="", metadata=DERIVED)
+
+
+@dataclass(frozen=True)
+class Views:
+    """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's colour strength; ``gray``, ``flip``: probabilities."""
+
+    crop_min: float = 0.2
+    flip: float = 0.5
+    jitter: float = 0.5
+    gray: float = 0.2
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """``width``: channels of the first stage."""
+
+    name: str = "resnet18"
+    width: int = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """The projector: one hidden layer of ``hidden`` units, embeddings of ``dim`` dimensions."""
+
+    hidden: int = 512
+    dim: int = 128
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """``lr`` is the learning rate at batch 256; ``lr_rule`` scales it: constant, linear or sqrt in the batch size."""
+
+    name: str = "sgd"
+    lr: float = 0.06
+    lr_rule: str = "linear"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run."""
+
+    method: Method = field(default_factory=Method)
+    loss: Loss = field(default_factory=Loss)
+    dataset: Dataset = field(default_factory=Dataset)
+    views: Views = field(default_factory=Views)
+    backbone: Backbone = field(default_factory=Backbone)
+    head: Head = field(default_factory=Head)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    batch_size: int = 256
+    epochs: int = 1
+    precision: str = "fp32"
+    seed: int = 0
+    versions: Mapping[str, int] = field(default_factory=dict, metadata=DERIVED)
+
+    @property
+    def cell_id(self) -> str:
+        """First 12 hex digits of the sha256 of the canonical JSON."""
+        return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
+
+
+def canonical_json(cell: Cell) -> str:
+    """Sorted keys, no spaces, fields that are None left out: a parameter that a loss lacks is no part of the run."""
+    return json.dumps(_without_none(dataclasses.asdict(cell)), sort_keys=True, separators=(",", ":"))
+
+
+def _without_none(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_none(value) for key, value in node.items() if value is not None}
+    return node
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build a (nested) dataclass from plain data; an unknown key is a TypeError."""
+    hints = typing.get_type_hints(cls)
+    return cls(
+        **{
+            key: from_dict(hints[key], value) if is_dataclass(hints.get(key)) else _typed(hints.get(key), value)
+            for key, value in data.items()
+        }
+    )
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    # JSON and YAML write 1 for 1.0; one number must have one identity.
+    if value is not None and (hint is float or float in typing.get_args(hint)):
+        return float(value)
+    return value
+
+
+def paths(cls: type[Any] = Cell, prefix: str = "") -> dict[str, Any]:
+    """Dotted paths of the fields that a user may declare, with their types: ``{"loss.temperature": float, ...}``."""
+    hints = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for item in fields(cls):
+        if item.metadata.get("derived"):
+            continue
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            found |= paths(typing.cast("type[Any]", hint), f"{prefix}{item.name}.")
+        else:
+            found[prefix + item.name] = hint
+    return found
+
+
+def get(cell: Cell, path: str) -> Any:
+    """The value at a dotted path."""
+    node: Any = cell
+    for name in path.split("."):
+        node = getattr(node, name)
+    return node

@@ -1,0 +1,100 @@
+"""From the command line to checked cells, their plan, and what it would cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import dataset_files
+from harness.catalog import DATASETS
+from harness.cell import Cell
+from harness.dataset_files import DatasetFiles, DatasetMissing
+from harness.errors import UserError
+from harness.manifest import Manifest
+from harness.revision import revision
+from harness.study.claims import check_claims
+from harness.sweep import grid
+from harness.sweep.cost import measure, step_key
+from harness.sweep.executors.local import Slots, divide
+from harness.sweep.experiment import Declaration, declare
+from harness.sweep.plan import Entry, Plan, make_plan, seconds_of
+
+#: torchvision can fetch these.
+DOWNLOADABLE = ("cifar10", "fashion_mnist")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An experiment at one scale, composed, checked and compared with the records."""
+
+    declaration: Declaration
+    files: DatasetFiles
+    manifest: Manifest
+    plan: Plan
+    slots: Slots
+
+    @property
+    def varying(self) -> list[str]:
+        """The axes with more than one value."""
+        return [path for path, values in self.manifest.axes.items() if len(values) > 1]
+
+    def hours(self, entries: Sequence[Entry]) -> float:
+        """Estimated wall hours of these cells on this machine, from measured steps."""
+        evaluation = self.declaration.values["evaluate"]
+        measured = measure([entry.cell for entry in entries], self.files, self.slots.threads, self.slots.device)
+        seconds = sum(seconds_of(entry.cell, self.files, evaluation, measured) for entry in entries)
+        return seconds / self.slots.count / 3600
+
+    def seconds_per_step(self, cell: Cell) -> float:
+        return measure([cell], self.files, self.slots.threads, self.slots.device)[step_key(cell, self.files)].step
+
+
+def load(path: str, overrides: Sequence[str], results: Path, *, may_download: bool = False) -> Declared:
+    """Compose and check everything.
+
+    Raises:
+        UserError: anything that is not allowed, before anything runs.
+    """
+    declaration = declare(Path(path), overrides)
+    dataset = declaration.values["dataset"]
+    try:
+        files = dataset_files.find(dataset["name"], dataset["root"])
+    except DatasetMissing:
+        if not may_download or dataset["name"] not in DOWNLOADABLE:
+            raise
+        _download(dataset["name"], dataset["root"] or "data")
+        files = dataset_files.find(dataset["name"], dataset["root"])
+    except KeyError:
+        raise UserError(
+            f"unknown dataset '{dataset['name']}'",
+            where=declaration.locator.where("dataset.name"),
+            allowed=", ".join(DATASETS),
+        ) from None
+    return _declared(declaration, files, results)
+
+
+def other_scale(path: str, scale: str, results: Path) -> Declared | None:
+    """Another scale of the same file, for its cost; its data set need not be here if the catalogue knows its size."""
+    declaration = declare(Path(path), [f"scale={scale}"])
+    entry = DATASETS[declaration.values["dataset"]["name"]]
+    if entry.train is None or entry.test is None or entry.channels is None:
+        return None
+    return _declared(declaration, DatasetFiles("", "", entry.train, entry.test, entry.channels), results)
+
+
+def _declared(declaration: Declaration, files: DatasetFiles, results: Path) -> Declared:
+    cells = grid.expand(declaration, files)
+    check_claims(declaration.claims, sorted({cell.loss.name for cell, _ in cells}))
+    manifest = grid.manifest(declaration, files, cells, str(revision()["revision"]))
+    cluster = declaration.values["cluster"]
+    plan = make_plan(cells, results / "runs", declaration.values["evaluate"])
+    return Declared(declaration, files, manifest, plan, divide(len(cells), cluster["slots"], cluster["device"]))
+
+
+def _download(name: str, folder: str) -> None:
+    print(f"{name} is not on this machine: downloading it to {folder}/ through torchvision", flush=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "harness.ssl.data.download", name, folder], check=False)

@@ -1,0 +1,98 @@
+"""``harness doctor``: what this machine has and lacks, each with the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from harness.cli.arguments import Results
+
+
+class Finding(NamedTuple):
+    """``mend`` is empty where all is well."""
+
+    what: str
+    found: str
+    mend: str = ""
+    needed: bool = True
+
+
+def doctor(results: Results = Path("results")) -> None:
+    """Say what this machine has and lacks, with the command that mends each lack; fails if something needed lacks."""
+    findings = [*_machine(results), *_packages(), *_torch(), *_datasets()]
+    for finding in findings:
+        mark = "ok  " if not finding.mend else "LACK" if finding.needed else "note"
+        print(f"{mark} {finding.what:14} {finding.found}")
+        if finding.mend:
+            print(f"     {'':14} mend: {finding.mend}")
+    if any(finding.mend and finding.needed for finding in findings):
+        raise typer.Exit(1)
+
+
+def _machine(results: Path) -> Iterator[Finding]:
+    from harness.sweep.executors.local import gpus
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    cuda = gpus()
+    yield Finding("cores, GPUs", f"{len(os.sched_getaffinity(0))} cores, {len(cuda)} GPUs")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if "avx512_bf16" in flags or "amx_bf16" in flags or cuda:
+        yield Finding("bf16", "in hardware")
+    else:
+        yield Finding("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    yield Finding("memory", f"{memory:.0f} GiB")
+    there = next(folder for folder in (results.resolve(), *results.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    yield Finding("disk", f"{free:.0f} GiB free at {there}", "" if free > 2 else f"free some space at {there}")
+    if not os.access(there, os.W_OK):
+        yield Finding("results", f"{there} cannot be written", "--results OTHER_FOLDER")
+    if shutil.which("git") is None:
+        yield Finding("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
+
+
+def _packages() -> Iterator[Finding]:
+    lacking = []
+    for requirement in importlib.metadata.requires("harness") or []:
+        name = requirement.split(";")[0].strip()
+        bare = "".join(character if character.isalnum() or character in "-_." else " " for character in name).split()[0]
+        if "extra ==" not in requirement:
+            try:
+                importlib.metadata.version(bare)
+            except importlib.metadata.PackageNotFoundError:
+                lacking.append(bare)
+    mend = "pip install -c constraints.txt -e ." if lacking else ""
+    yield Finding("packages", f"{', '.join(lacking)} missing" if lacking else "all installed", mend)
+
+
+def _torch() -> Iterator[Finding]:
+    from harness.sweep.executors.local import gpus
+
+    code = "import harness.ssl, torch, torchvision.models; print(torch.__version__, torch.cuda.is_available())"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        yield Finding("torch", tried.stderr.strip().splitlines()[-1], "pip install -c constraints.txt -e .")
+        return
+    version, cuda = tried.stdout.split()
+    blind = bool(gpus()) and cuda == "False"
+    yield Finding("torch", f"{version}, CUDA {'usable' if cuda == 'True' else 'not usable'}",
+                  "install a CUDA build of torch: pytorch.org/get-started" if blind else "", needed=False)  # fmt: skip
+
+
+def _datasets() -> Iterator[Finding]:
+    from harness.dataset_files import DatasetMissing, find
+
+    for name, root in (("digits", None), ("fashion_mnist", None), ("cifar10", "data")):
+        try:
+            yield Finding(name, find(name, root).folder)
+        except DatasetMissing as missing:
+            yield Finding(name, "not on this machine", missing.next_command, needed=False)

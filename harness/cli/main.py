@@ -1,0 +1,33 @@
+"""``harness``: declare, plan, sweep, watch, report."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from harness.cli import doctor, plan, report, status, sweep, ui
+from harness.errors import UserError
+
+app = typer.Typer(
+    name="harness",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which contrastive losses keep their accuracy at small batch sizes: declare an experiment in one YAML file, "
+    "train every cell, read the answer.",
+)
+for verb in (plan.plan, sweep.sweep, status.status, report.report, ui.ui, doctor.doctor):
+    app.command()(verb)
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""``harness report``: tables, plot, PDF and verdicts from manifest and records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Experiment, Overrides, Results
+
+if TYPE_CHECKING:
+    from harness.manifest import Manifest
+
+
+def report(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    results: Results = Path("results"),
+    reports: Annotated[Path, typer.Option(help="Where PDFs go.")] = Path("reports"),
+    tracking_uri: Annotated[str, typer.Option(help="The MLflow store that gets table, plot and PDF.")] = "",
+) -> None:
+    """Write the results of what was swept: CSV, tables, plot and PDF, and print the verdicts.
+
+    Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies.
+    """
+    from harness.cli.target import manifest_name
+    from harness.manifest import Manifest
+    from harness.study.pdf import answer, bounds
+    from harness.study.report import write_report
+
+    manifest = Manifest.read(results, manifest_name(experiment, overrides or []))
+    written = write_report(manifest, results, reports)
+    print(answer(written.verdicts))
+    for verdict in written.verdicts:
+        measured = f"{verdict.measured.mean:+.2f} {bounds(verdict.measured)}" if verdict.measured.n > 1 else ""
+        setting = " ".join(f"{name}={value}" for name, value in verdict.setting.items())
+        print(f"  {verdict.word:15} {verdict.claim.name} ({setting}) {measured}")
+    _attach(manifest, written.files, results, tracking_uri)
+    names = ("data", "table", "", "", "plot", "", "PDF")
+    for name, path in zip(names, written.files, strict=True):
+        if name:
+            print(f"{name + ':':9} {path}")
+    print(f"MLflow:   harness ui{'' if results == Path('results') else f' --results {results}'}")
+
+
+def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:
+    """Table, plot and PDF go to the summary run; a store that cannot be reached costs a line, not the report."""
+    from harness.sweep.uri import default_uri
+
+    try:
+        from harness.sweep.mirror import Mirror
+
+        Mirror(results, manifest, tracking_uri or default_uri(results)).summarize(files)
+    except Exception as error:  # any failure of a tracking server or its client
+        print(f"MLflow:   not reached ({type(error).__name__}: {error}); the files below are complete")

@@ -1,0 +1,63 @@
+"""``harness status``: where a sweep stands; reads, never changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Overrides, Results
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.manifest import Manifest
+
+
+def status(
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment file or <experiment>.<scale>; by default all.", show_default=False)
+    ] = "",
+    overrides: Overrides = None,
+    results: Results = Path("results"),
+) -> None:
+    """Show how many cells are missing, running, finished or failed, what runs, and what failed why."""
+    from rich.console import Console
+
+    from harness.cli.target import manifest_name
+    from harness.manifest import Manifest
+
+    console = Console()
+    if experiment:
+        names = [manifest_name(experiment, overrides or [])]
+    else:
+        names = sorted(path.stem for path in (results / "manifests").glob("*.json"))
+    if not names:
+        console.print(f"No experiment has been swept into {results}/ yet.")
+    for name in names:
+        _show(Manifest.read(results, name), results, console)
+
+
+def _show(manifest: Manifest, results: Path, console: Console) -> None:
+    from harness.cli.arguments import short_names
+    from harness.record import STATES, Record
+
+    records = [(cell, Record(results / "runs" / cell.cell_id)) for cell in manifest.cells]
+    states = {record.cell_id: record.state() for _, record in records}
+    counts = Counter(states.values())
+    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    console.print(f"[bold]{manifest.name}[/]: {len(records)} cells: {summary}", highlight=False)
+    varying = [path for path, values in manifest.axes.items() if len(values) > 1]
+    for cell, record in records:
+        name = short_names(cell.axes, varying)
+        if states[record.cell_id] == "running":
+            said = record.attempts()[-1].progress()
+            place = f"step {said['step']} of {said['steps']}, {said['rate']:.0f} samples/s" if said else "starting"
+            console.print(f"  running  {record.cell_id}  {name}: {place}", highlight=False)
+        elif states[record.cell_id] == "failed":
+            attempt = record.attempts()[-1]
+            error = (attempt.outcome() or {}).get("error", "")
+            console.print(f"  failed   {record.cell_id}  {name}: {error}", highlight=False, markup=False)
+            console.print(f"           log: {attempt.path / 'stderr.log'}", highlight=False, markup=False)

@@ -1,0 +1,146 @@
+"""``harness sweep``: train every cell that is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Experiment, Overrides, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.cli.declared import Declared
+
+MIRROR_SECONDS = 120.0
+
+
+def sweep(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    results: Results = Path("results"),
+    tracking_uri: Annotated[
+        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
+    ] = "",
+) -> None:
+    """Train every missing cell of an experiment, and mirror all to MLflow.
+
+    The same command again runs only what is missing; interrupted cells go on from their checkpoints. Ctrl-C stops in
+    order.
+    """
+    from harness.cli.declared import load
+    from harness.cli.summary import hours, states
+
+    command = " ".join(["harness sweep", experiment, *(overrides or [])])
+    declared = load(experiment, overrides or [], results, may_download=True)
+    print(f"{declared.manifest.name}: {states(declared.plan)}", flush=True)
+    complete = True
+    declared.manifest.write(results)
+    missing = declared.plan.to_run()
+    if missing:
+        slots = declared.slots
+        print(
+            f"about {hours(declared.hours(missing))}, {slots.count} cells at a time on {slots.device}, "
+            f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
+            flush=True,
+        )
+    with _mirrored(results, declared, tracking_uri, command):
+        if missing or declared.plan.counts()["running"]:
+            complete = _run(declared, results, command)
+        else:
+            print("Nothing is missing.")
+    _closing_lines(experiment, declared, results)
+    if not complete:
+        raise typer.Exit(1)
+
+
+def _run(declared: Declared, results: Path, command: str) -> bool:
+    """Supervise the cells; True if all of them have finished."""
+    from harness.cli.progress import Progress
+    from harness.sweep.executors.local import LocalExecutor
+    from harness.sweep.supervise import Stopped, supervise
+
+    plan, slots = declared.plan, declared.slots
+    foreign = [entry.record for entry in plan.entries if entry.state == "running"]
+    if foreign:
+        print(f"{len(foreign)} cells are still running from an earlier sweep; they keep their slots")
+    executor = LocalExecutor(slots, occupied=lambda: sum(record.state() == "running" for record in foreign))
+    submission = {
+        "experiment": declared.manifest.experiment,
+        "scale": declared.manifest.scale,
+        "executor": "local",
+        "threads": slots.threads,
+        "device": slots.device,
+        "root": declared.declaration.values["dataset"]["root"],
+        "evaluation": declared.declaration.values["evaluate"],
+    }
+    progress = Progress(declared, executor)
+    try:
+        with progress:
+            watched = supervise(plan.entries, executor, submission, declared.manifest.name, progress.update)
+    except Stopped:
+        print(f"\nstopped; running cells have written their checkpoints. Go on with: {command}")
+        raise typer.Exit(130) from None
+    unfinished = [item for item in watched if item.entry.record.state() != "finished"]
+    if unfinished:
+        print(f"{len(unfinished)} of {len(plan.entries)} cells have not finished; try them again with: {command}")
+    return not unfinished
+
+
+@contextmanager
+def _mirrored(results: Path, declared: Declared, tracking_uri: str, command: str) -> Iterator[None]:
+    """A process that mirrors records to MLflow until the sweep ends; it can neither slow down nor fail a cell."""
+    from harness.sweep.uri import default_uri
+
+    results.mkdir(parents=True, exist_ok=True)
+    log = results / "mlflow-mirror.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "harness.sweep.mirror",
+                str(results),
+                declared.manifest.name,
+                tracking_uri or default_uri(results),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        try:
+            mirrored = process.wait(MIRROR_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            mirrored = False
+        if not mirrored:
+            print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {command}")
+
+
+def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
+    from harness.cli.declared import other_scale
+    from harness.cli.summary import hours
+
+    scale = declared.manifest.scale
+    folder = "" if results == Path("results") else f" --results {results}"
+    print(f"report:   harness report {experiment} scale={scale}{folder}")
+    print(f"MLflow:   harness ui{folder}")
+    for other in declared.declaration.scales:
+        if other != scale and (there := other_scale(experiment, other, results)):
+            entries = there.plan.entries
+            print(
+                f"{other}:   {len(entries)} cells on {there.manifest.dataset}, "
+                f"about {hours(there.hours(entries))} on this machine: harness sweep {experiment} scale={other}"
+            )

@@ -1,0 +1,30 @@
+"""``harness ui``: MLflow's page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.arguments import Results
+
+
+def ui(
+    results: Results = Path("results"),
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow page of the results on 127.0.0.1; Ctrl-C ends it."""
+    from harness.errors import UserError
+    from harness.sweep.uri import default_uri
+
+    if not (results / "mlflow.db").exists():
+        raise UserError(
+            f"nothing has been mirrored into {results}/ yet", next_command="harness sweep experiments/dcl_batchsize.yaml"
+        )
+    print(f"MLflow's page: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    store = ["--backend-store-uri", default_uri(results), "--default-artifact-root", str(results / "mlartifacts")]
+    command = [sys.executable, "-m", "mlflow", "ui", *store, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, command)

@@ -1,0 +1,1 @@
+"""Hydra groups: dataset/ backbone/ method/ optimizer/ evaluate/ cluster/."""

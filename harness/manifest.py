@@ -1,0 +1,87 @@
+"""CONTRACT 3. A Manifest is what an experiment at a scale expects: cells, axes, exclusions, claims, report.
+
+Written by ``sweep`` before anything runs, read by ``study``: a cell that never ran is visible as missing, and the
+family of claims is fixed before the results are seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cell import from_dict
+from harness.errors import UserError
+from harness.record import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A checkable sentence of a paper. ``kind`` names how it is measured (see ``harness.study.claims``)."""
+
+    name: str
+    says: str
+    source: str
+    kind: str
+    loss: str
+    baseline: str
+    metric: str = "test_knn"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One expected cell: its identity and its value on every axis."""
+
+    cell_id: str
+    axes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order."""
+
+    experiment: str
+    scale: str
+    title: str
+    question: str
+    caveat: str
+    dataset: str
+    axes: Mapping[str, list[Any]]
+    cells: list[Expected]
+    claims: list[Claim]
+    evaluation: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    overrides: list[str]
+    revision: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}.{self.scale}"
+
+    def write(self, results: Path) -> Path:
+        path = results / "manifests" / f"{self.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dataclasses.asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, results: Path, name: str) -> Manifest:
+        """The manifest of ``<experiment>.<scale>``.
+
+        Raises:
+            UserError: there is none, because the experiment was never swept at this scale.
+        """
+        data = read_json(results / "manifests" / f"{name}.json")
+        if data is None:
+            known = sorted(path.stem for path in (results / "manifests").glob("*.json"))
+            raise UserError(
+                f"no manifest of '{name}'",
+                where=str(results / "manifests"),
+                allowed=", ".join(known) or "none yet",
+                next_command=f"harness sweep experiments/{name.rsplit('.', 1)[0]}.yaml",
+            )
+        cells = [from_dict(Expected, item) for item in data.pop("cells")]
+        claims = [from_dict(Claim, item) for item in data.pop("claims")]
+        return cls(cells=cells, claims=claims, **data)

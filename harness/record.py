@@ -1,0 +1,300 @@
+"""CONTRACT 2. A Record is one cell's directory on disk, the only truth about what happened to it.
+
+::
+
+    results/runs/<cell_id>/
+        cell.json               what to compute
+        submission.json         how it was last submitted: data, device, threads, evaluation, scheduler id
+        attempts/<n>/           provenance.json  events.jsonl  stdout.log  stderr.log  checkpoint.pt  heartbeat
+                                encoder.safetensors  outcome.json
+        outcome.json            the published outcome of the attempt that finished first
+
+An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
+whoever is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
+different machines are never compared: a heartbeat's age is read on the file system that holds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.cell import Cell, from_dict
+
+STATES = ("missing", "queued", "running", "finished", "failed", "stale")
+
+HEARTBEAT_SECONDS = 5.0
+#: An attempt whose heartbeat has not moved for this long is dead.
+STALE_SECONDS = 120.0
+
+Json = dict[str, Any]
+
+
+class Busy(Exception):
+    """The cell is being computed by somebody who is alive."""
+
+
+class Superseded(Exception):
+    """A later attempt at the same cell has begun."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The directory of one cell; cheap to construct, reads nothing until asked."""
+
+    path: Path
+
+    @classmethod
+    def prepare(cls, runs: Path, cell: Cell) -> Record:
+        """The record of ``cell`` below ``runs``, created where it does not exist yet."""
+        record = cls(runs / cell.cell_id)
+        (record.path / "attempts").mkdir(parents=True, exist_ok=True)
+        if not (record.path / "cell.json").exists():
+            write_json(record.path / "cell.json", dataclasses.asdict(cell))
+        return record
+
+    @property
+    def cell_id(self) -> str:
+        return self.path.name
+
+    def cell(self) -> Cell:
+        return from_dict(Cell, read_json(self.path / "cell.json") or {})
+
+    def submit(self, submission: Mapping[str, Any]) -> None:
+        """Write the intent to run this cell, before anything starts."""
+        write_json(self.path / "submission.json", submission)
+
+    def submission(self) -> Json | None:
+        return read_json(self.path / "submission.json")
+
+    def outcome(self) -> Json | None:
+        """The published outcome; None while the cell has not finished."""
+        return read_json(self.path / "outcome.json")
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, first to last."""
+        try:
+            numbers = sorted(int(name) for name in os.listdir(self.path / "attempts"))
+        except FileNotFoundError:
+            return []
+        return [Attempt(self, number) for number in numbers]
+
+    def state(self) -> str:
+        """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again."""
+        if (self.path / "outcome.json").exists():
+            return "finished"
+        attempts = self.attempts()
+        if not attempts:
+            return "missing"
+        ended = attempts[-1].outcome()
+        if ended is not None:
+            return "failed" if ended["state"] == "failed" else "missing"
+        return "running" if attempts[-1].alive(time.time()) else "missing"
+
+    def events(self) -> list[Json]:
+        """Events of all attempts, merged: the last attempt wins per (metric, step); ordered by step."""
+        merged: dict[int, Json] = {}
+        for attempt in self.attempts():
+            for event in attempt.events():
+                known = merged.get(event["step"])
+                metrics = {**(known["metrics"] if known else {}), **event["metrics"]}
+                merged[event["step"]] = {**event, "metrics": metrics}
+        return [merged[step] for step in sorted(merged)]
+
+    def begin(self, provenance: Mapping[str, Any]) -> Attempt:
+        """Claim the cell: a new attempt after the last, if that one is dead.
+
+        Raises:
+            Busy: the last attempt is alive, or somebody else has just begun.
+        """
+        attempts = self.attempts()
+        if attempts and attempts[-1].outcome() is None and attempts[-1].alive(_clock_of(self.path)):
+            raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
+        attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
+        try:
+            attempt.path.mkdir(parents=True)
+        except FileExistsError:
+            raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
+        (attempt.path / "heartbeat").touch()
+        write_json(attempt.path / "provenance.json", {**_process_identity(), **provenance})
+        return attempt
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a cell: everything that this start writes lies in ``path``."""
+
+    record: Record
+    number: int
+
+    @property
+    def path(self) -> Path:
+        return self.record.path / "attempts" / str(self.number)
+
+    def provenance(self) -> Json:
+        return read_json(self.path / "provenance.json") or {}
+
+    def outcome(self) -> Json | None:
+        """How the attempt ended: state finished, failed or interrupted; None while it runs or where it was killed."""
+        return read_json(self.path / "outcome.json")
+
+    def progress(self) -> Json:
+        """What the attempt last said of itself: step, steps, epoch, loss, rate."""
+        return read_json(self.path / "heartbeat") or {}
+
+    def holder(self) -> str:
+        provenance = self.provenance()
+        return f"attempt {self.number}, process {provenance.get('pid', '?')} on {provenance.get('host', '?')}"
+
+    def alive(self, now: float) -> bool:
+        """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
+        try:
+            beat = (self.path / "heartbeat").stat().st_mtime
+        except FileNotFoundError:
+            beat = self.path.stat().st_mtime
+        if now - beat > STALE_SECONDS:
+            return False
+        owner = self.provenance()
+        here = _process_identity()
+        if (owner.get("host"), owner.get("boot")) != (here["host"], here["boot"]):
+            return True
+        return bool(_process_started(owner["pid"]) == owner["pid_started"])
+
+    def superseded(self) -> bool:
+        return (self.record.path / "attempts" / str(self.number + 1)).exists()
+
+    def log_event(self, step: int, metrics: Mapping[str, float], **more: Any) -> None:
+        """Append one event: metrics at a step (of the optimiser), stamped with the time."""
+        line = json.dumps({"time": time.time(), "step": step, **more, "metrics": dict(metrics)})
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def events(self) -> Iterator[Json]:
+        """Complete lines only: a kill may tear the last one."""
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return
+        for line in lines[:-1]:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    @contextmanager
+    def redirected_output(self) -> Iterator[None]:
+        """Send this process's standard output and error, libraries' included, to the attempt's logs."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [os.dup(1), os.dup(2)]
+        for descriptor, name in ((1, "stdout.log"), (2, "stderr.log")):
+            opened = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(opened, descriptor)
+            os.close(opened)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
+
+    def end(self, outcome: Mapping[str, Any]) -> None:
+        """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
+
+        Raises:
+            Superseded: a later attempt has begun; nothing is published.
+        """
+        write_json(self.path / "outcome.json", {"attempt": self.number, **outcome})
+        if outcome["state"] != "finished":
+            return
+        if self.superseded():
+            raise Superseded(self.holder())
+        try:
+            os.link(self.path / "outcome.json", self.record.path / "outcome.json")
+        except FileExistsError:
+            raise Superseded(self.holder()) from None
+
+
+class Heartbeat:
+    """A thread that touches an attempt's heartbeat, so that the training loop never waits for the disk."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.progress: Json = {}
+        self._attempt = attempt
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else 0.5):
+            try:
+                write_json(self._attempt.path / "heartbeat", self.progress)
+            except OSError:
+                # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.
+                continue
+
+
+def read_json(path: Path) -> Json | None:
+    """A JSON object, or None where the file does not exist, is empty, or is being written for the first time."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write through a temporary file and a rename, so that no reader and no kill ever sees half of it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
+    os.replace(temporary, path)
+
+
+def _clock_of(folder: Path) -> float:
+    """The present time on the file system that holds ``folder``."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as file:
+        return os.stat(file.name).st_mtime
+
+
+def _process_identity() -> Json:
+    """Host, boot and process: a process id alone is reused."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot": boot, "pid": pid, "pid_started": _process_started(pid)}
+
+
+def _process_started(pid: int) -> str:
+    """When the process started, in ticks since boot; empty where it does not exist (or is a zombie)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "" if stat[0] == "Z" else stat[19]

@@ -1,0 +1,40 @@
+"""Checkpoints that survive a kill at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.record import Record
+
+NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Write beside, sync, rename; the previous checkpoint is kept until the next save."""
+    temporary = folder / f".{NAME}.new"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if (folder / NAME).exists():
+        os.replace(folder / NAME, folder / PREVIOUS)
+    os.replace(temporary, folder / NAME)
+
+
+def load_latest(record: Record, device: torch.device) -> dict[str, Any] | None:
+    """The newest readable checkpoint of any attempt; None where there is none."""
+    for attempt in reversed(record.attempts()):
+        for name in (NAME, PREVIOUS):
+            try:
+                state: dict[str, Any] = torch.load(attempt.path / name, map_location=device, weights_only=True)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # torch.load has no error of its own for a damaged file
+                print(f"{attempt.path / name} cannot be read ({error}); trying an older one", flush=True)
+                continue
+            return state
+    return None

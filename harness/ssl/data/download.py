@@ -1,0 +1,25 @@
+"""``python -m harness.ssl.data.download cifar10 FOLDER``: fetch a data set through torchvision, which checks it."""
+
+from __future__ import annotations
+
+import sys
+from urllib.error import URLError
+
+import harness.ssl  # noqa: F401  (makes torchvision importable beside a CPU build of torch)
+
+
+def main(name: str, folder: str) -> int:
+    from torchvision.datasets import CIFAR10, FashionMNIST
+
+    try:
+        {"cifar10": CIFAR10, "fashion_mnist": FashionMNIST}[name](folder, download=True)
+    except (URLError, RuntimeError, OSError) as error:
+        print(f"{name} could not be downloaded: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in ("cifar10", "fashion_mnist"):
+        sys.exit("usage: python -m harness.ssl.data.download cifar10|fashion_mnist FOLDER")
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,32 @@
+"""Weighted nearest neighbours (Wu et al. 2018, arXiv 1805.01978), the usual check of an encoder without training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+QUERIES = 1024
+
+
+def knn_accuracy(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, k: int, temperature: float
+) -> float:
+    """Per cent of queries whose class wins the vote of the k most similar bank rows, weighted by exp(cosine / T).
+
+    Args:
+        bank, queries: (n, f) and (m, f) features, of any norm.
+        bank_labels, query_labels: int64 (n,) and (m,).
+        k: neighbours, at most n.
+        temperature: of the votes' weights.
+    """
+    bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
+    classes = int(bank_labels.max()) + 1
+    correct = 0
+    for rows, labels in zip(queries.split(QUERIES), query_labels.split(QUERIES), strict=True):
+        cosines, neighbours = (rows @ bank.T).topk(k, dim=1)
+        # Only ratios of weights matter: subtracting 1, the largest cosine, keeps the exponential in range.
+        weights = ((cosines - 1) / temperature).exp()
+        votes = (one_hot(bank_labels[neighbours], classes) * weights.unsqueeze(2)).sum(1)
+        correct += int((votes.argmax(1) == labels).sum())
+    return 100 * correct / len(queries)

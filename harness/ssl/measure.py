@@ -1,0 +1,79 @@
+"""``python -m harness.ssl.measure THREADS DEVICE``: seconds a step, an image's features and a start, for a plan.
+
+Reads ``[{"key", "channels", "cell"}, ...]`` from standard input and prints ``{key: {step, feature, start}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+STARTED = time.perf_counter()  # before torch is imported: every cell pays for that
+
+import torch  # noqa: E402
+
+from harness.cell import Cell, from_dict  # noqa: E402
+from harness.ssl import models, optim  # noqa: E402
+from harness.ssl.data import views  # noqa: E402
+from harness.ssl.evaluate.features import normalized  # noqa: E402
+from harness.ssl.losses import bind  # noqa: E402
+from harness.ssl.methods.simclr import simclr  # noqa: E402
+
+WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
+
+
+def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of a whole step (views included) on random images, and of one image's features."""
+    size, batch = cell.dataset.image_size, cell.batch_size
+    network = models.build(cell, channels).to(device, memory_format=torch.channels_last)
+    optimizer = optim.sgd(cell.optimizer, network.parameters())
+    images = torch.randint(0, 256, (2 * batch, channels, size, size), dtype=torch.uint8, device=device)
+    draws = torch.rand(2 * batch, len(views.DRAWS), device=device)
+    mean, std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
+    loss = bind(cell.loss)
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=cell.precision == "bf16")
+
+    def step() -> None:
+        pixels = normalized(views.augment(images, draws, cell.views), mean, std)
+        with autocast():
+            value = simclr(network, loss, pixels)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def embed() -> None:
+        with torch.no_grad(), autocast():
+            network.encoder(normalized(images.float() / 255, mean, std))
+
+    return {"step": _median_seconds(step, device), "feature": _median_seconds(embed, device) / len(images)}
+
+
+def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP + 1 or (len(seconds) < WARM_UP + COUNTED and sum(seconds) < ENOUGH_SECONDS):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[WARM_UP:])
+
+
+def main() -> None:
+    torch.set_num_threads(int(sys.argv[1]))
+    device = torch.device(sys.argv[2])
+    start = time.perf_counter() - STARTED
+    costs = {}
+    for request in json.load(sys.stdin):
+        cell = from_dict(Cell, request["cell"])
+        costs[request["key"]] = {**measure(cell, request["channels"], device), "start": start}
+    json.dump(costs, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

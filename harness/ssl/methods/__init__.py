@@ -1,0 +1,1 @@
+"""Methods: what is encoded and what is compared with what."""

@@ -1,0 +1,56 @@
+"""Where an attempt ran and with what: revision, sources, versions, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+import harness
+from harness.cell import Cell
+from harness.revision import revision
+
+PACKAGE = Path(harness.__file__).parent
+
+
+def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {
+        **revision(),
+        "cell_id": cell.cell_id,
+        "submission": dict(submission),
+        "sources": source_hash(),
+        "versions": {
+            "harness": harness.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
+        "hardware": hardware(device),
+        "threads": torch.get_num_threads(),
+        "scheduler_id": os.environ.get("SLURM_JOB_ID", ""),
+    }
+
+
+def source_hash() -> str:
+    """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
+    digest = hashlib.sha256()
+    for path in sorted([*PACKAGE.joinpath("ssl").rglob("*.py"), PACKAGE / "cell.py"]):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,30 @@
+"""Random draws as pure functions of what they are for.
+
+Every draw has its own stream keyed by (seed, purpose, counters such as epoch and view); a sample's draw is the
+sample's row. So no draw depends on the loss, the world size, or how much randomness was used before, and arms that
+differ only in the loss see identical views. The generator is Philox, which is counter-based (Salmon et al. 2011).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
+    """The generator of one purpose, such as ``stream(seed, "views", epoch, view)``."""
+    key = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *counters])
+    return np.random.Generator(np.random.Philox(key))
+
+
+def permutation(seed: int, purpose: str, count: int, *counters: int) -> npt.NDArray[np.int64]:
+    """An order of ``range(count)``; by sorting uniform draws, whose stream numpy keeps stable between releases."""
+    return np.argsort(stream(seed, purpose, *counters).random(count), kind="stable")
+
+
+def torch_generator(seed: int, purpose: str) -> torch.Generator:
+    """A torch generator for library initialisers, which take no numpy one."""
+    return torch.Generator().manual_seed(int(stream(seed, purpose).integers(2**62)))

@@ -1,0 +1,1 @@
+"""What the results say. Reads manifests and records only; imports neither torch nor mlflow."""

@@ -1,0 +1,108 @@
+"""Claim + table -> verdict.
+
+A claim is judged in each setting (combination of the other axes) by itself. Verdicts: REPRODUCED (the whole interval
+lies where the claim is true), CONTRADICTED (where it is false), INCONCLUSIVE (it holds both, or there are fewer than
+three seeds), INCOMPLETE (k of n cells), NOT COMPARABLE (the scale cannot speak about the claim; it says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.catalog import LOSSES
+from harness.errors import UserError, nearest
+from harness.manifest import Claim, Manifest
+from harness.study.frame import METRICS, setting_columns
+from harness.study.statistics import Interval, mean_interval
+
+#: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``measured``: the claimed quantity in points of accuracy, positive where the claim is true."""
+
+    claim: Claim
+    setting: Mapping[str, Any]
+    word: str
+    measured: Interval
+    why: str
+
+
+def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
+    """Every claim in every setting."""
+    columns = setting_columns(manifest)
+    settings = frame[columns].drop_duplicates().to_dict("records") if columns else [{}]
+    return [
+        _judge(claim, {str(key): value for key, value in setting.items()}, manifest, frame)
+        for claim in manifest.claims
+        for setting in settings
+    ]
+
+
+def check_claims(claims: list[Claim], losses: list[str]) -> None:
+    """Raises a UserError where a claim names a kind, metric or loss that the experiment does not have."""
+    for claim in claims:
+        for what, value, allowed in (
+            ("kind", claim.kind, list(MEASURES)),
+            ("metric", claim.metric, list(METRICS)),
+            ("loss", claim.loss, losses),
+            ("loss", claim.baseline, losses),
+        ):
+            if value not in allowed:
+                raise UserError(
+                    f"unknown {what} '{value}'{nearest(value, allowed)}",
+                    where=f"claims: {claim.name}",
+                    allowed=", ".join(allowed),
+                )
+
+
+def smaller_drop(claim: Claim, rows: pd.DataFrame) -> tuple[list[float], str]:
+    """How much less ``loss`` loses than ``baseline`` from the largest batch to the smallest: one number a seed.
+
+    ``(A_baseline(B_max) - A_baseline(B_min)) - (A_loss(B_max) - A_loss(B_min))``, paired by seed.
+    """
+    small, large = rows["batch_size"].min(), rows["batch_size"].max()
+    table = rows.pivot_table(index="seed", columns=["loss", "batch_size"], values=claim.metric)
+    differences = (table[claim.baseline, large] - table[claim.baseline, small]) - (
+        table[claim.loss, large] - table[claim.loss, small]
+    )
+    name, other = LOSSES[claim.loss].label, LOSSES[claim.baseline].label
+    sentence = f"from batch {large} to {small}, {name} loses {{}} points {{}} than {other}"
+    return [float(value) for value in differences.dropna()], sentence
+
+
+MEASURES = {"smaller_drop": smaller_drop}
+
+
+def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.DataFrame) -> Verdict:
+    rows = frame[frame["loss"].isin([claim.loss, claim.baseline])]
+    for name, value in setting.items():
+        rows = rows[rows[name] == value]
+    ends = rows[rows["batch_size"].isin([rows["batch_size"].min(), rows["batch_size"].max()])]
+    finished = ends[ends[claim.metric].notna()]
+    if rows["batch_size"].nunique() < 2:
+        return Verdict(claim, setting, "NOT COMPARABLE", mean_interval([]), "it takes at least two batch sizes")
+    if len(finished) < len(ends):
+        why = f"{len(finished)} of {len(ends)} cells have finished"
+        return Verdict(claim, setting, "INCOMPLETE", mean_interval([]), why)
+    values, sentence = MEASURES[claim.kind](claim, finished)
+    measured = mean_interval(values)
+    said = sentence.format(f"{abs(measured.mean):.2f}", "less" if measured.mean >= 0 else "more")
+    if manifest.caveat:
+        return Verdict(claim, setting, "NOT COMPARABLE", measured, f"{said}; but {manifest.caveat}")
+    return Verdict(claim, setting, decide(measured), measured, said)
+
+
+def decide(measured: Interval) -> str:
+    """The verdict of an interval of a quantity that is positive where the claim is true."""
+    if measured.n >= SEEDS and measured.low > 0:
+        return "REPRODUCED"
+    if measured.n >= SEEDS and measured.high < 0:
+        return "CONTRADICTED"
+    return "INCONCLUSIVE"

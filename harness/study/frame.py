@@ -1,0 +1,72 @@
+"""Manifest + records -> one tidy table, a row a cell, missing cells included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.manifest import Manifest
+from harness.record import Record
+
+METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
+COST = ("steps", "peak_lr", "dropped", "seconds")
+PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
+
+
+def short(path: str) -> str:
+    """The name of an axis in tables: ``loss.name`` is ``loss``, ``loss.temperature`` is ``temperature``."""
+    return path.removesuffix(".name").rsplit(".", 1)[-1]
+
+
+def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
+    """Columns: cell_id, state, one per axis, METRICS (per cent), COST (optimiser steps, peak
+    learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE."""
+    rows = [_row(Record(results / "runs" / cell.cell_id), cell.axes, manifest) for cell in manifest.cells]
+    columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, *COST, *PROVENANCE]
+    frame = pd.DataFrame(rows, columns=columns)
+    numbers = [*METRICS, *COST]
+    frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
+    return frame
+
+
+def axis_columns(manifest: Manifest) -> list[str]:
+    """The axes by their short names; loss, batch size and seed are always among them."""
+    declared = [short(path) for path in manifest.axes]
+    return [*[name for name in ("loss", "batch_size", "seed") if name not in declared], *declared]
+
+
+def setting_columns(manifest: Manifest) -> list[str]:
+    """The axes beside loss, batch size and seed: each combination of their values is judged by itself."""
+    return [name for name in axis_columns(manifest) if name not in ("loss", "batch_size", "seed")]
+
+
+def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
+    settings = manifest.settings
+    row: dict[str, Any] = {
+        "cell_id": record.cell_id,
+        "state": record.state(),
+        "loss": settings["loss"]["name"],
+        "batch_size": settings["batch_size"],
+        "seed": settings["seed"],
+        **{short(path): value for path, value in axes.items()},
+    }
+    outcome = record.outcome()
+    if outcome is None:
+        return row
+    curve = [event["metrics"]["val_knn"] for event in record.events() if "val_knn" in event["metrics"]]
+    provenance = record.attempts()[outcome["attempt"] - 1].provenance()
+    return {
+        **row,
+        **outcome["metrics"],
+        "val_knn": curve[-1] if curve else None,
+        **{name: outcome[name] for name in COST},
+        "attempts": outcome["attempt"],
+        **{name: provenance.get(name) for name in ("hardware", "threads", "revision", "dirty")},
+    }
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, float_format="%.4f")

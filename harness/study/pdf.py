@@ -1,0 +1,164 @@
+"""The report as a PDF that reads like a paper, typeset by typst from ``report.typ``; identical records, identical bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typst
+
+from harness.catalog import BACKBONES, LOSSES
+from harness.manifest import Manifest
+from harness.study.claims import Verdict
+from harness.study.frame import METRICS, axis_columns, setting_columns
+from harness.study.statistics import Interval
+from harness.study.tables import arms, for_people
+
+TEMPLATE = Path(__file__).with_name("report.typ")
+
+
+def write_pdf(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], figure: Path, path: Path) -> None:
+    """Typeset the report; ``figure`` is the SVG of accuracy against batch size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compiled = typst.compile(
+        {"main.typ": TEMPLATE.read_bytes(), "figure.svg": figure.read_bytes()},
+        sys_inputs={"data": json.dumps(content(manifest, frame, verdicts))},
+        format="pdf",
+        ignore_system_fonts=True,
+    )
+    path.write_bytes(compiled)
+
+
+def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) -> dict[str, Any]:
+    """Everything that the template prints, as plain text and lists."""
+    shown = for_people(manifest, arms(manifest, frame))
+    finished = int((frame["state"] == "finished").sum())
+    columns = setting_columns(manifest)
+    return {
+        "title": manifest.title,
+        "name": manifest.name,
+        "scale": manifest.scale,
+        "dataset": manifest.dataset,
+        "question": manifest.question,
+        "answer": answer(verdicts),
+        "caveat": manifest.caveat,
+        "cells_line": f"{finished} of {len(frame)} cells",
+        "panels": len(frame[columns].drop_duplicates()) if columns else 1,
+        "table": {"header": list(shown.columns), "rows": shown.to_numpy().tolist()},
+        "verdicts": [_verdict(verdict, frame) for verdict in verdicts],
+        "design": _design(manifest),
+        "confounds": _confounds(frame),
+        "run": _run(manifest, frame),
+        "appendix": _appendix(manifest, frame),
+    }
+
+
+def answer(verdicts: list[Verdict]) -> str:
+    """One sentence on the first claim, with its interval."""
+    if not verdicts:
+        return "The experiment declares no claim."
+    first = verdicts[0]
+    name = LOSSES[first.claim.loss].label
+    lead = {
+        "REPRODUCED": f"Yes, as measured here: {first.why}",
+        "CONTRADICTED": f"No, the opposite was measured: {first.why}",
+        "INCONCLUSIVE": f"These runs do not decide it: {first.why}",
+        "INCOMPLETE": f"Not yet: {first.why}",
+        "NOT COMPARABLE": f"This scale cannot tell whether {name} is more robust. Measured nevertheless: "
+        f"{first.why.partition('; but ')[0]}",
+    }[first.word]
+    interval = f" (95 % interval of the difference {bounds(first.measured)}, {first.measured.n} seeds)"
+    setting = f" at {_setting(first)}" if len(verdicts) > 1 and verdicts[1].claim == first.claim else ""
+    return f"{lead}{setting}{interval if first.measured.n > 1 else ''}."
+
+
+def bounds(interval: Interval) -> str:
+    return f"[{interval.low:+.2f}, {interval.high:+.2f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def _setting(verdict: Verdict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in verdict.setting.items())
+
+
+def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
+    measured = verdict.measured
+    number = f"{measured.mean:+.2f} ".replace("-", "\N{MINUS SIGN}") if measured.n else "–"
+    varying = {name: value for name, value in verdict.setting.items() if frame[name].nunique() > 1}
+    return {
+        "name": verdict.claim.name,
+        "says": verdict.claim.says,
+        "source": verdict.claim.source,
+        "setting": ", ".join(f"{name} {value}" for name, value in varying.items()),
+        "measured": number + (bounds(measured) if measured.n > 1 else ""),
+        "seeds": str(measured.n or frame["seed"].nunique()),
+        "word": verdict.word,
+        "why": verdict.why,
+    }
+
+
+def _design(manifest: Manifest) -> str:
+    s, e = manifest.settings, manifest.evaluation
+    axes = {name.removesuffix(".name").rsplit(".", 1)[-1]: values for name, values in manifest.axes.items()}
+    losses = ", ".join(LOSSES[name].label for name in axes.get("loss", [s["loss"]["name"]]))
+    varied = "; ".join(
+        f"{name.replace('_', ' ')} {', '.join(str(value) for value in values)}"
+        for name, values in axes.items()
+        if name not in ("loss", "seed")
+    )
+    views, optimizer = s["views"], s["optimizer"]
+    return (
+        f"SimCLR with the losses {losses}; {varied}; seeds {', '.join(map(str, axes.get('seed', [s['seed']])))}. "
+        f"Encoder: {BACKBONES[s['backbone']['name']].label}, width {s['backbone']['width']}; projector with "
+        f"{s['head']['hidden']} hidden units and {s['head']['dim']} dimensions. Both views pass through the network "
+        f"together. Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, colour "
+        f"strength {views['jitter']:g}, grayscale {views['gray']:g}; cells that differ only in the loss see identical "
+        f"views and start from identical weights. SGD with momentum {optimizer['momentum']:g}, weight decay "
+        f"{optimizer['weight_decay']:g}, learning rate {optimizer['lr']:g} at batch 256 ({optimizer['lr_rule']} rule), "
+        f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
+        f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
+        f"images are used once, after the last epoch. kNN: {e['knn_k']} neighbours, weights exp(cosine / "
+        f"{e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised features, penalty "
+        f"{e['penalty']:g}."
+    )
+
+
+def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    header = ["batch size", "epochs", "steps", "peak learning rate", "images dropped per epoch"]
+    rows = []
+    done = frame[frame["state"] == "finished"]
+    for (size, epochs), cells in done.groupby(["batch_size", "epochs"]):
+        first = cells.iloc[0]
+        rows.append([str(size), str(epochs), f"{first['steps']:.0f}", f"{first['peak_lr']:.4g}", f"{first['dropped']:.0f}"])
+    return {"header": header, "rows": rows}
+
+
+def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
+    done = frame[frame["state"] == "finished"]
+    states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    threads = ", ".join(f"{value:g}" for value in sorted(done["threads"].unique()))
+    revisions = ", ".join(
+        f"{(revision or 'unknown')[:12]}{' with uncommitted changes' if dirty else ''}"
+        for revision, dirty in done[["revision", "dirty"]].drop_duplicates().itertuples(index=False)
+    )
+    return [
+        ["Cells", f"{states}; {len(frame)} declared."],
+        ["Cost", f"{done['seconds'].sum() / 3600:.2f} hours of cells (views, training and evaluation)."],
+        ["Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; {threads or '–'} threads a cell."],
+        ["Revision", f"{revisions or '–'}."],
+        ["Data", f"{manifest.dataset}, fingerprint {manifest.settings['dataset'].get('fingerprint', '–')}."],
+        ["Overrides", " ".join(manifest.overrides) or "none."],
+    ]
+
+
+def _appendix(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]]:
+    axes = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
+    header = ["cell", *(name.replace("_", " ") for name in axes), "state", *METRICS, "minutes"]
+    header = [name.replace("_", " ") for name in header]
+    rows = []
+    for _, cell in frame.iterrows():
+        numbers = ["–" if pd.isna(cell[name]) else f"{cell[name]:.2f}" for name in METRICS]
+        minutes = "–" if pd.isna(cell["seconds"]) else f"{cell['seconds'] / 60:.1f}"
+        rows.append([cell["cell_id"], *(str(cell[name]) for name in axes), cell["state"], *numbers, minutes])
+    return {"header": header, "rows": rows}

@@ -1,0 +1,33 @@
+"""The whole report of an experiment at a scale: CSV, tables, plot, PDF, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.manifest import Manifest
+from harness.study.claims import Verdict, judge
+from harness.study.frame import tidy, write_csv
+from harness.study.pdf import write_pdf
+from harness.study.plots import accuracy_against_batch_size
+from harness.study.tables import write_tables
+
+
+@dataclass(frozen=True)
+class Report:
+    """``files``: csv, table.csv, table.md, table.tex, svg, png and pdf, in this order."""
+
+    files: list[Path]
+    verdicts: list[Verdict]
+
+
+def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
+    """Write everything from the manifest and the records alone."""
+    frame = tidy(manifest, results)
+    csv, pdf = results / f"{manifest.name}.csv", reports / f"{manifest.name}.pdf"
+    write_csv(frame, csv)
+    tables = write_tables(manifest, frame, results)
+    plots = accuracy_against_batch_size(manifest, frame, results)
+    verdicts = judge(manifest, frame)
+    write_pdf(manifest, frame, verdicts, plots[0], pdf)
+    return Report([csv, *tables, *plots, pdf], verdicts)

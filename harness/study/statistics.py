@@ -1,0 +1,38 @@
+"""Intervals, each a small pure function around scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` seeds with its t interval; the bounds are NaN for fewer than two."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Student's t interval of a mean: at these sample sizes a bootstrap's is too narrow (84 % at n = 5).
+
+    Args:
+        values: (n,), one number a seed.
+    """
+    n = len(values)
+    if n < 2:
+        return Interval(float(np.mean(values)) if n else float("nan"), float("nan"), float("nan"), n)
+    mean = float(np.mean(values))
+    error = float(stats.sem(values))
+    if error == 0:
+        return Interval(mean, mean, mean, n)
+    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
+    return Interval(mean, float(low), float(high), n)

@@ -1,0 +1,1 @@
+"""How cells get run. Knows Cell, Record and Manifest; enters ssl through the command that computes one record."""

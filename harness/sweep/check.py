@@ -1,0 +1,139 @@
+"""What a declaration may say: every limit is checked before anything runs."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from harness.catalog import BACKBONES, DATASETS, LOSSES, LR_RULES, METHODS, OPTIMIZERS, PRECISIONS
+from harness.cell import Cell, get, paths
+from harness.dataset_files import DatasetFiles
+from harness.errors import UserError, nearest
+
+Where = Callable[[str], str]
+
+NAMES: dict[str, Collection[str]] = {
+    "method.name": METHODS,
+    "loss.name": LOSSES,
+    "dataset.name": DATASETS,
+    "backbone.name": BACKBONES,
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.lr_rule": LR_RULES,
+    "precision": PRECISIONS,
+}
+
+#: Closed intervals; None is no limit.
+LIMITS: dict[str, tuple[float | None, float | None]] = {
+    "dataset.image_size": (4, 1024),
+    "views.crop_min": (0.01, 1),
+    "views.flip": (0, 1),
+    "views.jitter": (0, 1),
+    "views.gray": (0, 1),
+    "backbone.width": (1, 1024),
+    "head.hidden": (1, None),
+    "head.dim": (2, None),
+    "optimizer.momentum": (0, 0.9999),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.warmup_epochs": (0, None),
+    "batch_size": (2, None),
+    "epochs": (1, None),
+    "seed": (0, 2**31 - 1),
+    "evaluate.knn_k": (1, None),
+    "evaluate.penalty": (0, None),
+    "evaluate.every": (1, None),
+    "evaluate.curve_bank": (1, None),
+}
+
+#: Open at zero: 0 < value.
+POSITIVE = ("optimizer.lr", "evaluate.knn_temperature", "dataset.validation")
+
+
+def check_value(path: str, value: Any, where: str) -> Any:
+    """The value in its declared type.
+
+    Raises:
+        UserError: wrong type, unknown name, or out of range.
+    """
+    hint = paths(Cell)[path]
+    wanted = next(kind for kind in (str, float, int) if hint is kind or kind in typing.get_args(hint))
+    fits = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
+    if not fits:
+        raise UserError(f"{value!r} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
+    value = wanted(value)
+    check_range(path, value, where)
+    return value
+
+
+def check_range(path: str, value: Any, where: str) -> None:
+    """Raises a UserError where the value is unknown or out of its range."""
+    if path in NAMES and value not in NAMES[path]:
+        raise UserError(
+            f"unknown {path.split('.')[0]} '{value}'{nearest(value, NAMES[path])}",
+            where=where,
+            allowed=", ".join(NAMES[path]),
+        )
+    low, high = LIMITS.get(path, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = f"{low:g} <= value" if high is None else f"{low:g} <= value <= {high:g}"
+        raise UserError(f"{value} is out of range", where=where, allowed=limits)
+    if path in POSITIVE and not value > 0:
+        raise UserError(f"{value} is out of range", where=where, allowed="value > 0")
+
+
+def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
+    """Raises a UserError where the cell's fields do not go together."""
+    for name, limits in LOSSES[cell.loss.name].parameters.items():
+        value = getattr(cell.loss, name)
+        if value not in limits:
+            raise UserError(
+                f"{cell.loss.name}: {name} {value} is out of range", where=where(f"loss.{name}"), allowed=str(limits)
+            )
+    if cell.dataset.validation > 0.5:
+        raise UserError("too much is held out", where=where("dataset.validation"), allowed="0 < value <= 0.5")
+    low, high = BACKBONES[cell.backbone.name].sizes
+    if not low <= cell.dataset.image_size <= high:
+        raise UserError(
+            f"{cell.backbone.name} takes images of {low} to {high} pixels, not {cell.dataset.image_size}",
+            where=where("backbone.name"),
+            allowed=", ".join(name for name, b in BACKBONES.items() if b.sizes[0] <= cell.dataset.image_size),
+        )
+    own_size = DATASETS[cell.dataset.name].size
+    if own_size not in (None, cell.dataset.image_size):
+        raise UserError(
+            f"{cell.dataset.name} has images of {own_size} pixels",
+            where=where("dataset.image_size"),
+            allowed=str(own_size),
+        )
+    train = train_count(cell, files)
+    if cell.batch_size > train:
+        raise UserError(
+            f"batch size {cell.batch_size} is larger than the {train} training images "
+            f"({files.train} less {cell.dataset.validation:.0%} for validation)",
+            where=where("batch_size"),
+            allowed=f"2 <= value <= {train}",
+        )
+    if cell.optimizer.warmup_epochs >= cell.epochs:
+        raise UserError(
+            f"a warm-up of {cell.optimizer.warmup_epochs:g} epochs leaves nothing of {cell.epochs}",
+            where=where("optimizer.warmup_epochs"),
+            allowed=f"0 <= value < {cell.epochs}",
+        )
+
+
+def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFiles, where: Where) -> None:
+    """Raises a UserError where the evaluation is out of range or asks for more neighbours than there are."""
+    for key, value in evaluation.items():
+        check_range(f"evaluate.{key}", value, where(f"evaluate.{key}"))
+    bank = min(train_count(cell, files), evaluation["curve_bank"])
+    if evaluation["knn_k"] > bank:
+        raise UserError(
+            f"{evaluation['knn_k']} neighbours are more than the bank of {bank} images",
+            where=where("evaluate.knn_k"),
+            allowed=f"1 <= value <= {bank}",
+        )
+
+
+def train_count(cell: Cell, files: DatasetFiles) -> int:
+    """Training images left after the validation images are held out."""
+    return files.train - round(files.train * cell.dataset.validation)

@@ -1,0 +1,71 @@
+"""The cost of a step, measured in a subprocess (so that planning never imports torch) and remembered per machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.cell import Cell
+from harness.dataset_files import DatasetFiles, cache_folder
+from harness.errors import UserError
+from harness.record import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds: of one training step, of the features of one image, of starting a cell."""
+
+    step: float
+    feature: float
+    start: float
+
+
+def step_key(cell: Cell, files: DatasetFiles) -> str:
+    """Cells with equal keys cost the same a step."""
+    shape = {
+        "backbone": dataclasses.asdict(cell.backbone),
+        "head": dataclasses.asdict(cell.head),
+        "image": [files.channels, cell.dataset.image_size],
+        "batch_size": cell.batch_size,
+        "precision": cell.precision,
+    }
+    return json.dumps(shape, sort_keys=True)
+
+
+def measure(cells: Iterable[Cell], files: DatasetFiles, threads: int, device: str) -> Mapping[str, Measured]:
+    """Measure one cell of every kind, or recall an earlier measurement with the same code on the same machine.
+
+    Raises:
+        UserError: a step cannot be run here.
+    """
+    representative = {step_key(cell, files): cell for cell in cells}
+    machine = [platform.node(), os.cpu_count(), threads, device, sys.version]
+    folder = cache_folder() / "steps"
+    names = {key: hashlib.sha256(json.dumps([key, *machine]).encode()).hexdigest()[:24] for key in representative}
+    known = {key: stored for key, name in names.items() if (stored := read_json(folder / f"{name}.json"))}
+    unknown = {key: cell for key, cell in representative.items() if key not in known}
+    if unknown:
+        request = [
+            {"key": key, "channels": files.channels, "cell": dataclasses.asdict(cell)} for key, cell in unknown.items()
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.ssl.measure", str(threads), device],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise UserError(f"a training step cannot be run here: {done.stderr.strip()[-500:]}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, costs in json.loads(done.stdout).items():
+            write_json(folder / f"{names[key]}.json", costs)
+            known[key] = costs
+    return {key: Measured(**costs) for key, costs in known.items()}

@@ -1,0 +1,1 @@
+"""Where cells run: this machine now, a scheduler later."""

@@ -1,0 +1,125 @@
+"""The local executor: a bounded queue over this machine's cores or GPUs, one cell a slot, never all at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from harness.sweep.executors.base import Job, JobState
+
+
+@dataclass(frozen=True)
+class Slots:
+    """``count`` cells at a time, each with ``threads`` threads, on ``device`` (cpu or cuda)."""
+
+    count: int
+    threads: int
+    device: str
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, without importing torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
+
+
+def divide(cells: int, slots: int | None, device: str) -> Slots:
+    """Divide this machine among ``cells`` cells.
+
+    The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
+    threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
+    """
+    cores = len(os.sched_getaffinity(0))
+    cuda = gpus() if device in ("auto", "cuda") else []
+    count = min(slots or (len(cuda) or cores), cells)
+    return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")
+
+
+class LocalExecutor:
+    """Runs ``python -m harness.ssl RECORD`` in subprocesses.
+
+    Args:
+        slots: how the machine is divided.
+        occupied: how many slots are held by cells of an earlier sweep that was killed and left them running.
+    """
+
+    def __init__(self, slots: Slots, occupied: Callable[[], int] = lambda: 0) -> None:
+        self._slots = slots
+        self._occupied = occupied
+        self._queue: deque[tuple[str, Job]] = deque()
+        self._running: dict[str, tuple[subprocess.Popen[bytes], int, IO[bytes]]] = {}
+        self._ended: dict[str, str] = {}
+        self._count = 0
+
+    def script(self, job: Job) -> str:
+        settings = " ".join(f"{name}={value}" for name, value in self._settings(job).items())
+        return f"{settings} {shlex.join(self._command(job))}"
+
+    def submit(self, job: Job) -> str:
+        self._count += 1
+        job_id = f"{os.getpid()}.{self._count}"
+        self._queue.append((job_id, job))
+        return job_id
+
+    def poll(self, ids: Collection[str]) -> Mapping[str, JobState]:
+        self._reap()
+        while self._queue and len(self._running) + self._occupied() < self._slots.count:
+            self._start(*self._queue.popleft())
+        return {i: "running" if i in self._running else "ended" if i in self._ended else "queued" for i in ids}
+
+    def cancel(self, ids: Collection[str]) -> None:
+        self._queue = deque(entry for entry in self._queue if entry[0] not in ids)
+        for job_id in ids:
+            if job_id in self._running:
+                self._running[job_id][0].send_signal(signal.SIGTERM)
+            else:
+                self._ended.setdefault(job_id, "")
+
+    def last_words(self, job_id: str) -> str:
+        """What an ended job wrote to standard error before its record took the output over."""
+        return self._ended.get(job_id, "")
+
+    def _command(self, job: Job) -> list[str]:
+        return [sys.executable, "-m", "harness.ssl", str(job.record)]
+
+    def _settings(self, job: Job) -> dict[str, str]:
+        return {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+
+    def _start(self, job_id: str, job: Job) -> None:
+        slot = min(set(range(self._slots.count)) - {used for _, used, _ in self._running.values()})
+        environment = {**os.environ, **self._settings(job)}
+        if self._slots.device == "cuda":
+            cuda = gpus()
+            environment["CUDA_VISIBLE_DEVICES"] = cuda[slot % len(cuda)]
+        errors = tempfile.TemporaryFile()
+        # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
+        process = subprocess.Popen(
+            self._command(job),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+        self._running[job_id] = (process, slot, errors)
+
+    def _reap(self) -> None:
+        for job_id, (process, _, errors) in list(self._running.items()):
+            if process.poll() is not None:
+                errors.seek(0)
+                self._ended[job_id] = errors.read().decode(errors="replace").strip()
+                errors.close()
+                del self._running[job_id]

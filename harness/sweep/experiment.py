@@ -1,0 +1,260 @@
+"""The declaration: one YAML file, composed by Hydra from typed groups, its scale's overlay, and overrides.
+
+The fields of a Cell stand at the top level of an experiment, beside what describes the study (title, axes, scales,
+claims) and what is told to a run without being part of its identity (evaluation, cluster, where the data lie).
+A scale is a named overlay inside the file: it becomes overrides that precede those of the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.cell import Cell
+from harness.errors import UserError, nearest
+from harness.manifest import Claim
+from harness.sweep.locate import Locator, key_lines
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "__pycache__"))
+
+
+@dataclass
+class EvaluateConfig:
+    """See ``harness.ssl.train.Evaluation``."""
+
+    knn_k: int = 20
+    knn_temperature: float = 0.07
+    penalty: float = 1e-4
+    every: int = 1
+    curve_bank: int = 10_000
+
+
+@dataclass
+class ClusterConfig:
+    """``slots``: cells at a time (None: one a GPU, or one a core); ``device``: auto, cpu or cuda."""
+
+    name: str = "local"
+    slots: Optional[int] = None  # noqa: UP045  (OmegaConf reads the annotation)
+    device: str = "auto"
+
+
+def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
+    """The same dataclass for OmegaConf, which makes frozen ones read-only; derived fields are left out."""
+    hints = typing.get_type_hints(cls)
+    members: list[tuple[str, Any, Any]] = []
+    for item in fields(cls):
+        hint = hints[item.name]
+        if item.metadata.get("derived"):
+            continue
+        if is_dataclass(hint):
+            more = _DATASET_EXTRA if item.name == "dataset" else ()
+            mutable = _mutable(typing.cast("type[Any]", hint), more)
+            members.append((item.name, mutable, field(default_factory=mutable)))
+        else:
+            members.append((item.name, hint, item.default))
+    members += [(name, hint, field(default=default)) for name, hint, default in extra]
+    return dataclasses.make_dataclass(cls.__name__, members)
+
+
+# Where the images lie and what a report calls them is no part of a cell's identity.
+_DATASET_EXTRA = (("root", Optional[str], None), ("title", str, ""))
+
+_Settings = _mutable(Cell)
+
+
+@dataclass
+class Experiment(_Settings):  # type: ignore[misc, valid-type]
+    """The schema of an experiment file."""
+
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    title: str = ""
+    question: str = ""
+    caveat: str = ""
+    scale: str = ""
+    axes: dict[str, Any] = field(default_factory=dict)
+    scales: dict[str, Any] = field(default_factory=dict)
+    claims: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A composed experiment at one scale, as plain values."""
+
+    name: str
+    path: Path
+    scale: str
+    scales: list[str]
+    values: Mapping[str, Any]
+    claims: list[Claim]
+    overrides: list[str]
+    locator: Locator
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of a Cell's fields."""
+        own = {item.name for item in fields(Cell)}
+        settings = {key: value for key, value in self.values.items() if key in own}
+        dataset = {key: value for key, value in settings["dataset"].items() if key not in ("root", "title")}
+        return {**settings, "dataset": dataset}
+
+
+def declare(path: Path, overrides: Sequence[str]) -> Declaration:
+    """Compose the experiment file with its scale's overlay and the overrides of the command line.
+
+    Raises:
+        UserError: a key or value that is not allowed, with its place.
+    """
+    key_lines(path)  # a file that is no YAML is refused with its line
+    raw = _plain(OmegaConf.load(path))
+    scale, rest = _chosen_scale(raw, overrides)
+    scales = raw.get("scales") or {}
+    locator = Locator(path, scale, rest)
+    if scale not in scales:
+        raise UserError(
+            f"no scale '{scale}'{nearest(scale, scales)}",
+            where="command line: scale" if f"scale={scale}" in overrides else locator.where("scale"),
+            allowed=", ".join(scales) or "an experiment needs at least one scale below scales:",
+        )
+    _refuse_interpolation(path, rest)
+    overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0] for override in rest})
+    values = _compose(path, [*overlay, *rest], locator)
+    claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
+    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator)
+
+
+def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The scale that the overrides or the file name, and the other overrides."""
+    scale, rest = str(raw.get("scale", "")), []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "scale":
+            scale = value
+        else:
+            # `axes` is an open mapping: naming an axis that the file lacks adds it, without Hydra's `+`.
+            rest.append(f"++{override}" if key.startswith("axes.") else override)
+    try:
+        OverridesParser.create().parse_overrides(rest)
+    except HydraException as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            first, where="command line", allowed="Hydra overrides such as dataset=cifar10 or 'axes.batch_size=[32,256]'"
+        ) from None
+    return scale, rest
+
+
+def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
+    """A scale's overlay in Hydra's grammar; a group that the command line chooses is left to it."""
+    found = []
+    for key, value in overlay.items():
+        if key in GROUPS and isinstance(value, str):
+            found += [] if key in taken else [f"{key}={value}"]
+        elif isinstance(value, Mapping):
+            found += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
+        else:
+            found.append(f"++{key}={_grammar(value)}")
+    return found
+
+
+def _grammar(value: Any) -> str:
+    """A plain value in Hydra's override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_grammar(item) for item in value) + "]"
+    return repr(value)
+
+
+def _refuse_interpolation(path: Path, overrides: Sequence[str]) -> None:
+    # What a cell is must be readable in its file: an environment variable would make it depend on the shell.
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if "${" in line.partition("#")[0]:
+            raise UserError("interpolation is not allowed", where=f"{path}:{number}", allowed="plain values")
+    for override in overrides:
+        if "${" in override:
+            raise UserError("interpolation is not allowed", where=f"command line: {override}", allowed="plain values")
+
+
+def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, Any]:
+    ConfigStore.instance().store(name="schema", node=Experiment)
+    search = f"hydra.searchpath=['file://{CONF}']"
+    try:
+        with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+            config = compose(path.stem, overrides=[search, *overrides])
+    except HydraException as error:
+        raise _translated(error, locator) from None
+    if OmegaConf.get_type(config) is not Experiment:
+        raise UserError(
+            "the defaults lack the typed schema", where=locator.where("defaults"), allowed="defaults: [schema, ...]"
+        )
+    return _plain(config)
+
+
+def _translated(error: Exception, locator: Locator) -> UserError:
+    """Hydra's and OmegaConf's messages, said in this project's form."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
+        options = re.findall(r"^\t(\w+)$", text, re.MULTILINE)
+        what = f"no {group[1]} '{group[2]}'{nearest(group[2], options)}"
+        return UserError(what, where=locator.where(group[1]), allowed=", ".join(options))
+    unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    if unknown:
+        key = full_key[1] if full_key else unknown[1]
+        siblings = _siblings(key)
+        what = f"unknown key '{key}'{nearest(unknown[1], siblings)}"
+        return UserError(what, where=locator.where(key), allowed=", ".join(siblings))
+    wrong_value = re.search(r"Value '.*", text)
+    if full_key and wrong_value:
+        return UserError(wrong_value[0], where=locator.where(full_key[1]))
+    return UserError(text.splitlines()[0], where="composing the experiment")
+
+
+def _siblings(key: str) -> list[str]:
+    """The keys that the schema has beside ``key``."""
+    node: Any = Experiment
+    for name in key.split(".")[:-1]:
+        node = typing.get_type_hints(node).get(name)
+        if not is_dataclass(node):
+            return []
+    return [item.name for item in fields(node)]
+
+
+def _claim(index: int, item: Any, locator: Locator) -> Claim:
+    names = [entry.name for entry in fields(Claim)]
+    where = locator.where(f"claims[{index}]")
+    if not isinstance(item, Mapping):
+        raise UserError("a claim is a mapping", where=where, allowed=", ".join(names))
+    for key in item:
+        if key not in names:
+            raise UserError(f"unknown key '{key}'{nearest(key, names)}", where=where, allowed=", ".join(names))
+    required = [entry.name for entry in fields(Claim) if entry.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in item]:
+        raise UserError(f"a claim needs {', '.join(missing)}", where=where, allowed=", ".join(names))
+    return Claim(**{key: str(value) for key, value in item.items()})
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    try:
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from None

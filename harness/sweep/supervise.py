@@ -1,0 +1,71 @@
+"""A sweep in the foreground: submit what is missing, watch until it has ended, stop in order when told to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.record import Record
+from harness.sweep.executors.base import Executor, Job, JobState
+from harness.sweep.plan import Entry
+
+POLL_SECONDS = 0.5
+#: How long cells may take to write their checkpoint after they were asked to stop.
+STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A cell in the hands of this sweep, or (``job`` is None) of an earlier one that left it running."""
+
+    entry: Entry
+    job: str | None
+
+
+class Stopped(Exception):
+    """The sweep was interrupted; its cells have written their checkpoints."""
+
+
+def supervise(
+    entries: Sequence[Entry],
+    executor: Executor,
+    submission: Mapping[str, Any],
+    name: str,
+    report: Callable[[Mapping[str, JobState], Sequence[Watched]], None],
+) -> list[Watched]:
+    """Run every cell that is missing or failed, wait for those that run already, and return all that were watched.
+
+    ``report`` is called at every poll with the jobs' states.
+
+    Raises:
+        Stopped: after Ctrl-C, once the running cells have stopped.
+    """
+    watched = []
+    for entry in entries:
+        if entry.state == "running":
+            watched.append(Watched(entry, None))
+        elif entry.state in ("missing", "failed"):
+            record = Record.prepare(entry.record.path.parent, entry.cell)
+            record.submit({**submission, "submitted": time.time()})
+            job = Job(record.path, f"{name} {record.cell_id}", submission["threads"], submission["device"])
+            watched.append(Watched(entry, executor.submit(job)))
+    ids = [item.job for item in watched if item.job]
+    try:
+        while True:
+            states = executor.poll(ids)
+            report(states, watched)
+            if all(_ended(item, states) for item in watched):
+                return watched
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        executor.cancel(ids)
+        deadline = time.monotonic() + STOP_SECONDS
+        while "running" in executor.poll(ids).values() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        raise Stopped from None
+
+
+def _ended(item: Watched, states: Mapping[str, JobState]) -> bool:
+    return states[item.job] == "ended" if item.job else item.entry.record.state() != "running"

@@ -46,7 +46,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Views:
-    """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's colour strength; ``gray``, ``flip``: probabilities."""
+    """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's strength; ``gray``, ``flip``: probabilities."""
 
     crop_min: float = 0.2
     flip: float = 0.5

@@ -59,7 +59,9 @@ def find(name: str, root: str | None) -> DatasetFiles:
         return _imagefolder(root)
     folder, files = {"digits": _digits, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10}[name](root)
     entry = DATASETS[name]
-    assert entry.train is not None and entry.test is not None and entry.channels is not None
+    assert entry.train is not None
+    assert entry.test is not None
+    assert entry.channels is not None
     return DatasetFiles(str(folder), _fingerprint(folder, files), entry.train, entry.test, entry.channels)
 
 
@@ -125,8 +127,6 @@ def held_out_split(folder: Path) -> Path:
     return folder / "test" if (folder / "test").is_dir() else folder / "val"
 
 
-
-
 def images(split: Path) -> list[Path]:
     """Image files ``split/<class>/<file>``, sorted by class and name."""
     if not split.is_dir():
@@ -155,5 +155,3 @@ def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
     remembered.parent.mkdir(parents=True, exist_ok=True)
     write_json(remembered, {"fingerprint": fingerprint})
     return fingerprint
-
-

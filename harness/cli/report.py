@@ -52,5 +52,5 @@ def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: 
         from harness.sweep.mirror import Mirror
 
         Mirror(results, manifest, tracking_uri or default_uri(results)).summarize(files)
-    except Exception as error:  # any failure of a tracking server or its client
+    except Exception as error:  # noqa: BLE001  (any failure of a tracking server or its client)
         print(f"MLflow:   not reached ({type(error).__name__}: {error}); the files below are complete")

@@ -22,7 +22,8 @@ def ui(
 
     if not (results / "mlflow.db").exists():
         raise UserError(
-            f"nothing has been mirrored into {results}/ yet", next_command="harness sweep experiments/dcl_batchsize.yaml"
+            f"nothing has been mirrored into {results}/ yet",
+            next_command="harness sweep experiments/dcl_batchsize.yaml",
         )
     print(f"MLflow's page: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     store = ["--backend-store-uri", default_uri(results), "--default-artifact-root", str(results / "mlartifacts")]

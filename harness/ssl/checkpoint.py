@@ -33,7 +33,7 @@ def load_latest(record: Record, device: torch.device) -> dict[str, Any] | None:
                 state: dict[str, Any] = torch.load(attempt.path / name, map_location=device, weights_only=True)
             except FileNotFoundError:
                 continue
-            except Exception as error:  # torch.load has no error of its own for a damaged file
+            except Exception as error:  # noqa: BLE001  (torch.load has no error of its own for a damaged file)
                 print(f"{attempt.path / name} cannot be read ({error}); trying an older one", flush=True)
                 continue
             return state

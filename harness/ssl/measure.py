@@ -28,7 +28,7 @@ WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
     """Median seconds of a whole step (views included) on random images, and of one image's features."""
     size, batch = cell.dataset.image_size, cell.batch_size
-    network = models.build(cell, channels).to(device, memory_format=torch.channels_last)
+    network = models.build(cell, channels).to(device)
     optimizer = optim.sgd(cell.optimizer, network.parameters())
     images = torch.randint(0, 256, (2 * batch, channels, size, size), dtype=torch.uint8, device=device)
     draws = torch.rand(2 * batch, len(views.DRAWS), device=device)
@@ -43,7 +43,7 @@ def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]
         with autocast():
             value = simclr(network, loss, pixels)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimizer.step()
 
     def embed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
 import harness
 from harness.cell import Cell
@@ -30,7 +30,7 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
             "harness": harness.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": importlib.metadata.version("torchvision"),
             "numpy": np.__version__,
         },
         "hardware": hardware(device),

@@ -41,7 +41,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``knn_k`` neighbours with votes at ``knn_temperature``; ``penalty`` of the linear probe; a curve ``every`` epochs.
+    """``knn_k`` neighbours, votes at ``knn_temperature``; ``penalty`` of the linear probe; a curve ``every`` epochs.
 
     ``curve_bank``: how many training images the curve's nearest neighbours are taken from (the test uses all).
     """
@@ -88,7 +88,7 @@ class Run:
     ) -> None:
         self.cell, self.data, self.evaluation = cell, data, evaluation
         self.attempt, self.heartbeat, self.device = attempt, beat, device
-        self.network = models.build(cell, data.channels).to(device, memory_format=torch.channels_last)
+        self.network = models.build(cell, data.channels).to(device)
         self.loss = bind(cell.loss)
         self.optimizer = optim.sgd(cell.optimizer, self.network.parameters())
         # The last partial batch is dropped: a loss over fewer negatives would be another loss.
@@ -156,7 +156,7 @@ class Run:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.cell.precision == "bf16"):
             loss = simclr(self.network, self.loss, two_views)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return loss
 

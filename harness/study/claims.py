@@ -45,14 +45,14 @@ def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def check_claims(claims: list[Claim], losses: list[str]) -> None:
-    """Raises a UserError where a claim names a kind, metric or loss that the experiment does not have."""
+def check_claims(claims: list[Claim]) -> None:
+    """Raises a UserError where a claim names a kind, metric or loss that does not exist."""
     for claim in claims:
         for what, value, allowed in (
             ("kind", claim.kind, list(MEASURES)),
             ("metric", claim.metric, list(METRICS)),
-            ("loss", claim.loss, losses),
-            ("loss", claim.baseline, losses),
+            ("loss", claim.loss, list(LOSSES)),
+            ("loss", claim.baseline, list(LOSSES)),
         ):
             if value not in allowed:
                 raise UserError(
@@ -86,8 +86,10 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
         rows = rows[rows[name] == value]
     ends = rows[rows["batch_size"].isin([rows["batch_size"].min(), rows["batch_size"].max()])]
     finished = ends[ends[claim.metric].notna()]
-    if rows["batch_size"].nunique() < 2:
-        return Verdict(claim, setting, "NOT COMPARABLE", mean_interval([]), "it takes at least two batch sizes")
+    absent = [LOSSES[name].label for name in (claim.loss, claim.baseline) if name not in set(rows["loss"])]
+    if absent or rows["batch_size"].nunique() < 2:
+        why = f"no cells with {' or '.join(absent)} were declared" if absent else "it takes at least two batch sizes"
+        return Verdict(claim, setting, "NOT COMPARABLE", mean_interval([]), why)
     if len(finished) < len(ends):
         why = f"{len(finished)} of {len(ends)} cells have finished"
         return Verdict(claim, setting, "INCOMPLETE", mean_interval([]), why)

@@ -1,4 +1,4 @@
-"""The report as a PDF that reads like a paper, typeset by typst from ``report.typ``; identical records, identical bytes."""
+"""The report as a PDF that reads like a paper, typeset by typst; identical records give identical bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).with_name("report.typ")
 def write_pdf(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], figure: Path, path: Path) -> None:
     """Typeset the report; ``figure`` is the SVG of accuracy against batch size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiled = typst.compile(
+    compiled = typst.compile(  # type: ignore[call-overload]  # its stub lacks the form with several files
         {"main.typ": TEMPLATE.read_bytes(), "figure.svg": figure.read_bytes()},
         sys_inputs={"data": json.dumps(content(manifest, frame, verdicts))},
         format="pdf",
@@ -130,7 +130,9 @@ def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
     done = frame[frame["state"] == "finished"]
     for (size, epochs), cells in done.groupby(["batch_size", "epochs"]):
         first = cells.iloc[0]
-        rows.append([str(size), str(epochs), f"{first['steps']:.0f}", f"{first['peak_lr']:.4g}", f"{first['dropped']:.0f}"])
+        rows.append(
+            [str(size), str(epochs), f"{first['steps']:.0f}", f"{first['peak_lr']:.4g}", f"{first['dropped']:.0f}"]
+        )
     return {"header": header, "rows": rows}
 
 

@@ -17,7 +17,7 @@ from harness.study.frame import setting_columns
 from harness.study.tables import arms
 
 # Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
-STYLES = [
+STYLES: list[dict[str, Any]] = [
     {"color": "#000000", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     {"color": "#56B4E9", "linestyle": "-.", "marker": "^"},
@@ -56,7 +56,7 @@ def accuracy_against_batch_size(manifest: Manifest, frame: pd.DataFrame, results
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     sizes = sorted(rows["batch_size"].unique())
     for position, (name, line) in enumerate(rows.groupby("loss", sort=False)):
-        style: dict[str, Any] = STYLES[position % len(STYLES)]
+        style = STYLES[position % len(STYLES)]
         axes.plot(line["batch_size"], line["test_knn"], label=LOSSES[str(name)].label, linewidth=1.6, **style)
         low, high = line["test_knn_low"], line["test_knn_high"]
         axes.fill_between(line["batch_size"], low, high, color=style["color"], alpha=0.15, linewidth=0)

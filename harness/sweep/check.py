@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from harness.catalog import BACKBONES, DATASETS, LOSSES, LR_RULES, METHODS, OPTIMIZERS, PRECISIONS
-from harness.cell import Cell, get, paths
+from harness.cell import Cell, paths
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 
@@ -69,7 +69,7 @@ def check_range(path: str, value: Any, where: str) -> None:
     """Raises a UserError where the value is unknown or out of its range."""
     if path in NAMES and value not in NAMES[path]:
         raise UserError(
-            f"unknown {path.split('.')[0]} '{value}'{nearest(value, NAMES[path])}",
+            f"unknown {path.partition('.')[0]} '{value}'{nearest(value, NAMES[path])}",
             where=where,
             allowed=", ".join(NAMES[path]),
         )

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -47,7 +47,7 @@ class ClusterConfig:
     """``slots``: cells at a time (None: one a GPU, or one a core); ``device``: auto, cpu or cuda."""
 
     name: str = "local"
-    slots: Optional[int] = None  # noqa: UP045  (OmegaConf reads the annotation)
+    slots: int | None = None
     device: str = "auto"
 
 
@@ -70,7 +70,7 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
 
 
 # Where the images lie and what a report calls them is no part of a cell's identity.
-_DATASET_EXTRA = (("root", Optional[str], None), ("title", str, ""))
+_DATASET_EXTRA = (("root", str | None, None), ("title", str, ""))
 
 _Settings = _mutable(Cell)
 

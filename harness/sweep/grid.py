@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,7 +48,8 @@ def axes(declaration: Declaration) -> dict[str, list[Any]]:
             path = axis_path(name)
         except KeyError:
             short = sorted({path.removesuffix(".name").rsplit(".", 1)[-1] for path in paths(Cell)})
-            raise UserError(f"unknown axis '{name}'{nearest(name, short)}", where=where, allowed=", ".join(short)) from None
+            what = f"unknown axis '{name}'{nearest(name, short)}"
+            raise UserError(what, where=where, allowed=", ".join(short)) from None
         if path in FIXED:
             raise UserError(f"'{name}' cannot be an axis", where=where, allowed="one experiment a data set")
         if not isinstance(values, list) or not values:
@@ -94,7 +96,7 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
 
 
 def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:
-    tree: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
+    tree: dict[str, Any] = copy.deepcopy(dict(settings))
     for path, value in values.items():
         *parents, leaf = path.split(".")
         node = tree

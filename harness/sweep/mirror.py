@@ -97,8 +97,8 @@ class Mirror:
             tags={**self._tags(), CELL: expected.cell_id, "harness.revision": revision},
             run_name=name,
         )
-        parameters = {path: get(cell, path) for path in paths()}
-        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in parameters.items() if v is not None])
+        parameters = {path: value for path in paths() if (value := get(cell, path)) is not None}
+        self.client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in parameters.items()])
         return run
 
     def _tags(self) -> dict[str, str]:
@@ -125,14 +125,19 @@ def main() -> int:
     os.nice(10)  # training comes first
     results, name, uri = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     closed = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), closed.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        closed.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     mirror: Mirror | None = None
     while True:
         last = closed.wait(EVERY_SECONDS if mirror else 0)
         try:
             mirror = mirror or Mirror(results, Manifest.read(results, name), uri)
             mirror.mirror()
-        except Exception:  # whatever a tracking server does, the records stay, and a later pass completes the mirror
+        except Exception:  # noqa: BLE001  (whatever a server does, records stay; a later pass completes the mirror)
             traceback.print_exc()
             if last:
                 return 1

@@ -63,11 +63,13 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], runs: Path, evaluati
     return plan
 
 
-def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], measured: Mapping[str, Measured]) -> float:
+def seconds_of(
+    cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], measured: Mapping[str, Measured]
+) -> float:
     """Estimated seconds of one cell: steps, plus features of all images twice and of the curve's at each point."""
     cost = measured[step_key(cell, files)]
     train = train_count(cell, files)
-    points = 1 + cell.epochs // evaluation["every"]
-    curve = points * (min(train, evaluation["curve_bank"]) + files.train - train)
+    points = 1 + cell.epochs // int(evaluation["every"])
+    curve = points * (min(train, int(evaluation["curve_bank"])) + files.train - train)
     features = 2 * (train + files.test) + curve
     return cost.start + cell.epochs * (train // cell.batch_size) * cost.step + features * cost.feature

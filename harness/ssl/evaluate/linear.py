@@ -13,9 +13,7 @@ from torch.nn.functional import cross_entropy
 ITERATIONS = 100
 
 
-def linear_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *, penalty: float
-) -> float:
+def linear_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *, penalty: float) -> float:
     """Per cent of test rows that the probe classifies rightly.
 
     Args:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.cell import Backbone, Cell, Head
 from harness.ssl.models.convnet import ConvNet
-from harness.ssl.models.resnet import ResNet18
 from harness.ssl.streams import torch_generator
 
-ENCODERS: dict[str, type[ConvNet] | type[ResNet18]] = {"convnet": ConvNet, "resnet18": ResNet18}
+if TYPE_CHECKING:
+    from harness.ssl.models.resnet import ResNet18
+
+
+def encoder(backbone: Backbone, channels: int) -> ConvNet | ResNet18:
+    """Images (B, channels, H, W) -> features (B, ``features``)."""
+    if backbone.name == "convnet":
+        return ConvNet(backbone.width, channels)
+    from harness.ssl.models.resnet import ResNet18  # torchvision takes a second to import; small nets do not need it
+
+    return ResNet18(backbone.width, channels)
 
 
 class Network(nn.Module):
@@ -20,7 +30,7 @@ class Network(nn.Module):
 
     def __init__(self, backbone: Backbone, head: Head, channels: int) -> None:
         super().__init__()
-        self.encoder = ENCODERS[backbone.name](backbone.width, channels)
+        self.encoder = encoder(backbone, channels)
         self.projector = nn.Sequential(
             nn.Linear(self.encoder.features, head.hidden, bias=False),
             nn.BatchNorm1d(head.hidden),
@@ -34,9 +44,10 @@ class Network(nn.Module):
 
 
 def build(cell: Cell, channels: int) -> Network:
-    """The cell's network with its initial weights, on the CPU."""
+    """The cell's network with its initial weights, on the CPU, channels last."""
     network = Network(cell.backbone, cell.head, channels)
     initialize(network, cell.seed)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
     return network
 
 

@@ -24,7 +24,7 @@ class ConvNet(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4 width)."""
-        maps: Tensor = super().forward(images)
+        maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
         return maps.mean((2, 3))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 
-class ResNet18(ResNet):
+class ResNet18(ResNet):  # type: ignore[misc]  # torchvision has no types
     """torchvision's ResNet-18 of any width, with the stem that CIFAR needs: a 3x3 convolution and no max-pool.
 
     The ImageNet stem (7x7, stride 2, max-pool) leaves an 8x8 map of a 32x32 image and costs several points.
@@ -33,6 +33,6 @@ class ResNet18(ResNet):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 8 width)."""
-        x = self.relu(self.bn1(self.conv1(images)))
+        x: Tensor = self.relu(self.bn1(self.conv1(images)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return x.mean((2, 3))

@@ -104,7 +104,7 @@ class LocalExecutor:
         if self._slots.device == "cuda":
             cuda = gpus()
             environment["CUDA_VISIBLE_DEVICES"] = cuda[slot % len(cuda)]
-        errors = tempfile.TemporaryFile()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the job is reaped)
         # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
         process = subprocess.Popen(
             self._command(job),

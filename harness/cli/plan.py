@@ -20,13 +20,12 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
     from harness.cli.summary import hours, states
 
     declared = load(experiment, overrides or [], results)
-    console = Console()
-    console.print(f"[bold]{declared.manifest.name}[/]: {states(declared.plan)}", highlight=False)
+    print(f"{declared.manifest.name}: {states(declared.plan)}")
     for path, values in declared.manifest.axes.items():
-        console.print(f"  {path:18} {', '.join(str(value) for value in values)}", highlight=False)
+        print(f"  {path:18} {', '.join(str(value) for value in values)}")
     missing = declared.plan.to_run()
     if not missing:
-        console.print("Nothing is missing.")
+        print("Nothing is missing.")
         return
     arms: dict[str, list[int]] = {}
     for entry in declared.plan.entries:
@@ -36,11 +35,10 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
     table = Table("arm", "finished", box=None, pad_edge=False)
     for arm, (done, total) in arms.items():
         table.add_row(arm, f"{done} of {total}")
-    console.print(table)
+    Console().print(table)
     slots = declared.slots
-    console.print(
+    print(
         f"To run: {len(missing)} cells, about {hours(declared.hours(missing))} on this machine "
-        f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device}).",
-        highlight=False,
+        f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device})."
     )
-    console.print(f"Next:   harness sweep {' '.join([experiment, *(overrides or [])])}", highlight=False, markup=False)
+    print(f"Next:   harness sweep {' '.join([experiment, *(overrides or [])])}")

@@ -68,7 +68,9 @@ class Progress:
             )
         else:
             line = self._complaint(item)
-        self._console.print(f"[{self._done}/{self._total}] {name}: {line}", highlight=False, markup=False)
+        self._console.print(
+            f"[{self._done}/{self._total}] {name}: {line}", highlight=False, markup=False, soft_wrap=True
+        )
 
     def _complaint(self, item: Watched) -> str:
         record = item.entry.record

@@ -11,8 +11,6 @@ import typer
 from harness.cli.arguments import Overrides, Results
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.manifest import Manifest
 
 
@@ -24,23 +22,20 @@ def status(
     results: Results = Path("results"),
 ) -> None:
     """Show how many cells are missing, running, finished or failed, what runs, and what failed why."""
-    from rich.console import Console
-
     from harness.cli.target import manifest_name
     from harness.manifest import Manifest
 
-    console = Console()
     if experiment:
         names = [manifest_name(experiment, overrides or [])]
     else:
         names = sorted(path.stem for path in (results / "manifests").glob("*.json"))
     if not names:
-        console.print(f"No experiment has been swept into {results}/ yet.")
+        print(f"No experiment has been swept into {results}/ yet.")
     for name in names:
-        _show(Manifest.read(results, name), results, console)
+        _show(Manifest.read(results, name), results)
 
 
-def _show(manifest: Manifest, results: Path, console: Console) -> None:
+def _show(manifest: Manifest, results: Path) -> None:
     from harness.cli.arguments import short_names
     from harness.record import STATES, Record
 
@@ -48,16 +43,16 @@ def _show(manifest: Manifest, results: Path, console: Console) -> None:
     states = {record.cell_id: record.state() for _, record in records}
     counts = Counter(states.values())
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    console.print(f"[bold]{manifest.name}[/]: {len(records)} cells: {summary}", highlight=False)
+    print(f"{manifest.name}: {len(records)} cells: {summary}")
     varying = [path for path, values in manifest.axes.items() if len(values) > 1]
     for cell, record in records:
         name = short_names(cell.axes, varying)
         if states[record.cell_id] == "running":
             said = record.attempts()[-1].progress()
             place = f"step {said['step']} of {said['steps']}, {said['rate']:.0f} samples/s" if said else "starting"
-            console.print(f"  running  {record.cell_id}  {name}: {place}", highlight=False)
+            print(f"  running  {record.cell_id}  {name}: {place}")
         elif states[record.cell_id] == "failed":
             attempt = record.attempts()[-1]
             error = (attempt.outcome() or {}).get("error", "")
-            console.print(f"  failed   {record.cell_id}  {name}: {error}", highlight=False, markup=False)
-            console.print(f"           log: {attempt.path / 'stderr.log'}", highlight=False, markup=False)
+            print(f"  failed   {record.cell_id}  {name}: {error}")
+            print(f"           log: {attempt.path / 'stderr.log'}")

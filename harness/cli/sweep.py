@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import Experiment, Overrides, Results
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +71,8 @@ def _run(declared: Declared, results: Path, command: str) -> bool:
     foreign = [entry.record for entry in plan.entries if entry.state == "running"]
     if foreign:
         print(f"{len(foreign)} cells are still running from an earlier sweep; they keep their slots")
-    executor = LocalExecutor(slots, occupied=lambda: sum(record.state() == "running" for record in foreign))
+    here = [record for record in foreign if record.attempts()[-1].provenance().get("host") == socket.gethostname()]
+    executor = LocalExecutor(slots, occupied=lambda: sum(record.state() == "running" for record in here))
     submission = {
         "experiment": declared.manifest.experiment,
         "scale": declared.manifest.scale,
@@ -138,9 +141,16 @@ def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
     print(f"report:   harness report {experiment} scale={scale}{folder}")
     print(f"MLflow:   harness ui{folder}")
     for other in declared.declaration.scales:
-        if other != scale and (there := other_scale(experiment, other, results)):
+        if other == scale:
+            continue
+        try:
+            there = other_scale(experiment, other, results)
+        except UserError as error:  # this sweep is done; another scale's mistake is only worth a line
+            print(f"{other + ':':9} {error}")
+            continue
+        if there:
             entries = there.plan.entries
             print(
-                f"{other}:   {len(entries)} cells on {there.manifest.dataset}, "
+                f"{other + ':':9} {len(entries)} cells on {there.manifest.dataset}, "
                 f"about {hours(there.hours(entries))} on this machine: harness sweep {experiment} scale={other}"
             )

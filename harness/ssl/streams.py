@@ -15,7 +15,10 @@ import torch
 
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """The generator of one purpose, such as ``stream(seed, "views", epoch, view)``."""
+    """The generator of one purpose, such as ``stream(seed, "views", epoch, view)``.
+
+    A purpose always has the same number of counters: a seed sequence pads with zeros, so ("order",) is ("order", 0).
+    """
     key = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *counters])
     return np.random.Generator(np.random.Philox(key))
 

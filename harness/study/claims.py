@@ -96,6 +96,8 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     values, sentence = MEASURES[claim.kind](claim, finished)
     measured = mean_interval(values)
     said = sentence.format(f"{abs(measured.mean):.2f}", "less" if measured.mean >= 0 else "more")
+    if measured.n < SEEDS:
+        said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
     if manifest.caveat:
         return Verdict(claim, setting, "NOT COMPARABLE", measured, f"{said}; but {manifest.caveat}")
     return Verdict(claim, setting, decide(measured), measured, said)

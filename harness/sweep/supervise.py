@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ def supervise(
 ) -> list[Watched]:
     """Run every cell that is missing or failed, wait for those that run already, and return all that were watched.
 
+    SIGTERM stops like Ctrl-C.
+
     ``report`` is called at every poll with the jobs' states.
 
     Raises:
@@ -52,6 +55,9 @@ def supervise(
             job = Job(record.path, f"{name} {record.cell_id}", submission["threads"], submission["device"])
             watched.append(Watched(entry, executor.submit(job)))
     ids = [item.job for item in watched if item.job]
+    # A shell starts background jobs with SIGINT ignored; set both, so that a sweep can be stopped wherever it runs.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         while True:
             states = executor.poll(ids)

@@ -103,7 +103,9 @@ def _split(arrays: Arrays, fraction: float) -> Data:
 
 
 def _as_split(pixels: Array, labels: Array) -> Split:
-    return Split(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))
+    return Split(
+        torch.from_numpy(np.require(pixels, requirements=["C", "W"])), torch.from_numpy(labels.astype(np.int64))
+    )
 
 
 def _digits(folder: Path) -> Arrays:

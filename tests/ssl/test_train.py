@@ -1,0 +1,201 @@
+"""One cell: what it records, how it resumes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.cell import Loss, Optimizer
+from harness.record import Record
+from harness.ssl import train
+from harness.ssl.train import Diverged, run_cell
+
+MakeRecord = Callable[..., Record]
+NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")
+
+
+def start(record: Record) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "harness.ssl", str(record.path)], env=environment)
+
+
+def outcome(record: Record) -> dict[str, object]:
+    found = record.outcome()
+    assert found is not None, (record.path / "attempts/1/stderr.log").read_text()
+    return found
+
+
+def numbers(record: Record) -> dict[str, object]:
+    """Everything that a run computes: final metrics, curve, weights; times left out."""
+    curve = [
+        (event["step"], {name: value for name, value in event["metrics"].items() if name != "samples_per_second"})
+        for event in record.events()
+    ]
+    attempt = record.attempts()[-1]
+    weights = {name: value.tolist() for name, value in load_file(attempt.path / "encoder.safetensors").items()}
+    return {"metrics": outcome(record)["metrics"], "curve": curve, "weights": weights}
+
+
+def wait_for_step(record: Record, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        attempts = record.attempts()
+        if attempts and attempts[-1].progress().get("step", 0) >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the cell never got that far")
+
+
+def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: MakeRecord) -> None:
+    record = make_record()
+    run_cell(record)
+    assert record.state() == "finished"
+    metrics = outcome(record)["metrics"]
+    assert isinstance(metrics, dict)
+    assert set(metrics) == set(NUMBERS)
+    assert all(0 <= value <= 100 for value in metrics.values())
+    events = record.events()
+    assert [event["epoch"] for event in events] == [0, 1, 2]
+    assert all("val_knn" in event["metrics"] for event in events)
+    assert events[-1]["step"] == 2 * (1293 // 64)
+    provenance = record.attempts()[0].provenance()
+    assert {"revision", "versions", "hardware", "sources", "threads"} <= set(provenance)
+
+
+def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
+    record = make_record(epochs=6)
+    run_cell(record)
+    metrics = outcome(record)["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["test_knn"] > metrics["init_knn"] + 3
+
+
+def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> None:
+    first, second = make_record("a"), make_record("b")
+    run_cell(first)
+    run_cell(second)
+    assert numbers(first) == numbers(second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_stops_at_a_checkpoint_and_the_next_attempt_ends_as_if_uninterrupted(
+    make_record: MakeRecord, number: signal.Signals
+) -> None:
+    calm, interrupted = make_record("calm", epochs=12), make_record("interrupted", epochs=12)
+    run_cell(calm)
+    process = start(interrupted)
+    wait_for_step(interrupted, 1)
+    process.send_signal(number)
+    assert process.wait(60) == 75
+    ended = interrupted.attempts()[0].outcome()
+    assert ended is not None
+    assert ended["state"] == "interrupted"
+    run_cell(interrupted)
+    assert interrupted.attempts()[-1].number == 2
+    assert numbers(interrupted) == numbers(calm)
+
+
+def test_kill_9_loses_at_most_the_work_since_the_last_checkpoint(make_record: MakeRecord) -> None:
+    calm, killed = make_record("calm", epochs=12), make_record("killed", epochs=12)
+    run_cell(calm)
+    process = start(killed)
+    wait_for_step(killed, 40)
+    process.kill()
+    process.wait()
+    assert killed.state() == "missing"
+    run_cell(killed)
+    assert numbers(killed) == numbers(calm)
+    second = [json.loads(line) for line in (killed.path / "attempts/2/events.jsonl").read_text().splitlines()]
+    assert second[0]["epoch"] > 1, "it began again from nothing"
+
+
+def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, stopped = make_record("calm"), make_record("stopped")
+    run_cell(calm)
+    update = train.Run.update
+
+    def stop_at_step_7(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+        self.stop_requested = self.step == 6
+        return update(self, views)
+
+    monkeypatch.setattr(train.Run, "update", stop_at_step_7)
+    with pytest.raises(train.Interrupted, match="step 7"):
+        run_cell(stopped)
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    run_cell(stopped)
+    assert numbers(stopped) == numbers(calm)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, damaged = make_record("calm", epochs=3), make_record("damaged", epochs=3)
+    run_cell(calm)
+    end_epoch = train.Run.end_epoch
+
+    def fail_in_the_third(self: train.Run, epoch: int, rate: float) -> None:
+        if epoch == 2:
+            raise OSError("the node went away")
+        end_epoch(self, epoch, rate)
+
+    monkeypatch.setattr(train.Run, "end_epoch", fail_in_the_third)
+    with pytest.raises(OSError, match="went away"):
+        run_cell(damaged)
+    monkeypatch.undo()
+    (damaged.path / "attempts/1/checkpoint.pt").write_bytes(b"half a checkpo")
+    run_cell(damaged)
+    assert numbers(damaged) == numbers(calm)
+    assert "trying an older one" in capsys.readouterr().out
+
+
+def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoint(make_record: MakeRecord) -> None:
+    record = make_record(optimizer=Optimizer(lr=1e30), epochs=3)
+    with pytest.raises(Diverged, match="epoch 1"):
+        run_cell(record)
+    assert record.state() == "failed"
+    ended = record.attempts()[0].outcome()
+    assert ended is not None
+    assert "lr" in ended["error"]
+
+
+def test_arms_that_differ_in_the_loss_see_identical_views(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[bytes]] = {}
+    update = train.Run.update
+
+    def spy(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+        seen.setdefault(self.cell.loss.name, []).append(views.contiguous().numpy().tobytes())
+        return update(self, views)
+
+    monkeypatch.setattr(train.Run, "update", spy)
+    for loss in (Loss("infonce"), Loss("dcl"), Loss("dclw", sigma=0.5)):
+        run_cell(make_record(loss=loss))
+    assert len(seen["infonce"]) == 2 * (1293 // 64)
+    assert seen["infonce"] == seen["dcl"] == seen["dclw"]
+
+
+def test_a_record_without_its_data_says_so(make_record: MakeRecord, tmp_path: Path) -> None:
+    record = make_record()
+    cell = json.loads((record.path / "cell.json").read_text())
+    cell["dataset"]["fingerprint"] = "0123"
+    (record.path / "cell.json").write_text(json.dumps(cell))
+    process = subprocess.run(
+        [sys.executable, "-m", "harness.ssl", str(record.path)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert "fingerprint" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,191 @@
+"""Table, verdicts and report from synthetic records."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.manifest import Manifest
+from harness.study.claims import decide, judge
+from harness.study.frame import tidy
+from harness.study.pdf import answer, content
+from harness.study.plots import accuracy_against_batch_size
+from harness.study.report import write_report
+from harness.study.statistics import Interval, mean_interval
+from harness.study.tables import arms, for_people, with_interval, write_tables
+
+Synthetic = Callable[..., tuple[Manifest, Path]]
+Axes = Mapping[str, Any]
+
+
+def robust(axes: Axes, advantage: float = 4.0) -> float:
+    """InfoNCE loses ``advantage`` points at batch 64, DCL none; seeds shift both alike, and a little apart."""
+    noise = {0: 0.0, 1: 1.0, 2: -1.0}.get(axes["seed"], 0.5)
+    apart = 0.1 * axes["seed"] if axes["loss"] == "dcl" and axes["batch_size"] == 64 else 0.0
+    return 80.0 + noise + apart - (advantage if axes["loss"] == "infonce" and axes["batch_size"] == 64 else 0.0)
+
+
+def test_missing_cells_are_rows(synthetic: Synthetic) -> None:
+    frame = tidy(*synthetic(lambda axes: None if axes["seed"] == 2 else 50.0))
+    assert len(frame) == 12
+    assert frame["state"].value_counts().to_dict() == {"finished": 8, "missing": 4}
+    assert frame.loc[frame["seed"] == 2, "test_knn"].isna().all()
+
+
+def test_the_interval_is_scipys(synthetic: Synthetic) -> None:
+    values = [80.0, 81.5, 79.2, 80.4]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    # By hand: t(.975, 3) = 3.182446.
+    half = 3.182446 * np.std(values, ddof=1) / 2
+    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
+
+
+@given(st.lists(st.floats(-100, 100), max_size=8))
+def test_intervals_hold_their_mean(values: list[float]) -> None:
+    found = mean_interval(values)
+    assert found.n == len(values)
+    if found.n >= 2:
+        assert found.low <= found.mean <= found.high
+    else:
+        assert math.isnan(found.low)
+
+
+def test_a_clear_advantage_is_reproduced_and_measured(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust)
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "REPRODUCED"
+    # Seeds are paired: differences are 4.0, 4.1, 4.2, whatever the seeds' common shifts.
+    assert (verdict.measured.mean, verdict.measured.n) == (pytest.approx(4.1), 3)
+    assert verdict.why == "from batch 256 to 64, DCL loses 4.10 points less than InfoNCE"
+    assert answer([verdict]).startswith("Yes, as measured here: from batch 256 to 64, DCL loses 4.10 points less")
+
+
+def test_the_opposite_is_contradicted(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(lambda axes: robust(axes, advantage=-4.0))
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "CONTRADICTED"
+    assert "3.90 points more than InfoNCE" in verdict.why
+
+
+def test_no_effect_is_inconclusive(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(lambda axes: robust(axes, advantage=-0.1))
+    assert judge(manifest, tidy(manifest, results))[0].word == "INCONCLUSIVE"
+
+
+def test_two_seeds_decide_nothing_however_clear(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "axes.seed=[0,1]")
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "INCONCLUSIVE"
+    assert "seeds" in verdict.why
+
+
+def test_a_missing_cell_leaves_the_claim_incomplete(synthetic: Synthetic) -> None:
+    missing = {"loss": "dcl", "batch_size": 64, "seed": 1}
+    manifest, results = synthetic(lambda axes: None if missing.items() <= axes.items() else robust(axes))
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert (verdict.word, verdict.why) == ("INCOMPLETE", "11 of 12 cells have finished")
+
+
+def test_a_caveat_makes_a_scale_not_comparable_but_is_still_measured(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "caveat='toys'")
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "NOT COMPARABLE"
+    assert verdict.why.endswith("but toys")
+    assert "cannot tell" in answer([verdict])
+
+
+@pytest.mark.parametrize(("override", "why"), [("axes.loss=[infonce]", "DCL"), ("axes.batch_size=[64]", "two batch")])
+def test_a_claim_about_arms_that_were_cut_away_says_so(synthetic: Synthetic, override: str, why: str) -> None:
+    manifest, results = synthetic(robust, override)
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "NOT COMPARABLE"
+    assert why in verdict.why
+
+
+def test_each_setting_is_judged_by_itself(synthetic: Synthetic) -> None:
+    def only_at_low_temperature(axes: Axes) -> float:
+        return robust(axes, advantage=4.0 if axes["temperature"] == 0.1 else -4.0)
+
+    manifest, results = synthetic(only_at_low_temperature, "axes.temperature=[0.1,0.5]")
+    verdicts = judge(manifest, tidy(manifest, results))
+    assert [(v.setting["temperature"], v.word) for v in verdicts] == [(0.1, "REPRODUCED"), (0.5, "CONTRADICTED")]
+    assert "at temperature 0.1" in answer(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "word"),
+    [(0.1, 2, 3, "REPRODUCED"), (-2, -0.1, 3, "CONTRADICTED"), (-1, 1, 9, "INCONCLUSIVE"), (0.1, 2, 2, "INCONCLUSIVE")],
+)
+def test_verdicts_follow_the_interval(low: float, high: float, n: int, word: str) -> None:
+    assert decide(Interval((low + high) / 2, low, high, n)) == word
+
+
+def test_a_null_effect_is_rarely_called_either_way() -> None:
+    rng = np.random.default_rng(0)
+    words = [decide(mean_interval(rng.normal(0, 1, 3).tolist())) for _ in range(2000)]
+    assert words.count("REPRODUCED") / 2000 == pytest.approx(0.025, abs=0.012)
+    assert words.count("CONTRADICTED") / 2000 == pytest.approx(0.025, abs=0.012)
+
+
+def test_tables_show_k_of_n_and_no_interval_for_one_seed(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(lambda axes: robust(axes) if axes["seed"] == 0 or axes["loss"] == "dcl" else None)
+    shown = for_people(manifest, arms(manifest, tidy(manifest, results)))
+    by_arm = {(row["batch size"], row["loss"]): row for _, row in shown.iterrows()}
+    assert by_arm["64", "InfoNCE"]["seeds"] == "1 of 3"
+    assert by_arm["64", "InfoNCE"]["kNN (%)"] == "76.00"
+    assert by_arm["64", "DCL"]["seeds"] == "3 of 3"
+    assert "±" in by_arm["64", "DCL"]["kNN (%)"]
+    csv, markdown, latex = write_tables(manifest, tidy(manifest, results), tmp_path)
+    assert len(pd.read_csv(csv)) == 4
+    assert markdown.read_text().splitlines()[2].startswith("| 64 | InfoNCE | 76.00 |")
+    assert r"64 & InfoNCE & 76.00 & 77.00 & 1 of 3 \\" in latex.read_text()
+    assert with_interval(Interval(float("nan"), float("nan"), float("nan"), 0)) == "–"
+
+
+def test_the_report_is_the_same_bytes_from_the_same_records(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust)
+    first = {path.name: path.read_bytes() for path in write_report(manifest, results, tmp_path / "a").files}
+    again = {path.name: path.read_bytes() for path in write_report(manifest, results, tmp_path / "b").files}
+    assert first.keys() == {f"tiny.demo{s}" for s in
+                            (".csv", ".table.csv", ".table.md", ".table.tex", ".svg", ".png", ".pdf")}  # fmt: skip
+    assert first == again
+
+
+def test_a_report_of_nothing_but_missing_cells_says_so(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(lambda axes: None)
+    report = write_report(manifest, results, tmp_path)
+    assert report.verdicts[0].word == "INCOMPLETE"
+    printed = content(manifest, tidy(manifest, results), report.verdicts)
+    assert printed["answer"] == "Not yet: 0 of 12 cells have finished."
+    assert printed["cells_line"] == "0 of 12 cells"
+    assert report.files[-1].read_bytes().startswith(b"%PDF")
+
+
+def test_a_report_with_one_axis_of_everything(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust, "axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]")
+    assert write_report(manifest, results, tmp_path).files[-1].exists()
+
+
+def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 and axes["loss"] == "dcl" else robust(axes))
+    frame = tidy(manifest, results)
+    svg = accuracy_against_batch_size(manifest, frame, results)[0].read_text()
+    assert svg.count("<!-- 2 of 3 -->") == 2
+
+
+def test_the_study_needs_neither_torch_nor_mlflow() -> None:
+    code = "import sys, harness.study.report; assert not {'torch', 'mlflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,133 @@
+"""Fencing, publishing and reading of records."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cell import Cell
+from harness.record import STALE_SECONDS, Attempt, Busy, Heartbeat, Record, Superseded, read_json, write_json
+
+HEALTHY = {"state": "finished", "metrics": {}}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record.prepare(tmp_path, Cell())
+
+
+def begin_elsewhere(record: Record, *, then: str = "") -> int:
+    """Begin an attempt in another process, which then ends; returns its process id."""
+    code = f"from harness.record import *; a = Record(Path({str(record.path)!r})).begin({{}}); {then}"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    assert process.wait() == 0
+    return process.pid
+
+
+def age(attempt: Attempt) -> None:
+    long_ago = time.time() - STALE_SECONDS - 10
+    os.utime(attempt.path / "heartbeat", (long_ago, long_ago))
+
+
+def test_a_new_record_is_missing_and_knows_its_cell(record: Record) -> None:
+    assert (record.state(), record.cell()) == ("missing", Cell())
+
+
+def test_a_running_cell_cannot_be_begun_again(record: Record) -> None:
+    record.begin({})
+    assert record.state() == "running"
+    with pytest.raises(Busy, match=f"process {os.getpid()}"):
+        record.begin({})
+
+
+def test_a_process_that_is_gone_leaves_its_cell_to_the_next_at_once(record: Record) -> None:
+    begin_elsewhere(record)
+    assert record.state() == "missing"
+    assert record.begin({}).number == 2
+
+
+def test_a_silent_attempt_on_another_machine_is_dead_after_the_stated_time(record: Record) -> None:
+    attempt = record.begin({})
+    write_json(attempt.path / "provenance.json", {**attempt.provenance(), "host": "elsewhere"})
+    with pytest.raises(Busy):
+        record.begin({})
+    age(attempt)
+    assert record.begin({}).number == 2
+
+
+def test_a_frozen_attempt_that_wakes_up_publishes_nothing(record: Record) -> None:
+    frozen = record.begin({})
+    age(frozen)
+    record.begin({})
+    with pytest.raises(Superseded):
+        frozen.end(HEALTHY)
+    assert record.outcome() is None
+
+
+def test_only_the_first_finisher_is_published(record: Record) -> None:
+    first = record.begin({})
+    first.end({**HEALTHY, "metrics": {"test_knn": 1.0}})
+    second = Attempt(record, 2)
+    second.path.mkdir()
+    with pytest.raises(Superseded):
+        second.end({**HEALTHY, "metrics": {"test_knn": 2.0}})
+    outcome = record.outcome()
+    assert outcome is not None
+    assert outcome["metrics"] == {"test_knn": 1.0}
+    assert record.state() == "finished"
+
+
+@pytest.mark.parametrize(("ended", "state"), [("failed", "failed"), ("interrupted", "missing")])
+def test_an_ended_attempt_can_be_followed_by_another(record: Record, ended: str, state: str) -> None:
+    record.begin({}).end({"state": ended, "error": "x"})
+    assert record.state() == state
+    assert record.begin({}).number == 2
+
+
+def test_two_processes_that_begin_at_once_get_one_attempt(record: Record) -> None:
+    code = (
+        f"import time, sys; from harness.record import *; r = Record(Path({str(record.path)!r}))\n"
+        "try: r.begin({}); time.sleep(3)\n"
+        "except Busy: sys.exit(75)"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert sorted(process.wait() for process in processes) == [0, 75, 75, 75]
+
+
+def test_events_of_later_attempts_win_and_torn_lines_are_ignored(record: Record) -> None:
+    first = record.begin({})
+    first.log_event(1, {"loss": 3.0, "val_knn": 10.0})
+    first.log_event(2, {"loss": 2.0})
+    with (first.path / "events.jsonl").open("a") as file:
+        file.write('{"time": 1, "step": 3, "met')
+    first.end({"state": "interrupted"})
+    record.begin({}).log_event(2, {"loss": 1.5})
+    found = [(event["step"], event["metrics"]) for event in record.events()]
+    assert found == [(1, {"loss": 3.0, "val_knn": 10.0}), (2, {"loss": 1.5})]
+
+
+def test_the_heartbeat_carries_progress(record: Record) -> None:
+    attempt = record.begin({})
+    with Heartbeat(attempt) as heartbeat:
+        heartbeat.progress = {"step": 3}
+        for _ in range(100):
+            if attempt.progress():
+                break
+            time.sleep(0.1)
+    assert attempt.progress() == {"step": 3}
+
+
+def test_output_goes_to_the_attempts_logs_from_libraries_too(record: Record) -> None:
+    begin_elsewhere(record, then="c = a.redirected_output(); c.__enter__(); os.system('echo from a child'); print(1)")
+    assert (record.path / "attempts/1/stdout.log").read_text().split("\n")[:2] == ["from a child", "1"]
+
+
+def test_written_json_is_whole_or_absent(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert (read_json(tmp_path / "a.json"), read_json(tmp_path / "b.json")) == ({"a": 1}, None)
+    assert os.listdir(tmp_path) == ["a.json"]

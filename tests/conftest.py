@@ -12,8 +12,6 @@ from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.dataset_files import find
 from harness.record import Record
 
-ROOT = Path(__file__).parents[1]
-
 TINY = """
 defaults:
   - schema

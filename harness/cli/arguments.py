@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +22,12 @@ Overrides = Annotated[
 Results = Annotated[Path, typer.Option(help="Where records, manifests and tables lie.")]
 
 
-def short_names(axes: dict[str, object] | object, names: list[str]) -> str:
-    """``loss=dcl batch_size=32 seed=0``: the axes that differ, by their short names."""
-    assert isinstance(axes, dict)
+def command(verb: str, experiment: str, overrides: Sequence[str], results: Path) -> str:
+    """The command to type next, quoted for a shell."""
+    folder = [] if results == Path("results") else ["--results", str(results)]
+    return shlex.join(["harness", verb, *([experiment] if experiment else []), *overrides, *folder])
+
+
+def short_names(axes: Mapping[str, Any], names: Sequence[str]) -> str:
+    """``loss=dcl batch_size=32 seed=0``: these axes by their short names."""
     return " ".join(f"{path.removesuffix('.name').rsplit('.', 1)[-1]}={axes[path]}" for path in names)

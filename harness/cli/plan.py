@@ -15,7 +15,7 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
     from rich.console import Console
     from rich.table import Table
 
-    from harness.cli.arguments import short_names
+    from harness.cli.arguments import command, short_names
     from harness.cli.declared import load
     from harness.cli.summary import hours, states
 
@@ -41,4 +41,4 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
         f"To run: {len(missing)} cells, about {hours(declared.hours(missing))} on this machine "
         f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device})."
     )
-    print(f"Next:   harness sweep {' '.join([experiment, *(overrides or [])])}")
+    print(f"Next:   {command('sweep', experiment, overrides or [], results)}")

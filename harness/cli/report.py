@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results
+from harness.cli.arguments import Experiment, Overrides, Results, command
 
 if TYPE_CHECKING:
     from harness.manifest import Manifest
@@ -41,7 +41,7 @@ def report(
     for name, path in zip(names, written.files, strict=True):
         if name:
             print(f"{name + ':':9} {path}")
-    print(f"MLflow:   harness ui{'' if results == Path('results') else f' --results {results}'}")
+    print(f"MLflow:   {command('ui', '', [], results)}")
 
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results
+from harness.cli.arguments import Experiment, Overrides, Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def sweep(
     from harness.cli.declared import load
     from harness.cli.summary import hours, states
 
-    command = " ".join(["harness sweep", experiment, *(overrides or [])])
+    again = command("sweep", experiment, overrides or [], results)
     declared = load(experiment, overrides or [], results, may_download=True)
     print(f"{declared.manifest.name}: {states(declared.plan)}", flush=True)
     complete = True
@@ -51,9 +51,9 @@ def sweep(
             f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
             flush=True,
         )
-    with _mirrored(results, declared, tracking_uri, command):
+    with _mirrored(results, declared, tracking_uri, again):
         if missing or declared.plan.counts()["running"]:
-            complete = _run(declared, results, command)
+            complete = _run(declared, again)
         else:
             print("Nothing is missing.")
     _closing_lines(experiment, declared, results)
@@ -61,7 +61,7 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _run(declared: Declared, results: Path, command: str) -> bool:
+def _run(declared: Declared, again: str) -> bool:
     """Supervise the cells; True if all of them have finished."""
     from harness.cli.progress import Progress
     from harness.sweep.executors.local import LocalExecutor
@@ -87,16 +87,16 @@ def _run(declared: Declared, results: Path, command: str) -> bool:
         with progress:
             watched = supervise(plan.entries, executor, submission, declared.manifest.name, progress.update)
     except Stopped:
-        print(f"\nstopped; running cells have written their checkpoints. Go on with: {command}")
+        print(f"\nstopped; running cells have written their checkpoints. Go on with: {again}")
         raise typer.Exit(130) from None
     unfinished = [item for item in watched if item.entry.record.state() != "finished"]
     if unfinished:
-        print(f"{len(unfinished)} of {len(plan.entries)} cells have not finished; try them again with: {command}")
+        print(f"{len(unfinished)} of {len(plan.entries)} cells have not finished; try them again with: {again}")
     return not unfinished
 
 
 @contextmanager
-def _mirrored(results: Path, declared: Declared, tracking_uri: str, command: str) -> Iterator[None]:
+def _mirrored(results: Path, declared: Declared, tracking_uri: str, again: str) -> Iterator[None]:
     """A process that mirrors records to MLflow until the sweep ends; it can neither slow down nor fail a cell."""
     from harness.sweep.uri import default_uri
 
@@ -129,7 +129,7 @@ def _mirrored(results: Path, declared: Declared, tracking_uri: str, command: str
             process.wait()
             mirrored = False
         if not mirrored:
-            print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {command}")
+            print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {again}")
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
@@ -137,9 +137,8 @@ def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
     from harness.cli.summary import hours
 
     scale = declared.manifest.scale
-    folder = "" if results == Path("results") else f" --results {results}"
-    print(f"report:   harness report {experiment} scale={scale}{folder}")
-    print(f"MLflow:   harness ui{folder}")
+    print(f"report:   {command('report', experiment, [f'scale={scale}'], results)}")
+    print(f"MLflow:   {command('ui', '', [], results)}")
     for other in declared.declaration.scales:
         if other == scale:
             continue
@@ -150,7 +149,7 @@ def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
             continue
         if there:
             entries = there.plan.entries
-            print(
-                f"{other + ':':9} {len(entries)} cells on {there.manifest.dataset}, "
-                f"about {hours(there.hours(entries))} on this machine: harness sweep {experiment} scale={other}"
+            cost = (
+                f"{len(entries)} cells on {there.manifest.dataset}, about {hours(there.hours(entries))} on this machine"
             )
+            print(f"{other + ':':9} {cost}: {command('sweep', experiment, [f'scale={other}'], results)}")

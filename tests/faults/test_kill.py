@@ -70,7 +70,7 @@ def test_ctrl_c_stops_in_order_and_says_how_to_go_on(tiny: Path) -> None:
         sweep.send_signal(signal.SIGINT)
         said, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130
-    assert "Go on with: harness sweep tiny.yaml axes.seed=[0,1]" in said
+    assert "Go on with: harness sweep tiny.yaml 'axes.seed=[0,1]'" in said
     ended = stopped.attempts()[-1].outcome()
     assert ended is not None
     assert ended["state"] in ("interrupted", "finished")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ FAKE_PYTHON = """#!/bin/bash
 case "$*" in
   *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; exit 0 ;;
   *"-m pip list"*) exit 0 ;;
-  *"-m pip"*) echo "$*" >> "$LOG"; for word in $FAIL; do case "$*" in *"$word"*) exit 1 ;; esac; done; touch "$DONE"; exit 0 ;;
+  *"-m pip"*) echo "$*" >> "$LOG"; for word in $FAIL; do case "$*" in *"$word"*) exit 1 ;; esac; done; exit 0 ;;
   *"sys.prefix"*) echo "$PWD/.venv"; exit 0 ;;
   *"torch.__version__"*) echo "2.13.0"; exit 0 ;;
   *"find_spec('torch')"*) exit 1 ;;
@@ -40,15 +39,10 @@ def checkout(tmp_path: Path) -> Path:
 
 def install(checkout: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     log = checkout / "pip.log"
-    base = {"PATH": "/usr/bin:/bin", "PYTHON": str(checkout / "python"), "LOG": str(log), "DONE": str(checkout / "done"),
-            "HOME": os.environ.get("HOME", "/"), "FAIL": ""}  # fmt: skip
+    fake = {"PATH": "/usr/bin:/bin", "PYTHON": str(checkout / "python"), "LOG": str(log), "HOME": "/", "FAIL": ""}
+    command = ["bash", "tools/install.sh"]
     done = subprocess.run(
-        ["bash", "tools/install.sh"],
-        cwd=checkout,
-        env={**base, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=checkout, env={**fake, **environment}, capture_output=True, text=True, check=False
     )
     return done, log.read_text().splitlines() if log.exists() else []
 

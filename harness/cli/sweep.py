@@ -148,8 +148,7 @@ def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
             print(f"{other + ':':9} {error}")
             continue
         if there:
-            entries = there.plan.entries
-            cost = (
-                f"{len(entries)} cells on {there.manifest.dataset}, about {hours(there.hours(entries))} on this machine"
-            )
-            print(f"{other + ':':9} {cost}: {command('sweep', experiment, [f'scale={other}'], results)}")
+            cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
+            cost = f"about {hours(there.hours(there.plan.entries))} on this machine"
+            start = command("sweep", experiment, [f"scale={other}"], results)
+            print(f"{other + ':':9} {cells}, {cost}: {start}")

@@ -73,13 +73,14 @@ def _run(declared: Declared, again: str) -> bool:
         print(f"{len(foreign)} cells are still running from an earlier sweep; they keep their slots")
     here = [record for record in foreign if record.attempts()[-1].provenance().get("host") == socket.gethostname()]
     executor = LocalExecutor(slots, occupied=lambda: sum(record.state() == "running" for record in here))
+    root = declared.declaration.values["dataset"]["root"]
     submission = {
         "experiment": declared.manifest.experiment,
         "scale": declared.manifest.scale,
         "executor": "local",
         "threads": slots.threads,
         "device": slots.device,
-        "root": declared.declaration.values["dataset"]["root"],
+        "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],
     }
     progress = Progress(declared, executor)

@@ -134,7 +134,9 @@ class Run:
             now = time.monotonic()
             rate = (self.step - first_step) * cell.batch_size / (now - started)
             self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
-            if self.stop_requested or now - saved > CHECKPOINT_SECONDS:
+            # At the epoch's end the checkpoint follows its event: resumption must not skip that.
+            inside = self.step % self.steps_per_epoch > 0
+            if inside and (self.stop_requested or now - saved > CHECKPOINT_SECONDS):
                 self.save(train_seconds=self.train_seconds + now - started)
                 saved = time.monotonic()
         self.train_seconds += time.monotonic() - started

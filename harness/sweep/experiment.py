@@ -131,7 +131,9 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         )
     _refuse_interpolation(path, rest)
     overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0] for override in rest})
-    values = _compose(path, [*overlay, *rest], locator)
+    # `axes` is an open mapping: naming an axis that the file lacks adds it, without Hydra's `+`.
+    typed = [f"++{override}" if override.startswith("axes.") else override for override in rest]
+    values = _compose(path, [*overlay, *typed], locator)
     claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
     return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator)
 
@@ -144,8 +146,7 @@ def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str
         if key == "scale":
             scale = value
         else:
-            # `axes` is an open mapping: naming an axis that the file lacks adds it, without Hydra's `+`.
-            rest.append(f"++{override}" if key.startswith("axes.") else override)
+            rest.append(override)
     try:
         OverridesParser.create().parse_overrides(rest)
     except HydraException as error:
@@ -207,7 +208,25 @@ def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, An
         raise UserError(
             "the defaults lack the typed schema", where=locator.where("defaults"), allowed="defaults: [schema, ...]"
         )
-    return _plain(config)
+    values = _plain(config)
+    _refuse_unknown(values, Experiment, "", locator)
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
+    """Hydra's ``+`` and a scale's overlay can add keys to a typed node; nothing would ever read them."""
+    hints = typing.get_type_hints(schema)
+    for name, value in values.items():
+        if name not in hints:
+            raise _unknown_key(f"{prefix}{name}", locator)
+        if is_dataclass(hints[name]):
+            _refuse_unknown(value, typing.cast("type[Any]", hints[name]), f"{prefix}{name}.", locator)
+
+
+def _unknown_key(key: str, locator: Locator) -> UserError:
+    siblings = _siblings(key)
+    what = f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], siblings)}"
+    return UserError(what, where=locator.where(key), allowed=", ".join(siblings))
 
 
 def _translated(error: Exception, locator: Locator) -> UserError:
@@ -220,14 +239,13 @@ def _translated(error: Exception, locator: Locator) -> UserError:
     unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown:
-        key = full_key[1] if full_key else unknown[1]
-        siblings = _siblings(key)
-        what = f"unknown key '{key}'{nearest(unknown[1], siblings)}"
-        return UserError(what, where=locator.where(key), allowed=", ".join(siblings))
+        return _unknown_key(full_key[1] if full_key else unknown[1], locator)
     wrong_value = re.search(r"Value '.*", text)
     if full_key and wrong_value:
         return UserError(wrong_value[0], where=locator.where(full_key[1]))
-    return UserError(text.splitlines()[0], where="composing the experiment")
+    merged = re.search(r"Error merging override \W*([\w.]+)=", text)
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return UserError(reason, where=locator.where(merged[1]) if merged else "composing the experiment")
 
 
 def _siblings(key: str) -> list[str]:

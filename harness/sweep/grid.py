@@ -12,7 +12,7 @@ from harness.cell import Cell, from_dict, paths
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
-from harness.sweep.check import check_cell, check_evaluation, check_value
+from harness.sweep.check import check_cell, check_evaluation, check_range, check_value
 from harness.sweep.experiment import Declaration
 
 #: The files are found, and named in a report, once per experiment.
@@ -84,6 +84,11 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
     def place(path: str) -> str:
         short = next((name for name in _leaves(declaration.values["axes"]) if axis_path(name) == path), None)
         return where(f"axes.{short}" if short else path)
+
+    for group in ("evaluate", "cluster"):
+        for name, value in declaration.values[group].items():
+            if value is not None:
+                check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
 
     cells = []
     for point in itertools.product(*grid.values()):

@@ -119,19 +119,20 @@ def test_kill_9_loses_at_most_the_work_since_the_last_checkpoint(make_record: Ma
     assert second[0]["epoch"] > 1, "it began again from nothing"
 
 
-def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(
-    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last_step", [7, 20, 40], ids=["within an epoch", "at an epoch's end", "at the end"])
+def test_a_stop_at_any_step_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
 ) -> None:
     calm, stopped = make_record("calm"), make_record("stopped")
     run_cell(calm)
     update = train.Run.update
 
-    def stop_at_step_7(self: train.Run, views: torch.Tensor) -> torch.Tensor:
-        self.stop_requested = self.step == 6
+    def stop_at_the_last_step(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+        self.stop_requested = self.step == last_step - 1
         return update(self, views)
 
-    monkeypatch.setattr(train.Run, "update", stop_at_step_7)
-    with pytest.raises(train.Interrupted, match="step 7"):
+    monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
+    with pytest.raises(train.Interrupted, match=f"step {last_step} "):
         run_cell(stopped)
     monkeypatch.undo()
     torch.set_num_threads(1)

@@ -56,6 +56,7 @@ def test_an_axis_that_the_file_lacks_can_be_added(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("backbone.width: 8", "backbone.widht: 8", ["unknown key 'backbone.widht'", "did you mean 'width'"]),
         ("title: A", "titel: A", ["tiny.yaml:11: titel", "did you mean 'title'"]),
         ("  width: 4", "  wdith: 4", ["tiny.yaml:15: backbone.wdith", "did you mean 'width'", "allowed: name, width"]),
         ("  width: 4", "  width: four", ["tiny.yaml:15: backbone.width", "'four'", "Integer"]),
@@ -80,7 +81,7 @@ def test_an_axis_that_the_file_lacks_can_be_added(tiny: Path) -> None:
     ],
 )
 def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, new: str, words: list[str]) -> None:
-    message = str(refused(edited(tiny, old, new)))
+    message = str(refused(edited(tiny, old, new), *(["scale=wide"] if "widht" in new else [])))
     for word in words:
         assert word in message
 
@@ -99,6 +100,12 @@ def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, 
         ("optimizer.warmup_epochs=1", ["leaves nothing of 1"]),
         ("dataset.image_size=9", ["images of 8 pixels"]),
         ("nonsense", ["command line"]),
+        ("+views.blur=1", ["command line: +views.blur=1", "unknown key 'views.blur'", "crop_min, flip"]),
+        ("axes=3", ["command line: axes=3"]),
+        ("cluster.slots=0", ["1 <= value"]),
+        ("cluster.device=tpu", ["auto, cpu, cuda"]),
+        ("views.jitter=nan", ["finite"]),
+        ("optimizer.lr=inf", ["finite"]),
         ("dataset=imagefolder", ["dataset.root", "train/<class>"]),
     ],
 )

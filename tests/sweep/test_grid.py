@@ -38,4 +38,4 @@ def test_the_manifest_survives_its_file(tiny: Path) -> None:
     manifest = load(str(tiny), ["axes.seed=[0,1]"], tiny.parent / "results").manifest
     path = manifest.write(tiny.parent / "results")
     assert Manifest.read(tiny.parent / "results", "tiny.demo") == manifest
-    assert json.loads(path.read_text())["overrides"] == ["++axes.seed=[0,1]"]
+    assert json.loads(path.read_text())["overrides"] == ["axes.seed=[0,1]"]

@@ -27,5 +27,7 @@ def ui(
         )
     print(f"MLflow's page: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     store = ["--backend-store-uri", default_uri(results), "--default-artifact-root", str(results / "mlartifacts")]
-    command = [sys.executable, "-m", "mlflow", "ui", *store, "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, command)
+    page = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # One reader needs one worker and none of the eight processes of the server's job queue.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *store, *page], environment)

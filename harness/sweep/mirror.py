@@ -39,11 +39,12 @@ class Mirror:
         existing = self.client.get_experiment_by_name(manifest.name)
         # Artifacts of an embedded store lie beside it; a server decides for itself.
         place = (results / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
-        self.experiment_id = (
-            existing.experiment_id
-            if existing
-            else self.client.create_experiment(manifest.name, artifact_location=place)
-        )
+        if existing:
+            self.experiment_id = existing.experiment_id
+        else:
+            # The kind opens MLflow's page on training runs rather than on traces of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            self.experiment_id = self.client.create_experiment(manifest.name, artifact_location=place, tags=kind)
 
     def mirror(self) -> None:
         """Bring every run up to date with its record."""
@@ -69,7 +70,7 @@ class Mirror:
         outcome = record.outcome() or attempt.outcome()
         if run is None:
             run = self._create(expected, record, events, attempt.provenance().get("revision", ""))
-        status = STATUS[outcome["state"]] if outcome else "RUNNING"
+        status = STATUS[outcome["state"]] if outcome else "RUNNING" if record.state() == "running" else "KILLED"
         mirrored = int(run.data.tags.get(MIRRORED, -1))
         new = [event for event in events if event["step"] > mirrored]
         if not new and run.info.status == status:
@@ -90,12 +91,14 @@ class Mirror:
 
     def _create(self, expected: Expected, record: Record, events: list[Json], revision: str) -> Run:
         cell = record.cell()
-        name = " ".join(f"{path.removesuffix('.name').rsplit('.', 1)[-1]}={v}" for path, v in expected.axes.items())
+        # MLflow's tables show some twenty characters of a name: the values of what varies.
+        varying = [path for path, values in self.manifest.axes.items() if len(values) > 1]
+        name = " ".join(("seed " if path == "seed" else "") + str(expected.axes[path]) for path in varying)
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(events[0]["time"] * 1000),
             tags={**self._tags(), CELL: expected.cell_id, "harness.revision": revision},
-            run_name=name,
+            run_name=name or expected.cell_id,
         )
         parameters = {path: value for path in paths() if (value := get(cell, path)) is not None}
         self.client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in parameters.items()])

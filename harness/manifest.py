@@ -40,13 +40,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order."""
+    """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order.
+
+    ``caveat``: what this scale cannot say, printed with the answer; ``comparable``: whether its claims are decided.
+    """
 
     experiment: str
     scale: str
     title: str
     question: str
     caveat: str
+    comparable: bool
     dataset: str
     axes: Mapping[str, list[Any]]
     cells: list[Expected]

@@ -86,7 +86,12 @@ class Progress:
     def _table(self, states: Mapping[str, JobState], watched: Sequence[Watched]) -> Table:
         queued = sum(state == "queued" for state in states.values())
         table = Table(
-            "cell", "step", "samples/s", "left", title=f"{self._done} of {self._total} finished, {queued} queued"
+            "cell",
+            "epoch",
+            "validation kNN (%)",
+            "samples/s",
+            "left",
+            title=f"{self._done} of {self._total} finished, {queued} queued",
         )
         for item in watched:
             if (states[item.job] if item.job else item.entry.record.state()) == "running":
@@ -94,10 +99,13 @@ class Progress:
         return table
 
 
-def _progress(record: Record) -> tuple[str, str, str]:
+def _progress(record: Record) -> tuple[str, str, str, str]:
     attempts = record.attempts()
     said = attempts[-1].progress() if attempts else {}
     if not said:
-        return "starting", "", ""
-    left = (said["steps"] - said["step"]) * record.cell().batch_size / said["rate"]
-    return f"{said['step']} of {said['steps']}", f"{said['rate']:.0f}", hours(left / 3600)
+        return "starting", "", "", ""
+    cell = record.cell()
+    curve = [event["metrics"]["val_knn"] for event in record.events() if "val_knn" in event["metrics"]]
+    left = (said["steps"] - said["step"]) * cell.batch_size / said["rate"]
+    epoch = f"{said['epoch'] + 1} of {cell.epochs}"
+    return epoch, f"{curve[-1]:.1f}" if curve else "", f"{said['rate']:.0f}", hours(left / 3600)

@@ -98,7 +98,7 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     said = sentence.format(f"{abs(measured.mean):.2f}", "less" if measured.mean >= 0 else "more")
     if measured.n < SEEDS:
         said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
-    if manifest.caveat:
+    if not manifest.comparable:
         return Verdict(claim, setting, "NOT COMPARABLE", measured, f"{said}; but {manifest.caveat}")
     return Verdict(claim, setting, decide(measured), measured, said)
 

@@ -84,6 +84,7 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
     title: str = ""
     question: str = ""
     caveat: str = ""
+    comparable: bool = True
     scale: str = ""
     axes: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, Any] = field(default_factory=dict)

@@ -136,6 +136,7 @@ def manifest(
         title=values["title"] or declaration.name,
         question=values["question"],
         caveat=values["caveat"],
+        comparable=values["comparable"],
         dataset=values["dataset"]["title"] or values["dataset"]["name"],
         axes=axes(declaration),
         cells=[Expected(cell.cell_id, point) for cell, point in cells],

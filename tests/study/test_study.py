@@ -99,8 +99,16 @@ def test_a_missing_cell_leaves_the_claim_incomplete(synthetic: Synthetic) -> Non
     assert (verdict.word, verdict.why) == ("INCOMPLETE", "11 of 12 cells have finished")
 
 
-def test_a_caveat_makes_a_scale_not_comparable_but_is_still_measured(synthetic: Synthetic) -> None:
-    manifest, results = synthetic(robust, "caveat='toys'")
+def test_a_caveat_is_printed_and_leaves_the_verdict(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "caveat='small nets'")
+    frame = tidy(manifest, results)
+    verdicts = judge(manifest, frame)
+    assert verdicts[0].word == "REPRODUCED"
+    assert content(manifest, frame, verdicts)["caveat"] == "small nets"
+
+
+def test_a_scale_that_is_not_comparable_is_measured_but_decides_nothing(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "comparable=false", "caveat='toys'")
     (verdict,) = judge(manifest, tidy(manifest, results))
     assert verdict.word == "NOT COMPARABLE"
     assert verdict.why.endswith("but toys")

@@ -149,6 +149,11 @@ def paths(cls: type[Any] = Cell, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def short_name(path: str) -> str:
+    """A path's name in tables and messages: ``loss.name`` is ``loss``, ``loss.temperature`` is ``temperature``."""
+    return path.removesuffix(".name").rsplit(".", 1)[-1]
+
+
 def get(cell: Cell, path: str) -> Any:
     """The value at a dotted path."""
     node: Any = cell

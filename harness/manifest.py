@@ -86,6 +86,13 @@ class Manifest:
                 allowed=", ".join(known) or "none yet",
                 next_command=f"harness sweep experiments/{name.rsplit('.', 1)[0]}.yaml",
             )
-        cells = [from_dict(Expected, item) for item in data.pop("cells")]
-        claims = [from_dict(Claim, item) for item in data.pop("claims")]
-        return cls(cells=cells, claims=claims, **data)
+        try:
+            cells = [from_dict(Expected, item) for item in data.pop("cells")]
+            claims = [from_dict(Claim, item) for item in data.pop("claims")]
+            return cls(cells=cells, claims=claims, **data)
+        except (TypeError, KeyError):
+            raise UserError(
+                "the manifest was written by another version of harness",
+                where=str(results / "manifests" / f"{name}.json"),
+                next_command="the same harness sweep again: it writes the manifest anew and runs only what is missing",
+            ) from None

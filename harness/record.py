@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.cell import Cell, from_dict
+from harness.errors import UserError
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
 
@@ -70,7 +71,18 @@ class Record:
         return self.path.name
 
     def cell(self) -> Cell:
-        return from_dict(Cell, read_json(self.path / "cell.json") or {})
+        """What to compute.
+
+        Raises:
+            UserError: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
+        """
+        try:
+            cell = from_dict(Cell, read_json(self.path / "cell.json") or {})
+        except TypeError:
+            cell = None
+        if cell is None or cell.cell_id != self.cell_id:
+            raise UserError("this is not the cell that its folder is named after", where=str(self.path / "cell.json"))
+        return cell
 
     def submit(self, submission: Mapping[str, Any]) -> None:
         """Write the intent to run this cell, before anything starts."""
@@ -86,13 +98,16 @@ class Record:
     def attempts(self) -> list[Attempt]:
         """All attempts, first to last."""
         try:
-            numbers = sorted(int(name) for name in os.listdir(self.path / "attempts"))
+            numbers = sorted(int(name) for name in os.listdir(self.path / "attempts") if name.isdigit())
         except FileNotFoundError:
             return []
         return [Attempt(self, number) for number in numbers]
 
     def state(self) -> str:
-        """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again."""
+        """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again.
+
+        Reads only, so a heartbeat's age is by this machine's clock; ``begin``, which decides, asks the file system's.
+        """
         if (self.path / "outcome.json").exists():
             return "finished"
         attempts = self.attempts()
@@ -117,8 +132,10 @@ class Record:
         """Claim the cell: a new attempt after the last, if that one is dead.
 
         Raises:
-            Busy: the last attempt is alive, or somebody else has just begun.
+            Busy: the cell has finished, the last attempt is alive, or somebody else has just begun.
         """
+        if self.outcome():
+            raise Busy(f"cell {self.cell_id} has already finished")
         attempts = self.attempts()
         if attempts and attempts[-1].outcome() is None and attempts[-1].alive(_clock_of(self.path)):
             raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
@@ -128,7 +145,7 @@ class Record:
         except FileExistsError:
             raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
         (attempt.path / "heartbeat").touch()
-        write_json(attempt.path / "provenance.json", {**_process_identity(), **provenance})
+        write_json(attempt.path / "provenance.json", {**_process_identity(), "started": time.time(), **provenance})
         return attempt
 
 

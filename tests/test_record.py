@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Cell
+from harness.errors import UserError
 from harness.record import STALE_SECONDS, Attempt, Busy, Heartbeat, Record, Superseded, read_json, write_json
 
 HEALTHY = {"state": "finished", "metrics": {}}
@@ -87,6 +88,25 @@ def test_an_ended_attempt_can_be_followed_by_another(record: Record, ended: str,
     record.begin({}).end({"state": ended, "error": "x"})
     assert record.state() == state
     assert record.begin({}).number == 2
+
+
+def test_a_finished_cell_is_not_begun_again(record: Record) -> None:
+    record.begin({}).end(HEALTHY)
+    with pytest.raises(Busy, match="already finished"):
+        record.begin({})
+
+
+def test_a_record_of_another_cell_than_its_folder_says_is_refused(record: Record) -> None:
+    record.path.rename(record.path.with_name("0123456789ab"))
+    with pytest.raises(UserError, match="named after"):
+        Record(record.path.with_name("0123456789ab")).cell()
+    with pytest.raises(UserError, match="named after"):
+        Record(record.path.with_name("absent")).cell()
+
+
+def test_stray_files_among_the_attempts_do_no_harm(record: Record) -> None:
+    (record.path / "attempts" / ".nfs0001").touch()
+    assert record.state() == "missing"
 
 
 def test_two_processes_that_begin_at_once_get_one_attempt(record: Record) -> None:

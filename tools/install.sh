@@ -30,8 +30,10 @@ else
   fi
 fi
 
+# -P: the present folder does not count as installed; another clone's installation does not either.
+ours() { "$python" -P -c 'import harness, sys; sys.exit(not harness.__file__.startswith(sys.argv[1]))' "$PWD/" 2>/dev/null; }
 stamp="$("$python" -c 'import sys; print(sys.prefix)')/.harness-$(cat pyproject.toml constraints.txt "$0" | sha256sum | cut -c1-16)"
-if [ -e "$stamp" ] && "$python" -c 'import harness' 2>/dev/null; then echo "$python"; exit 0; fi
+if [ -e "$stamp" ] && ours; then echo "$python"; exit 0; fi
 
 pip() { "$python" -m pip "$@" >&2; }
 have() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }

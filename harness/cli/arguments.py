@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cell import short_name
+
 Experiment = Annotated[
     str, typer.Argument(help="An experiment file, such as experiments/dcl_batchsize.yaml.", show_default=False)
 ]
@@ -22,12 +24,13 @@ Overrides = Annotated[
 Results = Annotated[Path, typer.Option(help="Where records, manifests and tables lie.")]
 
 
-def command(verb: str, experiment: str, overrides: Sequence[str], results: Path) -> str:
+def command(verb: str, words: Sequence[str], results: Path, tracking_uri: str = "") -> str:
     """The command to type next, quoted for a shell."""
     folder = [] if results == Path("results") else ["--results", str(results)]
-    return shlex.join(["harness", verb, *([experiment] if experiment else []), *overrides, *folder])
+    store = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    return shlex.join(["harness", verb, *words, *folder, *store])
 
 
 def short_names(axes: Mapping[str, Any], names: Sequence[str]) -> str:
     """``loss=dcl batch_size=32 seed=0``: these axes by their short names."""
-    return " ".join(f"{path.removesuffix('.name').rsplit('.', 1)[-1]}={axes[path]}" for path in names)
+    return " ".join(f"{short_name(path)}={axes[path]}" for path in names)

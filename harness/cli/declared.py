@@ -10,14 +10,13 @@ from pathlib import Path
 
 from harness import dataset_files
 from harness.catalog import DATASETS
-from harness.cell import Cell
 from harness.dataset_files import DatasetFiles, DatasetMissing
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.revision import revision
 from harness.study.claims import check_claims
 from harness.sweep import grid
-from harness.sweep.cost import measure, step_key
+from harness.sweep.cost import measure
 from harness.sweep.executors.local import Slots, divide
 from harness.sweep.experiment import Declaration, declare
 from harness.sweep.plan import Entry, Plan, make_plan, seconds_of
@@ -48,9 +47,6 @@ class Declared:
         seconds = sum(seconds_of(entry.cell, self.files, evaluation, measured) for entry in entries)
         return seconds / self.slots.count / 3600
 
-    def seconds_per_step(self, cell: Cell) -> float:
-        return measure([cell], self.files, self.slots.threads, self.slots.device)[step_key(cell, self.files)].step
-
 
 def load(path: str, overrides: Sequence[str], results: Path, *, may_download: bool = False) -> Declared:
     """Compose and check everything.
@@ -79,8 +75,8 @@ def load(path: str, overrides: Sequence[str], results: Path, *, may_download: bo
 def other_scale(path: str, scale: str, results: Path) -> Declared | None:
     """Another scale of the same file, for its cost; its data set need not be here if the catalogue knows its size."""
     declaration = declare(Path(path), [f"scale={scale}"])
-    entry = DATASETS[declaration.values["dataset"]["name"]]
-    if entry.train is None or entry.test is None or entry.channels is None:
+    entry = DATASETS.get(declaration.values["dataset"]["name"])
+    if entry is None or entry.train is None or entry.test is None or entry.channels is None:
         return None
     return _declared(declaration, DatasetFiles("", "", entry.train, entry.test, entry.channels), results)
 

@@ -27,6 +27,12 @@ def main() -> None:
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:  # the second Ctrl-C
+        print("\nstopped at once; cells stop by themselves at their next step", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

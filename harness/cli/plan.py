@@ -20,7 +20,7 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
     from harness.cli.summary import hours, states
 
     declared = load(experiment, overrides or [], results)
-    print(f"{declared.manifest.name}: {states(declared.plan)}")
+    print(f"{declared.manifest.name}: {states(declared.plan.counts())}")
     for path, values in declared.manifest.axes.items():
         print(f"  {path:18} {', '.join(str(value) for value in values)}")
     missing = declared.plan.to_run()
@@ -41,4 +41,4 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
         f"To run: {len(missing)} cells, about {hours(declared.hours(missing))} on this machine "
         f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device})."
     )
-    print(f"Next:   {command('sweep', experiment, overrides or [], results)}")
+    print(f"Next:   {command('sweep', [experiment, *(overrides or [])], results)}")

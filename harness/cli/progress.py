@@ -19,6 +19,8 @@ from harness.sweep.executors.local import LocalExecutor
 from harness.sweep.supervise import Watched
 
 REFRESH_SECONDS = 2.0
+#: Between lines about running cells, where there is no terminal.
+LINE_SECONDS = 60.0
 
 
 class Progress:
@@ -32,7 +34,7 @@ class Progress:
         self._said: set[str] = set()
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._refreshed = 0.0
+        self._refreshed = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -54,6 +56,12 @@ class Progress:
                 self._say(item)
         if self._live and time.monotonic() - self._refreshed > REFRESH_SECONDS:
             self._live.update(self._table(states, watched), refresh=True)
+            self._refreshed = time.monotonic()
+        elif not self._live and time.monotonic() - self._refreshed > LINE_SECONDS:
+            for item in self._running(states, watched):
+                epoch, knn, rate, left = _progress(item.entry.record)
+                doing = f"epoch {epoch}, validation kNN {knn or '-'} %, {rate} samples/s, {left} left"
+                print(f"  {short_names(item.entry.axes, self._names)}: {doing if rate else epoch}", flush=True)
             self._refreshed = time.monotonic()
 
     def _say(self, item: Watched) -> None:
@@ -93,10 +101,13 @@ class Progress:
             "left",
             title=f"{self._done} of {self._total} finished, {queued} queued",
         )
-        for item in watched:
-            if (states[item.job] if item.job else item.entry.record.state()) == "running":
-                table.add_row(short_names(item.entry.axes, self._names), *_progress(item.entry.record))
+        for item in self._running(states, watched):
+            table.add_row(short_names(item.entry.axes, self._names), *_progress(item.entry.record))
         return table
+
+    @staticmethod
+    def _running(states: Mapping[str, JobState], watched: Sequence[Watched]) -> list[Watched]:
+        return [w for w in watched if (states[w.job] if w.job else w.entry.record.state()) == "running"]
 
 
 def _progress(record: Record) -> tuple[str, str, str, str]:

@@ -41,7 +41,7 @@ def report(
     for name, path in zip(names, written.files, strict=True):
         if name:
             print(f"{name + ':':9} {path}")
-    print(f"MLflow:   {command('ui', '', [], results)}")
+    print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
 
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:

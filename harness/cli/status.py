@@ -36,14 +36,13 @@ def status(
 
 
 def _show(manifest: Manifest, results: Path) -> None:
+    from harness.cli import summary
     from harness.cli.arguments import short_names
-    from harness.record import STATES, Record
+    from harness.record import Record
 
     records = [(cell, Record(results / "runs" / cell.cell_id)) for cell in manifest.cells]
     states = {record.cell_id: record.state() for _, record in records}
-    counts = Counter(states.values())
-    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    print(f"{manifest.name}: {len(records)} cells: {summary}")
+    print(f"{manifest.name}: {summary.states(Counter(states.values()))}")
     varying = [path for path, values in manifest.axes.items() if len(values) > 1]
     for cell, record in records:
         name = short_names(cell.axes, varying)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from harness.record import STATES
-from harness.sweep.plan import Plan
 
 
-def states(plan: Plan) -> str:
-    """``27 cells: 3 finished, 24 missing``."""
-    counts = plan.counts()
-    return f"{len(plan.entries)} cells: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+def states(counts: Counter[str]) -> str:
+    """``27 cells: 24 missing, 3 finished``."""
+    return f"{counts.total()} cells: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
 
 
 def hours(value: float) -> str:

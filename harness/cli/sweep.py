@@ -38,9 +38,9 @@ def sweep(
     from harness.cli.declared import load
     from harness.cli.summary import hours, states
 
-    again = command("sweep", experiment, overrides or [], results)
+    again = command("sweep", [experiment, *(overrides or [])], results, tracking_uri)
     declared = load(experiment, overrides or [], results, may_download=True)
-    print(f"{declared.manifest.name}: {states(declared.plan)}", flush=True)
+    print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
     complete = True
     declared.manifest.write(results)
     missing = declared.plan.to_run()
@@ -56,7 +56,7 @@ def sweep(
             complete = _run(declared, again)
         else:
             print("Nothing is missing.")
-    _closing_lines(experiment, declared, results)
+    _closing_lines(experiment, declared, results, tracking_uri)
     if not complete:
         raise typer.Exit(1)
 
@@ -87,8 +87,8 @@ def _run(declared: Declared, again: str) -> bool:
     try:
         with progress:
             watched = supervise(plan.entries, executor, submission, declared.manifest.name, progress.update)
-    except Stopped:
-        print(f"\nstopped; running cells have written their checkpoints. Go on with: {again}")
+    except Stopped as stopped:
+        print(f"\nstopped; {stopped}. Go on with: {again}")
         raise typer.Exit(130) from None
     unfinished = [item for item in watched if item.entry.record.state() != "finished"]
     if unfinished:
@@ -133,13 +133,13 @@ def _mirrored(results: Path, declared: Declared, tracking_uri: str, again: str) 
             print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {again}")
 
 
-def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
+def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str) -> None:
     from harness.cli.declared import other_scale
     from harness.cli.summary import hours
 
     scale = declared.manifest.scale
-    print(f"report:   {command('report', experiment, [f'scale={scale}'], results)}")
-    print(f"MLflow:   {command('ui', '', [], results)}")
+    print(f"report:   {command('report', [experiment, f'scale={scale}'], results, tracking_uri)}")
+    print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
     for other in declared.declaration.scales:
         if other == scale:
             continue
@@ -151,5 +151,5 @@ def _closing_lines(experiment: str, declared: Declared, results: Path) -> None:
         if there:
             cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
             cost = f"about {hours(there.hours(there.plan.entries))} on this machine"
-            start = command("sweep", experiment, [f"scale={other}"], results)
+            start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri)
             print(f"{other + ':':9} {cells}, {cost}: {start}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from harness.errors import UserError
 
@@ -17,7 +18,7 @@ def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
     """
     scale = ""
     for override in overrides:
-        key, _, value = override.partition("=")
+        key, _, value = override.lstrip("+").partition("=")
         if key != "scale":
             raise UserError(
                 f"'{override}' cannot be overridden here: this verb reads what was swept",
@@ -31,5 +32,5 @@ def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
     if not path.exists():
         known = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise UserError("no such experiment", where=experiment, allowed=", ".join(known))
-    default = re.search(r"^scale:\s*(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return f"{path.stem}.{scale or (default[1] if default else '')}"
+    default = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("scale", "")
+    return f"{path.stem}.{scale or default}"

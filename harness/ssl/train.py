@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -75,6 +76,7 @@ def run_cell(record: Record) -> None:
             attempt.end({"state": "interrupted"})
             raise
         except BaseException as error:
+            traceback.print_exc()  # while standard error is still the attempt's log
             attempt.end({"state": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
         attempt.end({"state": "finished", **outcome})
@@ -209,6 +211,7 @@ class Run:
             "step": self.step,
             "loss_sum": self.loss_sum,
             "results": self.results,
+            "evaluation": asdict(self.evaluation),
             "train_seconds": train_seconds,
             "seconds": self.seconds(),
         }
@@ -225,6 +228,11 @@ class Run:
         self.step, self.results = state["step"], state["results"]
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.loss_sum.copy_(state["loss_sum"])
+        if state["evaluation"] != asdict(self.evaluation):
+            # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
+            trained, self.network = self.network, models.build(self.cell, self.data.channels).to(self.device)
+            self.judge("init")
+            self.network = trained
 
 
 @contextmanager

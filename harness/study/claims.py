@@ -36,8 +36,7 @@ class Verdict:
 
 def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
     """Every claim in every setting."""
-    columns = setting_columns(manifest)
-    settings = frame[columns].drop_duplicates().to_dict("records") if columns else [{}]
+    settings = frame[setting_columns(manifest)].drop_duplicates().to_dict("records")
     return [
         _judge(claim, {str(key): value for key, value in setting.items()}, manifest, frame)
         for claim in manifest.claims
@@ -65,16 +64,15 @@ def check_claims(claims: list[Claim]) -> None:
 def smaller_drop(claim: Claim, rows: pd.DataFrame) -> tuple[list[float], str]:
     """How much less ``loss`` loses than ``baseline`` from the largest batch to the smallest: one number a seed.
 
-    ``(A_baseline(B_max) - A_baseline(B_min)) - (A_loss(B_max) - A_loss(B_min))``, paired by seed.
+    ``(A_loss(B_min) - A_loss(B_max)) - (A_baseline(B_min) - A_baseline(B_max))``, paired by seed. Where accuracy
+    rises as the batch shrinks (equal epochs are more steps), this is how much more ``loss`` gains.
     """
     small, large = rows["batch_size"].min(), rows["batch_size"].max()
     table = rows.pivot_table(index="seed", columns=["loss", "batch_size"], values=claim.metric)
-    differences = (table[claim.baseline, large] - table[claim.baseline, small]) - (
-        table[claim.loss, large] - table[claim.loss, small]
-    )
-    name, other = LOSSES[claim.loss].label, LOSSES[claim.baseline].label
-    sentence = f"from batch {large} to {small}, {name} loses {{}} points {{}} than {other}"
-    return [float(value) for value in differences.dropna()], sentence
+    changes = {name: (table[name, small] - table[name, large]).dropna() for name in (claim.loss, claim.baseline)}
+    differences = changes[claim.loss] - changes[claim.baseline]
+    said = " and ".join(f"{LOSSES[name].label} changes by {change.mean():+.2f}" for name, change in changes.items())
+    return differences.tolist(), f"from batch {large} to {small}, {said} points"
 
 
 MEASURES = {"smaller_drop": smaller_drop}
@@ -93,9 +91,8 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     if len(finished) < len(ends):
         why = f"{len(finished)} of {len(ends)} cells have finished"
         return Verdict(claim, setting, "INCOMPLETE", mean_interval([]), why)
-    values, sentence = MEASURES[claim.kind](claim, finished)
+    values, said = MEASURES[claim.kind](claim, finished)
     measured = mean_interval(values)
-    said = sentence.format(f"{abs(measured.mean):.2f}", "less" if measured.mean >= 0 else "more")
     if measured.n < SEEDS:
         said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
     if not manifest.comparable:

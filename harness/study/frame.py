@@ -7,17 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.record import Record
 
 METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
 COST = ("steps", "peak_lr", "dropped", "seconds")
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
-
-
-def short(path: str) -> str:
-    """The name of an axis in tables: ``loss.name`` is ``loss``, ``loss.temperature`` is ``temperature``."""
-    return path.removesuffix(".name").rsplit(".", 1)[-1]
 
 
 def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
@@ -32,9 +28,9 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
 
 
 def axis_columns(manifest: Manifest) -> list[str]:
-    """The axes by their short names; loss, batch size and seed are always among them."""
-    declared = [short(path) for path in manifest.axes]
-    return [*[name for name in ("loss", "batch_size", "seed") if name not in declared], *declared]
+    """The axes by their short names; loss, batch size, epochs and seed are always among them."""
+    declared = [short_name(path) for path in manifest.axes]
+    return [*[name for name in ("loss", "batch_size", "epochs", "seed") if name not in declared], *declared]
 
 
 def setting_columns(manifest: Manifest) -> list[str]:
@@ -49,8 +45,9 @@ def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
         "state": record.state(),
         "loss": settings["loss"]["name"],
         "batch_size": settings["batch_size"],
+        "epochs": settings["epochs"],
         "seed": settings["seed"],
-        **{short(path): value for path, value in axes.items()},
+        **{short_name(path): value for path, value in axes.items()},
     }
     outcome = record.outcome()
     if outcome is None:

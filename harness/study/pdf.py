@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import typst
 
 from harness.catalog import BACKBONES, LOSSES
+from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.study.claims import Verdict
 from harness.study.frame import METRICS, axis_columns, setting_columns
@@ -35,7 +37,6 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
     """Everything that the template prints, as plain text and lists."""
     shown = for_people(manifest, arms(manifest, frame))
     finished = int((frame["state"] == "finished").sum())
-    columns = setting_columns(manifest)
     return {
         "title": manifest.title,
         "name": manifest.name,
@@ -43,9 +44,9 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
         "dataset": manifest.dataset,
         "question": manifest.question,
         "answer": answer(verdicts),
-        "caveat": manifest.caveat,
+        "caveat": _upper(manifest.caveat),
         "cells_line": f"{finished} of {len(frame)} cells",
-        "panels": len(frame[columns].drop_duplicates()) if columns else 1,
+        "panels": len(frame[setting_columns(manifest)].drop_duplicates()),
         "table": {"header": list(shown.columns), "rows": shown.to_numpy().tolist()},
         "verdicts": [_verdict(verdict, frame) for verdict in verdicts],
         "design": _design(manifest),
@@ -56,35 +57,51 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
 
 
 def answer(verdicts: list[Verdict]) -> str:
-    """One sentence on the first claim, with its interval."""
+    """The first claim in a sentence or two, with its interval; in several settings, the count of each verdict."""
     if not verdicts:
         return "The experiment declares no claim."
     first = verdicts[0]
-    name = LOSSES[first.claim.loss].label
+    settings = [verdict for verdict in verdicts if verdict.claim == first.claim]
+    if len(settings) > 1:
+        counts = Counter(verdict.word for verdict in settings)
+        said = ", ".join(f"{word} in {count}" for word, count in counts.items())
+        return f"Of {len(settings)} settings, the claim that {_lower(first.claim.says)} is {said}."
     lead = {
-        "REPRODUCED": f"Yes, as measured here: {first.why}",
-        "CONTRADICTED": f"No, the opposite was measured: {first.why}",
-        "INCONCLUSIVE": f"These runs do not decide it: {first.why}",
-        "INCOMPLETE": f"Not yet: {first.why}",
-        "NOT COMPARABLE": f"This scale cannot tell whether {name} is more robust. Measured nevertheless: "
-        f"{first.why.partition('; but ')[0]}",
+        "REPRODUCED": "Yes, as measured here",
+        "CONTRADICTED": "No, the opposite was measured",
+        "INCONCLUSIVE": "These runs do not decide it",
+        "INCOMPLETE": "Not yet",
+        "NOT COMPARABLE": "This scale cannot tell",
     }[first.word]
-    interval = f" (95 % interval of the difference {bounds(first.measured)}, {first.measured.n} seeds)"
-    setting = f" at {_setting(first)}" if len(verdicts) > 1 and verdicts[1].claim == first.claim else ""
-    return f"{lead}{setting}{interval if first.measured.n > 1 else ''}."
+    if first.measured.n < 2:
+        return f"{lead}: {first.why}."
+    name, other = LOSSES[first.claim.loss].label, LOSSES[first.claim.baseline].label
+    interval = (
+        f"{_signed(first.measured.mean)} points, 95 % interval {bounds(first.measured)}, {first.measured.n} seeds"
+    )
+    return f"{lead}. {_upper(first.why)}; the difference in favour of {name} over {other} is {interval}."
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return (text if text[:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def bounds(interval: Interval) -> str:
-    return f"[{interval.low:+.2f}, {interval.high:+.2f}]".replace("-", "\N{MINUS SIGN}")
-
-
-def _setting(verdict: Verdict) -> str:
-    return ", ".join(f"{name} {value}" for name, value in verdict.setting.items())
+    """``[-0.50, +1.20]``, with a real minus sign."""
+    return f"[{_signed(interval.low)}, {_signed(interval.high)}]"
 
 
 def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
     measured = verdict.measured
-    number = f"{measured.mean:+.2f} ".replace("-", "\N{MINUS SIGN}") if measured.n else "–"
+    number = f"{_signed(measured.mean)} " if measured.n else "–"
     varying = {name: value for name, value in verdict.setting.items() if frame[name].nunique() > 1}
     return {
         "name": verdict.claim.name,
@@ -92,7 +109,7 @@ def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
         "source": verdict.claim.source,
         "setting": ", ".join(f"{name} {value}" for name, value in varying.items()),
         "measured": number + (bounds(measured) if measured.n > 1 else ""),
-        "seeds": str(measured.n or frame["seed"].nunique()),
+        "seeds": str(measured.n),
         "word": verdict.word,
         "why": verdict.why,
     }
@@ -100,22 +117,24 @@ def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
 
 def _design(manifest: Manifest) -> str:
     s, e = manifest.settings, manifest.evaluation
-    axes = {name.removesuffix(".name").rsplit(".", 1)[-1]: values for name, values in manifest.axes.items()}
-    losses = ", ".join(LOSSES[name].label for name in axes.get("loss", [s["loss"]["name"]]))
-    varied = "; ".join(
-        f"{name.replace('_', ' ')} {', '.join(str(value) for value in values)}"
-        for name, values in axes.items()
-        if name not in ("loss", "seed")
-    )
+    axes = {short_name(path): values for path, values in manifest.axes.items()}
+    fixed = {"temperature": s["loss"]["temperature"], "epochs": s["epochs"], "lr": s["optimizer"]["lr"]}
+    values = {**{name: [value] for name, value in fixed.items()}, **axes}
+    names = values.pop("loss", [s["loss"]["name"]])
+    losses = ", ".join(LOSSES[name].label for name in names)
+    seeds = ", ".join(map(str, values.pop("seed", [s["seed"]])))
+    if "dclw" in names and "sigma" not in values:
+        values["sigma"] = [s["loss"]["sigma"] or LOSSES["dclw"].parameters["sigma"].default]
+    varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in values.items())
     views, optimizer = s["views"], s["optimizer"]
     return (
-        f"SimCLR with the losses {losses}; {varied}; seeds {', '.join(map(str, axes.get('seed', [s['seed']])))}. "
+        f"SimCLR with {losses}; {varied}; seeds {seeds}. "
         f"Encoder: {BACKBONES[s['backbone']['name']].label}, width {s['backbone']['width']}; projector with "
         f"{s['head']['hidden']} hidden units and {s['head']['dim']} dimensions. Both views pass through the network "
         f"together. Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, colour "
         f"strength {views['jitter']:g}, grayscale {views['gray']:g}; cells that differ only in the loss see identical "
         f"views and start from identical weights. SGD with momentum {optimizer['momentum']:g}, weight decay "
-        f"{optimizer['weight_decay']:g}, learning rate {optimizer['lr']:g} at batch 256 ({optimizer['lr_rule']} rule), "
+        f"{optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
         f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
         f"images are used once, after the last epoch. kNN: {e['knn_k']} neighbours, weights exp(cosine / "
@@ -126,14 +145,9 @@ def _design(manifest: Manifest) -> str:
 
 def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
     header = ["batch size", "epochs", "steps", "peak learning rate", "images dropped per epoch"]
-    rows = []
-    done = frame[frame["state"] == "finished"]
-    for (size, epochs), cells in done.groupby(["batch_size", "epochs"]):
-        first = cells.iloc[0]
-        rows.append(
-            [str(size), str(epochs), f"{first['steps']:.0f}", f"{first['peak_lr']:.4g}", f"{first['dropped']:.0f}"]
-        )
-    return {"header": header, "rows": rows}
+    columns = ["batch_size", "epochs", "steps", "peak_lr", "dropped"]
+    done = frame.loc[frame["state"] == "finished", columns].drop_duplicates().sort_values(columns)
+    return {"header": header, "rows": [[f"{number:.4g}" for number in row] for row in done.to_numpy().tolist()]}
 
 
 def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +26,31 @@ STYLES: list[dict[str, Any]] = [
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 ]
 PANEL_INCHES = (4.6, 3.4)
+PANELS_A_ROW = 2
 
 
 def accuracy_against_batch_size(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
     """``<name>.svg`` and ``.png``: kNN accuracy on the test images, 95 % t intervals as bands, a panel a setting."""
     table = arms(manifest, frame)
-    columns = setting_columns(manifest)
-    settings = table[columns].drop_duplicates().to_dict("records") if columns else [{}]
+    settings = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
     style = {"font.size": 9, "svg.hashsalt": "harness", "svg.fonttype": "path", "axes.spines.top": False}
     with matplotlib.rc_context({**style, "axes.spines.right": False, "font.family": "DejaVu Sans"}):
         width, height = PANEL_INCHES
-        figure = Figure(figsize=(width * len(settings), height), layout="constrained")
-        panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
-        for axes, setting in zip(panels, settings, strict=True):
+        columns = min(len(settings), PANELS_A_ROW)
+        lines = math.ceil(len(settings) / columns)
+        figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+        for unused in panels[len(settings) :]:
+            unused.set_visible(False)
+        for axes, setting in zip(panels, settings, strict=False):
             rows = table
             for name, value in setting.items():
                 rows = rows[rows[name] == value]
             _panel(axes, rows)
             axes.set_title(", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                                      for name, value in setting.items()))  # fmt: skip
-        panels[0].set_ylabel("kNN accuracy, test images (%)")
+        for axes in panels[::columns]:
+            axes.set_ylabel("kNN accuracy, test images (%)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         paths = [results / f"{manifest.name}.{suffix}" for suffix in ("svg", "png")]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from harness.catalog import BACKBONES, DATASETS, LOSSES, LR_RULES, METHODS, OPTIMIZERS, PRECISIONS
-from harness.cell import Cell, paths
+from harness.cell import Cell, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 
@@ -72,7 +72,7 @@ def check_range(path: str, value: Any, where: str) -> None:
     """Raises a UserError where the value is unknown or out of its range."""
     if path in NAMES and value not in NAMES[path]:
         raise UserError(
-            f"unknown {path.partition('.')[0]} '{value}'{nearest(value, NAMES[path])}",
+            f"unknown {short_name(path)} '{value}'{nearest(value, NAMES[path])}",
             where=where,
             allowed=", ".join(NAMES[path]),
         )
@@ -94,14 +94,18 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
             raise UserError(
                 f"{cell.loss.name}: {name} {value} is out of range", where=where(f"loss.{name}"), allowed=str(limits)
             )
-    if cell.dataset.validation > 0.5:
-        raise UserError("too much is held out", where=where("dataset.validation"), allowed="0 < value <= 0.5")
+    if cell.dataset.validation > 0.5 or train_count(cell, files) == files.train:
+        held_out = files.train - train_count(cell, files)
+        what = f"{held_out} of {files.train} training images would be held out"
+        raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
     low, high = BACKBONES[cell.backbone.name].sizes
     if not low <= cell.dataset.image_size <= high:
         raise UserError(
             f"{cell.backbone.name} takes images of {low} to {high} pixels, not {cell.dataset.image_size}",
             where=where("backbone.name"),
-            allowed=", ".join(name for name, b in BACKBONES.items() if b.sizes[0] <= cell.dataset.image_size),
+            allowed=", ".join(
+                name for name, b in BACKBONES.items() if b.sizes[0] <= cell.dataset.image_size <= b.sizes[1]
+            ),
         )
     own_size = DATASETS[cell.dataset.name].size
     if own_size not in (None, cell.dataset.image_size):

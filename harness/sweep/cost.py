@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -40,13 +41,13 @@ def step_key(cell: Cell, files: DatasetFiles) -> str:
 
 
 def measure(cells: Iterable[Cell], files: DatasetFiles, threads: int, device: str) -> Mapping[str, Measured]:
-    """Measure one cell of every kind, or recall an earlier measurement with the same code on the same machine.
+    """Measure one cell of every kind, or recall an earlier measurement on this machine with this torch.
 
     Raises:
         UserError: a step cannot be run here.
     """
     representative = {step_key(cell, files): cell for cell in cells}
-    machine = [platform.node(), os.cpu_count(), threads, device, sys.version]
+    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, importlib.metadata.version("torch")]
     folder = cache_folder() / "steps"
     names = {key: hashlib.sha256(json.dumps([key, *machine]).encode()).hexdigest()[:24] for key in representative}
     known = {key: stored for key, name in names.items() if (stored := read_json(folder / f"{name}.json"))}
@@ -63,7 +64,10 @@ def measure(cells: Iterable[Cell], files: DatasetFiles, threads: int, device: st
             check=False,
         )
         if done.returncode != 0:
-            raise UserError(f"a training step cannot be run here: {done.stderr.strip()[-500:]}")
+            raise UserError(
+                f"a training step cannot be run on {device}: {done.stderr.strip().splitlines()[-1]}",
+                next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
+            )
         folder.mkdir(parents=True, exist_ok=True)
         for key, costs in json.loads(done.stdout).items():
             write_json(folder / f"{names[key]}.json", costs)

@@ -46,7 +46,6 @@ class EvaluateConfig:
 class ClusterConfig:
     """``slots``: cells at a time (None: one a GPU, or one a core); ``device``: auto, cpu or cuda."""
 
-    name: str = "local"
     slots: int | None = None
     device: str = "auto"
 
@@ -123,6 +122,8 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     raw = _plain(OmegaConf.load(path))
     scale, rest = _chosen_scale(raw, overrides)
     scales = raw.get("scales") or {}
+    if not isinstance(scales, Mapping) or not all(isinstance(item or {}, Mapping) for item in scales.values()):
+        raise UserError("scales are named overlays", where=f"{path}: scales", allowed="scales: {NAME: {KEY: VALUE}}")
     locator = Locator(path, scale, rest)
     if scale not in scales:
         raise UserError(
@@ -144,7 +145,7 @@ def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str
     scale, rest = str(raw.get("scale", "")), []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key == "scale":
+        if key.lstrip("+~") == "scale":
             scale = value
         else:
             rest.append(override)

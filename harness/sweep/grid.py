@@ -8,15 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION
-from harness.cell import Cell, from_dict, paths
+from harness.cell import Cell, from_dict, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
 from harness.sweep.check import check_cell, check_evaluation, check_range, check_value
 from harness.sweep.experiment import Declaration
 
-#: The files are found, and named in a report, once per experiment.
-FIXED = ("dataset.name", "dataset.image_size", "dataset.validation")
+#: Fields that no axis can vary: a group's file sets more than its name, and a report names one data set.
+FIXED = {
+    "dataset.name": "one experiment a data set",
+    "dataset.image_size": "one experiment an image size",
+    "dataset.validation": "one experiment a split",
+    "backbone.name": "one experiment a backbone; backbone=NAME sets its width and head with it",
+}
 
 
 def axis_path(name: str) -> str:
@@ -47,11 +52,11 @@ def axes(declaration: Declaration) -> dict[str, list[Any]]:
         try:
             path = axis_path(name)
         except KeyError:
-            short = sorted({path.removesuffix(".name").rsplit(".", 1)[-1] for path in paths(Cell)})
+            short = sorted({short_name(path) for path in paths(Cell)})
             what = f"unknown axis '{name}'{nearest(name, short)}"
             raise UserError(what, where=where, allowed=", ".join(short)) from None
         if path in FIXED:
-            raise UserError(f"'{name}' cannot be an axis", where=where, allowed="one experiment a data set")
+            raise UserError(f"'{name}' cannot be an axis", where=where, allowed=FIXED[path])
         if not isinstance(values, list) or not values:
             raise UserError("an axis is a list of values", where=where, allowed="such as [32, 64, 128]")
         found[path] = [check_value(path, value, where) for value in values]
@@ -90,14 +95,18 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
             if value is not None:
                 check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
 
-    cells = []
+    cells: dict[str, tuple[Cell, dict[str, Any]]] = {}
     for point in itertools.product(*grid.values()):
         values = dict(zip(grid, point, strict=True))
         cell = _cell(settings, values)
         check_cell(cell, files, place)
         check_evaluation(declaration.values["evaluate"], cell, files, where)
-        cells.append((cell, values))
-    return cells
+        if cell.cell_id in cells:
+            same = next(path for path in grid if cells[cell.cell_id][1][path] != values[path])
+            what = f"{cell.loss.name} has no {short_name(same)}: two points of the grid are one cell"
+            raise UserError(what, where=place(same), allowed="one value, or losses that have it")
+        cells[cell.cell_id] = (cell, values)
+    return list(cells.values())
 
 
 def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:

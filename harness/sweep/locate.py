@@ -35,6 +35,8 @@ def key_lines(path: Path) -> dict[str, int]:
     Raises:
         UserError: the file does not exist or is no YAML.
     """
+    if path.suffix != ".yaml":
+        raise UserError("an experiment is a .yaml file", where=str(path), allowed="NAME.yaml")
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -55,6 +57,10 @@ def _collect(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             dotted = f"{prefix}{key.value}"
+            if dotted in lines:
+                raise UserError(
+                    f"'{dotted}' is there twice", where=f"lines {lines[dotted]} and {key.start_mark.line + 1}"
+                )
             lines[dotted] = key.start_mark.line + 1
             _collect(value, f"{dotted}.", lines)
     elif isinstance(node, yaml.SequenceNode):

@@ -7,6 +7,7 @@ Mirroring again adds only what is missing; a run knows by its tag how far it has
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import threading
@@ -51,9 +52,8 @@ class Mirror:
         known = {run.data.tags.get(CELL): run for run in self._all_runs()}
         for expected in self.manifest.cells:
             record = Record(self.runs / expected.cell_id)
-            events = record.events()
-            if events:
-                self._mirror_cell(expected, record, events, known.get(expected.cell_id))
+            if record.attempts():
+                self._mirror_cell(expected, record, record.events(), known.get(expected.cell_id))
 
     def summarize(self, files: Sequence[Path]) -> None:
         """Table, plot and PDF as artifacts of the experiment's summary run."""
@@ -69,13 +69,14 @@ class Mirror:
         attempt = record.attempts()[-1]
         outcome = record.outcome() or attempt.outcome()
         if run is None:
-            run = self._create(expected, record, events, attempt.provenance().get("revision", ""))
+            run = self._create(expected, record)
         status = STATUS[outcome["state"]] if outcome else "RUNNING" if record.state() == "running" else "KILLED"
         mirrored = int(run.data.tags.get(MIRRORED, -1))
         new = [event for event in events if event["step"] > mirrored]
         if not new and run.info.status == status:
             return
-        run_id, last = run.info.run_id, events[-1]
+        run_id = run.info.run_id
+        last = events[-1] if events else {"step": 0, "time": attempt.provenance().get("started", 0)}
         metrics = list(_metrics(new))
         if outcome and outcome["state"] == "finished":
             at = int(last["time"] * 1000)
@@ -89,18 +90,20 @@ class Mirror:
         else:
             self.client.set_terminated(run_id, status, end_time=int(last["time"] * 1000))
 
-    def _create(self, expected: Expected, record: Record, events: list[Json], revision: str) -> Run:
-        cell = record.cell()
+    def _create(self, expected: Expected, record: Record) -> Run:
+        cell, provenance = record.cell(), record.attempts()[0].provenance()
         # MLflow's tables show some twenty characters of a name: the values of what varies.
         varying = [path for path, values in self.manifest.axes.items() if len(values) > 1]
         name = " ".join(("seed " if path == "seed" else "") + str(expected.axes[path]) for path in varying)
         run = self.client.create_run(
             self.experiment_id,
-            start_time=int(events[0]["time"] * 1000),
-            tags={**self._tags(), CELL: expected.cell_id, "harness.revision": revision},
+            start_time=int(provenance.get("started", 0) * 1000),
+            tags={**self._tags(), CELL: expected.cell_id, "harness.revision": provenance.get("revision", "")},
             run_name=name or expected.cell_id,
         )
         parameters = {path: value for path in paths() if (value := get(cell, path)) is not None}
+        parameters |= {f"evaluate.{name}": value for name, value in self.manifest.evaluation.items()}
+        parameters["dataset.fingerprint"] = cell.dataset.fingerprint
         self.client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in parameters.items()])
         return run
 
@@ -138,8 +141,11 @@ def main() -> int:
     while True:
         last = closed.wait(EVERY_SECONDS if mirror else 0)
         try:
-            mirror = mirror or Mirror(results, Manifest.read(results, name), uri)
-            mirror.mirror()
+            # One writer: sweeps of one folder take turns, else each would create the runs that the other has not yet.
+            with (results / "mlflow-mirror.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                mirror = mirror or Mirror(results, Manifest.read(results, name), uri)
+                mirror.mirror()
         except Exception:  # noqa: BLE001  (whatever a server does, records stay; a later pass completes the mirror)
             traceback.print_exc()
             if last:

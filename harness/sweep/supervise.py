@@ -26,7 +26,7 @@ class Watched:
 
 
 class Stopped(Exception):
-    """The sweep was interrupted; its cells have written their checkpoints."""
+    """The sweep was interrupted; the message says what became of its running cells."""
 
 
 def supervise(
@@ -68,9 +68,10 @@ def supervise(
     except KeyboardInterrupt:
         executor.cancel(ids)
         deadline = time.monotonic() + STOP_SECONDS
-        while "running" in executor.poll(ids).values() and time.monotonic() < deadline:
+        while (running := list(executor.poll(ids).values()).count("running")) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        raise Stopped from None
+        left = f"{running} cells have not stopped yet and will at their next step"
+        raise Stopped(left if running else "running cells have written their checkpoints") from None
 
 
 def _ended(item: Watched, states: Mapping[str, JobState]) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.cell import Loss, Optimizer
+from harness.cell import Dataset, Loss, Optimizer
 from harness.record import Record
 from harness.ssl import train
 from harness.ssl.train import Diverged, run_cell
@@ -170,6 +170,34 @@ def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoin
     ended = record.attempts()[0].outcome()
     assert ended is not None
     assert "lr" in ended["error"]
+    log = (record.path / "attempts/1/stderr.log").read_text()
+    assert "Traceback" in log
+    assert "Diverged" in log
+
+
+def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, changed = make_record("calm"), make_record("changed")
+    submission = calm.submission() or {}
+    submission["evaluation"]["knn_k"] = 3
+    calm.submit(submission)
+    run_cell(calm)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    update = train.Run.update
+
+    def stop(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+        self.stop_requested = True
+        return update(self, views)
+
+    monkeypatch.setattr(train.Run, "update", stop)
+    with pytest.raises(train.Interrupted):
+        run_cell(changed)
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    changed.submit(submission)
+    run_cell(changed)
+    assert outcome(changed)["metrics"] == outcome(calm)["metrics"]
 
 
 def test_arms_that_differ_in_the_loss_see_identical_views(
@@ -190,10 +218,7 @@ def test_arms_that_differ_in_the_loss_see_identical_views(
 
 
 def test_a_record_without_its_data_says_so(make_record: MakeRecord, tmp_path: Path) -> None:
-    record = make_record()
-    cell = json.loads((record.path / "cell.json").read_text())
-    cell["dataset"]["fingerprint"] = "0123"
-    (record.path / "cell.json").write_text(json.dumps(cell))
+    record = make_record(dataset=Dataset("digits", 8, 0.1, "0123"))
     process = subprocess.run(
         [sys.executable, "-m", "harness.ssl", str(record.path)], capture_output=True, text=True, check=False
     )

@@ -78,6 +78,10 @@ def test_an_axis_that_the_file_lacks_can_be_added(tiny: Path) -> None:
         ("    source: nowhere", "    origin: nowhere", ["claims[0]", "unknown key 'origin'"]),
         ("title: A tiny study", "title: ${oc.env:HOME}", ["tiny.yaml:11", "interpolation"]),
         ("title: A tiny study", "title: [", ["tiny.yaml", "not a YAML file"]),
+        ("title: A tiny study", "title: a\ntitle: b", ["'title' is there twice", "lines 11 and 12"]),
+        ("  demo: {}", "  demo: 5", ["scales are named overlays"]),
+        ("batch_size: [64, 256]", "sigma: [0.3, 0.5]", ["axes.sigma", "infonce has no sigma"]),
+        ("temperature: [0.1]", "backbone: [convnet]", ["axes.backbone", "cannot be an axis"]),
     ],
 )
 def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, new: str, words: list[str]) -> None:
@@ -96,7 +100,9 @@ def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, 
         ("dataset=cifar11", ["did you mean 'cifar10'"]),
         ("backbone=resnet18", ["axes"]),
         ("scale=bigger", ["did you mean 'big'"]),
-        ("optimizer.lr_rule=quadratic", ["constant, linear, sqrt"]),
+        ("optimizer.lr_rule=quadratic", ["unknown lr_rule", "constant, linear, sqrt"]),
+        ("dataset.validation=0.0001", ["0 of 1437 training images would be held out", "<= 0.5"]),
+        ("++scale=bigger", ["did you mean 'big'"]),
         ("optimizer.warmup_epochs=1", ["leaves nothing of 1"]),
         ("dataset.image_size=9", ["images of 8 pixels"]),
         ("nonsense", ["command line"]),
@@ -115,6 +121,10 @@ def test_mistakes_on_the_command_line_are_refused(tiny: Path, override: str, wor
     message = str(refused(tiny, override))
     for word in words:
         assert word in message
+
+
+def test_only_yaml_files_are_experiments(tiny: Path) -> None:
+    assert "NAME.yaml" in str(refused(tiny.rename(tiny.with_suffix(".yml"))))
 
 
 def test_a_missing_file_lists_its_neighbours(tiny: Path) -> None:

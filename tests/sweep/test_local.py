@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UserError
 from harness.record import Record
 from harness.sweep.executors import local
 from harness.sweep.executors.base import Executor, Job
@@ -89,3 +90,11 @@ def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert divide(100, None, "auto") == Slots(2, 4, "cuda")
     assert divide(100, None, "cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_not_used(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert divide(10, None, "auto").device == "cpu"
+    with pytest.raises(UserError, match="no GPU"):
+        divide(10, None, "cuda")

@@ -82,6 +82,24 @@ def test_the_mirror_process_ends_when_the_sweep_does(tiny: Path, manifest: Manif
     assert len(runs(results)) == 1
 
 
+def test_two_mirrors_at_once_make_one_run_a_cell(tiny: Path, manifest: Manifest) -> None:
+    results = tiny.parent / "results"
+    manifest.write(results)
+    for cell in manifest.cells:
+        Record(results / "runs" / cell.cell_id).begin({}).log_event(0, {"val_knn": 1.0})
+    command = [sys.executable, "-m", "harness.sweep.mirror", str(results), manifest.name, default_uri(results)]
+    processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert len(runs(results)) == 2
+
+
+def test_a_cell_that_failed_before_its_first_event_is_a_failed_run(tiny: Path, manifest: Manifest) -> None:
+    results = tiny.parent / "results"
+    Record(results / "runs" / manifest.cells[0].cell_id).begin({}).end({"state": "failed", "error": "x"})
+    Mirror(results, manifest, default_uri(results)).mirror()
+    assert [run.info.status for run in runs(results)] == ["FAILED"]
+
+
 def test_an_unreachable_server_is_said_by_the_exit_code(tiny: Path, manifest: Manifest) -> None:
     results = tiny.parent / "results"
     manifest.write(results)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.catalog import TRAINING_VERSION
 from harness.cell import Dataset
 from harness.dataset_files import CIFAR10_FILES, FASHION_MNIST_FILES, cache_folder, find, held_out_split, images
 from harness.errors import UserError
@@ -144,7 +145,7 @@ def _cifar10(folder: Path) -> Arrays:
 
 def _packed(folder: Path, fingerprint: str, size: int) -> Arrays:
     """An image folder's pixels, decoded once and kept in the user's cache."""
-    packed = cache_folder() / "images" / f"{fingerprint}-{size}.npz"
+    packed = cache_folder() / "images" / f"{fingerprint}-{size}-v{TRAINING_VERSION}.npz"
     if not packed.exists():
         classes = sorted({path.parent.name for path in images(folder / "train")})
         train = _decode(images(folder / "train"), classes, size)

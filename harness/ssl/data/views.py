@@ -1,7 +1,7 @@
 """Augmented views as batched tensor code on the device, with parameters drawn per sample.
 
 SimCLR's augmentation without blur (arXiv 2002.05709, appendix A): random resized crop, flip, colour jitter, grayscale.
-Crop and flip are one bilinear resampling. At 32 pixels and below a crop is only ever enlarged, so antialiasing, which
+Crop and flip are one bilinear resampling. A crop is only ever enlarged to the image's own size, so antialiasing, which
 acts when shrinking, has nothing to do. The jitter's four operations run in a fixed order. Images of one channel
 have no saturation, hue or grayscale.
 """

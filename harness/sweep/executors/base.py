@@ -16,13 +16,12 @@ JobState = Literal["queued", "running", "ended"]
 
 @dataclass(frozen=True)
 class Job:
-    """``name``: experiment and cell, for people; ``ranks``: processes that compute the record together."""
+    """``name``: experiment and cell, for people."""
 
     record: Path
     name: str
     threads: int
     device: str
-    ranks: int = 1
 
 
 class Executor(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import IO
 
+from harness.errors import UserError
 from harness.sweep.executors.base import Job, JobState
 
 
@@ -29,7 +30,8 @@ class Slots:
 def gpus() -> list[str]:
     """The GPUs that this process may use, without importing torch."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return [name.strip() for name in visible if name.strip() and not name.strip().startswith("-")]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -41,9 +43,14 @@ def divide(cells: int, slots: int | None, device: str) -> Slots:
 
     The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
     threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
+
+    Raises:
+        UserError: cuda was asked for and there is no GPU.
     """
     cores = len(os.sched_getaffinity(0))
     cuda = gpus() if device in ("auto", "cuda") else []
+    if device == "cuda" and not cuda:
+        raise UserError("this machine has no GPU to use", where="cluster.device", allowed="auto, cpu")
     count = min(slots or (len(cuda) or cores), cells)
     return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")
 
@@ -65,8 +72,8 @@ class LocalExecutor:
         self._count = 0
 
     def script(self, job: Job) -> str:
-        settings = " ".join(f"{name}={value}" for name, value in self._settings(job).items())
-        return f"{settings} {shlex.join(self._command(job))}"
+        settings = [f"OMP_NUM_THREADS={job.threads}", f"MKL_NUM_THREADS={job.threads}"]
+        return f"exec env {shlex.join([*settings, *self._command(job)])}"
 
     def submit(self, job: Job) -> str:
         self._count += 1
@@ -95,19 +102,16 @@ class LocalExecutor:
     def _command(self, job: Job) -> list[str]:
         return [sys.executable, "-m", "harness.ssl", str(job.record)]
 
-    def _settings(self, job: Job) -> dict[str, str]:
-        return {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
-
     def _start(self, job_id: str, job: Job) -> None:
         slot = min(set(range(self._slots.count)) - {used for _, used, _ in self._running.values()})
-        environment = {**os.environ, **self._settings(job)}
-        if self._slots.device == "cuda":
+        environment = dict(os.environ)
+        if self._slots.device == "cuda":  # which GPU is known only when a slot is free: the one thing a script lacks
             cuda = gpus()
             environment["CUDA_VISIBLE_DEVICES"] = cuda[slot % len(cuda)]
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the job is reaped)
         # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
         process = subprocess.Popen(
-            self._command(job),
+            ["/bin/sh", "-c", self.script(job)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

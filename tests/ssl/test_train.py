@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from harness.cell import Dataset, Loss, Optimizer
 from harness.record import Record
 from harness.ssl import train
-from harness.ssl.train import Diverged, run_cell
+from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
 NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")
@@ -164,12 +164,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
 
 def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoint(make_record: MakeRecord) -> None:
     record = make_record(optimizer=Optimizer(lr=1e30), epochs=3)
-    with pytest.raises(Diverged, match="epoch 1"):
-        run_cell(record)
+    assert start(record).wait(120) == 1
     assert record.state() == "failed"
     ended = record.attempts()[0].outcome()
     assert ended is not None
-    assert "lr" in ended["error"]
+    assert ended["error"].startswith("Diverged: the loss is nan in epoch 1; lr")
     log = (record.path / "attempts/1/stderr.log").read_text()
     assert "Traceback" in log
     assert "Diverged" in log

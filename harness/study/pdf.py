@@ -137,8 +137,8 @@ def _design(manifest: Manifest) -> str:
         f"{optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
         f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
-        f"images are used once, after the last epoch. kNN: {e['knn_k']} neighbours, weights exp(cosine / "
-        f"{e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised features, penalty "
+        f"images are used once, after the last epoch (and for the untrained encoder). kNN: {e['knn_k']} neighbours, "
+        f"weights exp(cosine / {e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised features, penalty "
         f"{e['penalty']:g}."
     )
 
@@ -161,7 +161,7 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
     return [
         ["Cells", f"{states}; {len(frame)} declared."],
         ["Cost", f"{done['seconds'].sum() / 3600:.2f} hours of cells (views, training and evaluation)."],
-        ["Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; {threads or '–'} threads a cell."],
+        ["Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; threads a cell: {threads or '–'}."],
         ["Revision", f"{revisions or '–'}."],
         ["Data", f"{manifest.dataset}, fingerprint {manifest.settings['dataset'].get('fingerprint', '–')}."],
         ["Overrides", " ".join(manifest.overrides) or "none."],

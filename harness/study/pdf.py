@@ -138,8 +138,8 @@ def _design(manifest: Manifest) -> str:
         f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
         f"images are used once, after the last epoch (and for the untrained encoder). kNN: {e['knn_k']} neighbours, "
-        f"weights exp(cosine / {e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised features, penalty "
-        f"{e['penalty']:g}."
+        f"weights exp(cosine / {e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised "
+        f"features, penalty {e['penalty']:g}."
     )
 
 

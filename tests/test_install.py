@@ -17,7 +17,7 @@ case "$*" in
   *"-m pip list"*) exit 0 ;;
   *"-m pip"*) echo "$*" >> "$LOG"; for word in $FAIL; do case "$*" in *"$word"*) exit 1 ;; esac; done; exit 0 ;;
   *"sys.prefix"*) echo "$PWD/.venv"; exit 0 ;;
-  *"torch.__version__"*) echo "2.13.0"; exit 0 ;;
+  *"version"*) echo "2.13.0"; exit 0 ;;
   *"find_spec('torch')"*) exit 1 ;;
   *"import torch"*) exit 1 ;;
   *"import harness"*) exit 1 ;;

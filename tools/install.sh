@@ -56,7 +56,8 @@ if ! have torch; then
 fi
 
 # An environment that brought its own torch keeps it: its pins are left out.
-installed_torch="$("$python" -c 'import torch; print(torch.__version__.split("+")[0])')"
+# Asked of the metadata: until its dependencies are there, torch itself cannot be imported.
+installed_torch="$("$python" -c 'from importlib.metadata import version; print(version("torch").split("+")[0])')"
 pins="$(mktemp)"; trap 'rm -f "$pins"' EXIT
 if [ "torch==$installed_torch" = "$torch_pin" ]; then cp constraints.txt "$pins"
 else grep -v -E '^(torch|torchvision|numpy|pillow)==' constraints.txt > "$pins"; echo "torch==$installed_torch" >> "$pins"; fi

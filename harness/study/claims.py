@@ -17,7 +17,7 @@ from harness.catalog import LOSSES
 from harness.errors import UserError, nearest
 from harness.manifest import Claim, Manifest
 from harness.study.frame import METRICS, setting_columns
-from harness.study.statistics import Interval, mean_interval
+from harness.study.statistics import Interval, mean_interval, signed
 
 #: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
 SEEDS = 3
@@ -25,13 +25,21 @@ SEEDS = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """``measured``: the claimed quantity in points of accuracy, positive where the claim is true."""
+    """``measured``: the claimed quantity in points of accuracy, positive where the claim is true.
+
+    ``said``: what was measured, or why nothing was; ``reservation``: why it decides nothing all the same.
+    """
 
     claim: Claim
     setting: Mapping[str, Any]
     word: str
     measured: Interval
-    why: str
+    said: str
+    reservation: str = ""
+
+    @property
+    def why(self) -> str:
+        return f"{self.said}; but {self.reservation}" if self.reservation else self.said
 
 
 def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
@@ -71,7 +79,7 @@ def smaller_drop(claim: Claim, rows: pd.DataFrame) -> tuple[list[float], str]:
     table = rows.pivot_table(index="seed", columns=["loss", "batch_size"], values=claim.metric)
     changes = {name: (table[name, small] - table[name, large]).dropna() for name in (claim.loss, claim.baseline)}
     differences = changes[claim.loss] - changes[claim.baseline]
-    said = " and ".join(f"{LOSSES[name].label} changes by {change.mean():+.2f}" for name, change in changes.items())
+    said = " and ".join(f"{LOSSES[name].label} changes by {signed(change.mean())}" for name, change in changes.items())
     return differences.tolist(), f"from batch {large} to {small}, {said} points"
 
 
@@ -96,7 +104,7 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     if measured.n < SEEDS:
         said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
     if not manifest.comparable:
-        return Verdict(claim, setting, "NOT COMPARABLE", measured, f"{said}; but {manifest.caveat}")
+        return Verdict(claim, setting, "NOT COMPARABLE", measured, said, manifest.caveat)
     return Verdict(claim, setting, decide(measured), measured, said)
 
 

@@ -15,7 +15,7 @@ from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.study.claims import Verdict
 from harness.study.frame import METRICS, axis_columns, setting_columns
-from harness.study.statistics import Interval
+from harness.study.statistics import Interval, signed
 from harness.study.tables import arms, for_people
 
 TEMPLATE = Path(__file__).with_name("report.typ")
@@ -74,12 +74,10 @@ def answer(verdicts: list[Verdict]) -> str:
         "NOT COMPARABLE": "This scale cannot tell",
     }[first.word]
     if first.measured.n < 2:
-        return f"{lead}: {first.why}."
+        return f"{lead}: {first.said}."
     name, other = LOSSES[first.claim.loss].label, LOSSES[first.claim.baseline].label
-    interval = (
-        f"{_signed(first.measured.mean)} points, 95 % interval {bounds(first.measured)}, {first.measured.n} seeds"
-    )
-    return f"{lead}. {_upper(first.why)}; the difference in favour of {name} over {other} is {interval}."
+    interval = f"{signed(first.measured.mean)} points, 95 % interval {bounds(first.measured)}, {first.measured.n} seeds"
+    return f"{lead}. {_upper(first.said)}; the difference in favour of {name} over {other} is {interval}."
 
 
 def _upper(text: str) -> str:
@@ -90,18 +88,14 @@ def _lower(text: str) -> str:
     return (text if text[:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")
 
 
-def _signed(number: float) -> str:
-    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
 def bounds(interval: Interval) -> str:
     """``[-0.50, +1.20]``, with a real minus sign."""
-    return f"[{_signed(interval.low)}, {_signed(interval.high)}]"
+    return f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
 def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
     measured = verdict.measured
-    number = f"{_signed(measured.mean)} " if measured.n else "–"
+    number = f"{signed(measured.mean)} " if measured.n else "–"
     varying = {name: value for name, value in verdict.setting.items() if frame[name].nunique() > 1}
     return {
         "name": verdict.claim.name,

@@ -21,6 +21,11 @@ class Interval:
     n: int
 
 
+def signed(number: float) -> str:
+    """``+1.20`` or ``-0.50``, with a real minus sign."""
+    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Student's t interval of a mean: at these sample sizes a bootstrap's is too narrow (84 % at n = 5).
 

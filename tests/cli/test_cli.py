@@ -93,7 +93,9 @@ def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
         assert "Usage" in harness(verb, "--help", cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["plan", "tiny.yaml"], ["report", "tiny.yaml"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["status"], ["plan", "tiny.yaml", "axes.batch_size=[64]"], ["report", "tiny.yaml"]]
+)
 def test_looking_never_imports_torch(tiny: Path, arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['harness', *{arguments!r}]\n"

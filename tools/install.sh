@@ -35,18 +35,20 @@ ours() { "$python" -P -c 'import harness, sys; sys.exit(not harness.__file__.sta
 stamp="$("$python" -c 'import sys; print(sys.prefix)')/.harness-$(cat pyproject.toml constraints.txt "$0" | sha256sum | cut -c1-16)"
 if [ -e "$stamp" ] && ours; then echo "$python"; exit 0; fi
 
+# Without byte-compiling everything that is installed: imports compile the small part that is used.
 pip() { "$python" -m pip "$@" >&2; }
+install() { pip install -q --no-compile "$@"; }
 have() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
 if ! have torch; then
   if [ "${TORCH:-}" = cuda ] || { [ -z "${TORCH:-}" ] && nvidia-smi -L >/dev/null 2>&1; }; then
     say "installing $torch_pin with CUDA"
-    pip install -q -c constraints.txt torch torchvision
+    install -c constraints.txt torch torchvision
   elif pip install -q --no-index --no-deps --dry-run "$torch_pin" 2>/dev/null; then
     say "installing the CPU wheel of $torch_pin that pip finds on this machine"
-    pip install -q --no-index --no-deps "$torch_pin"
+    install --no-index --no-deps "$torch_pin"
   else
     say "installing $torch_pin from $cpu_index"
-    pip install -q --index-url "$cpu_index" --extra-index-url https://pypi.org/simple "$torch_pin+cpu" "$vision_pin+cpu" || {
+    install --index-url "$cpu_index" --extra-index-url https://pypi.org/simple "$torch_pin+cpu" "$vision_pin+cpu" || {
       say "no CPU build of torch can be reached: neither in pip's find-links nor at $cpu_index."
       say "The default index has only the CUDA build of $torch_pin (several GB), which this machine without a GPU"
       say "does not need. Stopped. Download it all the same with:  TORCH=cuda make demo"
@@ -62,7 +64,7 @@ pins="$(mktemp)"; trap 'rm -f "$pins"' EXIT
 if [ "torch==$installed_torch" = "$torch_pin" ]; then cp constraints.txt "$pins"
 else grep -v -E '^(torch|torchvision|numpy|pillow)==' constraints.txt > "$pins"; echo "torch==$installed_torch" >> "$pins"; fi
 say "installing harness and its tested versions"
-pip install -q -c "$pins" -e '.[dev]'
+install -c "$pins" -e '.[dev]'
 
 if "$python" -c 'import torch, sys; sys.exit(torch.version.cuda is not None)' &&
   "$python" -m pip list 2>/dev/null | grep -q '^nvidia-'; then

@@ -58,7 +58,7 @@ def test_a_local_cpu_wheel_is_taken_without_asking_an_index(checkout: Path) -> N
 def test_else_pytorchs_cpu_index_is_asked(checkout: Path) -> None:
     done, pip = install(checkout, FAIL="--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "--index-url https://download.pytorch.org/whl/cpu" in pip[1]
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in pip[1]
     assert "torch==2.13.0+cpu" in pip[1]
 
 

@@ -4,7 +4,7 @@
 # An active environment that already has torch is used as it is, torch included; else .venv is made. torch is chosen so
 # that a machine without a GPU never downloads CUDA libraries:
 #   1. a CPU wheel that pip already finds without an index (find-links);
-#   2. PyTorch's own CPU index;
+#   2. PyTorch's own CPU index, the only one that has versions named +cpu;
 #   3. otherwise nothing: the script says what it would have downloaded, and stops.
 # TORCH=cuda (or a GPU on this machine) takes the default build instead.
 set -euo pipefail
@@ -48,7 +48,7 @@ if ! have torch; then
     install --no-index --no-deps "$torch_pin"
   else
     say "installing $torch_pin from $cpu_index"
-    install --index-url "$cpu_index" --extra-index-url https://pypi.org/simple "$torch_pin+cpu" "$vision_pin+cpu" || {
+    install --extra-index-url "$cpu_index" "$torch_pin+cpu" "$vision_pin+cpu" || {
       say "no CPU build of torch can be reached: neither in pip's find-links nor at $cpu_index."
       say "The default index has only the CUDA build of $torch_pin (several GB), which this machine without a GPU"
       say "does not need. Stopped. Download it all the same with:  TORCH=cuda make demo"

@@ -41,7 +41,7 @@ def test_the_worked_example_runs(checkout: Path) -> None:
     (example,) = blocks("bash")
     done = run(example, checkout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 cells: 12 finished" in done.stdout
+    assert "8 cells: 8 finished" in done.stdout
     assert (checkout / "reports/dcl_batchsize.demo.pdf").exists()
 
 

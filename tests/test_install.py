@@ -71,4 +71,4 @@ def test_else_it_says_what_it_would_download_and_stops(checkout: Path) -> None:
 
 def test_cuda_only_where_it_is_asked_for(checkout: Path) -> None:
     _, pip = install(checkout, TORCH="cuda")
-    assert "install -q --no-compile -c constraints.txt torch torchvision" in pip[0]
+    assert "install -q -c constraints.txt torch torchvision" in pip[0]

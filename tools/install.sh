@@ -35,9 +35,8 @@ ours() { "$python" -P -c 'import harness, sys; sys.exit(not harness.__file__.sta
 stamp="$("$python" -c 'import sys; print(sys.prefix)')/.harness-$(cat pyproject.toml constraints.txt "$0" | sha256sum | cut -c1-16)"
 if [ -e "$stamp" ] && ours; then echo "$python"; exit 0; fi
 
-# Without byte-compiling everything that is installed: imports compile the small part that is used.
 pip() { "$python" -m pip "$@" >&2; }
-install() { pip install -q --no-compile "$@"; }
+install() { pip install -q "$@"; }
 have() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
 if ! have torch; then
   if [ "${TORCH:-}" = cuda ] || { [ -z "${TORCH:-}" ] && nvidia-smi -L >/dev/null 2>&1; }; then

@@ -64,6 +64,11 @@ class Manifest:
     def name(self) -> str:
         return f"{self.experiment}.{self.scale}"
 
+    @property
+    def varying(self) -> list[str]:
+        """The axes with more than one value: what tells cells apart."""
+        return [path for path, values in self.axes.items() if len(values) > 1]
+
     def write(self, results: Path) -> Path:
         path = results / "manifests" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,11 +35,6 @@ class Declared:
     plan: Plan
     slots: Slots
 
-    @property
-    def varying(self) -> list[str]:
-        """The axes with more than one value."""
-        return [path for path, values in self.manifest.axes.items() if len(values) > 1]
-
     def hours(self, entries: Sequence[Entry]) -> float:
         """Estimated wall hours of these cells on this machine, from measured steps."""
         evaluation = self.declaration.values["evaluate"]

@@ -29,7 +29,7 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
         return
     arms: dict[str, list[int]] = {}
     for entry in declared.plan.entries:
-        arm = short_names(entry.axes, [path for path in declared.varying if path != "seed"]) or "all"
+        arm = short_names(entry.axes, [path for path in declared.manifest.varying if path != "seed"]) or "all"
         done, total = arms.setdefault(arm, [0, 0])
         arms[arm] = [done + (entry.state == "finished"), total + 1]
     table = Table("arm", "finished", box=None, pad_edge=False)

@@ -27,7 +27,7 @@ class Progress:
     """Says when a cell ends, with its result; in a terminal also shows the running ones."""
 
     def __init__(self, declared: Declared, executor: LocalExecutor) -> None:
-        self._names = declared.varying
+        self._names = declared.manifest.varying
         self._total = len(declared.plan.entries)
         self._done = declared.plan.counts()["finished"]
         self._executor = executor
@@ -50,8 +50,7 @@ class Progress:
         """Called at every poll."""
         for item in watched:
             record = item.entry.record
-            ended = states[item.job] == "ended" if item.job else record.state() != "running"
-            if ended and record.cell_id not in self._said:
+            if item.state(states) == "ended" and record.cell_id not in self._said:
                 self._said.add(record.cell_id)
                 self._say(item)
         if self._live and time.monotonic() - self._refreshed > REFRESH_SECONDS:
@@ -107,7 +106,7 @@ class Progress:
 
     @staticmethod
     def _running(states: Mapping[str, JobState], watched: Sequence[Watched]) -> list[Watched]:
-        return [w for w in watched if (states[w.job] if w.job else w.entry.record.state()) == "running"]
+        return [item for item in watched if item.state(states) == "running"]
 
 
 def _progress(record: Record) -> tuple[str, str, str, str]:

@@ -43,9 +43,8 @@ def _show(manifest: Manifest, results: Path) -> None:
     records = [(cell, Record(results / "runs" / cell.cell_id)) for cell in manifest.cells]
     states = {record.cell_id: record.state() for _, record in records}
     print(f"{manifest.name}: {summary.states(Counter(states.values()))}")
-    varying = [path for path, values in manifest.axes.items() if len(values) > 1]
     for cell, record in records:
-        name = short_names(cell.axes, varying)
+        name = short_names(cell.axes, manifest.varying)
         if states[record.cell_id] == "running":
             said = record.attempts()[-1].progress()
             place = f"step {said['step']} of {said['steps']}, {said['rate']:.0f} samples/s" if said else "starting"

@@ -16,7 +16,7 @@ import pandas as pd
 from harness.catalog import LOSSES
 from harness.errors import UserError, nearest
 from harness.manifest import Claim, Manifest
-from harness.study.frame import METRICS, setting_columns
+from harness.study.frame import METRICS, in_setting, settings
 from harness.study.statistics import Interval, mean_interval, signed
 
 #: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
@@ -44,12 +44,8 @@ class Verdict:
 
 def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
     """Every claim in every setting."""
-    settings = frame[setting_columns(manifest)].drop_duplicates().to_dict("records")
-    return [
-        _judge(claim, {str(key): value for key, value in setting.items()}, manifest, frame)
-        for claim in manifest.claims
-        for setting in settings
-    ]
+    found = settings(manifest, frame)
+    return [_judge(claim, setting, manifest, frame) for claim in manifest.claims for setting in found]
 
 
 def check_claims(claims: list[Claim]) -> None:
@@ -87,9 +83,7 @@ MEASURES = {"smaller_drop": smaller_drop}
 
 
 def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.DataFrame) -> Verdict:
-    rows = frame[frame["loss"].isin([claim.loss, claim.baseline])]
-    for name, value in setting.items():
-        rows = rows[rows[name] == value]
+    rows = in_setting(frame[frame["loss"].isin([claim.loss, claim.baseline])], setting)
     ends = rows[rows["batch_size"].isin([rows["batch_size"].min(), rows["batch_size"].max()])]
     finished = ends[ends[claim.metric].notna()]
     absent = [LOSSES[name].label for name in (claim.loss, claim.baseline) if name not in set(rows["loss"])]

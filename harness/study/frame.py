@@ -38,15 +38,28 @@ def setting_columns(manifest: Manifest) -> list[str]:
     return [name for name in axis_columns(manifest) if name not in ("loss", "batch_size", "seed")]
 
 
+def settings(manifest: Manifest, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every combination of the setting columns' values that the table holds."""
+    found = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
+    return [{str(name): value for name, value in setting.items()} for setting in found]
+
+
+def in_setting(table: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
+    """The rows of one setting."""
+    for name, value in setting.items():
+        table = table[table[name] == value]
+    return table
+
+
 def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
-    settings = manifest.settings
+    fixed = manifest.settings
     row: dict[str, Any] = {
         "cell_id": record.cell_id,
         "state": record.state(),
-        "loss": settings["loss"]["name"],
-        "batch_size": settings["batch_size"],
-        "epochs": settings["epochs"],
-        "seed": settings["seed"],
+        "loss": fixed["loss"]["name"],
+        "batch_size": fixed["batch_size"],
+        "epochs": fixed["epochs"],
+        "seed": fixed["seed"],
         **{short_name(path): value for path, value in axes.items()},
     }
     outcome = record.outcome()

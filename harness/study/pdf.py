@@ -14,7 +14,7 @@ from harness.catalog import BACKBONES, LOSSES
 from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.study.claims import Verdict
-from harness.study.frame import METRICS, axis_columns, setting_columns
+from harness.study.frame import METRICS, axis_columns, settings
 from harness.study.statistics import Interval, signed
 from harness.study.tables import arms, for_people
 
@@ -46,7 +46,7 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
         "answer": answer(verdicts),
         "caveat": _upper(manifest.caveat),
         "cells_line": f"{finished} of {len(frame)} cells",
-        "panels": len(frame[setting_columns(manifest)].drop_duplicates()),
+        "panels": len(settings(manifest, frame)),
         "table": {"header": list(shown.columns), "rows": shown.to_numpy().tolist()},
         "verdicts": [_verdict(verdict, frame) for verdict in verdicts],
         "design": _design(manifest),

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from harness.catalog import LOSSES
 from harness.manifest import Manifest
-from harness.study.frame import setting_columns
+from harness.study.frame import in_setting, settings
 from harness.study.tables import arms
 
 # Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
@@ -32,21 +32,18 @@ PANELS_A_ROW = 2
 def accuracy_against_batch_size(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
     """``<name>.svg`` and ``.png``: kNN accuracy on the test images, 95 % t intervals as bands, a panel a setting."""
     table = arms(manifest, frame)
-    settings = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
+    found = settings(manifest, table)
     style = {"font.size": 9, "svg.hashsalt": "harness", "svg.fonttype": "path", "axes.spines.top": False}
     with matplotlib.rc_context({**style, "axes.spines.right": False, "font.family": "DejaVu Sans"}):
         width, height = PANEL_INCHES
-        columns = min(len(settings), PANELS_A_ROW)
-        lines = math.ceil(len(settings) / columns)
+        columns = min(len(found), PANELS_A_ROW)
+        lines = math.ceil(len(found) / columns)
         figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
         panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
-        for unused in panels[len(settings) :]:
+        for unused in panels[len(found) :]:
             unused.set_visible(False)
-        for axes, setting in zip(panels, settings, strict=False):
-            rows = table
-            for name, value in setting.items():
-                rows = rows[rows[name] == value]
-            _panel(axes, rows)
+        for axes, setting in zip(panels, found, strict=False):
+            _panel(axes, in_setting(table, setting))
             axes.set_title(", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                                      for name, value in setting.items()))  # fmt: skip
         for axes in panels[::columns]:

@@ -93,8 +93,9 @@ class Mirror:
     def _create(self, expected: Expected, record: Record) -> Run:
         cell, provenance = record.cell(), record.attempts()[0].provenance()
         # MLflow's tables show some twenty characters of a name: the values of what varies.
-        varying = [path for path, values in self.manifest.axes.items() if len(values) > 1]
-        name = " ".join(("seed " if path == "seed" else "") + str(expected.axes[path]) for path in varying)
+        name = " ".join(
+            ("seed " if path == "seed" else "") + str(expected.axes[path]) for path in self.manifest.varying
+        )
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(provenance.get("started", 0) * 1000),

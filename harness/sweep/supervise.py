@@ -24,6 +24,12 @@ class Watched:
     entry: Entry
     job: str | None
 
+    def state(self, states: Mapping[str, JobState]) -> JobState:
+        """Of its job, or where another sweep started it, as its record says."""
+        if self.job:
+            return states[self.job]
+        return "running" if self.entry.record.state() == "running" else "ended"
+
 
 class Stopped(Exception):
     """The sweep was interrupted; the message says what became of its running cells."""
@@ -62,7 +68,7 @@ def supervise(
         while True:
             states = executor.poll(ids)
             report(states, watched)
-            if all(_ended(item, states) for item in watched):
+            if all(item.state(states) == "ended" for item in watched):
                 return watched
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
@@ -72,7 +78,3 @@ def supervise(
             time.sleep(POLL_SECONDS)
         left = f"{running} cells have not stopped yet and will at their next step"
         raise Stopped(left if running else "running cells have written their checkpoints") from None
-
-
-def _ended(item: Watched, states: Mapping[str, JobState]) -> bool:
-    return states[item.job] == "ended" if item.job else item.entry.record.state() != "running"

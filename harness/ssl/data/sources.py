@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.catalog import TRAINING_VERSION
+from harness.catalog import DATASETS, TRAINING_VERSION
 from harness.cell import Dataset
 from harness.dataset_files import CIFAR10_FILES, FASHION_MNIST_FILES, cache_folder, find, held_out_split, images
 from harness.errors import UserError
@@ -27,8 +27,6 @@ from harness.ssl.streams import permutation
 
 Array = npt.NDArray[np.generic]
 Arrays = tuple[Array, Array, Array, Array]  # train images, train labels, test images, test labels
-
-DIGITS_TEST = 360
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,8 @@ def _digits(folder: Path) -> Arrays:
     pixels = np.rint(table[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.uint8)
     order = permutation(0, "digits test split", len(pixels))
-    test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
+    held_out = DATASETS["digits"].test
+    test, train = order[:held_out], order[held_out:]
     return pixels[train], labels[train], pixels[test], labels[test]
 
 

@@ -1,4 +1,4 @@
-"""Names, parameters, ranges and versions of losses, methods, backbones and data sets; no torch.
+"""Names, parameters, ranges, properties and versions of losses, methods, backbones and data sets; no torch.
 
 A component's ``version`` is part of every identity that uses it. Raise it by hand when the component's
 numbers change: cells trained before then no longer stand for the declared ones.
@@ -6,98 +6,350 @@ numbers change: cells trained before then no longer stand for the declared ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 INFINITY = float("inf")
 
 
 @dataclass(frozen=True)
 class Range:
-    """An open interval ``low < value < high`` and the value taken where none is declared."""
+    """The numbers between ``low`` and ``high``, both excluded unless ``closed``, and the value where none is declared."""
 
     low: float
     high: float
     default: float
+    closed: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return self.low < value < self.high
+        return self.low <= value <= self.high if self.closed else self.low < value < self.high
 
     def __str__(self) -> str:
-        return f"{self.low:g} < value" if self.high == INFINITY else f"{self.low:g} < value < {self.high:g}"
+        less = "<=" if self.closed else "<"
+        return f"{self.low:g} {less} value" + ("" if self.high == INFINITY else f" {less} {self.high:g}")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false, and which where none is declared."""
+
+    default: bool
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "true, false"
+
+
+@dataclass(frozen=True)
+class Count:
+    """A whole number of at least ``low``."""
+
+    low: int
+    default: int
+
+    def __contains__(self, value: float) -> bool:
+        return value >= self.low and int(value) == value
+
+    def __str__(self) -> str:
+        return f"{self.low} <= value"
+
+
+Parameter = Range | Flag | Count
+
+#: Who an anchor is compared with. "pairs": whom the method says; such a loss goes with every method.
+Negatives = Literal["pairs", "both views", "other view", "same view", "none"]
 
 
 @dataclass(frozen=True)
 class LossEntry:
-    """A loss as users know it; ``label`` is its name in tables and plots."""
+    """A loss as users know it; ``label`` is its name in tables and plots.
+
+    ``negatives``: what samples are compared with; ``symmetric``: swapping the views changes nothing; ``unit_norm``: it
+    takes L2-normalised embeddings and refuses others; ``reduction``: what its value is the mean or sum of;
+    ``distributed``: "anchors" where ranks may divide the anchors among them if each sees all candidates, "batch" where
+    the statistics of the whole batch enter every term; ``identical``: to what it is identical, and when;
+    ``cosine_logits``: it is a softmax over cosines divided by the temperature, so that shares of it mean something.
+    """
 
     label: str
     paper: str
     equation: str
-    parameters: dict[str, Range]
+    parameters: Mapping[str, Parameter]
+    negatives: Negatives = "pairs"
+    symmetric: bool = True
+    unit_norm: bool = True
+    reduction: str = "mean over anchors"
+    distributed: Literal["anchors", "batch"] = "anchors"
+    identical: tuple[str, ...] = ()
+    cosine_logits: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What is encoded and what is compared with what; ``every_loss``: not only those whose negatives are pairs."""
+
+    label: str
+    paper: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    every_loss: bool = False
     version: int = 1
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set; ``channels``, ``size``, ``train`` and ``test`` are None where only its files tell."""
+    """A data set; ``channels``, ``size``, ``train``, ``labelled`` and ``test`` are None where only its files tell.
+
+    ``labelled``: how many of the ``train`` images have labels, where that is not all of them.
+    """
 
     label: str
     channels: int | None = None
     size: int | None = None
     train: int | None = None
     test: int | None = None
+    labelled: int | None = None
 
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """An encoder; ``sizes`` are the image sides it accepts (smallest, largest)."""
+    """An encoder; ``sizes`` are the image sides that each of its stems accepts (smallest, largest)."""
 
     label: str
-    sizes: tuple[int, int]
+    sizes: Mapping[str, tuple[int, int]]
     version: int = 1
 
 
 TEMPERATURE = Range(0.0, INFINITY, 0.1)
 
+# p: an anchor's similarity to its positive, n: those to its negatives, all over the temperature; LSE: log-sum-exp.
 LOSSES = {
     "infonce": LossEntry(
         label="InfoNCE",
         paper="Chen et al. 2020, arXiv 2002.05709 (NT-Xent)",
         equation="LSE(p, n) - p",
         parameters={"temperature": TEMPERATURE},
+        identical=("eqco with alpha = K", "dcl in the limit of many negatives"),
+        cosine_logits=True,
     ),
     "dcl": LossEntry(
         label="DCL",
         paper="Yeh et al. 2022, arXiv 2110.06848, eq. 6",
         equation="LSE(n) - p",
         parameters={"temperature": TEMPERATURE},
+        identical=(
+            "flatnce, in every gradient",
+            "infonce, each anchor's gradient divided by its q = 1 - softmax share of the positive",
+            "eqco in the limit alpha -> infinity, in the gradient",
+            "sogclr with gamma = 1, in the gradient",
+            "dclw where all positives are equal",
+        ),
+        cosine_logits=True,
     ),
     "dclw": LossEntry(
         label="DCLW",
-        paper="Yeh et al. 2022, arXiv 2110.06848 (weights detached)",
+        paper="Yeh et al. 2022, arXiv 2110.06848, section 3",
         equation="LSE(n) - w p,  w_i = 2 - N softmax_i(<z1, z2> / sigma)",
-        parameters={"temperature": TEMPERATURE, "sigma": Range(0.0, INFINITY, 0.5)},
+        parameters={
+            "temperature": TEMPERATURE,
+            "sigma": Range(0.0, INFINITY, 0.5),
+            "detach_weights": Flag(True),
+        },
+        distributed="batch",
+        identical=("dcl where all positives are equal, or in the limit sigma -> infinity",),
+        cosine_logits=True,
+    ),
+    "eqco": LossEntry(
+        label="EqCo",
+        paper="Zhu et al. 2020, arXiv 2010.01929",
+        equation="LSE(p, n + log(alpha / K)) - p,  K negatives an anchor",
+        parameters={"temperature": TEMPERATURE, "alpha": Range(1.0, INFINITY, 256.0, closed=True)},
+        identical=("infonce with alpha = K", "dcl in the limit alpha -> infinity, in the gradient"),
+        cosine_logits=True,
+    ),
+    "flatnce": LossEntry(
+        label="FlatNCE",
+        paper="Chen et al. 2021, arXiv 2107.01152",
+        equation="gradient of exp(v - stopgrad(v)),  v = LSE(n - p);  the value is InfoNCE's",
+        parameters={"temperature": TEMPERATURE},
+        identical=("dcl, in every gradient", "infonce, in the value"),
+        cosine_logits=True,
+    ),
+    "simclr_sq": LossEntry(
+        label="SimCLR-sq",
+        paper="Garrido et al. 2023, arXiv 2206.02574, proposition 3.2",
+        equation="LSE(p, n) - p  of squared cosine similarities",
+        parameters={"temperature": TEMPERATURE, "square_positive": Flag(True)},
+    ),
+    "simclr_abs": LossEntry(
+        label="SimCLR-abs",
+        paper="Garrido et al. 2023, arXiv 2206.02574, proposition 3.2",
+        equation="LSE(p, n) - p  of absolute cosine similarities",
+        parameters={"temperature": TEMPERATURE, "abs_positive": Flag(True)},
+    ),
+    "dcl_sq": LossEntry(
+        label="DCL-sq",
+        paper="Garrido et al. 2023, arXiv 2206.02574, proposition 3.2",
+        equation="LSE(n) - p  of squared cosine similarities",
+        parameters={"temperature": TEMPERATURE, "square_positive": Flag(True)},
+    ),
+    "dcl_abs": LossEntry(
+        label="DCL-abs",
+        paper="Garrido et al. 2023, arXiv 2206.02574, proposition 3.2",
+        equation="LSE(n) - p  of absolute cosine similarities",
+        parameters={"temperature": TEMPERATURE, "abs_positive": Flag(True)},
+    ),
+    "sogclr": LossEntry(
+        label="SogCLR",
+        paper="Yuan et al. 2022, arXiv 2202.12387",
+        equation="gradient of mean_k stopgrad(exp(n_k) / u) n_k - p,  u <- (1 - gamma) u + gamma mean_k exp(n_k)",
+        parameters={"temperature": TEMPERATURE, "gamma": Range(0.0, 1.0, 0.9, closed=True)},
+        negatives="both views",
+        distributed="batch",
+        identical=("dcl with gamma = 1",),
+        cosine_logits=True,
+    ),
+    "spectral": LossEntry(
+        label="Spectral contrastive",
+        paper="HaoChen et al. 2021, arXiv 2106.04156",
+        equation="-2 mean_i <z1_i, z2_i> + sum_{i != j} <z1_i, z2_j>^2 / (N (N - 1)),  norms clipped to sqrt(mu)",
+        parameters={"mu": Range(0.0, INFINITY, 1.0)},
+        negatives="other view",
+        unit_norm=False,
+        reduction="mean over pairs",
+    ),
+    "vicreg": LossEntry(
+        label="VICReg",
+        paper="Bardes et al. 2022, arXiv 2105.04906",
+        equation="invariance MSE(z1, z2) + variance mean_j relu(1 - sd_j) + covariance sum_{i != j} C_ij^2 / d",
+        parameters={
+            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
+            "variance": Range(0.0, INFINITY, 25.0, closed=True),
+            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+        },
+        negatives="none",
+        unit_norm=False,
+        reduction="mean over samples and dimensions; variance: mean of the views; covariance: their sum",
+        distributed="batch",
+    ),
+    "vicreg_exp": LossEntry(
+        label="VICReg-exp",
+        paper="Garrido et al. 2023, arXiv 2206.02574, eqs. 11 and 12",
+        equation="VICReg with the covariance term  (1/d) sum_i log sum_{j != i} exp(C_ij / temperature)",
+        parameters={
+            "temperature": TEMPERATURE,
+            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
+            "variance": Range(0.0, INFINITY, 25.0, closed=True),
+            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+        },
+        negatives="none",
+        unit_norm=False,
+        reduction="mean over samples and dimensions; variance: mean of the views; covariance: their sum",
+        distributed="batch",
+    ),
+    "vicreg_ctr": LossEntry(
+        label="VICReg-ctr",
+        paper="Garrido et al. 2023, arXiv 2206.02574, eq. 13",
+        equation="VICReg-exp with variance and covariance of the transposed embeddings: between samples",
+        parameters={
+            "temperature": TEMPERATURE,
+            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
+            "variance": Range(0.0, INFINITY, 25.0, closed=True),
+            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+            "unit_norm": Flag(False),
+        },
+        negatives="same view",
+        unit_norm=False,
+        reduction="mean over samples; variance: mean of the views; covariance: their sum",
+        distributed="batch",
+    ),
+    "barlow_twins": LossEntry(
+        label="Barlow Twins",
+        paper="Zbontar et al. 2021, arXiv 2103.03230",
+        equation="sum_i (1 - C_ii)^2 + redundancy sum_{i != j} C_ij^2,  C the views' cross-correlation",
+        parameters={"redundancy": Range(0.0, INFINITY, 0.0051, closed=True)},
+        negatives="none",
+        unit_norm=False,
+        reduction="sum over dimensions",
+        distributed="batch",
     ),
 }
 
-METHODS = {"simclr": 1}
+METHODS = {
+    "simclr": MethodEntry(
+        label="SimCLR",
+        paper="Chen et al. 2020, arXiv 2002.05709; with their losses VICReg and Barlow Twins: both views through one "
+        "network in one pass",
+        every_loss=True,
+    ),
+    "moco": MethodEntry(
+        label="MoCo v2",
+        paper="Chen et al. 2020, arXiv 2003.04297",
+        parameters={
+            "queue": Count(1, 65536),
+            "ema": Range(0.0, 1.0, 0.999, closed=True),
+            "symmetric": Flag(False),
+            "shuffle": Flag(True),
+        },
+    ),
+    "simo": MethodEntry(
+        label="SiMo",
+        paper="Zhu et al. 2020, arXiv 2010.01929",
+        parameters={"ema": Range(0.0, 1.0, 0.999, closed=True), "negatives": Count(1, 256)},
+    ),
+    "nnclr": MethodEntry(
+        label="NNCLR",
+        paper="Dwibedi et al. 2021, arXiv 2104.14548",
+        parameters={"queue": Count(1, 98304), "predictor": Count(1, 4096)},
+    ),
+}
+
+_CIFAR_STEM, _IMAGENET_STEM = (16, 96), (32, 1024)
+_STEMS = {"cifar": _CIFAR_STEM, "imagenet": _IMAGENET_STEM}
 
 BACKBONES = {
-    "resnet18": BackboneEntry(label="ResNet-18 (3x3 stem, no max-pool)", sizes=(16, 96)),
-    "convnet": BackboneEntry(label="four-layer conv net", sizes=(8, 64)),
+    "resnet18": BackboneEntry(label="ResNet-18", sizes=_STEMS),
+    "resnet34": BackboneEntry(label="ResNet-34", sizes=_STEMS),
+    "resnet50": BackboneEntry(label="ResNet-50", sizes=_STEMS),
+    "convnet": BackboneEntry(label="four-layer conv net", sizes={"cifar": (8, 64)}),
 }
+
+STEMS = {"cifar": "3x3 stem, no max-pool", "imagenet": "ImageNet stem"}
 
 DATASETS = {
     "digits": DatasetEntry("scikit-learn digits", channels=1, size=8, train=1437, test=360),
     "fashion_mnist": DatasetEntry("Fashion-MNIST", channels=1, size=28, train=60_000, test=10_000),
     "cifar10": DatasetEntry("CIFAR-10", channels=3, size=32, train=50_000, test=10_000),
+    "cifar100": DatasetEntry("CIFAR-100", channels=3, size=32, train=50_000, test=10_000),
+    "stl10": DatasetEntry("STL-10", channels=3, size=96, train=105_000, test=8_000, labelled=5_000),
     "imagefolder": DatasetEntry("image folder", channels=3),
 }
 
-OPTIMIZERS = ("sgd",)
+OPTIMIZERS = ("sgd", "lars")
 LR_RULES = ("constant", "linear", "sqrt")
 PRECISIONS = ("fp32", "bf16")
+HEAD_NORMS = ("hidden", "all", "none")
 
 # Numbers also depend on how data are read, how views are drawn and how the loop steps.
 VIEWS_VERSION = 1
 TRAINING_VERSION = 1
+
+
+def loss_label(name: str) -> str:
+    """A loss's name in tables and plots; a user's own loss is called what it was called."""
+    return LOSSES[name].label if name in LOSSES else name
+
+
+def filled(component: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """A loss or method as declared, with the defaults of the parameters that were left open and None for those that it
+    lacks; parameters that only a user's own loss has stand in ``own``."""
+    found = {name: value if name in known or name == "name" else None for name, value in component.items()}
+    for name, parameter in known.items():
+        if name not in component:
+            found["own"] = {**(found["own"] or {}), name: (component["own"] or {}).get(name, parameter.default)}
+        elif component[name] is None:
+            found[name] = parameter.default
+    return found

@@ -19,24 +19,62 @@ T = TypeVar("T")
 #: Metadata of a field that no user declares: the sweep derives it from the rest.
 DERIVED = {"derived": True}
 
+#: Fields that were added after cells had been trained, with the value that those cells were trained with. While a cell
+#: holds it, the field is left out of the identity. A default may change; a value here never does.
+BIRTH_VALUES: dict[str, Any] = {
+    "backbone.stem": "cifar",
+    "bn_groups": 1,
+    "head.layers": 2,
+    "head.norm": "hidden",
+    "loss.detach_weights": True,
+    "views.blur": 0.0,
+}
+
 
 @dataclass(frozen=True)
 class Loss:
-    """``temperature`` divides every similarity; ``sigma`` is None for losses without it."""
+    """Parameters as the catalogue describes them; None where the loss lacks one.
+
+    ``temperature`` divides every similarity; ``own``: parameters of a user's loss that no other loss has.
+    """
 
     name: str = "infonce"
-    temperature: float = 0.1
+    temperature: float | None = 0.1
     sigma: float | None = None
+    detach_weights: bool | None = None
+    alpha: float | None = None
+    square_positive: bool | None = None
+    abs_positive: bool | None = None
+    mu: float | None = None
+    invariance: float | None = None
+    variance: float | None = None
+    covariance: float | None = None
+    unit_norm: bool | None = None
+    redundancy: float | None = None
+    gamma: float | None = None
+    own: dict[str, float] | None = None
+    source: str | None = field(default=None, metadata=DERIVED)
 
 
 @dataclass(frozen=True)
 class Method:
+    """``queue``: embeddings kept of earlier batches; ``ema``: momentum of the key encoder; ``symmetric``: both views are
+    queries in turn; ``shuffle``: keys change their batch-norm groups; ``negatives``: keys drawn a step; ``predictor``:
+    its hidden units. None where the method lacks one.
+    """
+
     name: str = "simclr"
+    queue: int | None = None
+    ema: float | None = None
+    symmetric: bool | None = None
+    shuffle: bool | None = None
+    negatives: int | None = None
+    predictor: int | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """``image_size``: side in pixels; ``validation``: the fraction held out of the training images."""
+    """``image_size``: side in pixels; ``validation``: the fraction held out of the labelled training images."""
 
     name: str = "digits"
     image_size: int = 8
@@ -46,28 +84,36 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Views:
-    """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's strength; ``gray``, ``flip``: probabilities."""
+    """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's strength; ``gray``, ``flip``, ``blur``:
+    probabilities."""
 
     crop_min: float = 0.2
     flip: float = 0.5
     jitter: float = 0.5
     gray: float = 0.2
+    blur: float = 0.0
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """``width``: channels of the first stage."""
+    """``width``: channels of the first stage; ``stem``: cifar (3x3, no max-pool) or imagenet (7x7, max-pool)."""
 
     name: str = "resnet18"
     width: int = 64
+    stem: str = "cifar"
 
 
 @dataclass(frozen=True)
 class Head:
-    """The projector: one hidden layer of ``hidden`` units, embeddings of ``dim`` dimensions."""
+    """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units, the last of ``dim``.
+
+    ``norm``: batch norm after the hidden layers (hidden), after every layer (all), or nowhere (none).
+    """
 
     hidden: int = 512
     dim: int = 128
+    layers: int = 2
+    norm: str = "hidden"
 
 
 @dataclass(frozen=True)
@@ -84,7 +130,11 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run."""
+    """One training run.
+
+    ``bn_groups``: how many groups batch norm takes its statistics over, each with both views of its share of the
+    global batch, as so many ranks would; 1 is the whole batch.
+    """
 
     method: Method = field(default_factory=Method)
     loss: Loss = field(default_factory=Loss)
@@ -94,6 +144,7 @@ class Cell:
     head: Head = field(default_factory=Head)
     optimizer: Optimizer = field(default_factory=Optimizer)
     batch_size: int = 256
+    bn_groups: int = 1
     epochs: int = 1
     precision: str = "fp32"
     seed: int = 0
@@ -106,14 +157,21 @@ class Cell:
 
 
 def canonical_json(cell: Cell) -> str:
-    """Sorted keys, no spaces, fields that are None left out: a parameter that a loss lacks is no part of the run."""
-    return json.dumps(_without_none(dataclasses.asdict(cell)), sort_keys=True, separators=(",", ":"))
+    """Sorted keys, no spaces; without fields that are None (a parameter that a loss lacks is no part of the run) and
+    without those that hold their birth value."""
+    return json.dumps(_identity(dataclasses.asdict(cell)), sort_keys=True, separators=(",", ":"))
 
 
-def _without_none(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_none(value) for key, value in node.items() if value is not None}
-    return node
+def _identity(node: Any, path: str = "") -> Any:
+    if not isinstance(node, dict):
+        return node
+    kept = {}
+    for key, value in node.items():
+        below = f"{path}.{key}" if path else key
+        born = below in BIRTH_VALUES and value == BIRTH_VALUES[below]
+        if value is not None and not born:
+            kept[key] = _identity(value, below)
+    return kept
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:

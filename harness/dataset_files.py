@@ -2,7 +2,7 @@
 
 The fingerprint is part of a cell's identity: the same name over other bytes is another experiment. It is taken from
 content only (paths relative to the root, decompressed bytes), so that it is equal on every machine. Because hashing
-60,000 files takes seconds, it is remembered in the user's cache under the files' names, sizes and times.
+60,000 files, or gigabytes, takes seconds, it is remembered in the user's cache under the files' names, sizes and times.
 """
 
 from __future__ import annotations
@@ -25,19 +25,31 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = tuple(
     f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
-CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+CIFAR100_FILES = ("train", "test")
+STL10_FILES = ("train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y.bin")
+
+#: Folder and files of data sets that torchvision can fetch, as it unpacks them below its root.
+TORCHVISION = {
+    "cifar10": ("cifar-10-batches-py", CIFAR10_FILES),
+    "cifar100": ("cifar-100-python", CIFAR100_FILES),
+    "stl10": ("stl10_binary", STL10_FILES),
+}
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """``folder``: where the files lie; ``train``, ``test``, ``channels``: what they hold."""
+    """``folder``: where the files lie; ``train``, ``test``, ``channels``: what they hold.
+
+    ``labelled``: how many of the ``train`` images have labels.
+    """
 
     folder: str
     fingerprint: str
     train: int
     test: int
     channels: int
+    labelled: int
 
 
 class DatasetMissing(UserError):
@@ -54,15 +66,20 @@ def find(name: str, root: str | None) -> DatasetFiles:
 
     Raises:
         DatasetMissing: its files are not there.
+        UserError: they are not the whole data set.
     """
     if name == "imagefolder":
         return _imagefolder(root)
-    folder, files = {"digits": _digits, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10}[name](root)
+    if name in TORCHVISION:
+        folder, files = _torchvision(name, root)
+    else:
+        folder, files = {"digits": _digits, "fashion_mnist": _fashion_mnist}[name](root)
     entry = DATASETS[name]
     assert entry.train is not None
     assert entry.test is not None
     assert entry.channels is not None
-    return DatasetFiles(str(folder), _fingerprint(folder, files), entry.train, entry.test, entry.channels)
+    labelled = entry.labelled or entry.train
+    return DatasetFiles(str(folder), _fingerprint(folder, files), entry.train, entry.test, entry.channels, labelled)
 
 
 def _digits(root: str | None) -> tuple[Path, list[Path]]:
@@ -87,18 +104,45 @@ def _fashion_mnist(root: str | None) -> tuple[Path, list[Path]]:
     )
 
 
-def _cifar10(root: str | None) -> tuple[Path, list[Path]]:
-    folder = Path(root or "data") / CIFAR10_FOLDER
-    files = [folder / name for name in CIFAR10_FILES]
+def _torchvision(name: str, root: str | None) -> tuple[Path, list[Path]]:
+    subfolder, names = TORCHVISION[name]
+    folder = Path(root or "data") / subfolder
+    files = [folder / file for file in names]
     if not all(path.exists() for path in files):
         raise DatasetMissing(
-            "CIFAR-10 is not on this machine",
+            f"{DATASETS[name].label} is not on this machine",
             where="dataset.root",
             allowed=f"torchvision's files in {folder}, or dataset=imagefolder dataset.root=FOLDER, "
             "or dataset=fashion_mnist",
-            next_command=f"python -m harness.ssl.data.download cifar10 {root or 'data'}",
+            next_command=download_command(name, root),
         )
+    if name == "stl10":
+        _check_stl10(folder, root)
     return folder, files
+
+
+def download_command(name: str, root: str | None) -> str:
+    """What to type to fetch a data set through torchvision."""
+    return f"python -m harness.ssl.data.download {name} {root or 'data'}"
+
+
+def _check_stl10(folder: Path, root: str | None) -> None:
+    """STL-10's files have no header, so that one that is cut short, as by a broken download, shows by its size only."""
+    entry = DATASETS["stl10"]
+    assert entry.train is not None
+    assert entry.labelled is not None
+    assert entry.test is not None
+    assert entry.size is not None
+    image = 3 * entry.size**2
+    unlabelled = entry.train - entry.labelled
+    sizes = (entry.labelled * image, entry.labelled, unlabelled * image, entry.test * image, entry.test)
+    for path, wanted in zip((folder / name for name in STL10_FILES), sizes, strict=True):
+        if (size := path.stat().st_size) != wanted:
+            raise UserError(
+                f"the file has {size:,} bytes instead of {wanted:,}",
+                where=str(path),
+                next_command=download_command("stl10", root),
+            )
 
 
 def _imagefolder(root: str | None) -> DatasetFiles:
@@ -119,7 +163,8 @@ def _imagefolder(root: str | None) -> DatasetFiles:
             where="dataset.root",
             allowed=", ".join(sorted(classes)[:10]),
         )
-    return DatasetFiles(str(folder), _fingerprint(folder, train + test), len(train), len(test), 3)
+    fingerprint = _fingerprint(folder, train + test)
+    return DatasetFiles(str(folder), fingerprint, len(train), len(test), channels=3, labelled=len(train))
 
 
 def held_out_split(folder: Path) -> Path:
@@ -148,9 +193,9 @@ def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
         return str(known["fingerprint"])
     digest = hashlib.sha256()
     for path in files:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        digest.update(str(path.relative_to(folder)).removesuffix(".gz").encode() + b"\0")
-        digest.update(hashlib.sha256(content).digest())
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
+            digest.update(str(path.relative_to(folder)).removesuffix(".gz").encode() + b"\0")
+            digest.update(hashlib.file_digest(content, "sha256").digest())
     fingerprint = digest.hexdigest()[:16]
     remembered.parent.mkdir(parents=True, exist_ok=True)
     write_json(remembered, {"fingerprint": fingerprint})

@@ -229,6 +229,15 @@ class Attempt:
                 os.dup2(original, descriptor)
                 os.close(original)
 
+    def fail(self, error: str, rank: int = 0) -> None:
+        """End as failed. Ranks after the first only leave a note, and rank 0, which fails with them because it lost
+        them, ends with the note's error: theirs came first."""
+        note = self.path / "rank-error.json"
+        if rank > 0:
+            write_json(note, {"error": f"rank {rank}: {error}"})
+            return
+        self.end({"state": "failed", "error": (read_json(note) or {"error": error})["error"]})
+
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from harness import dataset_files
-from harness.dataset_files import DatasetMissing, find
+from harness.catalog import DATASETS
+from harness.dataset_files import STL10_FILES, DatasetMissing, find
 from harness.errors import UserError
 
 
@@ -25,7 +27,7 @@ def image_folder(root: Path, colour: int = 0, split: str = "test") -> Path:
 def test_the_same_images_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> None:
     here, there = (find("imagefolder", str(image_folder(tmp_path / name))) for name in "ab")
     assert here.fingerprint == there.fingerprint
-    assert (here.train, here.test, here.channels) == (6, 4, 3)
+    assert (here.train, here.labelled, here.test, here.channels) == (6, 6, 4, 3)
 
 
 def test_one_changed_pixel_is_another_fingerprint(tmp_path: Path) -> None:
@@ -48,9 +50,59 @@ def test_fashion_mnist_is_the_same_compressed_and_not(tmp_path: Path, monkeypatc
         (packed / f"{name}.gz").write_bytes(gzip.compress(name.encode()))
     monkeypatch.setattr(dataset_files, "DEBIAN_FASHION_MNIST", packed)
     assert find("fashion_mnist", str(tmp_path)).fingerprint == find("fashion_mnist", str(tmp_path / "none")).fingerprint
+    # Part of every identity, so it must never change.
+    assert find("fashion_mnist", str(tmp_path)).fingerprint == "e783e9ac4f8e68a3"
 
 
-@pytest.mark.parametrize(("name", "root"), [("cifar10", "nowhere"), ("imagefolder", "nowhere"), ("imagefolder", None)])
+def test_cifar100s_fingerprint_is_of_its_images_and_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name in ("train", "test", "meta"):
+        (folder / name).write_bytes(name.encode())
+    before = find("cifar100", str(tmp_path))
+    assert (before.train, before.labelled, before.test, before.channels) == (50_000, 50_000, 10_000, 3)
+    (folder / "meta").write_bytes(b"other names of the classes")
+    assert find("cifar100", str(tmp_path)).fingerprint == before.fingerprint
+    (folder / "test").write_bytes(b"other images")
+    assert find("cifar100", str(tmp_path)).fingerprint != before.fingerprint
+
+
+@pytest.fixture
+def stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of an STL-10 of three labelled images, two without labels, and one for the test."""
+    monkeypatch.setitem(DATASETS, "stl10", replace(DATASETS["stl10"], train=5, labelled=3, test=1))
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    image = 3 * 96 * 96
+    for name, size in zip(STL10_FILES, (3 * image, 3, 2 * image, image, 1), strict=True):
+        (folder / name).write_bytes(bytes(size))
+    return tmp_path
+
+
+def test_stl10_has_images_without_labels(stl10: Path) -> None:
+    found = find("stl10", str(stl10))
+    assert (found.train, found.labelled, found.test, found.channels) == (5, 3, 1, 3)
+
+
+@pytest.mark.parametrize("name", STL10_FILES)
+def test_a_stl10_file_of_another_size_is_named(stl10: Path, name: str) -> None:
+    path = stl10 / "stl10_binary" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"{name}: the file has [\d,]+ bytes instead of [\d,]+") as caught:
+        find("stl10", str(stl10))
+    assert caught.value.next_command == f"python -m harness.ssl.data.download stl10 {stl10}"
+
+
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [
+        ("cifar10", "nowhere"),
+        ("cifar100", "nowhere"),
+        ("stl10", "nowhere"),
+        ("imagefolder", "nowhere"),
+        ("imagefolder", None),
+    ],
+)
 def test_missing_files_are_named_with_what_would_do(name: str, root: str | None) -> None:
     with pytest.raises(DatasetMissing) as caught:
         find(name, root)

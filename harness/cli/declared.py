@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import dataset_files
 from harness.catalog import DATASETS
@@ -22,7 +23,7 @@ from harness.sweep.experiment import Declaration, declare
 from harness.sweep.plan import Entry, Plan, make_plan, seconds_of
 
 #: torchvision can fetch these.
-DOWNLOADABLE = ("cifar10", "fashion_mnist")
+DOWNLOADABLE = ("cifar10", "cifar100", "fashion_mnist", "stl10")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def other_scale(path: str, scale: str, results: Path) -> Declared | None:
     entry = DATASETS.get(declaration.values["dataset"]["name"])
     if entry is None or entry.train is None or entry.test is None or entry.channels is None:
         return None
-    return _declared(declaration, DatasetFiles("", "", entry.train, entry.test, entry.channels), results)
+    files = DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)
+    return _declared(declaration, files, results)
 
 
 def _declared(declaration: Declaration, files: DatasetFiles, results: Path) -> Declared:
@@ -82,7 +84,11 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path) -> D
     manifest = grid.manifest(declaration, files, cells, str(revision()["revision"]))
     cluster = declaration.values["cluster"]
     plan = make_plan(cells, results / "runs", declaration.values["evaluate"])
-    return Declared(declaration, files, manifest, plan, divide(len(cells), cluster["slots"], cluster["device"]))
+    return Declared(declaration, files, manifest, plan, _slots(len(cells), cluster))
+
+
+def _slots(cells: int, cluster: Mapping[str, Any]) -> Slots:
+    return divide(cells, cluster["slots"], cluster["device"], cluster["world_size"])
 
 
 def _download(name: str, folder: str) -> None:

@@ -89,10 +89,13 @@ def _torch() -> Iterator[Finding]:
 
 
 def _datasets() -> Iterator[Finding]:
-    from harness.dataset_files import DatasetMissing, find
+    from harness.dataset_files import TORCHVISION, DatasetMissing, find
+    from harness.errors import UserError
 
-    for name, root in (("digits", None), ("fashion_mnist", None), ("cifar10", "data")):
+    for name in ("digits", "fashion_mnist", *TORCHVISION):
         try:
-            yield Finding(name, find(name, root).folder)
+            yield Finding(name, find(name, None).folder)
         except DatasetMissing as missing:
             yield Finding(name, "not on this machine", missing.next_command, needed=False)
+        except UserError as broken:
+            yield Finding(name, f"{broken.where}: {broken.what}", broken.next_command, needed=False)

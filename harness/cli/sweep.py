@@ -80,6 +80,7 @@ def _run(declared: Declared, again: str) -> bool:
         "executor": "local",
         "threads": slots.threads,
         "device": slots.device,
+        "world_size": slots.world_size,
         "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],
     }

@@ -25,6 +25,12 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     os.replace(temporary, folder / NAME)
 
 
+def newest(record: Record) -> str:
+    """Where the newest checkpoint of any attempt lies; empty where there is none."""
+    found = [attempt.path / NAME for attempt in record.attempts() if (attempt.path / NAME).exists()]
+    return str(found[-1]) if found else ""
+
+
 def load_latest(record: Record, device: torch.device) -> dict[str, Any] | None:
     """The newest readable checkpoint of any attempt; None where there is none."""
     for attempt in reversed(record.attempts()):

@@ -16,11 +16,12 @@ STARTED = time.perf_counter()  # before torch is imported: every cell pays for t
 import torch  # noqa: E402
 
 from harness.cell import Cell, from_dict  # noqa: E402
-from harness.ssl import models, optim  # noqa: E402
+from harness.ssl import methods, models, optim  # noqa: E402
 from harness.ssl.data import views  # noqa: E402
+from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate.features import normalized  # noqa: E402
-from harness.ssl.losses import bind  # noqa: E402
-from harness.ssl.methods.simclr import simclr  # noqa: E402
+from harness.ssl.losses.arguments import trusted_values  # noqa: E402
+from harness.ssl.methods.batch import Batch  # noqa: E402
 
 WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 
@@ -28,26 +29,25 @@ WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
     """Median seconds of a whole step (views included) on random images, and of one image's features."""
     size, batch = cell.dataset.image_size, cell.batch_size
-    network = models.build(cell, channels).to(device)
-    optimizer = optim.sgd(cell.optimizer, network.parameters())
+    network = models.build(cell, channels)
+    method = methods.build(cell, network, batch, World()).to(device)
+    optimizer = optim.build(cell.optimizer, method.parameters())
     images = torch.randint(0, 256, (2 * batch, channels, size, size), dtype=torch.uint8, device=device)
-    draws = torch.rand(2 * batch, len(views.DRAWS), device=device)
+    draws = torch.rand(2 * batch, views.columns(cell.views), device=device)
     mean, std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
-    loss = bind(cell.loss)
-
-    def autocast() -> torch.autocast:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=cell.precision == "bf16")
+    rows = torch.arange(batch, device=device)
 
     def step() -> None:
         pixels = normalized(views.augment(images, draws, cell.views), mean, std)
-        with autocast():
-            value = simclr(network, loss, pixels)
+        taken = Batch(pixels.unflatten(0, (2, -1)), rows, seed=0, step=0)
+        comparison = method(taken)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        comparison.loss.backward()
         optimizer.step()
+        method.after_step(taken, comparison)
 
     def embed() -> None:
-        with torch.no_grad(), autocast():
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=cell.precision == "bf16"):
             network.encoder(normalized(images.float() / 255, mean, std))
 
     return {"step": _median_seconds(step, device), "feature": _median_seconds(embed, device) / len(images)}
@@ -71,7 +71,8 @@ def main() -> None:
     costs = {}
     for request in json.load(sys.stdin):
         cell = from_dict(Cell, request["cell"])
-        costs[request["key"]] = {**measure(cell, request["channels"], device), "start": start}
+        with trusted_values():
+            costs[request["key"]] = {**measure(cell, request["channels"], device), "start": start}
     json.dump(costs, sys.stdout)
 
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import math
+import json
 import signal
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from harness.catalog import LOSSES
 from harness.cell import Cell
-from harness.record import Attempt, Heartbeat, Record, Superseded
-from harness.ssl import checkpoint, models, optim
+from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
+from harness.ssl import checkpoint, distributed, methods, models, optim
 from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
+from harness.ssl.distributed import World
+from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
-from harness.ssl.evaluate.knn import knn_accuracy
-from harness.ssl.evaluate.linear import linear_accuracy
-from harness.ssl.losses import bind
-from harness.ssl.methods.simclr import simclr
+from harness.ssl.evaluate.protocol import Evaluation, judge
+from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.methods.batch import Batch
 from harness.ssl.provenance import provenance
 from harness.ssl.streams import permutation
 
@@ -33,29 +35,17 @@ CHECKPOINT_SECONDS = 30.0
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number."""
+    """The loss or the weights are no longer finite numbers."""
 
 
 class Interrupted(Exception):
     """A signal asked the attempt to stop; its checkpoint stands."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """``knn_k`` neighbours, votes at ``knn_temperature``; ``penalty`` of the linear probe; a curve ``every`` epochs.
-
-    ``curve_bank``: how many training images the curve's nearest neighbours are taken from (the test uses all).
-    """
-
-    knn_k: int
-    knn_temperature: float
-    penalty: float
-    every: int
-    curve_bank: int
-
-
 def run_cell(record: Record) -> None:
     """Compute a prepared record, or go on from its last checkpoint; everything that happens is in the record.
+
+    Started as one of several ranks (``distributed.joined``) it computes its share; rank 0 keeps the record.
 
     Raises:
         Busy: somebody alive computes it.
@@ -64,40 +54,70 @@ def run_cell(record: Record) -> None:
     cell = record.cell()
     submission = record.submission() or {}
     torch.set_num_threads(submission["threads"])
-    device = torch.device(submission["device"])
-    attempt = record.begin(provenance(cell, submission, device))
-    with attempt.redirected_output(), Heartbeat(attempt) as heartbeat:
+    device = distributed.own_device(submission["device"])
+    with distributed.joined(device) as world, ExitStack() as stack:
+        attempt = _begin(record, provenance(cell, submission, device), world)
+        stack.enter_context(attempt.redirected_output())
+        heartbeat = Heartbeat(attempt)
+        if world.rank == 0:
+            stack.enter_context(heartbeat)
         try:
             data = sources.load(cell.dataset, submission["root"]).to(device)
-            run = Run(cell, data, Evaluation(**submission["evaluation"]), attempt, heartbeat, device)
-            with stopped_by_signals(run):
+            run = Run(cell, data, Evaluation(**submission["evaluation"]), attempt, heartbeat, device, world)
+            with stopped_by_signals(run), trusted_values():
                 outcome = run.train()
         except (Interrupted, Superseded):
-            attempt.end({"state": "interrupted"})
+            if world.rank == 0:
+                attempt.end({"state": "interrupted"})
             raise
         except BaseException as error:
             traceback.print_exc()  # while standard error is still the attempt's log
-            attempt.end({"state": "failed", "error": f"{type(error).__name__}: {error}"})
+            attempt.fail(f"{type(error).__name__}: {error}", world.rank)
             raise
-        attempt.end({"state": "finished", **outcome})
+        if world.rank == 0:
+            attempt.end({"state": "finished", **outcome})
+
+
+def _begin(record: Record, facts: Mapping[str, Any], world: World) -> Attempt:
+    """Rank 0 claims the cell; all ranks know the attempt, or that there is none."""
+    number, refusal = 0, ""
+    if world.rank == 0:
+        try:
+            number = record.begin(facts).number
+        except Busy as busy:
+            refusal = str(busy)
+    number, refusal = world.said_by_first((number, refusal))
+    if refusal:
+        raise Busy(refusal)
+    return Attempt(record, number)
 
 
 class Run:
     """The state of one attempt at a cell."""
 
     def __init__(
-        self, cell: Cell, data: Data, evaluation: Evaluation, attempt: Attempt, beat: Heartbeat, device: torch.device
+        self,
+        cell: Cell,
+        data: Data,
+        evaluation: Evaluation,
+        attempt: Attempt,
+        beat: Heartbeat,
+        device: torch.device,
+        world: World,
     ) -> None:
         self.cell, self.data, self.evaluation = cell, data, evaluation
-        self.attempt, self.heartbeat, self.device = attempt, beat, device
-        self.network = models.build(cell, data.channels).to(device)
-        self.loss = bind(cell.loss)
-        self.optimizer = optim.sgd(cell.optimizer, self.network.parameters())
+        self.attempt, self.heartbeat, self.device, self.world = attempt, beat, device, world
+        self.network = models.build(cell, data.channels)
+        self.method = methods.build(cell, self.network, len(data.train), world).to(device)
+        self.model = distributed.parallel(self.method, world)
+        self.optimizer = optim.build(cell.optimizer, self.method.parameters())
         # The last partial batch is dropped: a loss over fewer negatives would be another loss.
         self.steps_per_epoch = len(data.train) // cell.batch_size
         self.steps = self.steps_per_epoch * cell.epochs
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.first_bad_step = torch.full((), -1, device=device)
+        self.probes = Probes()
         self.results: dict[str, float] = {}
         self.train_seconds = 0.0  # over all attempts, like seconds; evaluation not counted
         self.seconds_before = 0.0
@@ -106,133 +126,193 @@ class Run:
 
     def train(self) -> dict[str, Any]:
         self.restore()
-        if self.step == 0:
+        if self.step == 0 and self.world.rank == 0:
             self.judge("init")
-            self.attempt.log_event(0, {"val_knn": self.validate()}, epoch=0)
+            self.attempt.log_event(0, self.watch(), epoch=0)
         while self.step < self.steps:
             self.train_epoch(epoch=self.step // self.steps_per_epoch)
-        self.judge("test")
-        weights = {name: value.contiguous() for name, value in self.network.encoder.state_dict().items()}
-        save_file(weights, self.attempt.path / "encoder.safetensors")
+        if self.world.rank == 0:
+            self.judge("test")
+            self.keep_encoder()
         return {
             "metrics": self.results,
             "evaluation": asdict(self.evaluation),
             "steps": self.steps,
             "peak_lr": optim.peak_lr(self.cell.optimizer, self.cell.batch_size),
             "dropped": len(self.data.train) % self.cell.batch_size,
+            "world_size": self.world.size,
             "train_seconds": self.train_seconds,
             "seconds": self.seconds(),
         }
 
     def train_epoch(self, epoch: int) -> None:
         """From the present step to the end of the epoch."""
-        cell, train = self.cell, self.data.train
-        order = torch.from_numpy(permutation(cell.seed, "order", len(train), epoch)).to(self.device)
-        draws = views.draw(cell.seed, epoch, len(train)).to(self.device)
+        cell, samples = self.cell, len(self.data.train)
+        order = torch.from_numpy(permutation(cell.seed, "order", samples, epoch)).to(self.device)
+        draws = views.draw(cell.seed, epoch, samples, cell.views).to(self.device)
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
-        for batch in order.split(cell.batch_size)[self.step % self.steps_per_epoch : self.steps_per_epoch]:
-            self.loss_sum += self.update(self.two_views(train.images[batch], draws[:, batch])).detach()
+        for rows in order.split(cell.batch_size)[self.step % self.steps_per_epoch : self.steps_per_epoch]:
+            self.update(self.batch(rows, draws))
             self.step += 1
             now = time.monotonic()
             rate = (self.step - first_step) * cell.batch_size / (now - started)
             self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
+            stop, due = self.world.any_of(self.stop_requested, now - saved > CHECKPOINT_SECONDS)
             # At the epoch's end the checkpoint follows its event: resumption must not skip that.
-            inside = self.step % self.steps_per_epoch > 0
-            if inside and (self.stop_requested or now - saved > CHECKPOINT_SECONDS):
+            if self.step % self.steps_per_epoch > 0 and (stop or due):
                 self.save(train_seconds=self.train_seconds + now - started)
                 saved = time.monotonic()
         self.train_seconds += time.monotonic() - started
         self.end_epoch(epoch, rate)
         self.save(self.train_seconds)
 
-    def two_views(self, images: Tensor, draws: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) and draws (2, B, ...) -> (2B, C, H, W): all first views, then all second ones."""
-        pixels = views.augment(images.repeat(2, 1, 1, 1), draws.flatten(0, 1), self.cell.views)
-        return normalized(pixels, self.data.mean, self.data.std)
+    def batch(self, rows: Tensor, draws: Tensor) -> Batch:
+        """This rank's share of the two views of the training images ``rows``."""
+        own = self.world.share(rows)
+        return Batch(self.two_views(self.data.train.images[own], draws[:, own]), rows, self.cell.seed, self.step)
 
-    def update(self, two_views: Tensor) -> Tensor:
-        """One step of the optimiser; returns the loss."""
+    def two_views(self, images: Tensor, draws: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) and draws (2, n, ...) -> (2, n, C, H, W)."""
+        pixels = views.augment(images.repeat(2, 1, 1, 1), draws.flatten(0, 1), self.cell.views)
+        stacked: Tensor = normalized(pixels, self.data.mean, self.data.std).unflatten(0, (2, -1))
+        return stacked
+
+    def update(self, batch: Batch) -> None:
+        """One step of the optimiser. Nothing here reads a value back from the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr_at(self.step)
+        comparison = self.model(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        comparison.loss.backward()
+        if self.step % self.steps_per_epoch % max(1, self.steps_per_epoch // PROBES) == 0:
+            gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+            self.probes.look(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
+        self.optimizer.step()
+        self.method.after_step(batch, comparison)
+        loss = comparison.loss.detach()
+        self.loss_sum += loss
+        bad = (self.first_bad_step < 0) & ~loss.isfinite()
+        self.first_bad_step = torch.where(bad, self.step, self.first_bad_step)
+
+    def lr_at(self, step: int) -> float:
         settings = self.cell.optimizer
         warmup = round(settings.warmup_epochs * self.steps_per_epoch)
-        lr = optim.lr_at(self.step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.cell.precision == "bf16"):
-            loss = simclr(self.network, self.loss, two_views)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss
+        return optim.lr_at(step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
+
+    def logit_temperature(self) -> float | None:
+        """What cosines are divided by in the loss, if its logits are cosines."""
+        return self.cell.loss.temperature if LOSSES[self.cell.loss.name].cosine_logits else None
 
     def end_epoch(self, epoch: int, rate: float) -> None:
-        loss = float(self.loss_sum) / self.steps_per_epoch  # the one synchronisation of an epoch
-        if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} in epoch {epoch + 1}; lr {self.optimizer.param_groups[0]['lr']:.4g}")
+        self.refuse_divergence()
+        self.world.average_buffers(self.method)
+        if self.world.rank == 0:
+            metrics = {"loss": float(self.loss_sum) / self.steps_per_epoch, "samples_per_second": rate}
+            metrics |= {**self.probes.summary(), **self.geometry()}
+            if (epoch + 1) % self.evaluation.every == 0 or epoch + 1 == self.cell.epochs:
+                metrics["val_knn"] = self.validate()
+            self.attempt.log_event(self.step, metrics, epoch=epoch + 1)
         self.loss_sum.zero_()
-        metrics = {"loss": loss, "samples_per_second": rate}
-        if (epoch + 1) % self.evaluation.every == 0 or epoch + 1 == self.cell.epochs:
-            metrics["val_knn"] = self.validate()
-        self.attempt.log_event(self.step, metrics, epoch=epoch + 1)
+        self.probes = Probes()
+
+    def refuse_divergence(self) -> None:
+        """Raises Diverged before a number that is none reaches a curve or a checkpoint; the one wait of an epoch."""
+        step = int(self.first_bad_step)
+        weights = torch.stack([parameter.isfinite().all() for parameter in self.method.parameters()])
+        if step < 0 and bool(weights.all()):
+            return
+        what = "the weights are not finite after" if step < 0 else "the loss is not finite at"
+        step = self.step - 1 if step < 0 else step
+        kept = checkpoint.newest(self.attempt.record)
+        raise Diverged(
+            f"{what} step {step + 1} of {self.steps} (epoch {step // self.steps_per_epoch + 1}), "
+            f"learning rate {self.lr_at(step):.4g}; last good checkpoint: {kept or 'none yet'}"
+        )
+
+    def watch(self) -> dict[str, float]:
+        """A point of the curve before the first step."""
+        return {"val_knn": self.validate(), **self.geometry()}
+
+    @torch.no_grad()
+    def geometry(self) -> dict[str, float]:
+        """Of the embeddings of validation images, whose number does not depend on the batch size."""
+        images = self.data.validation.images[:IMAGES]
+        draws = views.draw(0, 0, len(images), self.cell.views).to(self.device)
+        self.network.eval()
+        z1, z2 = self.network(self.two_views(images, draws).flatten(0, 1)).chunk(2)
+        self.network.train()
+        return geometry(z1, z2)
 
     def features(self, split: sources.Split) -> Tensor:
-        encoder: nn.Module = self.network.encoder
-        return features(encoder, split, self.data.mean, self.data.std, self.cell.precision)
+        return features(self.network.encoder, split, self.data.mean, self.data.std, self.cell.precision)
 
     def validate(self) -> float:
         """A point of the learning curve: kNN accuracy on the validation images."""
-        chosen = torch.linspace(0, len(self.data.train) - 1, min(len(self.data.train), self.evaluation.curve_bank))
-        rows = chosen.long().to(self.device)
-        bank = sources.Split(self.data.train.images[rows], self.data.train.labels[rows])
-        return self.knn(self.features(bank), bank.labels, self.features(self.data.validation), self.data.validation)
+        known = self.data.bank
+        rows = torch.linspace(0, len(known) - 1, min(len(known), self.evaluation.curve_bank)).long().to(self.device)
+        bank = sources.Split(known.images[rows], known.labels[rows])
+        queries = self.features(self.data.validation)
+        return self.evaluation.knn(self.features(bank), bank.labels, queries, self.data.validation)
 
-    def judge(self, prefix: str) -> None:
-        """kNN and linear probe on the test images: of the initial encoder (init), of the last epoch's (test)."""
-        train, test = self.features(self.data.train), self.features(self.data.test)
-        self.results[f"{prefix}_knn"] = self.knn(train, self.data.train.labels, test, self.data.test)
-        self.results[f"{prefix}_linear"] = linear_accuracy(
-            train, self.data.train.labels, test, self.data.test.labels, penalty=self.evaluation.penalty
-        )
+    def judge(self, prefix: str, network: models.Network | None = None) -> None:
+        """Judge on the test images: the initial encoder (init), or that of the last epoch (test)."""
+        found = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
+        self.results |= {f"{prefix}_{name}": value for name, value in found.items()}
 
-    def knn(self, bank: Tensor, bank_labels: Tensor, queries: Tensor, split: sources.Split) -> float:
-        k, temperature = self.evaluation.knn_k, self.evaluation.knn_temperature
-        return knn_accuracy(bank, bank_labels, queries, split.labels, k=k, temperature=temperature)
+    def keep_encoder(self) -> None:
+        """The encoder's weights, with what is needed to use them."""
+        weights = {name: value.contiguous() for name, value in self.network.encoder.state_dict().items()}
+        about = {
+            "backbone": asdict(self.cell.backbone),
+            "channels": self.data.channels,
+            "mean": self.data.mean.tolist(),
+            "std": self.data.std.tolist(),
+        }
+        save_file(weights, self.attempt.path / "encoder.safetensors", {"harness": json.dumps(about)})
 
     def seconds(self) -> float:
         """Of the whole cell, over all attempts, as far as checkpoints know of them."""
         return self.seconds_before + time.monotonic() - self.started
 
     def save(self, train_seconds: float) -> None:
-        """Checkpoint; then stop if a signal or a later attempt says so."""
-        if self.attempt.superseded():
+        """Checkpoint; then stop if a signal or a later attempt says so. All ranks together."""
+        superseded, stop = self.world.any_of(
+            self.world.rank == 0 and self.attempt.superseded(), self.stop_requested
+        )  # fmt: skip
+        if superseded:
             raise Superseded(self.attempt.holder())
-        state = {
-            "network": self.network.state_dict(),
+        self.refuse_divergence()
+        self.world.average_buffers(self.method)
+        if self.world.rank == 0:
+            checkpoint.save(self.attempt.path, self.state(train_seconds))
+        if stop:
+            raise Interrupted(f"stopped by a signal after step {self.step} of {self.steps}")
+
+    def state(self, train_seconds: float) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "loss_sum": self.loss_sum,
+            "probes": asdict(self.probes),
             "results": self.results,
             "evaluation": asdict(self.evaluation),
             "train_seconds": train_seconds,
             "seconds": self.seconds(),
         }
-        checkpoint.save(self.attempt.path, state)
-        if self.stop_requested:
-            raise Interrupted(f"stopped by a signal after step {self.step} of {self.steps}")
 
     def restore(self) -> None:
         state = checkpoint.load_latest(self.attempt.record, self.device)
         if state is None:
             return
-        self.network.load_state_dict(state["network"])
+        self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.results = state["step"], state["results"]
+        self.step, self.results, self.probes = state["step"], state["results"], Probes(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.loss_sum.copy_(state["loss_sum"])
-        if state["evaluation"] != asdict(self.evaluation):
+        if self.world.rank == 0 and state["evaluation"] != asdict(self.evaluation):
             # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
-            trained, self.network = self.network, models.build(self.cell, self.data.channels).to(self.device)
-            self.judge("init")
-            self.network = trained
+            self.judge("init", models.build(self.cell, self.data.channels).to(self.device))
 
 
 @contextmanager

@@ -7,7 +7,18 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from harness.catalog import BACKBONES, DATASETS, LOSSES, LR_RULES, METHODS, OPTIMIZERS, PRECISIONS
+from harness.catalog import (
+    BACKBONES,
+    DATASETS,
+    HEAD_NORMS,
+    LOSSES,
+    LR_RULES,
+    METHODS,
+    OPTIMIZERS,
+    PRECISIONS,
+    STEMS,
+    Parameter,
+)
 from harness.cell import Cell, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
@@ -19,6 +30,8 @@ NAMES: dict[str, Collection[str]] = {
     "loss.name": LOSSES,
     "dataset.name": DATASETS,
     "backbone.name": BACKBONES,
+    "backbone.stem": STEMS,
+    "head.norm": HEAD_NORMS,
     "optimizer.name": OPTIMIZERS,
     "optimizer.lr_rule": LR_RULES,
     "precision": PRECISIONS,
@@ -32,16 +45,20 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "views.flip": (0, 1),
     "views.jitter": (0, 1),
     "views.gray": (0, 1),
+    "views.blur": (0, 1),
     "backbone.width": (1, 1024),
     "head.hidden": (1, None),
     "head.dim": (2, None),
+    "head.layers": (1, 8),
     "optimizer.momentum": (0, 0.9999),
     "optimizer.weight_decay": (0, None),
     "optimizer.warmup_epochs": (0, None),
     "batch_size": (2, None),
+    "bn_groups": (1, None),
     "epochs": (1, None),
     "seed": (0, 2**31 - 1),
     "cluster.slots": (1, None),
+    "cluster.world_size": (1, None),
     "evaluate.knn_k": (1, None),
     "evaluate.penalty": (0, None),
     "evaluate.every": (1, None),
@@ -59,8 +76,9 @@ def check_value(path: str, value: Any, where: str) -> Any:
         UserError: wrong type, unknown name, or out of range.
     """
     hint = paths(Cell)[path]
-    wanted = next(kind for kind in (str, float, int) if hint is kind or kind in typing.get_args(hint))
-    fits = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
+    wanted = next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
+    fits = isinstance(value, (int, float) if wanted is float else wanted)
+    fits = fits and isinstance(value, bool) == (wanted is bool)
     if not fits:
         raise UserError(f"{value!r} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
     value = wanted(value)
@@ -88,25 +106,19 @@ def check_range(path: str, value: Any, where: str) -> None:
 
 def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
     """Raises a UserError where the cell's fields do not go together."""
-    for name, limits in LOSSES[cell.loss.name].parameters.items():
-        value = getattr(cell.loss, name)
-        if value not in limits:
-            raise UserError(
-                f"{cell.loss.name}: {name} {value} is out of range", where=where(f"loss.{name}"), allowed=str(limits)
-            )
+    _check_parameters("loss", cell.loss, LOSSES[cell.loss.name].parameters, where)
+    _check_parameters("method", cell.method, METHODS[cell.method.name].parameters, where)
+    if LOSSES[cell.loss.name].negatives != "pairs" and not METHODS[cell.method.name].every_loss:
+        raise UserError(
+            f"{cell.method.name} compares each query with its own candidates, and {cell.loss.name} cannot be told which",
+            where=where("loss.name"),
+            allowed=", ".join(name for name, entry in LOSSES.items() if entry.negatives == "pairs"),
+        )
     if cell.dataset.validation > 0.5 or train_count(cell, files) == files.train:
         held_out = files.train - train_count(cell, files)
         what = f"{held_out} of {files.train} training images would be held out"
         raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
-    low, high = BACKBONES[cell.backbone.name].sizes
-    if not low <= cell.dataset.image_size <= high:
-        raise UserError(
-            f"{cell.backbone.name} takes images of {low} to {high} pixels, not {cell.dataset.image_size}",
-            where=where("backbone.name"),
-            allowed=", ".join(
-                name for name, b in BACKBONES.items() if b.sizes[0] <= cell.dataset.image_size <= b.sizes[1]
-            ),
-        )
+    _check_backbone(cell, where)
     own_size = DATASETS[cell.dataset.name].size
     if own_size not in (None, cell.dataset.image_size):
         raise UserError(
@@ -122,6 +134,12 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
             where=where("batch_size"),
             allowed=f"2 <= value <= {train}",
         )
+    if cell.batch_size % cell.bn_groups or cell.batch_size // cell.bn_groups < 2:
+        raise UserError(
+            f"a batch of {cell.batch_size} cannot be divided into {cell.bn_groups} groups of at least two samples",
+            where=where("bn_groups"),
+            allowed=f"a divisor of {cell.batch_size}, at most {cell.batch_size // 2}",
+        )
     if cell.optimizer.warmup_epochs >= cell.epochs:
         raise UserError(
             f"a warm-up of {cell.optimizer.warmup_epochs:g} epochs leaves nothing of {cell.epochs}",
@@ -130,9 +148,51 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
         )
 
 
+def _check_parameters(group: str, component: Any, known: Mapping[str, Parameter], where: Where) -> None:
+    for name, limits in known.items():
+        value = getattr(component, name) if hasattr(component, name) else component.own[name]
+        if value not in limits:
+            raise UserError(
+                f"{component.name}: {name} {value} is out of range", where=where(f"{group}.{name}"), allowed=str(limits)
+            )
+
+
+def _check_backbone(cell: Cell, where: Where) -> None:
+    size, backbone = cell.dataset.image_size, cell.backbone
+    fitting = [
+        f"{name} with the {stem} stem"
+        for name, entry in BACKBONES.items()
+        for stem, (low, high) in entry.sizes.items()
+        if low <= size <= high
+    ]
+    stems = BACKBONES[backbone.name].sizes
+    if backbone.stem not in stems:
+        raise UserError(f"{backbone.name} has no such stem", where=where("backbone.stem"), allowed=", ".join(stems))
+    low, high = stems[backbone.stem]
+    if not low <= size <= high:
+        what = f"{backbone.name} with the {backbone.stem} stem takes images of {low} to {high} pixels, not {size}"
+        raise UserError(what, where=where("backbone.name"), allowed=", ".join(fitting))
+
+
+def check_world(cell: Cell, world_size: int, where: Where) -> None:
+    """Raises a UserError where so many ranks cannot hold equal shares of the batch and of its batch-norm groups."""
+    if cell.batch_size % world_size:
+        raise UserError(
+            f"{world_size} ranks cannot share a batch of {cell.batch_size}",
+            where=where("cluster.world_size"),
+            allowed=f"a divisor of {cell.batch_size}",
+        )
+    if cell.bn_groups % world_size and world_size % cell.bn_groups:
+        raise UserError(
+            f"{world_size} ranks cannot hold {cell.bn_groups} batch-norm groups",
+            where=where("cluster.world_size"),
+            allowed=f"a divisor or a multiple of bn_groups ({cell.bn_groups})",
+        )
+
+
 def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFiles, where: Where) -> None:
     """Raises a UserError where the evaluation asks for more neighbours than there are."""
-    bank = min(train_count(cell, files), evaluation["curve_bank"])
+    bank = min(bank_count(cell, files), evaluation["curve_bank"])
     if evaluation["knn_k"] > bank:
         raise UserError(
             f"{evaluation['knn_k']} neighbours are more than the bank of {bank} images",
@@ -143,4 +203,9 @@ def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFi
 
 def train_count(cell: Cell, files: DatasetFiles) -> int:
     """Training images left after the validation images are held out."""
-    return files.train - round(files.train * cell.dataset.validation)
+    return files.train - round(files.labelled * cell.dataset.validation)
+
+
+def bank_count(cell: Cell, files: DatasetFiles) -> int:
+    """Labelled training images left after the validation images are held out."""
+    return files.labelled - round(files.labelled * cell.dataset.validation)

@@ -33,6 +33,8 @@ def step_key(cell: Cell, files: DatasetFiles) -> str:
     shape = {
         "backbone": dataclasses.asdict(cell.backbone),
         "head": dataclasses.asdict(cell.head),
+        "method": dataclasses.asdict(cell.method),
+        "blur": cell.views.blur > 0,
         "image": [files.channels, cell.dataset.image_size],
         "batch_size": cell.batch_size,
         "precision": cell.precision,

@@ -44,10 +44,12 @@ class EvaluateConfig:
 
 @dataclass
 class ClusterConfig:
-    """``slots``: cells at a time (None: one a GPU, or one a core); ``device``: auto, cpu or cuda."""
+    """``slots``: cells at a time (None: as many as there are GPUs, or cores); ``device``: auto, cpu or cuda;
+    ``world_size``: processes of one cell, each on a GPU or core of its own."""
 
     slots: int | None = None
     device: str = "auto"
+    world_size: int = 1
 
 
 def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
@@ -86,6 +88,7 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
     comparable: bool = True
     scale: str = ""
     axes: dict[str, Any] = field(default_factory=dict)
+    grids: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, Any] = field(default_factory=dict)
     claims: list[Any] = field(default_factory=list)
 
@@ -132,12 +135,19 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
             allowed=", ".join(scales) or "an experiment needs at least one scale below scales:",
         )
     _refuse_interpolation(path, rest)
-    overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0] for override in rest})
+    overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0].lstrip("+") for override in rest})
     # `axes` is an open mapping: naming an axis that the file lacks adds it, without Hydra's `+`.
-    typed = [f"++{override}" if override.startswith("axes.") else override for override in rest]
-    values = _compose(path, [*overlay, *typed], locator)
+    typed = [f"++{override}" if override.startswith(("axes.", "grids.")) else override for override in rest]
+    values = _compose(path, _with_absent_groups([*overlay, *typed], raw.get("defaults") or []), locator)
     claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
     return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator)
+
+
+def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
+    """Hydra's ``+`` for a group that the file's defaults do not name (``views=moco_v2``): it is added at their end."""
+    present = {key.split()[-1] for item in defaults if isinstance(item, Mapping) for key in item}
+    absent = tuple(f"{group}=" for group in GROUPS if group not in present)
+    return [f"+{override}" if override.startswith(absent) else override for override in overrides]
 
 
 def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]]:

@@ -7,12 +7,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION
-from harness.cell import Cell, from_dict, paths, short_name
+from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION, filled
+from harness.cell import Cell, from_dict, get, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
-from harness.sweep.check import check_cell, check_evaluation, check_range, check_value
+from harness.sweep.check import check_cell, check_evaluation, check_range, check_value, check_world
 from harness.sweep.experiment import Declaration
 
 #: Fields that no axis can vary: a group's file sets more than its name, and a report names one data set.
@@ -40,15 +40,26 @@ def axis_path(name: str) -> str:
     return ends[0]
 
 
-def axes(declaration: Declaration) -> dict[str, list[Any]]:
-    """Dotted fields and their values, in declared order.
+def grids(declaration: Declaration) -> list[dict[str, list[Any]]]:
+    """Dotted fields and their values: of ``axes`` alone, or of each of ``grids`` added to ``axes``.
 
     Raises:
         UserError: an unknown axis, or a value that its field cannot take.
     """
+    common = _axes(declaration, "axes", declaration.values["axes"])
+    found = []
+    for name, own in declaration.values["grids"].items():
+        if not isinstance(own, Mapping):
+            where = declaration.locator.where(f"grids.{name}")
+            raise UserError("a grid is a mapping of axes", where=where, allowed="grids: {NAME: {AXIS: [VALUES]}}")
+        found.append({**common, **_axes(declaration, f"grids.{name}", own)})
+    return found or [common]
+
+
+def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for name, values in _leaves(declaration.values["axes"]).items():
-        where = declaration.locator.where(f"axes.{name}")
+    for name, values in _leaves(node).items():
+        where = declaration.locator.where(f"{prefix}.{name}")
         try:
             path = axis_path(name)
         except KeyError:
@@ -73,40 +84,63 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, dict[str, Any]]]:
-    """Every cell with its value on each axis, seeds innermost, all checked.
+    """Every cell with its value on each axis, seeds innermost, all checked; a cell of two grids stands there once.
 
     Raises:
         UserError: a cell that cannot run.
     """
-    grid = axes(declaration)
     where = declaration.locator.where
-    settings = declaration.settings
-    settings["dataset"] = {**settings["dataset"], "fingerprint": files.fingerprint}
+    settings = _settings(declaration, files)
     for path, value in _leaves(settings).items():
         if path in paths(Cell) and value is not None:
             check_value(path, value, where(path.removesuffix(".name")))
-
-    def place(path: str) -> str:
-        short = next((name for name in _leaves(declaration.values["axes"]) if axis_path(name) == path), None)
-        return where(f"axes.{short}" if short else path)
-
     for group in ("evaluate", "cluster"):
         for name, value in declaration.values[group].items():
             if value is not None:
                 check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
 
-    cells: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    found: dict[str, Cell] = {}
+    declared = grids(declaration)
+    for grid in declared:
+        found |= _product(grid, settings, declaration, files)
+    every_axis = list(dict.fromkeys(path for grid in declared for path in grid))
+    return [(cell, {path: get(cell, path) for path in every_axis}) for cell in found.values()]
+
+
+def _product(
+    grid: Mapping[str, list[Any]], settings: Mapping[str, Any], declaration: Declaration, files: DatasetFiles
+) -> dict[str, Cell]:
+    """The checked cells of one grid, by identity."""
+    where = declaration.locator.where
+
+    def place(path: str) -> str:
+        for group in ("axes", "grids"):
+            for name in _leaves(declaration.values[group]):
+                axis = name.partition(".")[2] if group == "grids" else name
+                if axis_path(axis) == path:
+                    return where(f"{group}.{name}")
+        return where(path)
+
+    found: dict[str, tuple[Cell, dict[str, Any]]] = {}
     for point in itertools.product(*grid.values()):
         values = dict(zip(grid, point, strict=True))
         cell = _cell(settings, values)
         check_cell(cell, files, place)
+        check_world(cell, declaration.values["cluster"]["world_size"], where)
         check_evaluation(declaration.values["evaluate"], cell, files, where)
-        if cell.cell_id in cells:
-            same = next(path for path in grid if cells[cell.cell_id][1][path] != values[path])
-            what = f"{cell.loss.name} has no {short_name(same)}: two points of the grid are one cell"
-            raise UserError(what, where=place(same), allowed="one value, or losses that have it")
-        cells[cell.cell_id] = (cell, values)
-    return list(cells.values())
+        if cell.cell_id in found:
+            same = next(path for path in grid if found[cell.cell_id][1][path] != values[path])
+            owner = cell.method.name if same.startswith("method.") else cell.loss.name
+            what = f"{owner} has no {short_name(same)}: two points of the grid are one cell"
+            raise UserError(what, where=place(same), allowed="one value, or grids: of those that have it")
+        found[cell.cell_id] = (cell, values)
+    return {cell_id: cell for cell_id, (cell, _) in found.items()}
+
+
+def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
+    """The values of a Cell's fields, the data set's fingerprint included."""
+    settings = declaration.settings
+    return {**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}}
 
 
 def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:
@@ -117,16 +151,12 @@ def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:
         for parent in parents:
             node = node[parent]
         node[leaf] = value
-    loss = tree["loss"]
-    known = LOSSES[loss["name"]].parameters
-    for name in [name for name in loss if name != "name"]:
-        if name not in known:
-            loss[name] = None
-        elif loss[name] is None:
-            loss[name] = known[name].default
+    loss, method = LOSSES[tree["loss"]["name"]], METHODS[tree["method"]["name"]]
+    tree["loss"] = filled(tree["loss"], loss.parameters)
+    tree["method"] = filled(tree["method"], method.parameters)
     tree["versions"] = {
-        "loss": LOSSES[loss["name"]].version,
-        "method": METHODS[tree["method"]["name"]],
+        "loss": loss.version,
+        "method": method.version,
         "backbone": BACKBONES[tree["backbone"]["name"]].version,
         "views": VIEWS_VERSION,
         "training": TRAINING_VERSION,
@@ -138,7 +168,11 @@ def manifest(
     declaration: Declaration, files: DatasetFiles, cells: Sequence[tuple[Cell, dict[str, Any]]], revision: str
 ) -> Manifest:
     """What the study will expect."""
-    values, settings = declaration.values, declaration.settings
+    values = declaration.values
+    axes: dict[str, list[Any]] = {path: [] for path in cells[0][1]}
+    for _, point in cells:
+        for path, value in point.items():
+            axes[path] += [] if value in axes[path] else [value]
     return Manifest(
         experiment=declaration.name,
         scale=declaration.scale,
@@ -147,11 +181,11 @@ def manifest(
         caveat=values["caveat"],
         comparable=values["comparable"],
         dataset=values["dataset"]["title"] or values["dataset"]["name"],
-        axes=axes(declaration),
+        axes=axes,
         cells=[Expected(cell.cell_id, point) for cell, point in cells],
         claims=declaration.claims,
         evaluation=values["evaluate"],
-        settings={**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}},
+        settings=_settings(declaration, files),
         overrides=declaration.overrides,
         revision=revision,
     )

@@ -12,7 +12,7 @@ from harness.cell import Cell
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError
 from harness.record import Record
-from harness.sweep.check import train_count
+from harness.sweep.check import bank_count, train_count
 from harness.sweep.cost import Measured, step_key
 
 #: Evaluation settings that change the final numbers; the others only shape the learning curve.
@@ -70,6 +70,7 @@ def seconds_of(
     cost = measured[step_key(cell, files)]
     train = train_count(cell, files)
     points = 1 + cell.epochs // int(evaluation["every"])
-    curve = points * (min(train, int(evaluation["curve_bank"])) + files.train - train)
-    features = 2 * (train + files.test) + curve
+    bank = bank_count(cell, files)
+    curve = points * (min(bank, int(evaluation["curve_bank"])) + files.labelled - bank)
+    features = 2 * (bank + files.test) + curve
     return cost.start + cell.epochs * (train // cell.batch_size) * cost.step + features * cost.feature

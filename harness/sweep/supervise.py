@@ -31,6 +31,11 @@ class Watched:
         return "running" if self.entry.record.state() == "running" else "ended"
 
 
+def _job(record: Record, name: str, submission: Mapping[str, Any]) -> Job:
+    wanted = {key: submission[key] for key in ("threads", "device", "world_size")}
+    return Job(record.path, f"{name} {record.cell_id}", **wanted)
+
+
 class Stopped(Exception):
     """The sweep was interrupted; the message says what became of its running cells."""
 
@@ -58,8 +63,7 @@ def supervise(
         elif entry.state in ("missing", "failed"):
             record = Record.prepare(entry.record.path.parent, entry.cell)
             record.submit({**submission, "submitted": time.time()})
-            job = Job(record.path, f"{name} {record.cell_id}", submission["threads"], submission["device"])
-            watched.append(Watched(entry, executor.submit(job)))
+            watched.append(Watched(entry, executor.submit(_job(record, name, submission))))
     ids = [item.job for item in watched if item.job]
     # A shell starts background jobs with SIGINT ignored; set both, so that a sweep can be stopped wherever it runs.
     for number in (signal.SIGINT, signal.SIGTERM):

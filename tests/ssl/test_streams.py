@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cell import Views
 from harness.ssl.data import views
 from harness.ssl.streams import permutation, stream, torch_generator
 
@@ -33,9 +34,9 @@ def test_draws_are_pinned() -> None:
 
 
 def test_a_samples_views_do_not_depend_on_how_many_samples_there_are() -> None:
-    torch.testing.assert_close(views.draw(0, 3, 10)[:, :4], views.draw(0, 3, 4), rtol=0, atol=0)
+    torch.testing.assert_close(views.draw(0, 3, 10, Views())[:, :4], views.draw(0, 3, 4, Views()), rtol=0, atol=0)
 
 
 def test_views_differ_between_epochs_seeds_and_each_other() -> None:
-    drawn = [views.draw(0, 0, 5)[0], views.draw(0, 0, 5)[1], views.draw(0, 1, 5)[0], views.draw(1, 0, 5)[0]]
+    drawn = [views.draw(0, 0, 5, Views())[0], views.draw(0, 0, 5, Views())[1], views.draw(0, 1, 5, Views())[0], views.draw(1, 0, 5, Views())[0]]
     assert len({tuple(rows.flatten().tolist()) for rows in drawn}) == 4

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from harness.cell import Dataset, Loss, Optimizer
 from harness.record import Record
 from harness.ssl import train
+from harness.ssl.methods.batch import Batch
 from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
@@ -108,10 +109,10 @@ def test_a_signal_stops_at_a_checkpoint(
     record = make_record()
     update = train.Run.update
 
-    def signal_in_step_3(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+    def signal_in_step_3(self: train.Run, batch: Batch) -> None:
         if self.step == 2:
             os.kill(os.getpid(), number)
-        return update(self, views)
+        update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", signal_in_step_3)
     with pytest.raises(train.Interrupted, match="step 3 "):
@@ -130,9 +131,9 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     run_cell(calm)
     update = train.Run.update
 
-    def stop_at_the_last_step(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+    def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
         self.stop_requested = self.step == last_step - 1
-        return update(self, views)
+        update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
     with pytest.raises(train.Interrupted, match=f"step {last_step} "):
@@ -171,10 +172,31 @@ def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoin
     assert record.state() == "failed"
     ended = record.attempts()[0].outcome()
     assert ended is not None
-    assert ended["error"].startswith("Diverged: the loss is nan in epoch 1; lr")
+    assert ended["error"].startswith("Diverged: the loss is not finite at step 2 of 60 (epoch 1), learning rate 2.498e+29")
+    assert ended["error"].endswith("last good checkpoint: none yet")
     log = (record.path / "attempts/1/stderr.log").read_text()
     assert "Traceback" in log
     assert "Diverged" in log
+
+
+def test_a_cell_that_diverges_late_keeps_its_last_good_checkpoint(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_record(epochs=3)
+    update = train.Run.update
+
+    def poison(self: train.Run, batch: Batch) -> None:
+        update(self, batch)
+        if self.step == 30:  # the weights that step 31 leaves; step 32 is the first whose loss shows it
+            torch.nn.init.constant_(next(self.network.parameters()), torch.nan)
+
+    monkeypatch.setattr(train.Run, "update", poison)
+    with pytest.raises(train.Diverged, match=r"the loss is not finite at step 32 of 60 \(epoch 2\)"):
+        run_cell(record)
+    kept = torch.load(record.path / "attempts/1/checkpoint.pt", weights_only=True)
+    assert kept["step"] == 20
+    assert all(weight.isfinite().all() for weight in kept["method"].values())
+    assert str(record.path / "attempts/1/checkpoint.pt") in (record.attempts()[0].outcome() or {})["error"]
 
 
 def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
@@ -188,9 +210,9 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     update = train.Run.update
 
-    def stop(self: train.Run, views: torch.Tensor) -> torch.Tensor:
+    def stop(self: train.Run, batch: Batch) -> None:
         self.stop_requested = True
-        return update(self, views)
+        update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", stop)
     with pytest.raises(train.Interrupted):
@@ -208,9 +230,9 @@ def test_arms_that_differ_in_the_loss_see_identical_views(
     seen: dict[str, list[bytes]] = {}
     update = train.Run.update
 
-    def spy(self: train.Run, views: torch.Tensor) -> torch.Tensor:
-        seen.setdefault(self.cell.loss.name, []).append(views.contiguous().numpy().tobytes())
-        return update(self, views)
+    def spy(self: train.Run, batch: Batch) -> None:
+        seen.setdefault(self.cell.loss.name, []).append(batch.views.contiguous().numpy().tobytes())
+        update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", spy)
     for loss in (Loss("infonce"), Loss("dcl"), Loss("dclw", sigma=0.5)):

@@ -106,7 +106,7 @@ def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, 
         ("optimizer.warmup_epochs=1", ["leaves nothing of 1"]),
         ("dataset.image_size=9", ["images of 8 pixels"]),
         ("nonsense", ["command line"]),
-        ("+views.blur=1", ["command line: +views.blur=1", "unknown key 'views.blur'", "crop_min, flip"]),
+        ("+views.blurr=1", ["command line: +views.blurr=1", "unknown key 'views.blurr'", "crop_min, flip"]),
         ("axes=3", ["command line: axes=3"]),
         ("cluster.slots=0", ["1 <= value"]),
         ("cluster.device=tpu", ["auto, cpu, cuda"]),
@@ -117,7 +117,7 @@ def test_mistakes_in_the_file_are_refused_with_their_line(tiny: Path, old: str, 
 )
 def test_mistakes_on_the_command_line_are_refused(tiny: Path, override: str, words: list[str]) -> None:
     if override == "backbone=resnet18":
-        words = ["resnet18 takes images of 16 to 96 pixels, not 8", "convnet"]
+        words = ["resnet18 with the cifar stem takes images of 16 to 96 pixels, not 8", "convnet"]
     message = str(refused(tiny, override))
     for word in words:
         assert word in message

@@ -7,12 +7,15 @@ from urllib.error import URLError
 
 import harness.ssl  # noqa: F401  (makes torchvision importable beside a CPU build of torch)
 
+#: torchvision's classes.
+CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST", "stl10": "STL10"}
+
 
 def main(name: str, folder: str) -> int:
-    from torchvision.datasets import CIFAR10, FashionMNIST
+    from torchvision import datasets
 
     try:
-        {"cifar10": CIFAR10, "fashion_mnist": FashionMNIST}[name](folder, download=True)
+        getattr(datasets, CLASSES[name])(folder, download=True)
     except (URLError, RuntimeError, OSError) as error:
         print(f"{name} could not be downloaded: {error}", file=sys.stderr)
         return 1
@@ -20,6 +23,6 @@ def main(name: str, folder: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("cifar10", "fashion_mnist"):
-        sys.exit("usage: python -m harness.ssl.data.download cifar10|fashion_mnist FOLDER")
+    if len(sys.argv) != 3 or sys.argv[1] not in CLASSES:
+        sys.exit(f"usage: python -m harness.ssl.data.download {'|'.join(CLASSES)} FOLDER")
     sys.exit(main(sys.argv[1], sys.argv[2]))

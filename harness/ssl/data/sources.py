@@ -1,7 +1,7 @@
-"""Data sets as uint8 tensors: train, validation and test.
+"""Data sets as uint8 tensors: train, bank, validation and test.
 
-The validation images are held out of the training images by a draw that does not depend on the seed, so that all
-cells of an experiment choose and are watched on the same images, and the test images are touched once, at the end.
+The validation images are held out of the labelled training images by a draw that does not depend on the seed, so that
+all cells of an experiment choose and are watched on the same images, and the test images are touched once, at the end.
 """
 
 from __future__ import annotations
@@ -21,12 +21,27 @@ from torch import Tensor
 
 from harness.catalog import DATASETS, TRAINING_VERSION
 from harness.cell import Dataset
-from harness.dataset_files import CIFAR10_FILES, FASHION_MNIST_FILES, cache_folder, find, held_out_split, images
+from harness.dataset_files import (
+    CIFAR10_FILES,
+    CIFAR100_FILES,
+    FASHION_MNIST_FILES,
+    STL10_FILES,
+    cache_folder,
+    download_command,
+    find,
+    held_out_split,
+    images,
+)
 from harness.errors import UserError
 from harness.ssl.streams import permutation
 
 Array = npt.NDArray[np.generic]
-Arrays = tuple[Array, Array, Array, Array]  # train images, train labels, test images, test labels
+#: Train images in parts that follow one another, train labels, test images, test labels. Labelled images come first;
+#: the others have the label -1.
+Arrays = tuple[Sequence[Array], Array, Array, Array]
+
+UNLABELLED = -1
+BLOCK = 1024  # images
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits, and the channel means and deviations of the training images, in [0, 1]."""
+    """The splits, and the channel means and deviations of the training images, in [0, 1].
+
+    ``train``: all images to learn from, those without a label marked -1; ``bank``: the labelled ones among them, for
+    nearest neighbours and the linear probe, which is ``train`` itself where all are.
+    """
 
     train: Split
+    bank: Split
     validation: Split
     test: Split
     mean: Tensor
@@ -59,7 +79,8 @@ class Data:
 
     def to(self, device: torch.device) -> Data:
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
-        return Data(train, validation, test, self.mean.to(device), self.std.to(device))
+        bank = _bank(train, len(self.bank))
+        return Data(train, bank, validation, test, self.mean.to(device), self.std.to(device))
 
 
 def load(dataset: Dataset, root: str | None) -> Data:
@@ -76,7 +97,13 @@ def load(dataset: Dataset, root: str | None) -> Data:
             where="dataset.root",
             next_command="harness sweep EXPERIMENT, which declares cells for the present files",
         )
-    read = {"digits": _digits, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10}
+    read = {
+        "digits": _digits,
+        "fashion_mnist": _fashion_mnist,
+        "cifar10": _cifar10,
+        "cifar100": _cifar100,
+        "stl10": _stl10,
+    }
     if dataset.name == "imagefolder":
         arrays = _packed(Path(files.folder), files.fingerprint, dataset.image_size)
     else:
@@ -85,20 +112,48 @@ def load(dataset: Dataset, root: str | None) -> Data:
 
 
 def _split(arrays: Arrays, fraction: float) -> Data:
-    train_images, train_labels, test_images, test_labels = arrays
-    order = permutation(0, "validation split", len(train_images))
-    held_out = round(len(order) * fraction)
+    parts, train_labels, test_images, test_labels = arrays
+    labelled = int((train_labels != UNLABELLED).sum())
+    order = permutation(0, "validation split", labelled)
+    held_out = round(labelled * fraction)
     # Sorted, so that neighbours on disk stay neighbours in memory.
-    validation, train = np.sort(order[:held_out]), np.sort(order[held_out:])
+    validation, bank = np.sort(order[:held_out]), np.sort(order[held_out:])
+    train = np.concatenate([bank, np.arange(labelled, len(train_labels))])
     # Some 4,096 images, evenly spread, pin the channel statistics to three digits.
-    sample = train_images[train[:: max(1, len(train) // 4096)]].astype(np.float32) / 255
+    sample = _rows(parts, train[:: max(1, len(train) // 4096)]).astype(np.float32)
+    sample /= 255
+    mean, std = torch.from_numpy(sample.mean((0, 2, 3))), torch.from_numpy(sample.std((0, 2, 3)))
+    del sample
+    train_split = _as_split(_rows(parts, train), train_labels[train])
     return Data(
-        train=_as_split(train_images[train], train_labels[train]),
-        validation=_as_split(train_images[validation], train_labels[validation]),
+        train=train_split,
+        bank=_bank(train_split, len(bank)),
+        validation=_as_split(_rows(parts, validation), train_labels[validation]),
         test=_as_split(test_images, test_labels),
-        mean=torch.from_numpy(sample.mean((0, 2, 3))),
-        std=torch.from_numpy(sample.std((0, 2, 3))),
+        mean=mean,
+        std=std,
     )
+
+
+def _bank(train: Split, labelled: int) -> Split:
+    """The labelled training images, which come first."""
+    return train if labelled == len(train) else Split(train.images[:labelled], train.labels[:labelled])
+
+
+def _rows(parts: Sequence[Array], rows: npt.NDArray[np.int64]) -> Array:
+    """Rows of the parts, which follow one another, in one new array.
+
+    In blocks: a part may be a mapped file whose bytes are in another order, and would else be held a second time.
+    """
+    chosen = np.empty((len(rows), *parts[0].shape[1:]), dtype=np.uint8)
+    first = 0
+    for part in parts:
+        inside = np.flatnonzero((first <= rows) & (rows < first + len(part)))
+        for begin in range(0, len(inside), BLOCK):
+            block = inside[begin : begin + BLOCK]
+            chosen[block] = part[rows[block] - first]
+        first += len(part)
+    return chosen
 
 
 def _as_split(pixels: Array, labels: Array) -> Split:
@@ -116,12 +171,12 @@ def _digits(folder: Path) -> Arrays:
     order = permutation(0, "digits test split", len(pixels))
     held_out = DATASETS["digits"].test
     test, train = order[:held_out], order[held_out:]
-    return pixels[train], labels[train], pixels[test], labels[test]
+    return [pixels[train]], labels[train], pixels[test], labels[test]
 
 
 def _fashion_mnist(folder: Path) -> Arrays:
     train_images, train_labels, test_images, test_labels = (_idx(folder / name) for name in FASHION_MNIST_FILES)
-    return train_images[:, None], train_labels, test_images[:, None], test_labels
+    return [train_images[:, None]], train_labels, test_images[:, None], test_labels
 
 
 def _idx(path: Path) -> Array:
@@ -133,13 +188,60 @@ def _idx(path: Path) -> Array:
 
 
 def _cifar10(folder: Path) -> Arrays:
-    batches = []
-    for name in CIFAR10_FILES:
-        with (folder / name).open("rb") as file:
-            batches.append(pickle.load(file, encoding="latin1"))
-    pixels = [batch["data"].reshape(-1, 3, 32, 32) for batch in batches]
-    labels = [np.array(batch["labels"], dtype=np.uint8) for batch in batches]
-    return np.concatenate(pixels[:-1]), np.concatenate(labels[:-1]), pixels[-1], labels[-1]
+    return _cifar("cifar10", [folder / name for name in CIFAR10_FILES], "labels")
+
+
+def _cifar100(folder: Path) -> Arrays:
+    return _cifar("cifar100", [folder / name for name in CIFAR100_FILES], "fine_labels")
+
+
+def _cifar(name: str, paths: Sequence[Path], key: str) -> Arrays:
+    """Pickled batches, of which the last is the test's; all training batches are of one size."""
+    entry = DATASETS[name]
+    assert entry.train is not None
+    assert entry.test is not None
+    wanted = [entry.train // (len(paths) - 1)] * (len(paths) - 1) + [entry.test]
+    batches = [_cifar_batch(name, path, key, count) for path, count in zip(paths, wanted, strict=True)]
+    *train, (test_images, test_labels) = batches
+    return [pixels for pixels, _ in train], np.concatenate([labels for _, labels in train]), test_images, test_labels
+
+
+def _cifar_batch(name: str, path: Path, key: str, count: int) -> tuple[Array, Array]:
+    """``data``: rows of 3 planes of 32x32 pixels; ``key``: their labels."""
+
+    def broken(what: str) -> UserError:
+        return UserError(what, where=str(path), next_command=download_command(name, str(path.parents[1])))
+
+    try:
+        with path.open("rb") as file:
+            batch = pickle.load(file, encoding="latin1")
+        pixels, labels = batch["data"].reshape(-1, 3, 32, 32), np.array(batch[key], dtype=np.uint8)
+    except (EOFError, LookupError, TypeError, ValueError, AttributeError, ImportError, pickle.UnpicklingError) as error:
+        raise broken(f"the file cannot be read: {error!r}") from None
+    if not len(pixels) == len(labels) == count:
+        raise broken(f"the file has {len(pixels):,} images and {len(labels):,} labels instead of {count:,}")
+    return pixels, labels
+
+
+def _stl10(folder: Path) -> Arrays:
+    """100,000 images without labels beside 5,000 with them; ``find`` has checked the files' sizes."""
+    train_images, train_labels, unlabelled, test_images, test_labels = (folder / name for name in STL10_FILES)
+    size = DATASETS["stl10"].size
+    assert size is not None
+    parts = [_stl10_images(train_images, size), _stl10_images(unlabelled, size)]
+    labels = np.full(sum(map(len, parts)), UNLABELLED)
+    labels[: len(parts[0])] = _stl10_labels(train_labels)
+    return parts, labels, _stl10_images(test_images, size), _stl10_labels(test_labels)
+
+
+def _stl10_images(path: Path, size: int) -> Array:
+    """Planes in column-major order, red first; mapped, because 2.8 GB are read once and copied once."""
+    return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 3, size, size).transpose(0, 1, 3, 2)
+
+
+def _stl10_labels(path: Path) -> Array:
+    """From 0; in the file, from 1."""
+    return np.fromfile(path, dtype=np.uint8).astype(np.int64) - 1
 
 
 def _packed(folder: Path, fingerprint: str, size: int) -> Arrays:
@@ -154,7 +256,7 @@ def _packed(folder: Path, fingerprint: str, size: int) -> Arrays:
             np.savez(file, train=train[0], train_labels=train[1], test=test[0], test_labels=test[1])
         os.replace(file.name, packed)
     with np.load(packed) as stored:
-        return stored["train"], stored["train_labels"], stored["test"], stored["test_labels"]
+        return [stored["train"]], stored["train_labels"], stored["test"], stored["test_labels"]
 
 
 def _decode(paths: Sequence[Path], classes: list[str], size: int) -> tuple[Array, Array]:

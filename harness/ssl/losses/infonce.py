@@ -5,20 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.ssl.losses.similarity import positives_and_negatives
+from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.similarity import Pairs, two_views
 
 
-def infonce(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
-    """Mean over the 2N anchors of ``LSE(p, n) - p``.
+@of_embeddings
+def infonce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views) -> Tensor:
+    """Mean over anchors of ``LSE(p, n) - p``.
 
-    ``p`` is the anchor's similarity to its positive, ``n`` those to its 2N - 2 negatives, all over ``temperature``.
+    ``p`` is the anchor's similarity to its positive, ``n`` those to its negatives, all over ``temperature``.
 
     Args:
         z1, z2: (N, d), L2-normalised embeddings of two views.
         temperature: > 0.
+        pairs: who is compared with whom; by default 2N anchors with 2N - 2 negatives each.
 
     Returns:
-        A scalar, in nats; log(2N - 1) where all embeddings are equal.
+        A scalar, in nats; log(1 + number of negatives) where all embeddings are equal.
     """
-    p, n = positives_and_negatives(z1, z2, temperature)
+    p, n = pairs(z1, z2).over(temperature)
     return (torch.logaddexp(p, n.logsumexp(1)) - p).mean()

@@ -1,25 +1,47 @@
-"""SimCLR (Chen et al. 2020, arXiv 2002.05709): both views through one network, every sample against every other."""
+"""SimCLR (Chen et al. 2020, arXiv 2002.05709): both views through one network, every sample against every other.
+
+With their losses and projectors this is VICReg, Barlow Twins, SogCLR and the spectral contrastive loss too: they differ
+from SimCLR in what becomes of the two batches of embeddings, which is the loss's business.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import Module
-from torch.nn.functional import normalize
+import torch
+from torch import Tensor, nn
 
-from harness.ssl.losses import LossFunction
+from harness.cell import Cell
+from harness.ssl.losses import bind, takes_unit_norm
+from harness.ssl.losses.similarity import two_views
+from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.models import Network
 
 
-def simclr(network: Module, loss: LossFunction, views: Tensor) -> Tensor:
-    """The loss of one step.
+class SimCLR(nn.Module):
+    """Both views pass through the network together, as in the paper's code, so that batch norm sees the statistics of 2N
+    images; encoding them one after the other would be another experiment at small batch sizes."""
 
-    Both views pass through the network together, as in the paper's code, so batch norm sees the statistics of 2N
-    images; encoding them one after the other would be another experiment at small batch sizes.
+    log_u: Tensor
 
-    Args:
-        network: encoder and projector, (2N, C, H, W) -> (2N, d).
-        loss: of two (N, d) batches of unit embeddings.
-        views: (2N, C, H, W), the first views of all samples, then the second ones.
-    """
-    # In fp32: under autocast the norm of a half-precision row overflows, and its epsilon rounds to zero.
-    first, second = normalize(network(views).float(), dim=1).chunk(2)
-    return loss(first, second)
+    def __init__(self, cell: Cell, network: Network, samples: int) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = bind(cell.loss)
+        self.unit_norm = takes_unit_norm(cell.loss.name)
+        self.averages = cell.loss.name == "sogclr"
+        if self.averages:
+            self.register_buffer("log_u", torch.full((samples,), -torch.inf))
+
+    def forward(self, batch: Batch) -> Comparison:
+        z1, z2 = gathered(*self.network(batch.views.flatten(0, 1)).chunk(2))
+        if self.unit_norm:
+            z1, z2 = unit(z1), unit(z2)
+        if not self.averages:
+            return Comparison(self.loss(z1, z2), z1, z2, two_views)
+        loss, log_u = self.loss(z1, z2, log_u=self.log_u[batch.rows])
+        return Comparison(loss, z1, z2, two_views, newest=log_u)
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, comparison: Comparison) -> None:
+        """SogCLR's averages of the batch's samples are stored; no other loss keeps anything."""
+        if comparison.newest is not None:
+            self.log_u[batch.rows] = comparison.newest.to(self.log_u.dtype)

@@ -3,63 +3,68 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.cell import Backbone, Cell, Head
+from harness.ssl.models import batchnorm
 from harness.ssl.models.convnet import ConvNet
+from harness.ssl.models.projector import projector
 from harness.ssl.streams import torch_generator
 
 if TYPE_CHECKING:
-    from harness.ssl.models.resnet import ResNet18
+    from harness.ssl.models.resnet import ResNet
 
 
-def encoder(backbone: Backbone, channels: int) -> ConvNet | ResNet18:
+def encoder(backbone: Backbone, channels: int) -> ConvNet | ResNet:
     """Images (B, channels, H, W) -> features (B, ``features``)."""
     if backbone.name == "convnet":
         return ConvNet(backbone.width, channels)
-    from harness.ssl.models.resnet import ResNet18  # torchvision takes a second to import; small nets do not need it
+    from harness.ssl.models.resnet import ResNet  # torchvision takes a second to import; small nets do not need it
 
-    return ResNet18(backbone.width, channels)
+    return ResNet(backbone.name, backbone.width, backbone.stem, channels)
 
 
 class Network(nn.Module):
     """``encoder``: images (B, C, H, W) -> features (B, f); ``projector``: features -> embeddings (B, d)."""
 
-    def __init__(self, backbone: Backbone, head: Head, channels: int) -> None:
+    def __init__(self, backbone: Backbone, head: Head, channels: int, precision: str) -> None:
         super().__init__()
+        self.precision = precision
         self.encoder = encoder(backbone, channels)
-        self.projector = nn.Sequential(
-            nn.Linear(self.encoder.features, head.hidden, bias=False),
-            nn.BatchNorm1d(head.hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(head.hidden, head.dim),
-        )
+        self.projector = projector(self.encoder.features, head)
+        self.bn_groups = 1  # of this process; see batchnorm.group
 
-    def forward(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.projector(self.encoder(images))
-        return embeddings
+    def forward(self, images: Tensor, views: int = 2) -> Tensor:
+        """Images of ``views`` stacked views of n samples (views n, C, H, W) -> embeddings (views n, d)."""
+        return self.in_groups(lambda x: self.projector(self.encoder(x)), images, views)
+
+    def in_groups(self, module: Callable[[Tensor], Tensor], x: Tensor, views: int) -> Tensor:
+        """``module`` of x in this network's batch-norm groups and precision; losses are never in half precision."""
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            return batchnorm.in_groups(module, x, views, self.bn_groups)
 
 
 def build(cell: Cell, channels: int) -> Network:
     """The cell's network with its initial weights, on the CPU, channels last."""
-    network = Network(cell.backbone, cell.head, channels)
+    network = Network(cell.backbone, cell.head, channels, cell.precision)
     initialize(network, cell.seed)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
     return network
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, seed: int) -> None:
+def initialize(network: nn.Module, seed: int, prefix: str = "") -> None:
     """Draw every weight from the stream of its own name: He for convolutions, torch's defaults for linear layers."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            generator = torch_generator(seed, f"weights {name}")
+            generator = torch_generator(seed, f"weights {prefix}{name}")
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):
-            generator = torch_generator(seed, f"weights {name}")
+            generator = torch_generator(seed, f"weights {prefix}{name}")
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.in_features)

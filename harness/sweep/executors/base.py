@@ -16,12 +16,13 @@ JobState = Literal["queued", "running", "ended"]
 
 @dataclass(frozen=True)
 class Job:
-    """``name``: experiment and cell, for people."""
+    """``name``: experiment and cell, for people; ``threads`` of each of the cell's ``world_size`` processes."""
 
     record: Path
     name: str
     threads: int
     device: str
+    world_size: int = 1
 
 
 class Executor(Protocol):

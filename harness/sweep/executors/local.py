@@ -20,11 +20,12 @@ from harness.sweep.executors.base import Job, JobState
 
 @dataclass(frozen=True)
 class Slots:
-    """``count`` cells at a time, each with ``threads`` threads, on ``device`` (cpu or cuda)."""
+    """``count`` cells at a time on ``device`` (cpu or cuda), each as ``world_size`` processes of ``threads`` threads."""
 
     count: int
     threads: int
     device: str
+    world_size: int = 1
 
 
 def gpus() -> list[str]:
@@ -38,25 +39,28 @@ def gpus() -> list[str]:
     return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
 
 
-def divide(cells: int, slots: int | None, device: str) -> Slots:
+def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> Slots:
     """Divide this machine among ``cells`` cells.
 
     The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
     threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
 
     Raises:
-        UserError: cuda was asked for and there is no GPU.
+        UserError: cuda was asked for and there is no GPU, or fewer than a cell has processes.
     """
     cores = len(os.sched_getaffinity(0))
     cuda = gpus() if device in ("auto", "cuda") else []
     if device == "cuda" and not cuda:
         raise UserError("this machine has no GPU to use", where="cluster.device", allowed="auto, cpu")
-    count = min(slots or (len(cuda) or cores), cells)
-    return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")
+    if cuda and world_size > len(cuda):
+        what = f"{world_size} processes of a cell need a GPU each, and there are {len(cuda)}"
+        raise UserError(what, where="cluster.world_size", allowed=f"1 <= value <= {len(cuda)}, or cluster.device=cpu")
+    count = min(slots or max(1, (len(cuda) or cores) // world_size), cells)
+    return Slots(count, max(1, cores // (count * world_size)), "cuda" if cuda else "cpu", world_size)
 
 
 class LocalExecutor:
-    """Runs ``python -m harness.ssl RECORD`` in subprocesses.
+    """Runs ``python -m harness.ssl RECORD`` in subprocesses, under torchrun where a cell has several processes.
 
     Args:
         slots: how the machine is divided.
@@ -100,14 +104,19 @@ class LocalExecutor:
         return self._ended.get(job_id, "")
 
     def _command(self, job: Job) -> list[str]:
-        return [sys.executable, "-m", "harness.ssl", str(job.record)]
+        cell = ["-m", "harness.ssl", str(job.record)]
+        if job.world_size == 1:
+            return [sys.executable, *cell]
+        ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, *cell]
 
     def _start(self, job_id: str, job: Job) -> None:
         slot = min(set(range(self._slots.count)) - {used for _, used, _ in self._running.values()})
         environment = dict(os.environ)
         if self._slots.device == "cuda":  # which GPU is known only when a slot is free: the one thing a script lacks
             cuda = gpus()
-            environment["CUDA_VISIBLE_DEVICES"] = cuda[slot % len(cuda)]
+            own = range(slot * job.world_size, (slot + 1) * job.world_size)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(cuda[index % len(cuda)] for index in own)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the job is reaped)
         # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
         process = subprocess.Popen(

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import pickle
-import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from small_files import resize, write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder, write_stl10
 
 from harness.cell import Dataset
-from harness.dataset_files import FASHION_MNIST_FILES, find
+from harness.dataset_files import CIFAR10_FILES, find
 from harness.errors import UserError
-from harness.ssl.data.sources import load
+from harness.ssl.data.sources import Data, Split, load
+
+
+def read(name: str, size: int, validation: float, root: Path | None) -> Data:
+    place = str(root) if root else None
+    return load(Dataset(name, size, validation, find(name, place).fingerprint), place)
 
 
 def test_digits_are_scikit_learns() -> None:
-    data = load(Dataset("digits", 8, 0.1, find("digits", None).fingerprint), None)
+    data = read("digits", 8, 0.1, None)
     assert (len(data.train), len(data.validation), len(data.test)) == (1293, 144, 360)
     ours = torch.cat([data.train.images, data.validation.images, data.test.images]).flatten(1)
     theirs = torch.from_numpy(np.rint(load_digits().data * 255 / 16).astype(np.uint8))
@@ -28,8 +34,7 @@ def test_digits_are_scikit_learns() -> None:
 
 
 def test_the_splits_share_no_image_and_do_not_depend_on_anything() -> None:
-    dataset = Dataset("digits", 8, 0.1, find("digits", None).fingerprint)
-    first, again = load(dataset, None), load(dataset, None)
+    first, again = read("digits", 8, 0.1, None), read("digits", 8, 0.1, None)
     assert torch.equal(first.validation.images, again.validation.images)
     rows = {split: {tuple(row) for row in getattr(first, split).images.flatten(1).tolist()} for split in
             ("train", "validation", "test")}  # fmt: skip
@@ -37,39 +42,139 @@ def test_the_splits_share_no_image_and_do_not_depend_on_anything() -> None:
     assert not rows["train"] & rows["test"]
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
-    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}i", *array.shape)
-    path.write_bytes(header + array.tobytes())
+def checksum(split: Split) -> str:
+    digest = hashlib.sha256(split.images.numpy().tobytes())
+    digest.update(split.labels.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        ("digits", 8, ["90e5867ebc73", "1791687512d9", "689ddc76c7a5"]),
+        ("fashion_mnist", 28, ["59145d6a8dd5", "3b81bfbc0417", "2be6c8445589"]),
+        ("cifar10", 32, ["b85c623878f2", "201c16802abd", "b2f417247de2"]),
+        ("imagefolder", 16, ["bc2e776535fd", "ba3d844ac273", "14083b1fe49e"]),
+    ],
+)
+def test_splits_are_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, expected: list[str]
+) -> None:
+    # Images, labels and their order are behind every record.
+    resize(monkeypatch, "cifar10", train=60, test=12)
+    write_fashion_mnist(tmp_path)
+    write_cifar10(tmp_path)
+    write_image_folder(tmp_path)
+    data = read(name, size, 0.25, None if name == "digits" else tmp_path)
+    assert [checksum(split) for split in (data.train, data.validation, data.test)] == expected
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, compressed: bool) -> None:
-    folder = tmp_path / "FashionMNIST" / "raw"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    arrays = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((20, 28, 28), (20,), (5, 28, 28), (5,))]
-    for name, array in zip(FASHION_MNIST_FILES, arrays, strict=True):
-        write_idx(folder / name, array)
-        if compressed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
-            (folder / name).unlink()
-    data = load(Dataset("fashion_mnist", 28, 0.5, find("fashion_mnist", str(tmp_path)).fingerprint), str(tmp_path))
+    arrays = write_fashion_mnist(tmp_path, compressed=compressed)
+    data = read("fashion_mnist", 28, 0.5, tmp_path)
     assert data.channels == 1
     assert torch.equal(data.test.images[:, 0], torch.from_numpy(arrays[2]))
     assert sorted(torch.cat([data.train.labels, data.validation.labels]).tolist()) == sorted(arrays[1].tolist())
 
 
-def test_cifar10_is_read_from_torchvisions_batches(tmp_path: Path) -> None:
+def test_cifar10_is_read_from_torchvisions_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resize(monkeypatch, "cifar10", train=20, test=4)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+    for name in CIFAR10_FILES:
         # As in the original: three planes of 1,024 bytes an image, red first.
         rows = np.tile(np.repeat(np.array([10, 20, 30], dtype=np.uint8), 1024), (4, 1))
         (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": [0, 1, 2, 3]}))
-    data = load(Dataset("cifar10", 32, 0.25, find("cifar10", str(tmp_path)).fingerprint), str(tmp_path))
+    data = read("cifar10", 32, 0.25, tmp_path)
     assert (len(data.train), len(data.validation), len(data.test)) == (15, 5, 4)
     assert data.train.images[0].flatten(1)[:, 0].tolist() == [10, 20, 30]
     assert data.mean.tolist() == pytest.approx([10 / 255, 20 / 255, 30 / 255])
+
+
+def rows_in(split: Split, theirs: Any) -> list[int]:
+    """Where the split's images stand in torchvision's data set; their pixels and labels are equal."""
+    places = {np.asarray(image).tobytes(): row for row, (image, _) in enumerate(theirs)}
+    rows = [places[image.permute(1, 2, 0).numpy().tobytes()] for image in split.images]
+    assert split.labels.tolist() == [theirs[row][1] for row in rows]
+    return rows
+
+
+def test_cifar100_is_torchvisions_with_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR100, cifar
+
+    write_cifar100(tmp_path)
+    resize(monkeypatch, "cifar100", train=40, test=10)
+    monkeypatch.setattr(cifar, "check_integrity", lambda path, md5=None: True)
+    data = read("cifar100", 32, 0.25, tmp_path)
+    train, test = (CIFAR100(str(tmp_path), train=split) for split in (True, False))
+    assert rows_in(data.test, test) == list(range(10))
+    kept, held_out = rows_in(data.train, train), rows_in(data.validation, train)
+    assert (len(kept), len(held_out)) == (30, 10)
+    assert sorted(kept + held_out) == list(range(40))
+
+
+def test_stl10_is_torchvisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import STL10
+
+    write_stl10(tmp_path)
+    resize(monkeypatch, "stl10", train=50, test=8, labelled=20)
+    monkeypatch.setattr(STL10, "_check_integrity", lambda self: True)
+    data = read("stl10", 96, 0.25, tmp_path)
+    train, test = (STL10(str(tmp_path), split=split) for split in ("train+unlabeled", "test"))
+    assert rows_in(data.test, test) == list(range(8))
+    kept, held_out = rows_in(data.train, train), rows_in(data.validation, train)
+    assert (len(kept), len(held_out)) == (45, 5)
+    assert sorted(kept + held_out) == list(range(50))
+    assert max(held_out) < 20
+
+
+def test_images_without_a_label_train_the_encoder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stl10(tmp_path)
+    resize(monkeypatch, "stl10", train=50, test=8, labelled=20)
+    data = read("stl10", 96, 0.25, tmp_path)
+    assert (data.train.labels == -1).sum() == 30
+    labelled = data.train.labels >= 0
+    assert torch.equal(data.bank.images, data.train.images[labelled])
+    assert torch.equal(data.bank.labels, data.train.labels[labelled])
+    assert min(split.labels.min() for split in (data.bank, data.validation, data.test)) >= 0
+
+
+def test_rows_are_read_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.ssl.data import sources
+
+    write_stl10(tmp_path)
+    resize(monkeypatch, "stl10", train=50, test=8, labelled=20)
+    whole = read("stl10", 96, 0.25, tmp_path)
+    monkeypatch.setattr(sources, "BLOCK", 7)
+    assert torch.equal(read("stl10", 96, 0.25, tmp_path).train.images, whole.train.images)
+
+
+def test_the_bank_takes_no_memory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stl10(tmp_path)
+    resize(monkeypatch, "stl10", train=50, test=8, labelled=20)
+    digits, stl10 = read("digits", 8, 0.1, None), read("stl10", 96, 0.25, tmp_path)
+    for data in (digits, digits.to(torch.device("cpu"))):
+        assert data.bank is data.train
+    for data in (stl10, stl10.to(torch.device("cpu"))):
+        assert len(data.bank) == 15
+        assert data.bank.images.data_ptr() == data.train.images.data_ptr()
+
+
+@pytest.mark.parametrize("broken", ["cut short", "one image less", "no labels"])
+def test_a_cifar_file_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    folder = write_cifar100(tmp_path)
+    resize(monkeypatch, "cifar100", train=41 if broken == "one image less" else 40, test=10)
+    content = (folder / "train").read_bytes()
+    if broken == "cut short":
+        (folder / "train").write_bytes(content[: len(content) // 2])
+    elif broken == "no labels":
+        (folder / "train").write_bytes(pickle.dumps({"data": np.zeros((40, 3072), dtype=np.uint8)}))
+    with pytest.raises(UserError, match=r"cifar-100-python/train: the file") as caught:
+        read("cifar100", 32, 0.25, tmp_path)
+    assert caught.value.next_command == f"python -m harness.ssl.data.download cifar100 {tmp_path}"
 
 
 @pytest.fixture
@@ -84,12 +189,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_an_image_folder_is_cut_to_squares_of_three_channels(folder: Path) -> None:
-    dataset = Dataset("imagefolder", 16, 0.2, find("imagefolder", str(folder)).fingerprint)
-    data = load(dataset, str(folder))
+    data = read("imagefolder", 16, 0.2, folder)
     assert data.test.images.shape == (4, 3, 16, 16)
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.test.images[:, :, 0, 0].tolist() == [[200, 0, 0]] * 2 + [[0, 0, 200]] * 2
-    assert torch.equal(load(dataset, str(folder)).train.images, data.train.images)  # now from the packed cache
+    # Now from the packed cache.
+    assert torch.equal(read("imagefolder", 16, 0.2, folder).train.images, data.train.images)
 
 
 def test_other_files_than_declared_are_refused(folder: Path) -> None:
@@ -100,4 +205,4 @@ def test_other_files_than_declared_are_refused(folder: Path) -> None:
 def test_a_broken_image_is_named(folder: Path) -> None:
     (folder / "train/dog/0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"dog/0\.png"):
-        load(Dataset("imagefolder", 16, 0.2, find("imagefolder", str(folder)).fingerprint), str(folder))
+        read("imagefolder", 16, 0.2, folder)

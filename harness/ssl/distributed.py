@@ -1,0 +1,163 @@
+"""Everything that knows of more than one process.
+
+A cell runs as W ranks that each hold 1/W of every batch. Ranks gather all embeddings and each computes the loss of the
+whole batch: whatever a loss does with the batch (a softmax over samples, a covariance), it is that of one process. The
+gather's backward sums the W equal gradients and takes the own slice; DDP then averages over ranks, so that parameters
+get exactly the gradient of one process. (The same sum with every rank computing its own anchors only would be exact
+too, and taking the own slice without the sum gives 1/W of the gradient.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+#: Ranks wait for each other this long: while rank 0 judges an encoder the others are idle.
+PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those of its cell; ``control``: a group for what is agreed on the host."""
+
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = None
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This rank's part of a batch: the ranks hold consecutive parts."""
+        return rows.chunk(self.size)[self.rank]
+
+    def said_by_first(self, said: Any) -> Any:
+        """Rank 0's object, on every rank."""
+        if self.size == 1:
+            return said
+        box = [said]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def any_of(self, *flags: bool) -> list[bool]:
+        """Which flags are raised on any rank; through the host, so that no GPU waits."""
+        if self.size == 1:
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
+        return [bool(flag) for flag in raised]
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Batch norm's running statistics, averaged over ranks.
+
+        They are linear in each step's statistics, so that averaging them now is the same as averaging those of every
+        step. Other buffers (queues, moving averages) are computed from gathered embeddings and equal everywhere.
+        """
+        if self.size == 1:
+            return
+        for name, buffer in module.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                dist.all_reduce(buffer)
+                buffer /= self.size
+
+
+def own_device(kind: str) -> torch.device:
+    """cpu, or the GPU of this process: on one machine every rank has its own."""
+    if kind == "cpu":
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """The process group that the launcher's environment describes (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield World(dist.get_rank(), size, dist.new_group(backend="gloo", timeout=PATIENCE))
+    finally:
+        dist.destroy_process_group()
+
+
+def parallel(module: nn.Module, world: World) -> nn.Module:
+    """``module`` whose gradients are averaged over ranks while they are computed.
+
+    Batch norm's buffers are averaged by ``World.average_buffers``; DDP would overwrite them with rank 0's.
+    """
+    if world.size == 1:
+        return module
+    known = inspect.signature(DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # renamed in torch 2.13
+    return DistributedDataParallel(module, **{option: False})  # type: ignore[arg-type]
+
+
+class _Gather(torch.autograd.Function):
+    """(n, ...) of each rank -> (W n, ...) in the order of ranks; backward: sum over ranks, own slice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the ranks of a group; every rank's loss depends on it, so backward is a sum too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all ranks, in the order of ranks: (n, ...) -> (W n, ...), differentiable."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def total(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Sum over the ranks of a group, differentiable."""
+    summed: Tensor = _Sum.apply(x, group)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def neighbours(world: World, groups: int) -> dist.ProcessGroup | None:
+    """The ranks that share this rank's batch-norm group; None where a rank holds whole groups."""
+    if groups >= world.size:
+        return None
+    members = world.size // groups
+    own = None
+    for first in range(0, world.size, members):  # every rank must take part in making every group
+        group = dist.new_group(list(range(first, first + members)), timeout=PATIENCE)
+        if first <= world.rank < first + members:
+            own = group
+    return own

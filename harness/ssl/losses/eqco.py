@@ -1,0 +1,32 @@
+"""Equivalent rules for contrastive learning, EqCo (Zhu et al. 2020, arXiv 2010.01929)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.similarity import Pairs, two_views
+
+
+@of_embeddings
+def eqco(z1: Tensor, z2: Tensor, *, temperature: float, alpha: float, pairs: Pairs = two_views) -> Tensor:
+    """Mean over anchors of ``LSE(p, n + log(alpha / K)) - p``: K negatives that weigh as much as alpha would.
+
+    The margin ``m = temperature log(alpha / K)`` of the positive, in the paper's form. K is the number of negatives
+    that an anchor really has; alpha = K is InfoNCE.
+
+    Args:
+        z1, z2: (N, d), L2-normalised embeddings of two views.
+        temperature: > 0.
+        alpha: >= 1, the number of negatives to be equivalent to.
+        pairs: who is compared with whom; by default 2N anchors with 2N - 2 negatives each.
+
+    Returns:
+        A scalar, in nats.
+    """
+    similarities = pairs(z1, z2)
+    p, n = similarities.over(temperature)
+    return (torch.logaddexp(p, n.logsumexp(1) + math.log(alpha / similarities.count)) - p).mean()

@@ -1,0 +1,49 @@
+"""SogCLR: stochastic optimisation of a global contrastive loss (Yuan et al., ICML 2022, arXiv 2202.12387)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.similarity import two_views
+
+
+@of_embeddings
+def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """DCL whose softmax over negatives is normalised by a moving average over steps instead of the batch's sum.
+
+    ``u <- (1 - gamma) u + gamma mean_k exp(n_k)`` of each anchor; its gradient is that of ``mean_k w_k n_k - p`` with
+    ``w_k = exp(n_k) / u`` held fixed. Every anchor uses its own u; the two views' are combined only when they are
+    stored. Kept as log u: exp(1 / temperature) overflows. gamma = 1 is DCL.
+
+    Args:
+        z1, z2: (N, d), L2-normalised embeddings of two views.
+        log_u: (N,), the samples' stored averages; -inf where a sample has not been seen, whose first average is the
+            batch's own.
+        temperature: > 0.
+        gamma: in [0, 1], the weight of the present batch.
+
+    Returns:
+        The mean over 2N anchors of ``log((2N - 2) u) - p``, in nats, and the averages (N,) to store.
+    """
+    similarities = two_views(z1, z2)
+    p, n = similarities.over(temperature)
+    count = similarities.count
+    with torch.no_grad():
+        batch = n.logsumexp(1) - math.log(count)
+        stored = log_u.to(n.dtype).repeat(2)
+        average = torch.logaddexp(_log(1 - gamma) + stored, _log(gamma) + batch)
+        own = torch.where(stored.isneginf(), batch, average)
+        weights = torch.exp(n - own[:, None]) / count
+        first, second = own.chunk(2)
+        update = torch.logaddexp(first, second) - math.log(2)
+        value = (own + math.log(count) - p).mean()
+    surrogate = ((weights * n.masked_fill(n.isneginf(), 0.0)).sum(1) - p).mean()
+    return surrogate + (value - surrogate).detach(), update
+
+
+def _log(fraction: float) -> float:
+    return math.log(fraction) if fraction > 0 else -math.inf

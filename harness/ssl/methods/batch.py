@@ -1,0 +1,56 @@
+"""What every method takes and gives: a batch of views, and the comparison that was made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.ssl.distributed import gather
+from harness.ssl.losses.similarity import Pairs
+from harness.ssl.streams import permutation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """views: (2, n, C, H, W), this rank's share of both views; rows: (N,), the training images of the whole batch.
+
+    seed, step: the key of whatever a method draws, so that all ranks draw the same.
+    """
+
+    views: Tensor
+    rows: Tensor
+    seed: int
+    step: int
+
+    def random_order(self, purpose: str, count: int) -> Tensor:
+        """(count,), a random order of ``range(count)``, another one at every step."""
+        return torch.from_numpy(permutation(self.seed, purpose, count, self.step)).to(self.rows.device)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One step's loss, and what was compared: ``first`` and ``second``, (N, d) embeddings of the whole batch, by
+    ``pairs``; ``newest``: what the method keeps of this step for the next ones."""
+
+    loss: Tensor
+    first: Tensor
+    second: Tensor
+    pairs: Pairs
+    newest: Tensor | None = None
+
+
+def gathered(*embeddings: Tensor) -> list[Tensor]:
+    """Embeddings (n, d) each of this rank's samples -> (N, d) each of the whole batch, in fp32 or wider; one collective.
+
+    Under autocast they come in half precision, in which the norm of a long row overflows.
+    """
+    wide = torch.cat([z.to(torch.promote_types(z.dtype, torch.float32)) for z in embeddings], dim=1)
+    return list(gather(wide).split([z.shape[1] for z in embeddings], dim=1))
+
+
+def unit(z: Tensor) -> Tensor:
+    """Rows of norm 1."""
+    return normalize(z, dim=1)

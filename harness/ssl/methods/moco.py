@@ -1,0 +1,74 @@
+"""MoCo v2 (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297): keys of an average of past encoders,
+negatives from a queue of past keys."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from harness.cell import Cell
+from harness.ssl.distributed import World, gather
+from harness.ssl.losses import bind
+from harness.ssl.losses.similarity import queued
+from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.queue import enqueue, random_unit_rows
+from harness.ssl.models import Network
+
+
+class MoCo(nn.Module):
+    """View 1 are queries, view 2 are keys (``symmetric``: also the other way round, as a mean of both directions).
+
+    Where batch norm has groups, a query and its key would share one, and its statistics tell them apart from the
+    negatives: the keys are encoded in another order (``shuffle``, section 3.3 of MoCo).
+    """
+
+    queue: Tensor
+
+    def __init__(self, cell: Cell, network: Network, world: World) -> None:
+        super().__init__()
+        assert cell.method.queue is not None
+        assert cell.method.ema is not None
+        self.network, self.world = network, world
+        self.keys = copy.deepcopy(network).requires_grad_(False)
+        self.loss = bind(cell.loss)
+        self.ema, self.symmetric = cell.method.ema, bool(cell.method.symmetric)
+        self.shuffle = bool(cell.method.shuffle) and cell.bn_groups > 1
+        self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
+
+    def forward(self, batch: Batch) -> Comparison:
+        pairs = partial(queued, queue=self.queue)
+        if self.symmetric:
+            q = [unit(z) for z in gathered(*self.network(batch.views.flatten(0, 1)).chunk(2))]
+            k = self.encode_keys(batch, batch.views)
+            first, second = torch.cat(q), torch.cat([k[1], k[0]])
+        else:
+            (first,) = (unit(z) for z in gathered(self.network(batch.views[0], views=1)))
+            (second,) = self.encode_keys(batch, batch.views[1:])
+        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs, newest=second)
+
+    @torch.no_grad()
+    def encode_keys(self, batch: Batch, views: Tensor) -> list[Tensor]:
+        """(V, n, C, H, W) of this rank -> V unit keys (N, d) of the whole batch."""
+        if self.shuffle:
+            order = batch.random_order("shuffle", len(batch.rows))
+            views = self.world.share(gather(views.transpose(0, 1).contiguous())[order]).transpose(0, 1)
+        keys = gathered(*self.keys(views.flatten(0, 1), views=len(views)).chunk(len(views)))
+        if self.shuffle:
+            back = order.argsort()
+            keys = [k[back] for k in keys]
+        return [unit(k) for k in keys]
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, comparison: Comparison) -> None:
+        """The queue takes the new keys in; the key encoder follows the network."""
+        assert comparison.newest is not None
+        enqueue(self.queue, comparison.newest, batch.step)
+        follow(self.keys, self.network, self.ema)
+
+
+def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
+    """``average <- momentum average + (1 - momentum) network``, parameters only: each has batch statistics of its own."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - momentum)

@@ -1,0 +1,52 @@
+"""NNCLR (Dwibedi et al., ICCV 2021, arXiv 2104.14548): the positive is the nearest neighbour among past embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.cell import Cell, Head
+from harness.ssl.losses import bind
+from harness.ssl.losses.similarity import cross_view
+from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.queue import enqueue, random_unit_rows
+from harness.ssl.models import Network, initialize
+from harness.ssl.models.projector import projector
+
+
+class NNCLR(nn.Module):
+    """``loss(nn(z1), p2)`` and ``loss(nn(z2), p1)``, averaged: z are the projector's embeddings, p the predictor's.
+
+    An anchor is the neighbour; its negatives are the other samples' predictions of the *other* view only, N - 1 of them,
+    as in the paper. (One library feeds both to NT-Xent, with 2N - 2: another objective under the same name.)
+    """
+
+    queue: Tensor
+
+    def __init__(self, cell: Cell, network: Network) -> None:
+        super().__init__()
+        assert cell.method.queue is not None
+        assert cell.method.predictor is not None
+        self.network = network
+        self.predictor = projector(cell.head.dim, Head(cell.method.predictor, cell.head.dim))
+        initialize(self.predictor, cell.seed, "predictor.")
+        self.loss = bind(cell.loss)
+        self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
+
+    def forward(self, batch: Batch) -> Comparison:
+        z = self.network(batch.views.flatten(0, 1))
+        p = self.network.in_groups(self.predictor, z, views=2)
+        z1, z2, p1, p2 = (unit(part) for part in gathered(*z.detach().chunk(2), *p.chunk(2)))
+        nn1, nn2 = self.neighbours(z1), self.neighbours(z2)
+        loss = (self.loss(nn1, p2, pairs=cross_view) + self.loss(nn2, p1, pairs=cross_view)) / 2
+        return Comparison(loss, nn1, p2, cross_view, newest=z1)
+
+    def neighbours(self, z: Tensor) -> Tensor:
+        """(N, d) unit embeddings -> the most similar row of the queue for each."""
+        return self.queue[(z.to(self.queue.dtype) @ self.queue.T).argmax(1)].to(z.dtype)
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, comparison: Comparison) -> None:
+        """The queue takes the embeddings of view 1 in."""
+        assert comparison.newest is not None
+        enqueue(self.queue, comparison.newest, batch.step)

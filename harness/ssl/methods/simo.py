@@ -1,0 +1,48 @@
+"""SiMo (Zhu et al. 2020, arXiv 2010.01929): MoCo v2 without the queue; the negatives are other keys of the batch."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from torch import nn
+
+from harness.cell import Cell
+from harness.ssl.losses import bind
+from harness.ssl.losses.similarity import cross_view
+from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.moco import follow
+from harness.ssl.models import Network
+
+
+class SiMo(nn.Module):
+    """View 1 are queries, view 2 are keys of the averaged encoder, one direction.
+
+    ``negatives``: K of the N - 1 other keys, drawn once a step, the same positions for every query (the authors' code);
+    all of them where there are no more. Keys take synchronised batch norm in the paper: ``bn_groups: 1``.
+    """
+
+    def __init__(self, cell: Cell, network: Network) -> None:
+        super().__init__()
+        assert cell.method.negatives is not None
+        assert cell.method.ema is not None
+        self.network = network
+        self.keys = copy.deepcopy(network).requires_grad_(False)
+        self.loss = bind(cell.loss)
+        self.ema, self.negatives = cell.method.ema, cell.method.negatives
+
+    def forward(self, batch: Batch) -> Comparison:
+        (q,) = gathered(self.network(batch.views[0], views=1))
+        with torch.no_grad():
+            (k,) = gathered(self.keys(batch.views[1], views=1))
+        others = len(batch.rows) - 1
+        columns = batch.random_order("columns", others)[: self.negatives] if self.negatives < others else None
+        pairs = partial(cross_view, columns=columns)
+        first, second = unit(q), unit(k)
+        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs)
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, comparison: Comparison) -> None:
+        """The key encoder follows the network."""
+        follow(self.keys, self.network, self.ema)

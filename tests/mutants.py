@@ -1,0 +1,306 @@
+"""Seeded faults, and whether the tests catch them: ``python tests/mutants.py [WORD ...]``, all or those with a word.
+
+Every fault is a replacement in a temporary copy of package and tests, where the tests run that should notice. Exits 1
+where a fault survives, where its text is no longer in the code, or where the tests fail without any fault.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+LOSS_TESTS = tuple(
+    f"tests/ssl/losses/test_{concept}.py"
+    for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input")
+)
+PASSED, FAILED = 0, 1  # pytest's exit codes; others mean that no test could judge
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``old`` becomes ``new`` in ``harness/ssl/<file>``."""
+
+    file: str
+    old: str
+    new: str
+    what: str
+    tests: tuple[str, ...] = LOSS_TESTS
+
+    def apply(self, package: Path) -> bool:
+        """False where the text does not stand in the file exactly once."""
+        path = package / "ssl" / self.file
+        text = path.read_text()
+        path.write_text(text.replace(self.old, self.new))
+        return text.count(self.old) == 1
+
+
+MUTANTS = [
+    # Who is compared with whom.
+    Mutant(
+        "losses/similarity.py",
+        "itself = torch.eye(n, dtype=torch.bool, device=z1.device).repeat(2, 2)",
+        "itself = torch.eye(2 * n, dtype=torch.bool, device=z1.device).roll(n, 0)",
+        "an anchor is its own negative",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "itself = torch.eye(n, dtype=torch.bool, device=z1.device).repeat(2, 2)",
+        "itself = torch.eye(2 * n, dtype=torch.bool, device=z1.device)",
+        "the positive is left among the negatives",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "Similarities(cosines.diagonal(), cosines, torch.eye(n, dtype=torch.bool, device=keys.device), n - 1)",
+        "Similarities(cosines.diagonal(), cosines, None, n - 1)",
+        "cross-view: the positive is left among the negatives",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "columns[None, :] >= rows",
+        "columns[None, :] > rows",
+        "cross-view: columns off by one, own key drawn",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "positives = torch.cat([cosines.diagonal(n), cosines.diagonal(-n)])",
+        "positives = torch.cat([cosines.diagonal(n), cosines.diagonal(-n)]).detach()",
+        "no gradient through the positive",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "Similarities((queries * keys).sum(1), ",
+        "Similarities((queries * keys.detach()).sum(1), ",
+        "queue: no gradient through the key",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "itself, 2 * n - 2)",
+        "itself, 2 * n - 1)",
+        "the positive is counted as a negative",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "n = self.negatives / temperature",
+        "n = self.negatives / temperature**2",
+        "temperature applied twice to the negatives",
+    ),
+    Mutant(
+        "losses/similarity.py",
+        "positives = function(self.positives) if positive else self.positives",
+        "positives = function(self.positives)",
+        "square_positive and abs_positive are ignored",
+    ),
+    # DCL and DCLW.
+    Mutant(
+        "losses/dcl.py",
+        "return (n.logsumexp(1) - p).mean()",
+        "return (sum(half.logsumexp(1).clamp(min=-1e3) for half in n.chunk(2, 1)) - p).mean()",
+        "DCL: a logsumexp for each view, added",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "return (n.logsumexp(1) - p).mean()",
+        "return 2 * (n.logsumexp(1) - p).mean()",
+        "DCL: the two directions are summed, a factor of 2",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "return (n.logsumexp(1) - p).mean()",
+        "return (n.logsumexp(1) - p).sum()",
+        "DCL: a sum for a mean",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "cosines.shape[0] * torch.softmax(cosines / sigma, dim=0)",
+        "torch.cat([c.shape[0] * torch.softmax(c / sigma, dim=0) for c in cosines.chunk(4)])",
+        "DCLW: a softmax for each of two ranks",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "cosines.shape[0] * torch.softmax(cosines / sigma, dim=0)",
+        "cosines.shape[0] // 2 * torch.softmax(cosines / sigma, dim=0)",
+        "DCLW: N for 2N anchors, weights of mean 1.5",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "torch.softmax(cosines / sigma, dim=0)",
+        "torch.softmax(cosines / temperature, dim=0)",
+        "DCLW: temperature for sigma",
+    ),
+    Mutant(
+        "losses/dcl.py",
+        "similarities.positives.detach() if detach_weights else similarities.positives",
+        "similarities.positives",
+        "DCLW: weights are not detached",
+    ),
+    # EqCo, FlatNCE, SogCLR.
+    Mutant(
+        "losses/eqco.py",
+        "math.log(alpha / similarities.count)",
+        "math.log(alpha)",
+        "EqCo: log(alpha) without K",
+    ),
+    Mutant(
+        "losses/flatnce.py",
+        "(v.detach()",
+        "(v",
+        "FlatNCE: the value has a gradient too",
+    ),
+    Mutant(
+        "losses/sogclr.py",
+        "        weights = torch.exp(n - own[:, None]) / count\n        first, second = own.chunk(2)\n",
+        "        first, second = own.chunk(2)\n        own = (torch.logaddexp(first, second) - math.log(2)).repeat(2)\n"
+        "        weights = torch.exp(n - own[:, None]) / count\n",
+        "SogCLR: the views' averages are combined before they are used",
+    ),
+    Mutant(
+        "losses/sogclr.py",
+        "torch.where(stored.isneginf(), batch, average)",
+        "average",
+        "SogCLR: a first visit is averaged with nothing",
+    ),
+    Mutant(
+        "losses/sogclr.py",
+        "update = torch.logaddexp(first, second) - math.log(2)",
+        "update = (first + second) / 2",
+        "SogCLR: the mean of logarithms is stored",
+    ),
+    # VICReg and its relatives.
+    Mutant(
+        "losses/vicreg.py",
+        "torch.sqrt(z.var(0) + EPSILON)",
+        "torch.sqrt(z.var(0, correction=0) + EPSILON)",
+        "VICReg: biased variance",
+    ),
+    Mutant(
+        "losses/vicreg.py",
+        "variance * (variance_hinge(z1) + variance_hinge(z2)) / 2",
+        "variance * (variance_hinge(z1) + variance_hinge(z2))",
+        "VICReg: the variance term without its 1/2",
+    ),
+    Mutant(
+        "losses/vicreg.py",
+        "covariance * (_off_diagonal_energy(z1) + _off_diagonal_energy(z2))",
+        "covariance * _off_diagonal_energy(z1)",
+        "VICReg: one view's covariance only",
+    ),
+    Mutant(
+        "losses/vicreg.py",
+        "centred.T @ centred / (z.shape[0] - 1)",
+        "centred.T @ centred / z.shape[0]",
+        "VICReg: covariance over N",
+    ),
+    Mutant(
+        "losses/duality.py",
+        "masked_fill(diagonal, -torch.inf).logsumexp(1).mean()",
+        "masked_fill(diagonal, -torch.inf).logsumexp((0, 1)) / c.shape[0]",
+        "c_exp: one logarithm of the whole sum",
+    ),
+    Mutant(
+        "losses/duality.py",
+        "c.masked_fill(diagonal, -torch.inf).logsumexp(1)",
+        "c.logsumexp(1)",
+        "c_exp: the diagonal is not masked",
+    ),
+    Mutant(
+        "losses/duality.py",
+        "variance * (variance_hinge(z1.T) + variance_hinge(z2.T)) / 2",
+        "variance * (variance_hinge(z1) + variance_hinge(z2)) / 2",
+        "VICReg-ctr: the variance is not transposed",
+    ),
+    Mutant(
+        "losses/duality.py",
+        "normalize(z1 - z1.mean(0), dim=1), normalize(z2 - z2.mean(0), dim=1)",
+        "normalize(z1, dim=1), normalize(z2, dim=1)",
+        "VICReg-ctr with unit_norm: dimensions are not centred",
+    ),
+    Mutant(
+        "losses/barlow_twins.py",
+        "z.var(0, correction=0)",
+        "z.var(0)",
+        "Barlow Twins: unbiased variance",
+    ),
+    # Spectral; what every loss takes.
+    Mutant(
+        "losses/spectral.py",
+        "products.square().sum() - positives.square().sum()",
+        "products.square().sum()",
+        "spectral: the positives are squared too",
+    ),
+    Mutant(
+        "losses/spectral.py",
+        ".clamp(min=radius)",
+        ".clamp(min=1e-12)",
+        "spectral: short embeddings are lengthened",
+    ),
+    Mutant(
+        "losses/arguments.py",
+        "loss(z1.to(wide), z2.to(wide), **given)",
+        "loss(z1, z2, **given)",
+        "similarities in half precision",
+    ),
+    Mutant(
+        "losses/arguments.py",
+        '            _check_values(z2, "z2", unit_norm)\n',
+        "",
+        "the second view is not looked at",
+    ),
+]
+
+
+def judged(mutant: Mutant | None, tests: Sequence[str]) -> str:
+    """What the tests say of a copy of the code with this fault, or with none."""
+    options = ["-x", "-n", "0", "-p", "no:cacheprovider"]
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("harness", "tests"):
+            shutil.copytree(CHECKOUT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CHECKOUT / "pyproject.toml", folder)
+        if mutant and not mutant.apply(Path(folder, "harness")):
+            return "NO SUCH TEXT"
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder},  # before the checkout, in subprocesses of the tests too
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if ended.returncode not in (PASSED, FAILED):
+        return f"BROKEN: {ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+    return "SURVIVED" if ended.returncode == PASSED else "caught"
+
+
+def line(mutant: Mutant, found: str, seconds: float) -> str:
+    return f"{found:<12} {seconds:5.0f} s  {mutant.file:<24} {mutant.what}"
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in line(mutant, "", 0) for word in words)]
+    every_test = sorted({test for mutant in chosen for test in mutant.tests})
+
+    def timed(mutant: Mutant | None) -> tuple[str, float]:
+        start = time.monotonic()
+        return judged(mutant, mutant.tests if mutant else every_test), time.monotonic() - start
+
+    with ThreadPoolExecutor(2) as pool:
+        without = pool.submit(timed, None)
+        results = pool.map(timed, chosen)
+        caught = []
+        for mutant, (found, seconds) in zip(chosen, results, strict=True):
+            print(line(mutant, found, seconds), flush=True)
+            caught.append(found == "caught")
+        print(f"{sum(caught)} of {len(caught)} caught; the code as it is: {without.result()[0]}")
+        return 0 if all(caught) and without.result()[0] == "SURVIVED" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

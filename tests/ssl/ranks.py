@@ -1,0 +1,109 @@
+"""What several ranks compute, to be compared with one process: ``torchrun tests/ssl/ranks.py OUT`` or ``compute()``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.catalog import LOSSES, METHODS, filled
+from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
+from harness.ssl import distributed, methods, models, optim
+from harness.ssl.distributed import World, gather
+from harness.ssl.losses import FUNCTIONS
+from harness.ssl.methods.batch import Batch
+
+N, STEPS = 16, 3
+
+#: Every method, with losses that need more of the batch than their anchors' own similarities.
+COMBINATIONS = [
+    ("simclr", "infonce"),
+    ("simclr", "dclw"),
+    ("simclr", "sogclr"),
+    ("simclr", "vicreg"),
+    ("simclr", "barlow_twins"),
+    ("moco", "infonce"),
+    ("moco symmetric", "dcl"),
+    ("simo", "eqco"),
+    ("nnclr", "infonce"),
+    ("nnclr", "dcl"),
+]
+PARAMETERS = {
+    "moco": {"queue": 24, "ema": 0.9},
+    "moco symmetric": {"queue": 24, "ema": 0.9, "symmetric": True},
+    "simo": {"negatives": 5, "ema": 0.9},
+    "nnclr": {"queue": 24, "predictor": 8},
+    "simclr": {},
+}
+
+
+def compute(bn_groups: list[int], world: World) -> dict[str, Any]:
+    """Values and gradients of every loss, and the state of every method after some steps."""
+    found: dict[str, Any] = {f"loss {name}": loss_and_gradient(name, world) for name in LOSSES}
+    for name, loss in COMBINATIONS:
+        for groups in bn_groups:
+            found[f"{name} {loss} bn_groups={groups}"] = train(name, loss, groups, world)
+    found["simclr infonce lars"] = train("simclr", "infonce", bn_groups[0], world, optimizer="lars")
+    return found
+
+
+def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
+    """Of embeddings that each rank holds its share of; the gradient is that of all rows, as DDP would average it."""
+    generator = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, N, 6, generator=generator, dtype=torch.float64)
+    own = [world.share(z).requires_grad_() for z in (z1, z2)]
+    gathered = [gather(z) for z in own]
+    if LOSSES[name].unit_norm:
+        gathered = [normalize(z, dim=1) for z in gathered]
+    parameters = {key: known.default for key, known in LOSSES[name].parameters.items()}
+    state = {"log_u": torch.linspace(-1, 1, N, dtype=torch.float64)} if name == "sogclr" else {}
+    value = FUNCTIONS[name](*gathered, **parameters, **state)
+    value = value[0] if isinstance(value, tuple) else value
+    gradients = torch.autograd.grad(value, own)
+    with torch.no_grad():
+        return {"value": value.detach(), "gradient": torch.cat([gather(g / world.size) for g in gradients])}
+
+
+def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "sgd") -> dict[str, Any]:
+    """Losses and the whole state of a method after STEPS steps on random images, in float64."""
+    known = METHODS[name.split()[0]].parameters
+    declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": name.split()[0]}
+    cell = Cell(
+        method=Method(**filled(declared, known)),
+        loss=Loss(loss),
+        backbone=Backbone("convnet", 4),
+        head=Head(8, 6),
+        optimizer=Optimizer(optimizer, lr=0.5),
+        batch_size=N,
+        bn_groups=bn_groups,
+    )
+    network = models.build(cell, 1)
+    method = methods.build(cell, network, 2 * N, world).double()
+    model = distributed.parallel(method, world)
+    stepper = optim.build(cell.optimizer, method.parameters())
+    generator = torch.Generator().manual_seed(1)
+    losses = []
+    for step in range(STEPS):
+        images = torch.randn(2, N, 1, 8, 8, generator=generator, dtype=torch.float64)
+        rows = torch.randperm(2 * N, generator=generator)[:N]
+        batch = Batch(torch.stack([world.share(view) for view in images]), rows, seed=0, step=step)
+        for group in stepper.param_groups:
+            group["lr"] = 0.5
+        comparison = model(batch)
+        stepper.zero_grad()
+        comparison.loss.backward()
+        stepper.step()
+        method.after_step(batch, comparison)
+        losses.append(comparison.loss.detach())
+    world.average_buffers(method)
+    return {"losses": torch.stack(losses), **method.state_dict()}
+
+
+if __name__ == "__main__":
+    with distributed.joined(torch.device("cpu")) as here:
+        result = compute([int(groups) for groups in sys.argv[2:]], here)
+        if here.rank == 0:
+            torch.save(result, sys.argv[1])

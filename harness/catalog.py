@@ -258,7 +258,9 @@ LOSSES = {
             "temperature": TEMPERATURE,
             "invariance": Range(0.0, INFINITY, 25.0, closed=True),
             "variance": Range(0.0, INFINITY, 25.0, closed=True),
-            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+            # The paper's weights could not be read. With invariance x temperature, samples attract and repel as much
+            # as in DCL; with 1, short trainings collapsed.
+            "covariance": Range(0.0, INFINITY, 2.5, closed=True),
             "unit_norm": Flag(False),
         },
         negatives="same view",

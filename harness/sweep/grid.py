@@ -52,7 +52,8 @@ def grids(declaration: Declaration) -> list[dict[str, list[Any]]]:
         if not isinstance(own, Mapping):
             where = declaration.locator.where(f"grids.{name}")
             raise UserError("a grid is a mapping of axes", where=where, allowed="grids: {NAME: {AXIS: [VALUES]}}")
-        found.append({**common, **_axes(declaration, f"grids.{name}", own)})
+        axes = _axes(declaration, f"grids.{name}", own)
+        found.append({**axes, **{path: values for path, values in common.items() if path not in axes}})
     return found or [common]
 
 

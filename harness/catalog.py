@@ -15,7 +15,7 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers between ``low`` and ``high``, both excluded unless ``closed``, and the value where none is declared."""
+    """The numbers between ``low`` and ``high``, both excluded unless ``closed``, and the one where none is declared."""
 
     low: float
     high: float
@@ -72,6 +72,10 @@ class LossEntry:
     ``distributed``: "anchors" where ranks may divide the anchors among them if each sees all candidates, "batch" where
     the statistics of the whole batch enter every term; ``identical``: to what it is identical, and when;
     ``cosine_logits``: it is a softmax over cosines divided by the temperature, so that shares of it mean something.
+
+    ``stops_gradient``: its gradient is on purpose not that of its value.
+
+    ``file``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from (``harness.plugins``).
     """
 
     label: str
@@ -85,7 +89,11 @@ class LossEntry:
     distributed: Literal["anchors", "batch"] = "anchors"
     identical: tuple[str, ...] = ()
     cosine_logits: bool = False
+    stops_gradient: bool = False
     version: int = 1
+    file: str = ""
+    function: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,7 @@ LOSSES = {
         distributed="batch",
         identical=("dcl where all positives are equal, or in the limit sigma -> infinity",),
         cosine_logits=True,
+        stops_gradient=True,
     ),
     "eqco": LossEntry(
         label="EqCo",
@@ -177,6 +186,7 @@ LOSSES = {
         parameters={"temperature": TEMPERATURE},
         identical=("dcl, in every gradient", "infonce, in the value"),
         cosine_logits=True,
+        stops_gradient=True,
     ),
     "simclr_sq": LossEntry(
         label="SimCLR-sq",
@@ -211,6 +221,7 @@ LOSSES = {
         distributed="batch",
         identical=("dcl with gamma = 1",),
         cosine_logits=True,
+        stops_gradient=True,
     ),
     "spectral": LossEntry(
         label="Spectral contrastive",

@@ -19,6 +19,9 @@ T = TypeVar("T")
 #: Metadata of a field that no user declares: the sweep derives it from the rest.
 DERIVED = {"derived": True}
 
+#: Where the parameters of a user's own loss stand.
+OWN = "loss.own."
+
 #: Fields that were added after cells had been trained, with the value that those cells were trained with. While a cell
 #: holds it, the field is left out of the identity. A default may change; a value here never does.
 BIRTH_VALUES: dict[str, Any] = {
@@ -58,9 +61,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Method:
-    """``queue``: embeddings kept of earlier batches; ``ema``: momentum of the key encoder; ``symmetric``: both views are
-    queries in turn; ``shuffle``: keys change their batch-norm groups; ``negatives``: keys drawn a step; ``predictor``:
-    its hidden units. None where the method lacks one.
+    """``queue``: embeddings kept of earlier batches; ``ema``: momentum of the key encoder; ``symmetric``: both views
+    are queries in turn; ``shuffle``: keys change their batch-norm groups; ``negatives``: keys drawn a step;
+    ``predictor``: its hidden units. None where the method lacks one.
     """
 
     name: str = "simclr"
@@ -216,5 +219,5 @@ def get(cell: Cell, path: str) -> Any:
     """The value at a dotted path."""
     node: Any = cell
     for name in path.split("."):
-        node = getattr(node, name)
+        node = (node or {}).get(name) if path.startswith(f"{OWN}{name}") else getattr(node, name)
     return node

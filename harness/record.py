@@ -8,6 +8,7 @@
         attempts/<n>/           provenance.json  events.jsonl  stdout.log  stderr.log  checkpoint.pt  heartbeat
                                 encoder.safetensors  outcome.json
         outcome.json            the published outcome of the attempt that finished first
+        evaluations/<key>.json  evaluations that were added to the finished cell
 
 An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
 whoever is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
@@ -25,13 +26,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.cell import Cell, from_dict
+from harness import evaluation
+from harness.cell import Cell, Dataset, from_dict
 from harness.errors import UserError
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
@@ -94,6 +96,40 @@ class Record:
     def outcome(self) -> Json | None:
         """The published outcome; None while the cell has not finished."""
         return read_json(self.path / "outcome.json")
+
+    def encoder(self) -> Path | None:
+        """The kept weights; None before the cell has finished, and in a record that came here without them."""
+        outcome = self.outcome()
+        if outcome is None:
+            return None
+        path = self.path / "attempts" / str(outcome["attempt"]) / "encoder.safetensors"
+        return path if path.exists() else None
+
+    def metrics(self, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
+        """The accuracies under these settings of an evaluation, measured when the cell finished or added since.
+
+        None where neither has been done. ``on``: another data set than the cell's.
+        """
+        outcome = self.outcome()
+        if outcome is None:
+            return None
+        own = on is None or on == self.cell().dataset
+        if own and evaluation.final(outcome.get("evaluation", {})) == evaluation.final(settings):
+            found: dict[str, float] = outcome["metrics"]
+            return found
+        added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
+        return added["metrics"] if added else None
+
+    def added_evaluation(self, key: str) -> Json | None:
+        return read_json(self.path / "evaluations" / f"{key}.json")
+
+    def add_evaluation(self, key: str, content: Mapping[str, Any]) -> None:
+        """Publish an evaluation; where somebody else was faster, theirs stands: it has the same numbers."""
+        folder = self.path / "evaluations"
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft, suppress(FileExistsError):
+            write_json(Path(draft) / "evaluation.json", content)
+            os.link(Path(draft) / "evaluation.json", folder / f"{key}.json")
 
     def attempts(self) -> list[Attempt]:
         """All attempts, first to last."""

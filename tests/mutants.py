@@ -22,6 +22,7 @@ LOSS_TESTS = tuple(
     f"tests/ssl/losses/test_{concept}.py"
     for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input")
 )
+RANK_TESTS = ("tests/ssl/test_distributed.py",)
 PASSED, FAILED = 0, 1  # pytest's exit codes; others mean that no test could judge
 
 
@@ -103,7 +104,7 @@ MUTANTS = [
     Mutant(
         "losses/dcl.py",
         "return (n.logsumexp(1) - p).mean()",
-        "return (sum(half.logsumexp(1).clamp(min=-1e3) for half in n.chunk(2, 1)) - p).mean()",
+        "return (sum(half.logsumexp(1) for half in n.chunk(2, 1)) - p).mean()",
         "DCL: a logsumexp for each view, added",
     ),
     Mutant(
@@ -253,6 +254,35 @@ MUTANTS = [
         '            _check_values(z2, "z2", unit_norm)\n',
         "",
         "the second view is not looked at",
+    ),
+    # More than one process.
+    Mutant(
+        "distributed.py",
+        "        dist.all_reduce(total)\n        return total.chunk(",
+        "        return total.chunk(",
+        "gather: own slice of the own gradient, 1/W of the whole",
+        RANK_TESTS,
+    ),
+    Mutant(
+        "distributed.py",
+        "        dist.all_reduce(total, group=ctx.group)\n        return total, None",
+        "        return total, None",
+        "synchronised batch norm: the other ranks' gradients are missing",
+        RANK_TESTS,
+    ),
+    Mutant(
+        "distributed.py",
+        "                buffer /= self.size\n",
+        "",
+        "running statistics are summed over ranks",
+        RANK_TESTS,
+    ),
+    Mutant(
+        "models/batchnorm.py",
+        "if views == 1 or groups == 1:",
+        "if True:",
+        "a batch-norm group has one view of its samples",
+        RANK_TESTS,
     ),
 ]
 

@@ -21,14 +21,21 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file of your own losses, to be named on the axis loss; may be repeated."),
+]
 Results = Annotated[Path, typer.Option(help="Where records, manifests and tables lie.")]
 
 
-def command(verb: str, words: Sequence[str], results: Path, tracking_uri: str = "") -> str:
+def command(
+    verb: str, words: Sequence[str], results: Path, tracking_uri: str = "", plugins: Sequence[Path] = ()
+) -> str:
     """The command to type next, quoted for a shell."""
     folder = [] if results == Path("results") else ["--results", str(results)]
     store = ["--tracking-uri", tracking_uri] if tracking_uri else []
-    return shlex.join(["harness", verb, *words, *folder, *store])
+    own = [word for file in plugins for word in ("--plugin", str(file))]
+    return shlex.join(["harness", verb, *words, *folder, *store, *own])
 
 
 def short_names(axes: Mapping[str, Any], names: Sequence[str]) -> str:

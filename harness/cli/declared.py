@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import dataset_files
+from harness import dataset_files, evaluation
 from harness.catalog import DATASETS
+from harness.cli.arguments import command
 from harness.dataset_files import DatasetFiles, DatasetMissing
 from harness.errors import UserError
 from harness.manifest import Manifest
+from harness.plugins import register
 from harness.revision import revision
 from harness.study.claims import check_claims
-from harness.sweep import grid
+from harness.sweep import grid, presets
 from harness.sweep.cost import measure
 from harness.sweep.executors.local import Slots, divide
 from harness.sweep.experiment import Declaration, declare
@@ -35,21 +37,27 @@ class Declared:
     manifest: Manifest
     plan: Plan
     slots: Slots
+    plugins: list[str]
 
     def hours(self, entries: Sequence[Entry]) -> float:
         """Estimated wall hours of these cells on this machine, from measured steps."""
-        evaluation = self.declaration.values["evaluate"]
-        measured = measure([entry.cell for entry in entries], self.files, self.slots.threads, self.slots.device)
-        seconds = sum(seconds_of(entry.cell, self.files, evaluation, measured) for entry in entries)
+        declared = self.declaration.values["evaluate"]
+        measured = measure(
+            [entry.cell for entry in entries], self.files, self.slots.threads, self.slots.device, self.plugins
+        )
+        seconds = sum(seconds_of(entry.cell, self.files, declared, measured) for entry in entries)
         return seconds / self.slots.count / 3600
 
 
-def load(path: str, overrides: Sequence[str], results: Path, *, may_download: bool = False) -> Declared:
-    """Compose and check everything.
+def load(
+    path: str, overrides: Sequence[str], results: Path, *, plugins: Sequence[Path] = (), may_download: bool = False
+) -> Declared:
+    """Compose and check everything; ``plugins``: files of users' own losses.
 
     Raises:
         UserError: anything that is not allowed, before anything runs.
     """
+    register(plugins)
     declaration = declare(Path(path), overrides)
     dataset = declaration.values["dataset"]
     try:
@@ -65,26 +73,54 @@ def load(path: str, overrides: Sequence[str], results: Path, *, may_download: bo
             where=declaration.locator.where("dataset.name"),
             allowed=", ".join(DATASETS),
         ) from None
-    return _declared(declaration, files, results)
+    return _declared(declaration, files, results, plugins)
 
 
-def other_scale(path: str, scale: str, results: Path) -> Declared | None:
+def other_scale(path: str, scale: str, results: Path, plugins: Sequence[Path]) -> Declared | None:
     """Another scale of the same file, for its cost; its data set need not be here if the catalogue knows its size."""
     declaration = declare(Path(path), [f"scale={scale}"])
     entry = DATASETS.get(declaration.values["dataset"]["name"])
     if entry is None or entry.train is None or entry.test is None or entry.channels is None:
         return None
     files = DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)
-    return _declared(declaration, files, results)
+    return _declared(declaration, files, results, plugins)
 
 
-def _declared(declaration: Declaration, files: DatasetFiles, results: Path) -> Declared:
+def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plugins: Sequence[Path]) -> Declared:
     cells = grid.expand(declaration, files)
     check_claims(declaration.claims)
     manifest = grid.manifest(declaration, files, cells, str(revision()["revision"]))
     cluster = declaration.values["cluster"]
-    plan = make_plan(cells, results / "runs", declaration.values["evaluate"])
-    return Declared(declaration, files, manifest, plan, _slots(len(cells), cluster))
+    own = [str(file.resolve()) for file in plugins]
+    plan = make_plan(cells, results / "runs")
+    _refuse_other_evaluations(plan, declaration, results)
+    return Declared(declaration, files, manifest, plan, _slots(len(cells), cluster), own)
+
+
+def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Path) -> None:
+    declared = evaluation.final(declaration.values["evaluate"])
+    entries = plan.evaluated_otherwise(declared)
+    if not entries:
+        return
+    used = evaluation.final((entries[0].record.outcome() or {}).get("evaluation", {}))
+    name = next(name for name in {**declared, **used} if declared.get(name) != used.get(name))
+    preset = presets.named(declared)
+    add = f"{command('evaluate', [*_holding(entries, results), '--preset', preset], results)}, or " if preset else ""
+    raise UserError(
+        f"finished cells were evaluated with {name} = {used.get(name)}, declared is {declared.get(name)}",
+        where=f"evaluate.{name} ({entries[0].record.path})",
+        allowed="one evaluation for all cells of an experiment",
+        next_command=f"{add}evaluate.{name}={used.get(name)}, or --results OTHER_FOLDER",
+    )
+
+
+def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
+    """What ``harness evaluate`` takes: a manifest that expects these cells, or else their ids."""
+    wanted = {entry.cell.cell_id for entry in entries}
+    for path in sorted((results / "manifests").glob("*.json")):
+        if wanted <= {cell.cell_id for cell in Manifest.read(results, path.stem).cells}:
+            return [path.stem]
+    return sorted(wanted)
 
 
 def _slots(cells: int, cluster: Mapping[str, Any]) -> Slots:

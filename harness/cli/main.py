@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.cli import doctor, plan, report, status, sweep, ui
+from harness.cli import doctor, losses, plan, report, status, sweep, ui
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -17,7 +17,16 @@ app = typer.Typer(
     help="Which contrastive losses keep their accuracy at small batch sizes: declare an experiment in one YAML file, "
     "train every cell, read the answer.",
 )
-for verb in (plan.plan, sweep.sweep, status.status, report.report, ui.ui, doctor.doctor):
+for verb in (
+    plan.plan,
+    sweep.sweep,
+    status.status,
+    report.report,
+    ui.ui,
+    doctor.doctor,
+    losses.losses,
+    losses.check_loss,
+):
     app.command()(verb)
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.cli.arguments import Experiment, Overrides, Results
+from harness.cli.arguments import Experiment, Overrides, Plugin, Results
 
 
-def plan(experiment: Experiment, overrides: Overrides = None, results: Results = Path("results")) -> None:
+def plan(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    results: Results = Path("results"),
+    plugin: Plugin = None,
+) -> None:
     """Show the cells of an experiment by state and what the missing ones would cost; runs nothing.
 
     The cost comes from steps measured on this machine, remembered for the next time.
@@ -19,7 +24,7 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
     from harness.cli.declared import load
     from harness.cli.summary import hours, states
 
-    declared = load(experiment, overrides or [], results)
+    declared = load(experiment, overrides or [], results, plugins=plugin or [])
     print(f"{declared.manifest.name}: {states(declared.plan.counts())}")
     for path, values in declared.manifest.axes.items():
         print(f"  {path:18} {', '.join(str(value) for value in values)}")
@@ -41,4 +46,4 @@ def plan(experiment: Experiment, overrides: Overrides = None, results: Results =
         f"To run: {len(missing)} cells, about {hours(declared.hours(missing))} on this machine "
         f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device})."
     )
-    print(f"Next:   {command('sweep', [experiment, *(overrides or [])], results)}")
+    print(f"Next:   {command('sweep', [experiment, *(overrides or [])], results, plugins=plugin or [])}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results, command
+from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def sweep(
     tracking_uri: Annotated[
         str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
     ] = "",
+    plugin: Plugin = None,
 ) -> None:
     """Train every missing cell of an experiment, and mirror all to MLflow.
 
@@ -38,8 +39,9 @@ def sweep(
     from harness.cli.declared import load
     from harness.cli.summary import hours, states
 
-    again = command("sweep", [experiment, *(overrides or [])], results, tracking_uri)
-    declared = load(experiment, overrides or [], results, may_download=True)
+    plugins = plugin or []
+    again = command("sweep", [experiment, *(overrides or [])], results, tracking_uri, plugins)
+    declared = load(experiment, overrides or [], results, plugins=plugins, may_download=True)
     print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
     complete = True
     declared.manifest.write(results)
@@ -56,7 +58,7 @@ def sweep(
             complete = _run(declared, again)
         else:
             print("Nothing is missing.")
-    _closing_lines(experiment, declared, results, tracking_uri)
+    _closing_lines(experiment, declared, results, tracking_uri, plugins)
     if not complete:
         raise typer.Exit(1)
 
@@ -81,6 +83,7 @@ def _run(declared: Declared, again: str) -> bool:
         "threads": slots.threads,
         "device": slots.device,
         "world_size": slots.world_size,
+        "plugins": declared.plugins,
         "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],
     }
@@ -134,7 +137,7 @@ def _mirrored(results: Path, declared: Declared, tracking_uri: str, again: str) 
             print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {again}")
 
 
-def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str) -> None:
+def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
     from harness.cli.declared import other_scale
     from harness.cli.summary import hours
 
@@ -145,12 +148,12 @@ def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_
         if other == scale:
             continue
         try:
-            there = other_scale(experiment, other, results)
+            there = other_scale(experiment, other, results, plugins)
         except UserError as error:  # this sweep is done; another scale's mistake is only worth a line
             print(f"{other + ':':9} {error}")
             continue
         if there:
             cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
             cost = f"about {hours(there.hours(there.plan.entries))} on this machine"
-            start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri)
+            start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri, plugins)
             print(f"{other + ':':9} {cells}, {cost}: {start}")

@@ -65,7 +65,7 @@ class World:
         for name, buffer in module.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 dist.all_reduce(buffer)
-                buffer /= self.size
+                buffer.div_(self.size)
 
 
 def own_device(kind: str) -> torch.device:

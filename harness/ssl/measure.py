@@ -1,6 +1,7 @@
 """``python -m harness.ssl.measure THREADS DEVICE``: seconds a step, an image's features and a start, for a plan.
 
-Reads ``[{"key", "channels", "cell"}, ...]`` from standard input and prints ``{key: {step, feature, start}}``.
+Reads ``{"plugins": [file, ...], "kinds": [{"key", "channels", "cell"}, ...]}`` from standard input and prints
+``{key: {step, feature, start}}``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ STARTED = time.perf_counter()  # before torch is imported: every cell pays for t
 
 import torch  # noqa: E402
 
+from harness import plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
 from harness.ssl import methods, models, optim  # noqa: E402
 from harness.ssl.data import views  # noqa: E402
@@ -69,7 +71,9 @@ def main() -> None:
     device = torch.device(sys.argv[2])
     start = time.perf_counter() - STARTED
     costs = {}
-    for request in json.load(sys.stdin):
+    asked = json.load(sys.stdin)
+    plugins.register(asked["plugins"])
+    for request in asked["kinds"]:
         cell = from_dict(Cell, request["cell"])
         with trusted_values():
             costs[request["key"]] = {**measure(cell, request["channels"], device), "start": start}

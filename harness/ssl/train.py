@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 import traceback
@@ -13,19 +12,21 @@ from types import FrameType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from harness import plugins
 from harness.catalog import LOSSES
 from harness.cell import Cell
+from harness.evaluation import Evaluation, final
 from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
-from harness.ssl import checkpoint, distributed, methods, models, optim
+from harness.ssl import checkpoint, distributed, encoder_file, methods, models, optim
 from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
-from harness.ssl.evaluate.protocol import Evaluation, judge
+from harness.ssl.evaluate.knn import knn_accuracy
+from harness.ssl.evaluate.protocol import judge
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
 from harness.ssl.provenance import provenance
@@ -53,6 +54,7 @@ def run_cell(record: Record) -> None:
     """
     cell = record.cell()
     submission = record.submission() or {}
+    plugins.register(submission.get("plugins", []))
     torch.set_num_threads(submission["threads"])
     device = distributed.own_device(submission["device"])
     with distributed.joined(device) as world, ExitStack() as stack:
@@ -133,7 +135,8 @@ class Run:
             self.train_epoch(epoch=self.step // self.steps_per_epoch)
         if self.world.rank == 0:
             self.judge("test")
-            self.keep_encoder()
+            kept = encoder_file.Kept(self.network.encoder, self.cell.backbone, self.data.mean, self.data.std)
+            encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
         return {
             "metrics": self.results,
             "evaluation": asdict(self.evaluation),
@@ -251,24 +254,14 @@ class Run:
         known = self.data.bank
         rows = torch.linspace(0, len(known) - 1, min(len(known), self.evaluation.curve_bank)).long().to(self.device)
         bank = sources.Split(known.images[rows], known.labels[rows])
-        queries = self.features(self.data.validation)
-        return self.evaluation.knn(self.features(bank), bank.labels, queries, self.data.validation)
+        queries, settings = self.data.validation, self.evaluation
+        features = self.features(bank), bank.labels, self.features(queries), queries.labels
+        return knn_accuracy(*features, k=settings.knn_k, temperature=settings.knn_temperature)
 
     def judge(self, prefix: str, network: models.Network | None = None) -> None:
         """Judge on the test images: the initial encoder (init), or that of the last epoch (test)."""
         found = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
         self.results |= {f"{prefix}_{name}": value for name, value in found.items()}
-
-    def keep_encoder(self) -> None:
-        """The encoder's weights, with what is needed to use them."""
-        weights = {name: value.contiguous() for name, value in self.network.encoder.state_dict().items()}
-        about = {
-            "backbone": asdict(self.cell.backbone),
-            "channels": self.data.channels,
-            "mean": self.data.mean.tolist(),
-            "std": self.data.std.tolist(),
-        }
-        save_file(weights, self.attempt.path / "encoder.safetensors", {"harness": json.dumps(about)})
 
     def seconds(self) -> float:
         """Of the whole cell, over all attempts, as far as checkpoints know of them."""
@@ -310,7 +303,7 @@ class Run:
         self.step, self.results, self.probes = state["step"], state["results"], Probes(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.loss_sum.copy_(state["loss_sum"])
-        if self.world.rank == 0 and state["evaluation"] != asdict(self.evaluation):
+        if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
             # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
             self.judge("init", models.build(self.cell, self.data.channels).to(self.device))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.catalog import LOSSES
+from harness.catalog import LOSSES, loss_label
 from harness.errors import UserError, nearest
 from harness.manifest import Claim, Manifest
 from harness.study.frame import METRICS, in_setting, settings
@@ -75,7 +75,7 @@ def smaller_drop(claim: Claim, rows: pd.DataFrame) -> tuple[list[float], str]:
     table = rows.pivot_table(index="seed", columns=["loss", "batch_size"], values=claim.metric)
     changes = {name: (table[name, small] - table[name, large]).dropna() for name in (claim.loss, claim.baseline)}
     differences = changes[claim.loss] - changes[claim.baseline]
-    said = " and ".join(f"{LOSSES[name].label} changes by {signed(change.mean())}" for name, change in changes.items())
+    said = " and ".join(f"{loss_label(name)} changes by {signed(change.mean())}" for name, change in changes.items())
     return differences.tolist(), f"from batch {large} to {small}, {said} points"
 
 
@@ -86,7 +86,7 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     rows = in_setting(frame[frame["loss"].isin([claim.loss, claim.baseline])], setting)
     ends = rows[rows["batch_size"].isin([rows["batch_size"].min(), rows["batch_size"].max()])]
     finished = ends[ends[claim.metric].notna()]
-    absent = [LOSSES[name].label for name in (claim.loss, claim.baseline) if name not in set(rows["loss"])]
+    absent = [loss_label(name) for name in (claim.loss, claim.baseline) if name not in set(rows["loss"])]
     if absent or rows["batch_size"].nunique() < 2:
         why = f"no cells with {' or '.join(absent)} were declared" if absent else "it takes at least two batch sizes"
         return Verdict(claim, setting, "NOT COMPARABLE", mean_interval([]), why)

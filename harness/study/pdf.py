@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import typst
 
-from harness.catalog import BACKBONES, LOSSES
+from harness.catalog import BACKBONES, LOSSES, loss_label
 from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.study.claims import Verdict
@@ -75,7 +75,7 @@ def answer(verdicts: list[Verdict]) -> str:
     }[first.word]
     if first.measured.n < 2:
         return f"{lead}: {first.said}."
-    name, other = LOSSES[first.claim.loss].label, LOSSES[first.claim.baseline].label
+    name, other = loss_label(first.claim.loss), loss_label(first.claim.baseline)
     interval = f"{signed(first.measured.mean)} points, 95 % interval {bounds(first.measured)}, {first.measured.n} seeds"
     return f"{lead}. {_upper(first.said)}; the difference in favour of {name} over {other} is {interval}."
 
@@ -115,7 +115,7 @@ def _design(manifest: Manifest) -> str:
     fixed = {"temperature": s["loss"]["temperature"], "epochs": s["epochs"], "lr": s["optimizer"]["lr"]}
     values = {**{name: [value] for name, value in fixed.items()}, **axes}
     names = values.pop("loss", [s["loss"]["name"]])
-    losses = ", ".join(LOSSES[name].label for name in names)
+    losses = ", ".join(loss_label(name) for name in names)
     seeds = ", ".join(map(str, values.pop("seed", [s["seed"]])))
     if "dclw" in names and "sigma" not in values:
         values["sigma"] = [s["loss"]["sigma"] or LOSSES["dclw"].parameters["sigma"].default]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from harness.catalog import LOSSES
+from harness.catalog import loss_label
 from harness.manifest import Manifest
 from harness.study.frame import in_setting, settings
 from harness.study.tables import arms
@@ -60,7 +60,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     sizes = sorted(rows["batch_size"].unique())
     for position, (name, line) in enumerate(rows.groupby("loss", sort=False)):
         style = STYLES[position % len(STYLES)]
-        axes.plot(line["batch_size"], line["test_knn"], label=LOSSES[str(name)].label, linewidth=1.6, **style)
+        axes.plot(line["batch_size"], line["test_knn"], label=loss_label(str(name)), linewidth=1.6, **style)
         low, high = line["test_knn_low"], line["test_knn_high"]
         axes.fill_between(line["batch_size"], low, high, color=style["color"], alpha=0.15, linewidth=0)
         for _, arm in line[line["k"] < line["n"]].iterrows():

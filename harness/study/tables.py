@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.catalog import LOSSES
+from harness.catalog import loss_label
 from harness.manifest import Manifest
 from harness.study.frame import setting_columns
 from harness.study.statistics import Interval, mean_interval
@@ -38,7 +38,7 @@ def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
         if table[name].nunique() > 1:
             shown[name] = table[name].astype(str)
     shown[HEADERS["batch_size"]] = table["batch_size"].astype(str)
-    shown[HEADERS["loss"]] = [LOSSES[name].label for name in table["loss"]]
+    shown[HEADERS["loss"]] = [loss_label(name) for name in table["loss"]]
     for metric, header in TABLE_METRICS.items():
         cells = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], table["k"], strict=True)
         shown[header] = [with_interval(Interval(*numbers)) for numbers in cells]

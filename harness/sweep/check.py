@@ -19,9 +19,10 @@ from harness.catalog import (
     STEMS,
     Parameter,
 )
-from harness.cell import Cell, paths, short_name
+from harness.cell import OWN, Cell, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
+from harness.evaluation import LINEAR_PROBES
 
 Where = Callable[[str], str]
 
@@ -36,6 +37,7 @@ NAMES: dict[str, Collection[str]] = {
     "optimizer.lr_rule": LR_RULES,
     "precision": PRECISIONS,
     "cluster.device": ("auto", "cpu", "cuda"),
+    "evaluate.linear": LINEAR_PROBES,
 }
 
 #: Closed intervals; None is no limit.
@@ -61,6 +63,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "cluster.world_size": (1, None),
     "evaluate.knn_k": (1, None),
     "evaluate.penalty": (0, None),
+    "evaluate.linear_epochs": (1, None),
     "evaluate.every": (1, None),
     "evaluate.curve_bank": (1, None),
 }
@@ -75,7 +78,7 @@ def check_value(path: str, value: Any, where: str) -> Any:
     Raises:
         UserError: wrong type, unknown name, or out of range.
     """
-    hint = paths(Cell)[path]
+    hint = float if path.startswith(OWN) else paths(Cell)[path]
     wanted = next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
     fits = isinstance(value, (int, float) if wanted is float else wanted)
     fits = fits and isinstance(value, bool) == (wanted is bool)
@@ -110,7 +113,7 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
     _check_parameters("method", cell.method, METHODS[cell.method.name].parameters, where)
     if LOSSES[cell.loss.name].negatives != "pairs" and not METHODS[cell.method.name].every_loss:
         raise UserError(
-            f"{cell.method.name} compares each query with its own candidates, and {cell.loss.name} cannot be told which",
+            f"{cell.method.name} chooses each query's candidates, and {cell.loss.name} cannot be told which",
             where=where("loss.name"),
             allowed=", ".join(name for name, entry in LOSSES.items() if entry.negatives == "pairs"),
         )
@@ -191,7 +194,7 @@ def check_world(cell: Cell, world_size: int, where: Where) -> None:
 
 
 def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFiles, where: Where) -> None:
-    """Raises a UserError where the evaluation asks for more neighbours than there are."""
+    """Raises a UserError where the evaluation asks for more neighbours than there are, or leaves its probe open."""
     bank = min(bank_count(cell, files), evaluation["curve_bank"])
     if evaluation["knn_k"] > bank:
         raise UserError(
@@ -199,6 +202,10 @@ def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFi
             where=where("evaluate.knn_k"),
             allowed=f"1 <= value <= {bank}",
         )
+    needed = LINEAR_PROBES[evaluation["linear"]]
+    if evaluation[needed] is None:
+        what = f"the linear probe '{evaluation['linear']}' needs {needed}"
+        raise UserError(what, where=where(f"evaluate.{needed}"), allowed="a number")
 
 
 def train_count(cell: Cell, files: DatasetFiles) -> int:

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.cell import Cell
@@ -42,7 +42,9 @@ def step_key(cell: Cell, files: DatasetFiles) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
-def measure(cells: Iterable[Cell], files: DatasetFiles, threads: int, device: str) -> Mapping[str, Measured]:
+def measure(
+    cells: Iterable[Cell], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
+) -> Mapping[str, Measured]:
     """Measure one cell of every kind, or recall an earlier measurement on this machine with this torch.
 
     Raises:
@@ -55,9 +57,10 @@ def measure(cells: Iterable[Cell], files: DatasetFiles, threads: int, device: st
     known = {key: stored for key, name in names.items() if (stored := read_json(folder / f"{name}.json"))}
     unknown = {key: cell for key, cell in representative.items() if key not in known}
     if unknown:
-        request = [
+        kinds = [
             {"key": key, "channels": files.channels, "cell": dataclasses.asdict(cell)} for key, cell in unknown.items()
         ]
+        request = {"plugins": list(plugins), "kinds": kinds}
         done = subprocess.run(
             [sys.executable, "-m", "harness.ssl.measure", str(threads), device],
             input=json.dumps(request),

@@ -24,22 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.cell import Cell
 from harness.errors import UserError, nearest
+from harness.evaluation import Evaluation
 from harness.manifest import Claim
 from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "__pycache__"))
-
-
-@dataclass
-class EvaluateConfig:
-    """See ``harness.ssl.train.Evaluation``."""
-
-    knn_k: int = 20
-    knn_temperature: float = 0.07
-    penalty: float = 1e-4
-    every: int = 1
-    curve_bank: int = 10_000
 
 
 @dataclass
@@ -74,6 +64,12 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
 _DATASET_EXTRA = (("root", str | None, None), ("title", str, ""))
 
 _Settings = _mutable(Cell)
+_Evaluation = _mutable(Evaluation)
+
+
+@dataclass
+class EvaluateConfig(_Evaluation):  # type: ignore[misc, valid-type]
+    """See ``harness.evaluation.Evaluation``."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION, filled
-from harness.cell import Cell, from_dict, get, paths, short_name
+from harness.cell import OWN, Cell, from_dict, get, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
@@ -30,6 +30,8 @@ def axis_path(name: str) -> str:
     Raises:
         KeyError: there is no such field, or the short name is ambiguous.
     """
+    if name.removeprefix("loss.").startswith("own."):
+        return OWN + name.removeprefix("loss.").removeprefix("own.")
     known = paths(Cell)
     for candidate in (name, f"{name}.name"):
         if candidate in known:
@@ -95,6 +97,13 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
     for path, value in _leaves(settings).items():
         if path in paths(Cell) and value is not None:
             check_value(path, value, where(path.removesuffix(".name")))
+    for name in settings["loss"]["own"] or {}:
+        known = sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters})
+        if name not in known:
+            what = f"no loss has a parameter '{name}'{nearest(name, known)}"
+            raise UserError(
+                what, where=where(OWN + name), allowed=", ".join(known) or "--plugin FILE brings own losses"
+            )
     for group in ("evaluate", "cluster"):
         for name, value in declaration.values[group].items():
             if value is not None:
@@ -150,10 +159,11 @@ def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:
         *parents, leaf = path.split(".")
         node = tree
         for parent in parents:
+            node[parent] = node[parent] or {}  # a user's own parameters, where none was declared
             node = node[parent]
         node[leaf] = value
     loss, method = LOSSES[tree["loss"]["name"]], METHODS[tree["method"]["name"]]
-    tree["loss"] = filled(tree["loss"], loss.parameters)
+    tree["loss"] = {**filled(tree["loss"], loss.parameters), "source": loss.source or None}
     tree["method"] = filled(tree["method"], method.parameters)
     tree["versions"] = {
         "loss": loss.version,

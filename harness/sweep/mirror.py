@@ -80,7 +80,8 @@ class Mirror:
         metrics = list(_metrics(new))
         if outcome and outcome["state"] == "finished":
             at = int(last["time"] * 1000)
-            metrics += [Metric(name, value, at, last["step"]) for name, value in outcome["metrics"].items()]
+            judged = record.metrics(self.manifest.evaluation) or {}
+            metrics += [Metric(name, value, at, last["step"]) for name, value in judged.items()]
         for start in range(0, len(metrics), METRICS_PER_BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
         tags = {MIRRORED: str(last["step"]), "harness.attempts": str(attempt.number), "harness.state": record.state()}
@@ -103,7 +104,8 @@ class Mirror:
             run_name=name or expected.cell_id,
         )
         parameters = {path: value for path in paths() if (value := get(cell, path)) is not None}
-        parameters |= {f"evaluate.{name}": value for name, value in self.manifest.evaluation.items()}
+        settings = self.manifest.evaluation.items()
+        parameters |= {f"evaluate.{name}": value for name, value in settings if value is not None}
         parameters["dataset.fingerprint"] = cell.dataset.fingerprint
         self.client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in parameters.items()])
         return run

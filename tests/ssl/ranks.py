@@ -69,8 +69,9 @@ def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
 
 def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "sgd") -> dict[str, Any]:
     """Losses and the whole state of a method after STEPS steps on random images, in float64."""
-    known = METHODS[name.split()[0]].parameters
-    declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": name.split()[0]}
+    method_name = name.partition(" ")[0]
+    known = METHODS[method_name].parameters
+    declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": method_name}
     cell = Cell(
         method=Method(**filled(declared, known)),
         loss=Loss(loss),

@@ -38,5 +38,7 @@ def test_a_samples_views_do_not_depend_on_how_many_samples_there_are() -> None:
 
 
 def test_views_differ_between_epochs_seeds_and_each_other() -> None:
-    drawn = [views.draw(0, 0, 5, Views())[0], views.draw(0, 0, 5, Views())[1], views.draw(0, 1, 5, Views())[0], views.draw(1, 0, 5, Views())[0]]
+    drawn = [
+        views.draw(seed, epoch, 5, Views())[view] for seed, epoch, view in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
+    ]
     assert len({tuple(rows.flatten().tolist()) for rows in drawn}) == 4

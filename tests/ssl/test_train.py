@@ -172,7 +172,8 @@ def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoin
     assert record.state() == "failed"
     ended = record.attempts()[0].outcome()
     assert ended is not None
-    assert ended["error"].startswith("Diverged: the loss is not finite at step 2 of 60 (epoch 1), learning rate 2.498e+29")
+    said = "Diverged: the loss is not finite at step 2 of 60 (epoch 1), learning rate 2.498e+29"
+    assert ended["error"].startswith(said)
     assert ended["error"].endswith("last good checkpoint: none yet")
     log = (record.path / "attempts/1/stderr.log").read_text()
     assert "Traceback" in log

@@ -44,7 +44,7 @@ def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
     second = record.begin({"revision": "abc"})
     second.log_event(20, {"loss": 5.0})
     second.log_event(40, {"loss": 4.0, "val_knn": 20.0})
-    second.end({"state": "finished", "metrics": {"test_knn": 30.0}})
+    second.end({"state": "finished", "metrics": {"test_knn": 30.0}, "evaluation": manifest.evaluation})
     for _ in range(3):
         Mirror(results, manifest, default_uri(results)).mirror()
     (run,) = runs(results)

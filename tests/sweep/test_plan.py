@@ -45,7 +45,7 @@ def test_cost_is_steps_and_features(tiny: Path) -> None:
     declared = load(str(tiny), [], tiny.parent / "results")
     cell, files = declared.plan.entries[0].cell, declared.files
     measured = {step_key(cell, files): Measured(step=1.0, feature=0.001, start=5.0)}
-    evaluation = {"every": 1, "curve_bank": 500}
+    evaluation = {"every": 1, "curve_bank": 500, "linear": "lbfgs"}
     steps, features = 1293 // 64, 2 * (1293 + 360) + 2 * (500 + 144)
     assert seconds_of(cell, files, evaluation, measured) == pytest.approx(5 + steps + 0.001 * features)
 

@@ -26,9 +26,9 @@ class Probes:
     def look(self, comparison: Comparison, temperature: float | None, gradient_norm: Tensor) -> None:
         """Add one step.
 
-        ``q = 1 - softmax share of the positive`` is the factor that DCL takes out of InfoNCE's gradient (Yeh et al. 2022,
-        eq. 4); the effective sample size of an anchor's negatives is ``1 / sum_k w_k^2`` with ``w = softmax(n)``, from 1
-        to their number. Both need a temperature; a loss without one has neither.
+        ``q = 1 - softmax share of the positive`` is the factor that DCL takes out of InfoNCE's gradient (Yeh et al.
+        2022, eq. 4); the effective sample size of an anchor's negatives is ``1 / sum_k w_k^2`` with ``w = softmax(n)``,
+        from 1 to their number. A loss whose logits are not cosines over a temperature has neither.
         """
         first, second = (normalize(z.float(), dim=1) for z in (comparison.first, comparison.second))
         similarities = comparison.pairs(first, second)
@@ -60,10 +60,10 @@ class Probes:
 def geometry(z1: Tensor, z2: Tensor) -> dict[str, float]:
     """Of two views' embeddings (n, d) of the same images, of any norm.
 
-    alignment: mean squared distance of a sample's unit embeddings; uniformity: ``log mean exp(-2 |x - y|^2)`` over pairs
-    of samples (Wang and Isola 2020, arXiv 2005.10242); effective_rank: RankMe, the exponential of the entropy of the
-    singular values' shares (Garrido et al. 2023, arXiv 2210.02885), of the embeddings as they come; 1 is a collapse to a
-    single direction.
+    alignment: mean squared distance of a sample's unit embeddings; uniformity: ``log mean exp(-2 |x - y|^2)`` over
+    pairs of samples, 0 where all are one point (Wang and Isola 2020, arXiv 2005.10242); effective_rank: RankMe, the
+    exponential of the entropy of the singular values' shares (Garrido et al. 2023, arXiv 2210.02885), of the embeddings
+    as they come, 1 where all lie on one line.
     """
     u1, u2 = normalize(z1.float(), dim=1), normalize(z2.float(), dim=1)
     spread = torch.pdist(u1).square().mul(-UNIFORMITY_SCALE).exp().mean().log()

@@ -1,6 +1,9 @@
-"""Features of whole splits from a frozen encoder."""
+"""Features from a frozen encoder: its batch norm uses the running statistics, and no gradient flows."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +13,31 @@ from harness.ssl.data.sources import Split
 BATCH = 512
 
 
-@torch.no_grad()
 def features(encoder: nn.Module, split: Split, mean: Tensor, std: Tensor, precision: str) -> Tensor:
-    """(n, f) features in fp32 of a split's images, without augmentation and with the running batch-norm statistics."""
+    """(n, f) features in fp32 of a split's images, without augmentation."""
+    with frozen(encoder):
+        return torch.cat(
+            [embed(encoder, images.float() / 255, mean, std, precision) for images in split.images.split(BATCH)]
+        )
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, pixels: Tensor, mean: Tensor, std: Tensor, precision: str) -> Tensor:
+    """(b, f) features in fp32 of pixels (b, C, H, W) in [0, 1]; ``encoder`` is ``frozen`` by the caller."""
+    with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        rows: Tensor = encoder(normalized(pixels, mean, std))
+    return rows.float()
+
+
+@contextmanager
+def frozen(encoder: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and afterwards in the mode that it was in."""
     was_training = encoder.training
     encoder.eval()
-    device = split.images.device
-    rows = []
-    for images in split.images.split(BATCH):
-        pixels = normalized(images.float() / 255, mean, std)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            rows.append(encoder(pixels).float())
-    encoder.train(was_training)
-    return torch.cat(rows)
+    try:
+        yield
+    finally:
+        encoder.train(was_training)
 
 
 def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ QUERIES = 1024
 
 
 def knn_accuracy(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, k: int, temperature: float
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, k: int, temperature: float | None
 ) -> float:
     """Per cent of queries whose class wins the vote of the k most similar bank rows, weighted by exp(cosine / T).
 
@@ -18,7 +18,7 @@ def knn_accuracy(
         bank, queries: (n, f) and (m, f) features, of any norm.
         bank_labels, query_labels: int64 (n,) and (m,).
         k: neighbours, at most n.
-        temperature: of the votes' weights.
+        temperature: of the votes' weights; None gives every neighbour one vote, and a tie to the class listed first.
     """
     bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
     classes = int(bank_labels.max()) + 1
@@ -26,7 +26,8 @@ def knn_accuracy(
     for rows, labels in zip(queries.split(QUERIES), query_labels.split(QUERIES), strict=True):
         cosines, neighbours = (rows @ bank.T).topk(k, dim=1)
         # Only ratios of weights matter: less the row's largest cosine, the exponential neither overflows nor vanishes.
-        weights = ((cosines - cosines[:, :1]) / temperature).exp()
+        relative = cosines - cosines[:, :1]
+        weights = torch.ones_like(relative) if temperature is None else (relative / temperature).exp()
         votes = torch.zeros(len(rows), classes, device=rows.device).scatter_add_(1, bank_labels[neighbours], weights)
         correct += int((votes.argmax(1) == labels).sum())
     return 100 * correct / len(queries)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from harness.catalog import LOSSES
 from harness.cell import Loss
+from harness.errors import UserError
+from harness.ssl.losses.arguments import in_full_precision
 from harness.ssl.losses.barlow_twins import barlow_twins
 from harness.ssl.losses.dcl import dcl, dclw
 from harness.ssl.losses.duality import dcl_abs, dcl_sq, simclr_abs, simclr_sq, vicreg_ctr, vicreg_exp
@@ -40,14 +45,42 @@ FUNCTIONS: dict[str, LossFunction] = {
 }
 
 
+def function(name: str) -> LossFunction:
+    """A loss of the catalogue; a user's own is imported from its file.
+
+    Raises:
+        UserError: the file does not run.
+    """
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    entry = LOSSES[name]
+    try:
+        spec = importlib.util.spec_from_file_location(Path(entry.file).stem, entry.file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=entry.file) from error
+    return in_full_precision(getattr(module, entry.function), entry.parameters, unit_norm=entry.unit_norm)
+
+
 def bind(loss: Loss) -> LossFunction:
-    """The loss with its declared parameters; a parameter that was left open has the catalogue's default."""
-    known = LOSSES[loss.name].parameters
-    given = {name: getattr(loss, name) for name in known}
-    return partial(
-        FUNCTIONS[loss.name],
-        **{name: known[name].default if value is None else value for name, value in given.items()},
-    )
+    """The loss with its declared parameters; a parameter that was left open has the catalogue's default.
+
+    Raises:
+        UserError: a user's own loss is not that which the cell was declared with.
+    """
+    if loss.name not in LOSSES or (loss.source or "") != LOSSES[loss.name].source:
+        there = f"is {LOSSES[loss.name].source or 'built in'}" if loss.name in LOSSES else "was not given"
+        what = f"the cell was declared with source {loss.source} of the loss '{loss.name}', which {there}"
+        raise UserError(what, where="loss", next_command="harness sweep EXPERIMENT --plugin FILE")
+    given = {**asdict(loss), **(loss.own or {})}
+    parameters = {
+        name: known.default if given.get(name) is None else given[name]
+        for name, known in LOSSES[loss.name].parameters.items()
+    }
+    return partial(function(loss.name), **parameters)
 
 
 def takes_unit_norm(name: str) -> bool:

@@ -19,9 +19,7 @@ from harness.ssl.losses.vicreg import covariance_matrix, variance_hinge
 
 
 @of_embeddings
-def simclr_sq(
-    z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views
-) -> Tensor:
+def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
     return infonce(z1, z2, temperature=temperature, pairs=_squared(pairs, square_positive))
 

@@ -43,9 +43,9 @@ class Comparison:
 
 
 def gathered(*embeddings: Tensor) -> list[Tensor]:
-    """Embeddings (n, d) each of this rank's samples -> (N, d) each of the whole batch, in fp32 or wider; one collective.
+    """Embeddings (n, d) each of this rank's samples -> (N, d) each of the whole batch, by one collective.
 
-    Under autocast they come in half precision, in which the norm of a long row overflows.
+    In fp32 or wider: under autocast they come in half precision, in which the norm of a long row overflows.
     """
     wide = torch.cat([z.to(torch.promote_types(z.dtype, torch.float32)) for z in embeddings], dim=1)
     return list(gather(wide).split([z.shape[1] for z in embeddings], dim=1))

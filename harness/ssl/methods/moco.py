@@ -70,5 +70,5 @@ class MoCo(nn.Module):
 
 
 def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
-    """``average <- momentum average + (1 - momentum) network``, parameters only: each has batch statistics of its own."""
+    """``average <- momentum average + (1 - momentum) network``, parameters only: batch statistics are its own."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - momentum)

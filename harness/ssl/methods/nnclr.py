@@ -17,8 +17,8 @@ from harness.ssl.models.projector import projector
 class NNCLR(nn.Module):
     """``loss(nn(z1), p2)`` and ``loss(nn(z2), p1)``, averaged: z are the projector's embeddings, p the predictor's.
 
-    An anchor is the neighbour; its negatives are the other samples' predictions of the *other* view only, N - 1 of them,
-    as in the paper. (One library feeds both to NT-Xent, with 2N - 2: another objective under the same name.)
+    An anchor is the neighbour; its negatives are the other samples' predictions of the *other* view only, N - 1 of
+    them, as in the paper. (One library feeds both to NT-Xent, with 2N - 2: another objective under the same name.)
     """
 
     queue: Tensor

@@ -17,8 +17,8 @@ from harness.ssl.models import Network
 
 
 class SimCLR(nn.Module):
-    """Both views pass through the network together, as in the paper's code, so that batch norm sees the statistics of 2N
-    images; encoding them one after the other would be another experiment at small batch sizes."""
+    """Both views pass through the network together, as in the paper's code, so that batch norm sees the statistics of
+    2N images; encoding them one after the other would be another experiment at small batch sizes."""
 
     log_u: Tensor
 

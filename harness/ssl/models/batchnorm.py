@@ -27,7 +27,7 @@ class GroupedBatchNorm(_BatchNorm):
     groups: int
     peers: dist.ProcessGroup | None
 
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (torch's name)
+    def _check_input_dim(self, input: Tensor) -> None:
         pass
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def in_groups(module: Callable[[Tensor], Tensor], x: Tensor, views: int, groups:
 
 
 def group(module: nn.Module, bn_groups: int, world: World) -> None:
-    """Give every batch norm inside ``module`` its groups, and every network the number of those that this rank holds."""
+    """Give every batch norm inside ``module`` its groups, and every network the number that this rank holds."""
     held = max(1, bn_groups // world.size)
     peers = neighbours(world, bn_groups)
     if held == 1 and peers is None:

@@ -20,7 +20,7 @@ from harness.sweep.executors.base import Job, JobState
 
 @dataclass(frozen=True)
 class Slots:
-    """``count`` cells at a time on ``device`` (cpu or cuda), each as ``world_size`` processes of ``threads`` threads."""
+    """``count`` cells at a time on ``device`` (cpu or cuda), each ``world_size`` processes of ``threads`` threads."""
 
     count: int
     threads: int

@@ -12,8 +12,9 @@ from cases import NAMES, OF_PAIRS, SAMPLE_CONTRASTIVE, averages, defaults, gradi
 from torch import Tensor
 
 from harness.catalog import LOSSES
+from harness.cell import Loss
 from harness.errors import UserError
-from harness.ssl.losses import FUNCTIONS
+from harness.ssl.losses import FUNCTIONS, bind
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.losses.similarity import Similarities, cross_view, two_views
 
@@ -28,6 +29,13 @@ def orthogonal(size: int, seed: int = 1) -> Tensor:
 
 def test_functions_and_catalogue_name_the_same_losses() -> None:
     assert sorted(FUNCTIONS) == NAMES
+
+
+def test_a_bound_loss_has_what_was_declared_and_the_catalogues_defaults_beside_it() -> None:
+    views = unit_views(N, D)
+    declared = Loss("dclw", temperature=0.3, detach_weights=False)
+    expected = FUNCTIONS["dclw"](*views, temperature=0.3, sigma=0.5, detach_weights=False)
+    torch.testing.assert_close(bind(declared)(*views), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

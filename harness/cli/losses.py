@@ -1,0 +1,109 @@
+"""``harness losses`` and ``harness check-loss``: the catalogue, and a user's own loss held against its properties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Plugin
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def losses(
+    name: Annotated[str, typer.Argument(help="A loss, for its equation and parameters.", show_default=False)] = "",
+    plugin: Plugin = None,
+) -> None:
+    """List the losses and their properties; with a name, print its equation, parameters and identities."""
+    from harness.catalog import LOSSES
+    from harness.errors import UserError, nearest
+    from harness.plugins import register
+
+    register(plugin or [])
+    if not name:
+        _table()
+        return
+    if name not in LOSSES:
+        raise UserError(f"no loss '{name}'{nearest(name, LOSSES)}", allowed=", ".join(LOSSES))
+    _describe(name)
+
+
+def _table() -> None:
+    from rich.table import Table
+
+    from harness.catalog import LOSSES, METHODS
+
+    columns = ("loss", "paper", "negatives", "unit norm", "symmetric", "ranks share", "parameters")
+    table = Table(*columns, box=None, pad_edge=False)
+    for name, entry in LOSSES.items():
+        properties = ("yes" if entry.unit_norm else "no", "yes" if entry.symmetric else "no", entry.distributed)
+        table.add_row(name, entry.paper.partition(",")[0], entry.negatives, *properties, ", ".join(entry.parameters))
+    _console().print(table)
+    some = ", ".join(name for name, entry in METHODS.items() if not entry.every_loss)
+    print(f"\nEvery loss goes with the method simclr; those whose negatives are pairs also with {some}.")
+    print("One of them: harness losses NAME")
+
+
+def _console() -> Console:
+    """As wide as the terminal; where there is none, wide enough for these tables."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _describe(name: str) -> None:
+    from harness.catalog import LOSSES, METHODS
+
+    entry = LOSSES[name]
+    goes_with = [method for method, about in METHODS.items() if about.every_loss or entry.negatives == "pairs"]
+    print(f"{entry.label}  ({name}, version {entry.version})")
+    print(f"  {entry.paper}\n")
+    print(f"  {entry.equation}\n")
+    lines = {
+        "reduction": entry.reduction,
+        "negatives": "whom the method says" if entry.negatives == "pairs" else entry.negatives,
+        "embeddings": "L2-normalised" if entry.unit_norm else "of any norm",
+        "symmetric": "yes" if entry.symmetric else "no: swapping the views changes it",
+        "ranks": "may divide the anchors" if entry.distributed == "anchors" else "need the whole batch's statistics",
+        "methods": ", ".join(goes_with),
+    }
+    for key, value in lines.items():
+        print(f"  {key:12} {value}")
+    for key, known in entry.parameters.items():
+        print(f"  {'parameter':12} {key}: {known}, by default {str(known.default).lower()}")
+    for same in entry.identical:
+        print(f"  {'identical':12} to {same}")
+
+
+def check_loss(
+    loss: Annotated[str, typer.Argument(help="FILE.py:FUNCTION, or a loss of the catalogue.", show_default=False)],
+) -> None:
+    """Try a loss: permutation, view swap, scale, gradient, bf16, ranks, shapes; fails if a required property does."""
+    from rich.table import Table
+
+    from harness.catalog import LOSSES
+    from harness.errors import UserError, nearest
+    from harness.plugins import EXAMPLE, register
+
+    file, _, name = loss.rpartition(":")
+    if file:
+        register([file])
+    if name not in LOSSES:
+        allowed = ", ".join(key for key, entry in LOSSES.items() if bool(entry.file) == bool(file)) or EXAMPLE
+        raise UserError(f"no loss '{name}'{nearest(name, LOSSES)}", where=loss, allowed=allowed)
+    if name == "sogclr":
+        raise UserError("sogclr keeps averages between steps, which this check does not", where=loss)
+    from harness.ssl.losses.properties import check
+
+    findings = list(check(name))
+    table = Table("", "property", "first counter-example", box=None, pad_edge=False)
+    for finding in findings:
+        mark = "ok" if finding.holds else "FAILS" if finding.required else "no"
+        table.add_row(mark, finding.name, finding.counter_example)
+    _console().print(table)
+    if any(finding.required and not finding.holds for finding in findings):
+        raise typer.Exit(1)
+    print(f"Use it: harness sweep EXPERIMENT {f'--plugin {file} ' if file else ''}'axes.loss=[infonce,{name}]'")

@@ -1,0 +1,58 @@
+"""How an encoder is judged. Told to a run beside its cell, so that a record can be evaluated again without training.
+
+What changes the final numbers is the identity of an evaluation, like ``cell_id`` of a training run: ``final``, ``key``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cell import Dataset
+
+#: The linear probes, each with the setting that is its own.
+LINEAR_PROBES = {"lbfgs": "penalty", "adam": "linear_epochs", "sgd": "linear_epochs"}
+
+#: Settings that came after records had been evaluated, with the value that those were evaluated with. A default may
+#: change; a value here never does.
+BIRTH_VALUES = {"linear": "lbfgs"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``knn_k`` neighbours, votes weighted by exp(cosine / ``knn_temperature``), or one vote each where that is None.
+
+    ``linear``: the linear probe: lbfgs with a ridge ``penalty``, or adam or sgd for ``linear_epochs``.
+    ``every``: epochs between points of the learning curve; ``curve_bank``: how many training images its nearest
+    neighbours are taken from (the test uses all).
+    """
+
+    knn_k: int = 20
+    knn_temperature: float | None = 0.07
+    linear: str = "lbfgs"
+    penalty: float | None = 1e-4
+    linear_epochs: int | None = None
+    every: int = 1
+    curve_bank: int = 10_000
+
+
+def final(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change the final numbers; the others only shape the learning curve, or belong to another probe.
+
+    Args:
+        settings: of an ``Evaluation``; those of a record may be older than some of its fields.
+    """
+    known = {**BIRTH_VALUES, **settings}
+    names = ("knn_k", "knn_temperature", "linear", LINEAR_PROBES[known["linear"]])
+    return {name: known.get(name) for name in names}
+
+
+def key(settings: Mapping[str, Any], dataset: Dataset) -> str:
+    """12 hex digits: equal where the settings that change numbers, and the images, are equal."""
+    numbers = {name: float(value) if isinstance(value, int) else value for name, value in final(settings).items()}
+    identity = {"settings": numbers, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -1,0 +1,52 @@
+"""A trained encoder as a file: weights, and what is needed to use them, in safetensors' metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.cell import Backbone
+from harness.ssl import models
+
+
+@dataclass(frozen=True)
+class Kept:
+    """``mean``, ``std``: (C,) of the images that the encoder was trained on, in [0, 1]; it takes no others."""
+
+    encoder: nn.Module
+    backbone: Backbone
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+
+def save(kept: Kept, path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in kept.encoder.state_dict().items()}
+    about = {
+        "backbone": asdict(kept.backbone),
+        "channels": kept.channels,
+        "mean": kept.mean.tolist(),
+        "std": kept.std.tolist(),
+    }
+    save_file(weights, path, {"harness": json.dumps(about)})
+
+
+def load(path: Path) -> Kept:
+    """The encoder on the CPU, channels last, as training had it."""
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, it only has keys)
+        about = json.loads(file.metadata()["harness"])
+    backbone = Backbone(**about["backbone"])
+    encoder = models.encoder(backbone, about["channels"])
+    encoder.load_state_dict(weights)
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
+    return Kept(encoder, backbone, torch.tensor(about["mean"]), torch.tensor(about["std"]))

@@ -1,0 +1,60 @@
+"""SimCLR's linear probe (Chen et al. 2020, arXiv 2002.05709, appendix B.6), as lightly's benchmarks run it.
+
+SGD on the features of augmented images (crops and flips), which the frozen encoder computes anew in every epoch: each
+epoch costs a pass over the data.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from harness.cell import Views
+from harness.ssl.data import views
+from harness.ssl.data.sources import Data
+from harness.ssl.evaluate.features import embed, frozen
+from harness.ssl.evaluate.linear_descent import Features, descent_accuracy
+from harness.ssl.streams import stream
+
+#: Inception's crop, as for supervised training; no colours.
+VIEWS = Views(crop_min=0.08, flip=0.5, jitter=0.0, gray=0.0, blur=0.0)
+
+BATCH, LR, MOMENTUM = 256, 0.1, 0.9  # the papers' .1 x batch / 256
+
+
+def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, precision: str) -> float:
+    """Per cent of test images that the probe classifies rightly after the last epoch.
+
+    Args:
+        encoder: images (B, C, H, W) -> features (B, f).
+        data: the images of its bank are learned from.
+        test: (m, f) features of the test images, which are not augmented.
+        epochs: passes over the bank.
+        precision: of the encoder.
+    """
+    images = data.bank.images
+
+    def features_in(epoch: int) -> Features:
+        # One stream for all cells, whatever their seed: they are judged on the same crops.
+        drawn = stream(0, "linear probe views", epoch).random((len(images), views.columns(VIEWS)), dtype="float32")
+        draws = torch.from_numpy(drawn).to(images.device)
+
+        def features(rows: Tensor) -> Tensor:
+            pixels = views.augment(images[rows], draws[rows], VIEWS)
+            return embed(encoder, pixels, data.mean, data.std, precision)
+
+        return features
+
+    with frozen(encoder):
+        return descent_accuracy(
+            features_in,
+            data.bank.labels,
+            test,
+            data.test.labels,
+            epochs=epochs,
+            batch=BATCH,
+            lr=LR,
+            optimizer=partial(torch.optim.SGD, lr=LR, momentum=MOMENTUM),
+        )

@@ -1,0 +1,212 @@
+"""What a loss should do, tried on a loss: each property ends with its first counter-example, if there is one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.multiprocessing.spawn import spawn
+from torch.nn.functional import normalize
+
+from harness import plugins
+from harness.catalog import LOSSES
+from harness.ssl.distributed import World, gather
+from harness.ssl.losses import LossFunction, function
+from harness.ssl.losses.arguments import trusted_values
+
+#: (N, d) of the embeddings that are tried; temperatures of a loss that has one.
+SHAPES = ((2, 3), (5, 4), (16, 8), (33, 16))
+TEMPERATURES = (0.05, 0.5)
+RANKS = 2
+HALF_TOLERANCE = 2e-2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``required``: a loss without the property is wrong or cannot be trained; else it is merely good to know."""
+
+    name: str
+    required: bool
+    counter_example: str
+
+    @property
+    def holds(self) -> bool:
+        return not self.counter_example
+
+
+@dataclass(frozen=True)
+class Case:
+    """Embeddings of two views in float64, and the loss's parameters."""
+
+    z1: Tensor
+    z2: Tensor
+    parameters: dict[str, float]
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name} {value:g}" for name, value in self.parameters.items())
+        return f"N {len(self.z1)}, d {self.z1.shape[1]}" + (f", {given}" if given else "")
+
+
+def check(name: str) -> Iterator[Finding]:
+    """Try a loss of the catalogue, a registered user's one included."""
+    loss = function(name)
+    tried: list[tuple[str, bool, Callable[[LossFunction, Case], str]]] = [
+        ("a finite scalar", True, _finite_scalar),
+        ("the order of samples does not matter", True, _permutation),
+        ("swapping the views changes nothing", LOSSES[name].symmetric, _swap),
+        ("scaling the embeddings changes nothing", False, _scale),
+        ("the gradient is that of the value", not LOSSES[name].stops_gradient, _gradient),
+        ("bf16 embeddings lose little", True, _half),
+        ("shapes do not depend on values", True, _static_shapes),
+    ]
+    for title, required, attempt in tried:
+        yield Finding(title, required, _first_counter_example(attempt, loss, name))
+    yield Finding(f"{RANKS} ranks compute what one does", True, _ranks(name))
+
+
+def cases(name: str) -> Iterator[Case]:
+    """Unit embeddings where the loss wants them, else of norms around 1; every shape at every temperature."""
+    known = LOSSES[name].parameters
+    defaults = {key: known[key].default for key in known}
+    for number, (n, d) in enumerate(SHAPES):
+        generator = torch.Generator().manual_seed(number)
+        base, *noise = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
+        views = [base + 0.7 * one for one in noise]
+        z1, z2 = (normalize(z, dim=1) for z in views) if LOSSES[name].unit_norm else views
+        for temperature in TEMPERATURES if "temperature" in known else (None,):
+            yield Case(z1, z2, defaults if temperature is None else {**defaults, "temperature": temperature})
+
+
+def _first_counter_example(attempt: Callable[[LossFunction, Case], str], loss: LossFunction, name: str) -> str:
+    for case in cases(name):
+        try:
+            found = attempt(loss, case)
+        except Exception as error:  # noqa: BLE001  (whatever a user's function raises is the finding)
+            found = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        if found:
+            return f"{found} ({case})"
+    return ""
+
+
+def _finite_scalar(loss: LossFunction, case: Case) -> str:
+    value = loss(case.z1, case.z2, **case.parameters)
+    if not isinstance(value, Tensor) or value.shape != ():
+        return f"it returns {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
+    return "" if bool(value.isfinite()) else f"its value is {float(value)}"
+
+
+def _permutation(loss: LossFunction, case: Case) -> str:
+    order = torch.randperm(len(case.z1), generator=torch.Generator().manual_seed(0))
+    return _differ(loss, case, case.z1[order], case.z2[order], f"in the order {order.tolist()[:8]}")
+
+
+def _swap(loss: LossFunction, case: Case) -> str:
+    return _differ(loss, case, case.z2, case.z1, "with the views swapped")
+
+
+def _scale(loss: LossFunction, case: Case) -> str:
+    with trusted_values():
+        return _differ(loss, case, 3 * case.z1, 3 * case.z2, "of three times the embeddings")
+
+
+def _differ(loss: LossFunction, case: Case, z1: Tensor, z2: Tensor, how: str) -> str:
+    before, after = (float(loss(a, b, **case.parameters)) for a, b in ((case.z1, case.z2), (z1, z2)))
+    return "" if abs(before - after) <= 1e-9 * (1 + abs(before)) else f"{before:.9g} becomes {after:.9g} {how}"
+
+
+def _gradient(loss: LossFunction, case: Case) -> str:
+    """Central differences at some entries; a gradient that is stopped on purpose is found here too."""
+    if len(case.z1) > 8:
+        return ""
+    with trusted_values():
+        for which in (0, 1):
+            views = [case.z1.clone(), case.z2.clone()]
+            views[which].requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(*views, **case.parameters), views[which])
+            for index in range(gradient.numel()):
+                difference = _central_difference(loss, case, which, index)
+                ours = float(gradient.flatten()[index])
+                if abs(ours - difference) > 1e-5 * (1 + abs(difference)):
+                    row, column = divmod(index, case.z1.shape[1])
+                    return f"by z{which + 1}[{row}, {column}] autograd has {ours:.6g}, differences {difference:.6g}"
+    return ""
+
+
+def _central_difference(loss: LossFunction, case: Case, which: int, index: int, step: float = 1e-6) -> float:
+    values = []
+    for sign in (1, -1):
+        views = [case.z1.clone(), case.z2.clone()]
+        views[which].view(-1)[index] += sign * step
+        values.append(float(loss(*views, **case.parameters)))
+    return (values[0] - values[1]) / (2 * step)
+
+
+def _half(loss: LossFunction, case: Case) -> str:
+    half = [z.bfloat16() for z in (case.z1, case.z2)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = float(loss(*half, **case.parameters))
+    with trusted_values():  # rounded unit embeddings have no unit norm to fp64's taste
+        exact = float(loss(*(z.double() for z in half), **case.parameters))
+    return "" if abs(rounded - exact) <= HALF_TOLERANCE * (1 + abs(exact)) else f"{exact:.6g} becomes {rounded:.6g}"
+
+
+def _static_shapes(loss: LossFunction, case: Case) -> str:
+    """Tensors without values: ``.item()``, ``if loss > 0`` and boolean gathers raise. On a GPU each would make the host
+    wait, and no CUDA graph can hold them."""
+    try:
+        with trusted_values(), FakeTensorMode() as mode:
+            loss(mode.from_tensor(case.z1), mode.from_tensor(case.z2), **case.parameters)
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        return f"{error.func} reads values to go on"
+    return ""
+
+
+def _ranks(name: str) -> str:
+    """Value and gradient of ranks that hold their share of the embeddings, against one process."""
+    entry = LOSSES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            spawn(_rank, (name, entry.file, folder), nprocs=RANKS)
+        except Exception as error:  # noqa: BLE001  (whatever happens in a rank)
+            return str(error).strip().splitlines()[-1]
+        found = torch.load(Path(folder) / "found.pt")
+    for case, several in zip(_divisible(name), found, strict=True):
+        one = _value_and_gradients(function(name), case, World())
+        for what, ours, theirs in zip(
+            ("the value", "the gradient of z1", "the gradient of z2"), several, one, strict=True
+        ):
+            gap = float((ours - theirs).abs().max())
+            if gap > 1e-10 * (1 + float(theirs.abs().max())):
+                return f"{what} differs by {gap:.3g} ({case})"
+    return ""
+
+
+def _rank(rank: int, name: str, file: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    plugins.register([file] if file else [])
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    found = [_value_and_gradients(function(name), case, World(rank, RANKS)) for case in _divisible(name)]
+    if rank == 0:
+        torch.save(found, Path(folder) / "found.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _divisible(name: str) -> list[Case]:
+    return [case for case in cases(name) if len(case.z1) % RANKS == 0]
+
+
+def _value_and_gradients(loss: LossFunction, case: Case, world: World) -> list[Tensor]:
+    own = [world.share(z).clone().requires_grad_() for z in (case.z1, case.z2)]
+    value = loss(*(gather(z) for z in own), **case.parameters)
+    gradients = torch.autograd.grad(value, own)
+    with torch.no_grad():
+        return [value.detach(), *(gather(gradient / world.size) for gradient in gradients)]

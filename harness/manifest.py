@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell import from_dict
+from harness.cell import Dataset, from_dict
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.record import read_json, write_json
 
 
@@ -43,6 +44,8 @@ class Manifest:
     """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order.
 
     ``caveat``: what this scale cannot say, printed with the answer; ``comparable``: whether its claims are decided.
+    ``preset``, ``on``: of an evaluation that was added to the finished cells, and its data set where that is another
+    one. What a sweep writes has neither.
     """
 
     experiment: str
@@ -59,10 +62,24 @@ class Manifest:
     settings: Mapping[str, Any]
     overrides: list[str]
     revision: str
+    preset: str = ""
+    on: Dataset | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.experiment}.{self.scale}"
+        """``<experiment>.<scale>``, and of an added evaluation ``.<preset>`` and ``.<data set>``."""
+        added = [self.preset, self.on.name if self.on else ""]
+        return ".".join([self.experiment, self.scale, *filter(None, added)])
+
+    @property
+    def own_dataset(self) -> Dataset:
+        """What the cells are trained on."""
+        return from_dict(Dataset, self.settings["dataset"])
+
+    def evaluated(self, preset: str, evaluation: Evaluation, on: Dataset | None) -> Manifest:
+        """The same cells under an added evaluation."""
+        other = on if on != self.own_dataset else None
+        return dataclasses.replace(self, evaluation=dataclasses.asdict(evaluation), preset=preset, on=other)
 
     @property
     def varying(self) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.cli import doctor, losses, plan, report, status, sweep, ui
+from harness.cli import doctor, evaluate, export_encoder, losses, plan, report, status, sweep, ui
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ for verb in (
     sweep.sweep,
     status.status,
     report.report,
+    evaluate.evaluate,
+    export_encoder.export_encoder,
     ui.ui,
     doctor.doctor,
     losses.losses,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import Experiment, Overrides, Results, command
+from harness.cli.evaluate import OnDataset, Root, asked
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.manifest import Manifest
@@ -18,6 +20,11 @@ def report(
     overrides: Overrides = None,
     results: Results = Path("results"),
     reports: Annotated[Path, typer.Option(help="Where PDFs go.")] = Path("reports"),
+    preset: Annotated[
+        str, typer.Option(help="Report the evaluation that harness evaluate has added under this name.")
+    ] = "",
+    dataset: OnDataset = "",
+    root: Root = "",
     tracking_uri: Annotated[str, typer.Option(help="The MLflow store that gets table, plot and PDF.")] = "",
 ) -> None:
     """Write the results of what was swept: CSV, tables, plot and PDF, and print the verdicts.
@@ -26,17 +33,24 @@ def report(
     """
     from harness.cli.target import manifest_name
     from harness.manifest import Manifest
-    from harness.study.pdf import answer, bounds
+    from harness.study.pdf import bounds
     from harness.study.report import write_report
 
-    manifest = Manifest.read(results, manifest_name(experiment, overrides or []))
+    swept = Manifest.read(results, manifest_name(experiment, overrides or []))
+    if dataset and not preset:
+        raise UserError("an added evaluation is found by its preset", where="--dataset", allowed="--preset NAME")
+    added = asked(preset, dataset, root) if preset else None
+    manifest = added.of(swept) if added else swept
     written = write_report(manifest, results, reports)
-    print(answer(written.verdicts))
+    print(written.answer)
     for verdict in written.verdicts:
         measured = f"{verdict.measured.mean:+.2f} {bounds(verdict.measured)}" if verdict.measured.n > 1 else ""
         setting = " ".join(f"{name}={value}" for name, value in verdict.setting.items())
         print(f"  {verdict.word:15} {verdict.claim.name} ({setting}) {measured}")
-    _attach(manifest, written.files, results, tracking_uri)
+    if added and written.unevaluated:
+        again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
+        print(f"{written.unevaluated} of {len(manifest.cells)} cells are not evaluated so; next: {again}")
+    _attach(swept, written.files, results, tracking_uri)
     names = ("data", "table", "", "", "plot", "", "PDF")
     for name, path in zip(names, written.files, strict=True):
         if name:

@@ -38,6 +38,7 @@ def status(
 def _show(manifest: Manifest, results: Path) -> None:
     from harness.cli import summary
     from harness.cli.arguments import short_names
+    from harness.collapse import collapse
     from harness.record import Record
 
     records = [(cell, Record(results / "runs" / cell.cell_id)) for cell in manifest.cells]
@@ -54,3 +55,6 @@ def _show(manifest: Manifest, results: Path) -> None:
             error = (attempt.outcome() or {}).get("error", "")
             print(f"  failed   {record.cell_id}  {name}: {error}")
             print(f"           log: {attempt.path / 'stderr.log'}")
+        if states[record.cell_id] in ("running", "finished") and (events := record.events()):
+            if why := collapse(events[-1]["metrics"]):
+                print(f"  collapsed {record.cell_id} {name}: {why}")

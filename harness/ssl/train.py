@@ -254,9 +254,15 @@ class Run:
         known = self.data.bank
         rows = torch.linspace(0, len(known) - 1, min(len(known), self.evaluation.curve_bank)).long().to(self.device)
         bank = sources.Split(known.images[rows], known.labels[rows])
-        queries, settings = self.data.validation, self.evaluation
-        features = self.features(bank), bank.labels, self.features(queries), queries.labels
-        return knn_accuracy(*features, k=settings.knn_k, temperature=settings.knn_temperature)
+        queries = self.data.validation
+        return knn_accuracy(
+            self.features(bank),
+            bank.labels,
+            self.features(queries),
+            queries.labels,
+            k=self.evaluation.knn_k,
+            temperature=self.evaluation.knn_temperature,
+        )
 
     def judge(self, prefix: str, network: models.Network | None = None) -> None:
         """Judge on the test images: the initial encoder (init), or that of the last epoch (test)."""

@@ -8,21 +8,29 @@ from typing import Any
 import pandas as pd
 
 from harness.cell import short_name
+from harness.collapse import DIAGNOSTICS, collapse
+from harness.evaluation import final
 from harness.manifest import Manifest
 from harness.record import Record
 
+#: An axis's value in the rows of a loss or method that lacks it.
+ABSENT = "–"
 METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
 COST = ("steps", "peak_lr", "dropped", "seconds")
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
 
 
 def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
-    """Columns: cell_id, state, one per axis, METRICS (per cent), COST (optimiser steps, peak
-    learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE."""
+    """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last epoch,
+    COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE.
+
+    A finished cell without the manifest's evaluation counts as missing.
+    """
     rows = [_row(Record(results / "runs" / cell.cell_id), cell.axes, manifest) for cell in manifest.cells]
-    columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, *COST, *PROVENANCE]
+    columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, "collapse", *DIAGNOSTICS, *COST, *PROVENANCE]
     frame = pd.DataFrame(rows, columns=columns)
-    numbers = [*METRICS, *COST]
+    frame["collapse"] = frame["collapse"].fillna("")
+    numbers = [*METRICS, *DIAGNOSTICS, *COST]
     frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
     return frame
 
@@ -60,17 +68,25 @@ def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
         "batch_size": fixed["batch_size"],
         "epochs": fixed["epochs"],
         "seed": fixed["seed"],
-        **{short_name(path): value for path, value in axes.items()},
+        **{short_name(path): ABSENT if value is None else value for path, value in axes.items()},
     }
-    outcome = record.outcome()
+    outcome, metrics = record.outcome(), record.metrics(manifest.evaluation, manifest.on)
     if outcome is None:
         return row
-    curve = [event["metrics"]["val_knn"] for event in record.events() if "val_knn" in event["metrics"]]
+    if metrics is None:
+        return {**row, "state": "missing"}
+    judged_then = manifest.on is None and final(outcome.get("evaluation", {})) == final(manifest.evaluation)
+    events = [event["metrics"] for event in record.events()]
+    curve = [metrics["val_knn"] for metrics in events if "val_knn" in metrics]
+    last = events[-1] if events else {}
     provenance = record.attempts()[outcome["attempt"] - 1].provenance()
     return {
         **row,
-        **outcome["metrics"],
-        "val_knn": curve[-1] if curve else None,
+        **metrics,
+        # The curve was measured while the cell was trained: numbers of two evaluations do not stand in one row.
+        "val_knn": curve[-1] if curve and judged_then else None,
+        "collapse": collapse(last),
+        **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: outcome[name] for name in COST},
         "attempts": outcome["attempt"],
         **{name: provenance.get(name) for name in ("hardware", "threads", "revision", "dirty")},

@@ -10,14 +10,28 @@ from typing import Any
 import pandas as pd
 import typst
 
-from harness.catalog import BACKBONES, LOSSES, loss_label
+from harness.catalog import BACKBONES, DATASETS, LOSSES, METHODS, STEMS, loss_label
 from harness.cell import short_name
+from harness.collapse import DIAGNOSTICS
 from harness.manifest import Manifest
 from harness.study.claims import Verdict
-from harness.study.frame import METRICS, axis_columns, settings
+from harness.study.frame import METRICS, axis_columns, setting_columns, settings
+from harness.study.protocol import added, described
 from harness.study.statistics import Interval, signed
-from harness.study.tables import arms, for_people
+from harness.study.tables import arms, for_people, shown
 
+HEADERS = {
+    "q_mean": "q",
+    "q_05": "q 5 %",
+    "q_95": "q 95 %",
+    "negatives_ess": "ESS",
+    "positive_similarity": "pos.",
+    "negative_similarity": "neg.",
+    "alignment": "align.",
+    "uniformity": "unif.",
+    "effective_rank": "rank",
+    "gradient_norm": "|grad|",
+}
 TEMPLATE = Path(__file__).with_name("report.typ")
 
 
@@ -35,31 +49,41 @@ def write_pdf(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], 
 
 def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) -> dict[str, Any]:
     """Everything that the template prints, as plain text and lists."""
-    shown = for_people(manifest, arms(manifest, frame))
+    table = for_people(manifest, arms(manifest, frame))
     finished = int((frame["state"] == "finished").sum())
     return {
         "title": manifest.title,
         "name": manifest.name,
         "scale": manifest.scale,
-        "dataset": manifest.dataset,
+        "dataset": manifest.dataset + (f", evaluated on {DATASETS[manifest.on.name].label}" if manifest.on else ""),
         "question": manifest.question,
-        "answer": answer(verdicts),
+        "answer": abstract(verdicts, frame),
         "caveat": _upper(manifest.caveat),
         "cells_line": f"{finished} of {len(frame)} cells",
-        "panels": len(settings(manifest, frame)),
-        "table": {"header": list(shown.columns), "rows": shown.to_numpy().tolist()},
+        "panels": len(settings(manifest, frame)) if frame["batch_size"].nunique() > 1 else 1,
+        "heading": "Accuracy against batch size" if frame["batch_size"].nunique() > 1 else "Accuracy",
+        "table": {"header": list(table.columns), "rows": table.to_numpy().tolist()},
         "verdicts": [_verdict(verdict, frame) for verdict in verdicts],
         "design": _design(manifest),
+        "diagnostics": _diagnostics(manifest, frame),
+        "collapsed": _collapsed(manifest, frame),
         "confounds": _confounds(frame),
         "run": _run(manifest, frame),
         "appendix": _appendix(manifest, frame),
     }
 
 
+def abstract(verdicts: list[Verdict], frame: pd.DataFrame) -> str:
+    """The answer to the first claim; without claims, how many encoders learned."""
+    if verdicts:
+        return answer(verdicts)
+    done = frame[frame["test_knn"].notna()]
+    better, collapsed = int((done["test_knn"] > done["init_knn"]).sum()), int((done["collapse"] != "").sum())
+    return f"{better} of {len(done)} trained encoders beat their own initialisation; {collapsed} collapsed."
+
+
 def answer(verdicts: list[Verdict]) -> str:
     """The first claim in a sentence or two, with its interval; in several settings, the count of each verdict."""
-    if not verdicts:
-        return "The experiment declares no claim."
     first = verdicts[0]
     settings = [verdict for verdict in verdicts if verdict.claim == first.claim]
     if len(settings) > 1:
@@ -110,31 +134,55 @@ def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _design(manifest: Manifest) -> str:
-    s, e = manifest.settings, manifest.evaluation
+    s = manifest.settings
     axes = {short_name(path): values for path, values in manifest.axes.items()}
     fixed = {"temperature": s["loss"]["temperature"], "epochs": s["epochs"], "lr": s["optimizer"]["lr"]}
     values = {**{name: [value] for name, value in fixed.items()}, **axes}
     names = values.pop("loss", [s["loss"]["name"]])
     losses = ", ".join(loss_label(name) for name in names)
+    methods = ", ".join(METHODS[name].label for name in values.pop("method", [s["method"]["name"]]))
     seeds = ", ".join(map(str, values.pop("seed", [s["seed"]])))
     if "dclw" in names and "sigma" not in values:
         values["sigma"] = [s["loss"]["sigma"] or LOSSES["dclw"].parameters["sigma"].default]
     varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in values.items())
-    views, optimizer = s["views"], s["optimizer"]
+    views, optimizer, backbone, head = s["views"], s["optimizer"], s["backbone"], s["head"]
+    stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
+    blur = f", blur {views['blur']:g}" if views["blur"] else ""
+    groups = f" Batch norm: {s['bn_groups']} groups." if s["bn_groups"] > 1 else ""
     return (
-        f"SimCLR with {losses}; {varied}; seeds {seeds}. "
-        f"Encoder: {BACKBONES[s['backbone']['name']].label}, width {s['backbone']['width']}; projector with "
-        f"{s['head']['hidden']} hidden units and {s['head']['dim']} dimensions. Both views pass through the network "
-        f"together. Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, colour "
-        f"strength {views['jitter']:g}, grayscale {views['gray']:g}; cells that differ only in the loss see identical "
-        f"views and start from identical weights. SGD with momentum {optimizer['momentum']:g}, weight decay "
-        f"{optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
+        f"{methods} with {losses}; {varied}; seeds {seeds}. "
+        f"Encoder: {BACKBONES[backbone['name']].label}{stem}, width {backbone['width']}; projector of {head['layers']} "
+        f"layers with {head['hidden']} hidden units and {head['dim']} dimensions.{groups} Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, "
+        f"colour strength {views['jitter']:g}, grayscale {views['gray']:g}{blur}; cells that differ only in the loss "
+        f"see identical views and start from identical weights. {optimizer['name'].upper()} with momentum "
+        f"{optimizer['momentum']:g}, weight decay {optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
         f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
-        f"images are used once, after the last epoch (and for the untrained encoder). kNN: {e['knn_k']} neighbours, "
-        f"weights exp(cosine / {e['knn_temperature']:g}). Linear probe: logistic regression on frozen, standardised "
-        f"features, penalty {e['penalty']:g}."
+        f"images are used once, after the last epoch (and for the untrained encoder). "
+        f"{described(manifest.evaluation)}{added(manifest)}"
     )
+
+
+def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """Means over seeds, after the last epoch; a dash for a loss without the quantity."""
+    names = [name for name in DIAGNOSTICS if frame[name].notna().any()]
+    keys = [name for name in (*setting_columns(manifest), "batch_size", "loss") if frame[name].nunique() > 1]
+    means = frame.groupby(keys or ["loss"], sort=False, as_index=False)[names].mean()
+    rows = []
+    for _, arm in means[means[names].notna().any(axis=1)].iterrows():
+        labels = [shown(key, arm[key]) for key in keys]
+        rows.append([*labels, *("–" if pd.isna(arm[name]) else f"{arm[name]:.3g}" for name in names)])
+    return {"header": [*(key.replace("_", " ") for key in keys), *(HEADERS[name] for name in names)], "rows": rows}
+
+
+def _collapsed(manifest: Manifest, frame: pd.DataFrame) -> list[str]:
+    """A sentence a collapsed cell."""
+    names = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
+    found = []
+    for _, cell in frame[frame["collapse"] != ""].iterrows():
+        place = ", ".join(f"{name.replace('_', ' ')} {cell[name]}" for name in names)
+        found.append(f"{cell['cell_id']}{f' ({place})' if place else ''}: {cell['collapse']}")
+    return found
 
 
 def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:

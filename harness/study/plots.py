@@ -1,4 +1,4 @@
-"""Accuracy against batch size, a line a loss."""
+"""Accuracy against batch size, a line a loss; where there is one batch size, accuracy by arm."""
 
 from __future__ import annotations
 
@@ -14,52 +14,80 @@ from matplotlib.ticker import NullLocator
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import in_setting, settings
-from harness.study.tables import arms
+from harness.study.frame import in_setting, setting_columns, settings
+from harness.study.tables import arms, shown
 
 # Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
-STYLES: list[dict[str, Any]] = [
-    {"color": "#000000", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#56B4E9", "linestyle": "-.", "marker": "^"},
-    {"color": "#009E73", "linestyle": ":", "marker": "D"},
-    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-]
+COLOURS = ("#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL_INCHES = (4.6, 3.4)
 PANELS_A_ROW = 2
+ROW_INCHES = 0.22
 
 
-def accuracy_against_batch_size(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
-    """``<name>.svg`` and ``.png``: kNN accuracy on the test images, 95 % t intervals as bands, a panel a setting."""
+def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
+    """``<name>.svg`` and ``.png``: kNN accuracy on the test images with 95 % t intervals."""
     table = arms(manifest, frame)
-    found = settings(manifest, table)
     style = {"font.size": 9, "svg.hashsalt": "harness", "svg.fonttype": "path", "axes.spines.top": False}
     with matplotlib.rc_context({**style, "axes.spines.right": False, "font.family": "DejaVu Sans"}):
-        width, height = PANEL_INCHES
-        columns = min(len(found), PANELS_A_ROW)
-        lines = math.ceil(len(found) / columns)
-        figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
-        panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
-        for unused in panels[len(found) :]:
-            unused.set_visible(False)
-        for axes, setting in zip(panels, found, strict=False):
-            _panel(axes, in_setting(table, setting))
-            axes.set_title(", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                                     for name, value in setting.items()))  # fmt: skip
-        for axes in panels[::columns]:
-            axes.set_ylabel("kNN accuracy, test images (%)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        draw = _against_batch_size if table["batch_size"].nunique() > 1 else _by_arm
+        figure = draw(manifest, table)
         paths = [results / f"{manifest.name}.{suffix}" for suffix in ("svg", "png")]
         figure.savefig(paths[0], metadata={"Date": None})
         figure.savefig(paths[1], dpi=160, metadata={"Software": None})
     return paths
 
 
-def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:
+    """A row an arm: the trained encoder's accuracy, and that of the same encoder before training."""
+    names = [name for name in (*setting_columns(manifest), "loss") if table[name].nunique() > 1] or ["loss"]
+    labels = [", ".join(shown(name, value) for name, value in zip(names, row, strict=True))
+              for row in table[names].itertuples(index=False)]  # fmt: skip
+    figure = Figure(figsize=(1.4 * PANEL_INCHES[0], 1.2 + ROW_INCHES * len(table)), layout="constrained")
+    axes = figure.subplots()
+    rows = range(len(table))
+    spread = [table["test_knn"] - table["test_knn_low"], table["test_knn_high"] - table["test_knn"]]
+    axes.errorbar(table["test_knn"], rows, xerr=spread, fmt="o", color="#000000", capsize=2, label="trained")
+    axes.plot(table["init_knn"], rows, "|", color="#D55E00", markersize=9, markeredgewidth=2, label="initial encoder")
+    axes.set_yticks(rows, labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("kNN accuracy, test images (%)")
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _against_batch_size(manifest: Manifest, table: pd.DataFrame) -> Figure:
+    """A panel a setting, intervals as bands."""
+    found = settings(manifest, table)
+    width, height = PANEL_INCHES
+    columns = min(len(found), PANELS_A_ROW)
+    lines = math.ceil(len(found) / columns)
+    figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+    for unused in panels[len(found) :]:
+        unused.set_visible(False)
+    losses = list(table["loss"].drop_duplicates())
+    for axes, setting in zip(panels, found, strict=False):
+        _panel(axes, in_setting(table, setting), losses)
+        axes.set_title(", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                                 for name, value in setting.items()))  # fmt: skip
+    for axes in panels[::columns]:
+        axes.set_ylabel("kNN accuracy, test images (%)")
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
+    )
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:
     sizes = sorted(rows["batch_size"].unique())
-    for position, (name, line) in enumerate(rows.groupby("loss", sort=False)):
-        style = STYLES[position % len(STYLES)]
+    for name, line in rows.groupby("loss", sort=False):
+        style = _style(losses.index(str(name)))
         axes.plot(line["batch_size"], line["test_knn"], label=loss_label(str(name)), linewidth=1.6, **style)
         low, high = line["test_knn_low"], line["test_knn_high"]
         axes.fill_between(line["batch_size"], low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -73,3 +101,9 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("batch size (samples)")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
+
+
+def _style(position: int) -> dict[str, Any]:
+    """Of the loss at this position: no two of the first 35 have the same colour and marker."""
+    colour = position % len(COLOURS)
+    return {"color": COLOURS[colour], "linestyle": DASHES[colour], "marker": MARKERS[position % len(MARKERS)]}

@@ -8,17 +8,22 @@ from pathlib import Path
 from harness.manifest import Manifest
 from harness.study.claims import Verdict, judge
 from harness.study.frame import tidy, write_csv
-from harness.study.pdf import write_pdf
-from harness.study.plots import accuracy_against_batch_size
+from harness.study.pdf import abstract, write_pdf
+from harness.study.plots import accuracy
 from harness.study.tables import write_tables
 
 
 @dataclass(frozen=True)
 class Report:
-    """``files``: csv, table.csv, table.md, table.tex, svg, png and pdf, in this order."""
+    """``answer`` in a sentence; ``files``: csv, table.csv, table.md, table.tex, svg, png and pdf, in this order.
 
+    ``unevaluated``: how many cells have no numbers.
+    """
+
+    answer: str
     files: list[Path]
     verdicts: list[Verdict]
+    unevaluated: int
 
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
@@ -27,7 +32,8 @@ def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     csv, pdf = results / f"{manifest.name}.csv", reports / f"{manifest.name}.pdf"
     write_csv(frame, csv)
     tables = write_tables(manifest, frame, results)
-    plots = accuracy_against_batch_size(manifest, frame, results)
+    plots = accuracy(manifest, frame, results)
     verdicts = judge(manifest, frame)
     write_pdf(manifest, frame, verdicts, plots[0], pdf)
-    return Report([csv, *tables, *plots, pdf], verdicts)
+    files = [csv, *tables, *plots, pdf]
+    return Report(abstract(verdicts, frame), files, verdicts, int(frame["test_knn"].isna().sum()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.catalog import loss_label
+from harness.catalog import METHODS, loss_label
 from harness.manifest import Manifest
 from harness.study.frame import setting_columns
 from harness.study.statistics import Interval, mean_interval
@@ -27,23 +27,36 @@ def arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
             row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
         rows.append(row)
     table = pd.DataFrame(rows)
-    order = {name: position for position, name in enumerate(frame["loss"].drop_duplicates())}
-    return table.sort_values(keys, key=lambda column: column.map(order) if column.name == "loss" else column)
+    return table.sort_values(keys, key=lambda column: _declared_order(column, frame))
+
+
+def _declared_order(column: pd.Series, frame: pd.DataFrame) -> pd.Series:
+    """Names as they were declared, numbers by size."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.map({name: position for position, name in enumerate(frame[column.name].drop_duplicates())})
+
+
+def shown(name: str, value: object) -> str:
+    """A value on the axis ``name`` as people know it."""
+    if name == "loss":
+        return loss_label(str(value))
+    return METHODS[str(value)].label if name == "method" else str(value)
 
 
 def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
     """The same as text: settings that do not vary are left out, means carry their interval's half width."""
-    shown = pd.DataFrame()
+    text = pd.DataFrame()
     for name in setting_columns(manifest):
         if table[name].nunique() > 1:
-            shown[name] = table[name].astype(str)
-    shown[HEADERS["batch_size"]] = table["batch_size"].astype(str)
-    shown[HEADERS["loss"]] = [loss_label(name) for name in table["loss"]]
+            text[name] = [shown(name, value) for value in table[name]]
+    text[HEADERS["batch_size"]] = table["batch_size"].astype(str)
+    text[HEADERS["loss"]] = [shown("loss", name) for name in table["loss"]]
     for metric, header in TABLE_METRICS.items():
         cells = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], table["k"], strict=True)
-        shown[header] = [with_interval(Interval(*numbers)) for numbers in cells]
-    shown[HEADERS["seeds"]] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
-    return shown.reset_index(drop=True)
+        text[header] = [with_interval(Interval(*numbers)) for numbers in cells]
+    text[HEADERS["seeds"]] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
+    return text.reset_index(drop=True)
 
 
 def with_interval(interval: Interval) -> str:
@@ -58,27 +71,27 @@ def with_interval(interval: Interval) -> str:
 def write_tables(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
     """``<name>.table.csv`` (numbers), ``.md`` and ``.tex`` (for people)."""
     table = arms(manifest, frame)
-    shown = for_people(manifest, table)
+    text = for_people(manifest, table)
     stem = results / f"{manifest.name}.table"
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "md", "tex")]
     table.to_csv(paths[0], index=False, float_format="%.4f")
-    paths[1].write_text(_markdown(shown), encoding="utf-8")
-    paths[2].write_text(_latex(shown), encoding="utf-8")
+    paths[1].write_text(_markdown(text), encoding="utf-8")
+    paths[2].write_text(_latex(text), encoding="utf-8")
     return paths
 
 
-def _markdown(shown: pd.DataFrame) -> str:
-    lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
+def _markdown(text: pd.DataFrame) -> str:
+    lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _latex(shown: pd.DataFrame) -> str:
+def _latex(text: pd.DataFrame) -> str:
     """A booktabs table; needs ``\\usepackage{booktabs}``."""
 
     def row(cells: list[str]) -> str:
-        text = " & ".join(cell.replace("%", r"\%").replace("±", r"$\pm$").replace("_", r"\_") for cell in cells)
-        return text.replace("–", "--") + r" \\"
+        line = " & ".join(cell.replace("%", r"\%").replace("±", r"$\pm$").replace("_", r"\_") for cell in cells)
+        return line.replace("–", "--") + r" \\"
 
-    lines = [rf"\begin{{tabular}}{{{'l' * len(shown.columns)}}}", r"\toprule", row(list(shown.columns)), r"\midrule"]
-    lines += [row(cells) for cells in shown.to_numpy().tolist()]
+    lines = [rf"\begin{{tabular}}{{{'l' * len(text.columns)}}}", r"\toprule", row(list(text.columns)), r"\midrule"]
+    lines += [row(cells) for cells in text.to_numpy().tolist()]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

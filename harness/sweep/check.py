@@ -121,7 +121,7 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
         held_out = files.train - train_count(cell, files)
         what = f"{held_out} of {files.train} training images would be held out"
         raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
-    _check_backbone(cell, where)
+    check_backbone(cell, where)
     own_size = DATASETS[cell.dataset.name].size
     if own_size not in (None, cell.dataset.image_size):
         raise UserError(
@@ -160,7 +160,8 @@ def _check_parameters(group: str, component: Any, known: Mapping[str, Parameter]
             )
 
 
-def _check_backbone(cell: Cell, where: Where) -> None:
+def check_backbone(cell: Cell, where: Where) -> None:
+    """Raises a UserError where the encoder does not take images of this size."""
     size, backbone = cell.dataset.image_size, cell.backbone
     fitting = [
         f"{name} with the {stem} stem"

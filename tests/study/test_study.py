@@ -21,7 +21,7 @@ from harness.manifest import Manifest
 from harness.study.claims import decide, judge
 from harness.study.frame import tidy
 from harness.study.pdf import answer, content
-from harness.study.plots import accuracy_against_batch_size
+from harness.study.plots import accuracy
 from harness.study.report import write_report
 from harness.study.statistics import Interval, mean_interval
 from harness.study.tables import arms, for_people, with_interval, write_tables
@@ -213,7 +213,7 @@ def test_a_manifest_of_another_version_is_refused_with_a_way_out(synthetic: Synt
 def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 and axes["loss"] == "dcl" else robust(axes))
     frame = tidy(manifest, results)
-    svg = accuracy_against_batch_size(manifest, frame, results)[0].read_text()
+    svg = accuracy(manifest, frame, results)[0].read_text()
     assert svg.count("<!-- 2 of 3 -->") == 2
 
 

@@ -1,0 +1,169 @@
+"""``harness evaluate``: add an evaluation to finished cells, without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from harness.cli.arguments import Results, command
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.cell import Dataset
+    from harness.evaluation import Evaluation
+    from harness.manifest import Manifest
+    from harness.record import Record
+    from harness.sweep.evaluate import Images
+
+Preset = Annotated[str, typer.Option(help="A named evaluation, such as dkobak.", show_default=False)]
+OnDataset = Annotated[str, typer.Option(help="Another data set to evaluate on.", show_default=False)]
+Root = Annotated[str, typer.Option(help="The folder that this data set lies in.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class Added:
+    """The evaluation that was asked for: ``other`` is another data set than the cells' own."""
+
+    preset: str
+    evaluation: Evaluation
+    other: Images | None
+    root: str
+
+    def on(self, own: Dataset) -> Dataset | None:
+        return self.other.like(own) if self.other else None
+
+    def metrics(self, record: Record) -> dict[str, float] | None:
+        return record.metrics(asdict(self.evaluation), self.on(record.cell().dataset))
+
+    def of(self, manifest: Manifest) -> Manifest:
+        return manifest.evaluated(self.preset, self.evaluation, self.on(manifest.own_dataset))
+
+    def options(self) -> list[str]:
+        """The same, as typed."""
+        named = {"--preset": self.preset, "--dataset": self.other and self.other.name, "--root": self.root}
+        return [word for option, value in named.items() if value for word in (option, value)]
+
+
+def asked(preset: str, dataset: str, root: str) -> Added:
+    """Raises a UserError where there is no such preset, or the data set is not there."""
+    from harness.sweep import presets
+    from harness.sweep.evaluate import Images
+
+    return Added(preset, presets.load(preset), Images.find(dataset, root or None) if dataset else None, root)
+
+
+def evaluate(
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            help="An experiment file (and scale=NAME), <experiment>.<scale>, or cell ids (at least 6 digits of each).",
+            show_default=False,
+        ),
+    ],
+    preset: Preset,
+    dataset: OnDataset = "",
+    root: Root = "",
+    results: Results = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Evaluate finished cells again, from their kept encoders and without training.
+
+    Nothing is replaced: a record keeps every evaluation. The same command again evaluates only what is missing.
+    """
+    from harness.cli.target import named_cells
+
+    added = asked(preset, dataset, root)
+    manifest, cells = named_cells(target, results)
+    if not any(record.outcome() for _, record in cells):
+        raise UserError("no cell has finished", where=" ".join(target), next_command="harness status")
+    errors = _evaluate(cells, added, results, sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(_listed(cells, added, errors), indent=1))
+    else:
+        _print_table(manifest, cells, added, results)
+        for name, error in errors.items():
+            print(f"not evaluated: {name}: {error}")
+        if manifest:
+            print(f"report:   {command('report', [*target, *added.options()], results)}")
+    if errors:
+        raise typer.Exit(1)
+
+
+def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, screen: TextIO) -> dict[str, str]:
+    """Evaluate what is missing; returns why finished cells could not be, by name."""
+    from harness.cli.summary import hours
+    from harness.sweep import evaluate
+    from harness.sweep.executors.local import divide
+
+    missing = {record.cell_id: name for name, record in cells if record.outcome() and added.metrics(record) is None}
+    records = [record for _, record in cells if record.cell_id in missing]
+    errors = {
+        missing[record.cell_id]: f"its encoder is not in {record.path}: it is kept where the cell was trained"
+        for record in records
+        if record.encoder() is None
+    }
+    able = [record for record in records if record.encoder()]
+    tasks = evaluate.tasks(able, added.evaluation, added.other, added.root or None, added.preset)
+    if not missing:
+        print("Nothing is missing.", file=screen)
+    if not tasks:
+        return errors
+    slots = divide(1, None, "auto")
+    for count, ended in enumerate(evaluate.run(tasks, added.evaluation, slots, results / "evaluate.log"), start=1):
+        name = missing[ended.task.record.cell_id]
+        if ended.metrics is None:
+            said = errors[name] = ended.error
+        else:
+            said = (
+                f"kNN {ended.metrics['test_knn']:.2f} %, linear {ended.metrics['test_linear']:.2f} % "
+                f"(initial encoder {ended.metrics['init_knn']:.2f} %), {hours(ended.seconds / 3600)}"
+            )
+        print(f"[{count}/{len(tasks)}] {name}: {said}", file=screen, flush=True)
+    return errors
+
+
+def _print_table(manifest: Manifest | None, cells: Sequence[tuple[str, Record]], added: Added, results: Path) -> None:
+    """By arm, where the cells are those of an experiment."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.study.frame import tidy
+    from harness.study.tables import arms, for_people
+
+    if manifest:
+        again = added.of(manifest)
+        shown = for_people(again, arms(again, tidy(again, results)))
+        header, rows = list(shown.columns), shown.to_numpy().tolist()
+    else:
+        header = ["cell", "kNN (%)", "linear probe (%)"]
+        found = [(name, added.metrics(record) or {}) for name, record in cells]
+        rows = [
+            [name, *(f"{metrics[which]:.2f}" if metrics else "–" for which in ("test_knn", "test_linear"))]
+            for name, metrics in found
+        ]
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _listed(cells: Sequence[tuple[str, Record]], added: Added, errors: Mapping[str, str]) -> dict[str, Any]:
+    from harness.evaluation import final
+
+    def one(name: str, record: Record) -> dict[str, Any]:
+        metrics = added.metrics(record) if record.outcome() else None
+        state = "evaluated" if metrics else "failed" if name in errors else record.state()
+        return {"cell_id": record.cell_id, "state": state, "metrics": metrics, "error": errors.get(name)}
+
+    return {
+        "preset": added.preset,
+        "settings": final(asdict(added.evaluation)),
+        "dataset": added.other.name if added.other else None,
+        "cells": [one(name, record) for name, record in cells],
+    }

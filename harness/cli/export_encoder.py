@@ -1,0 +1,57 @@
+"""``harness export-encoder``: a trained encoder for use elsewhere, with an example that loads it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.arguments import Results
+from harness.errors import UserError
+
+
+def export_encoder(
+    cell: Annotated[
+        str,
+        typer.Argument(
+            help="A cell id, or its beginning of at least 6 digits; the reports list them.", show_default=False
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="A new folder; by default encoder-<cell id>.", show_default=False)
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a finished cell's encoder to a new folder: weights, what they are, and a program that loads them."""
+    from harness.cli.target import record_of
+    from harness.study.encoder_card import example, readme
+
+    record = record_of(cell, results)
+    weights, folder = record.encoder(), to or Path(f"encoder-{record.cell_id}")
+    if weights is None:
+        what = "its encoder is not here" if record.outcome() else "the cell has not finished"
+        raise UserError(what, where=str(record.path), next_command="harness status")
+    about = metadata(weights)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        what = "the folder exists, and nothing is overwritten"
+        raise UserError(what, where=str(folder), allowed="--to NEW_FOLDER") from None
+    shutil.copyfile(weights, folder / "encoder.safetensors")
+    shutil.copyfile(record.path / "cell.json", folder / "cell.json")
+    (folder / "README.md").write_text(readme(record, about), encoding="utf-8")
+    (folder / "load_encoder.py").write_text(example(record.cell(), about), encoding="utf-8")
+    print(f"{folder}: encoder.safetensors, cell.json, README.md, load_encoder.py")
+    print(f"try:      python {folder / 'load_encoder.py'}")
+
+
+def metadata(weights: Path) -> dict[str, Any]:
+    """What the file says of its encoder: backbone, channels, mean, std."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="numpy") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["harness"])
+    return found

@@ -1,0 +1,55 @@
+"""``python -m harness.ssl.evaluate``: evaluate finished records again, all in one process.
+
+Reads ``{threads, device, evaluation, cells: [{record, dataset, root}, ...]}`` from standard input; prints one line of
+JSON for each cell: ``{cell_id, metrics, seconds}`` or ``{cell_id, error}``. A cell that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.cell import Dataset, from_dict
+from harness.errors import UserError
+from harness.evaluation import Evaluation
+from harness.record import Record
+from harness.ssl.data import sources
+from harness.ssl.distributed import own_device
+from harness.ssl.evaluate.again import evaluate_again
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    torch.set_num_threads(request["threads"])
+    device = own_device(request["device"])
+    evaluation = from_dict(Evaluation, request["evaluation"])
+
+    @functools.lru_cache(maxsize=1)  # cells of one experiment share their data
+    def data(dataset: Dataset, root: str | None) -> sources.Data:
+        return sources.load(dataset, root).to(device)
+
+    def evaluate(cell: dict[str, Any], record: Record) -> dict[str, Any]:
+        dataset, submission = from_dict(Dataset, cell["dataset"]), {**request, "cells": [cell]}
+        added = evaluate_again(record, evaluation, dataset, data(dataset, cell["root"]), device, submission)
+        return {name: added[name] for name in ("metrics", "seconds")}
+
+    for cell in request["cells"]:
+        record = Record(Path(cell["record"]))
+        try:
+            said = evaluate(cell, record)
+        except UserError as error:
+            said = {"error": str(error)}
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other cells are evaluated)
+            traceback.print_exc()
+            said = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps({"cell_id": record.cell_id, **said}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -108,12 +108,13 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Head:
-    """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units, the last of ``dim``.
+    """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units (None: as many as ``dim``), the last of
+    ``dim``.
 
     ``norm``: batch norm after the hidden layers (hidden), after every layer (all), or nowhere (none).
     """
 
-    hidden: int = 512
+    hidden: int | None = 512
     dim: int = 128
     layers: int = 2
     norm: str = "hidden"

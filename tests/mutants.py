@@ -322,14 +322,17 @@ def main(words: Sequence[str]) -> int:
         return judged(mutant, mutant.tests if mutant else every_test), time.monotonic() - start
 
     with ThreadPoolExecutor(2) as pool:
-        without = pool.submit(timed, None)
-        results = pool.map(timed, chosen)
+        without_a_fault = pool.submit(timed, None)
         caught = []
-        for mutant, (found, seconds) in zip(chosen, results, strict=True):
+        for mutant, (found, seconds) in zip(chosen, pool.map(timed, chosen), strict=True):
             print(line(mutant, found, seconds), flush=True)
             caught.append(found == "caught")
-        print(f"{sum(caught)} of {len(caught)} caught; the code as it is: {without.result()[0]}")
-        return 0 if all(caught) and without.result()[0] == "SURVIVED" else 1
+        unchanged = without_a_fault.result()[0]
+    passes = unchanged == "SURVIVED"
+    print(f"{sum(caught)} of {len(caught)} caught; the code as it is {'passes' if passes else 'does not pass'}")
+    if unchanged.startswith("BROKEN"):
+        print(unchanged)
+    return 0 if all(caught) and passes else 1
 
 
 if __name__ == "__main__":

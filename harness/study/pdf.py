@@ -152,7 +152,7 @@ def _design(manifest: Manifest) -> str:
     return (
         f"{methods} with {losses}; {varied}; seeds {seeds}. "
         f"Encoder: {BACKBONES[backbone['name']].label}{stem}, width {backbone['width']}; projector of {head['layers']} "
-        f"layers with {head['hidden']} hidden units and {head['dim']} dimensions.{groups} Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, "
+        f"layers with {head['hidden'] or head['dim']} hidden units and {head['dim']} dimensions.{groups} Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, "
         f"colour strength {views['jitter']:g}, grayscale {views['gray']:g}{blur}; cells that differ only in the loss "
         f"see identical views and start from identical weights. {optimizer['name'].upper()} with momentum "
         f"{optimizer['momentum']:g}, weight decay {optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "

@@ -1,0 +1,81 @@
+"""A cell as several processes, started as the local executor starts them: real ranks, killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import plugins
+from harness.catalog import LOSSES
+from harness.cell import Loss
+from harness.record import Record
+from harness.ssl.train import run_cell
+from harness.sweep.executors.base import Job
+from harness.sweep.executors.local import LocalExecutor, Slots
+from tests.ssl.test_train import numbers, wait_for_epoch
+
+MakeRecord = Callable[..., Record]
+
+
+def start(record: Record) -> subprocess.Popen[bytes]:
+    script = LocalExecutor(Slots(1, 1, "cpu", 2)).script(Job(record.path, "a cell", 1, "cpu", 2))
+    return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
+
+
+def test_two_ranks_train_what_one_process_trains_and_resume_to_the_same_bits(make_record: MakeRecord) -> None:
+    one, two, killed = (make_record(name, epochs=6, bn_groups=2) for name in ("one", "two", "killed"))
+    run_cell(one)
+    assert start(two).wait(200) == 0
+    # Sums in another order: the last digits of fp32 differ, and grow with every step.
+    first, second = ([event["metrics"]["loss"] for event in record.events()[1:]] for record in (one, two))
+    assert first[0] == pytest.approx(second[0], rel=1e-4)
+    assert first == pytest.approx(second, rel=0.02)
+    assert (two.outcome() or {})["world_size"] == 2
+
+    process = start(killed)
+    wait_for_epoch(killed, 2)
+    os.kill(killed.attempts()[0].provenance()["pid"], signal.SIGKILL)
+    assert process.wait(100) != 0, "the other rank goes on without rank 0"
+    assert killed.state() == "missing"
+    assert start(killed).wait(200) == 0
+    assert len(killed.attempts()) == 2
+    assert numbers(killed) == numbers(two)
+
+
+def test_the_error_of_the_rank_that_failed_is_the_cells(make_record: MakeRecord, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import os\n"
+        "def broken(z1, z2, *, temperature=0.1):\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        raise ArithmeticError('the second rank stumbled')\n"
+        "    return (z1 * z2).sum()\n"
+    )
+    before = dict(LOSSES)
+    plugins.register([file])
+    source = LOSSES["broken"].source
+    LOSSES.clear()
+    LOSSES.update(before)
+    record = make_record(loss=Loss("broken", source=source))
+    record.submit({**(record.submission() or {}), "plugins": [str(file)]})
+    assert start(record).wait(200) != 0
+    assert record.state() == "failed"
+    assert (record.attempts()[0].outcome() or {})["error"] == "rank 1: ArithmeticError: the second rank stumbled"
+
+
+def test_a_stop_reaches_all_ranks(make_record: MakeRecord) -> None:
+    record = make_record(epochs=200)
+    process = start(record)
+    wait_for_epoch(record, 1)
+    process.send_signal(signal.SIGTERM)
+    process.wait(100)
+    ended = record.attempts()[0].outcome() or {}
+    assert ended["state"] == "interrupted"
+    kept = torch.load(record.path / "attempts/1/checkpoint.pt", weights_only=True)
+    assert kept["step"] > 20

@@ -23,7 +23,7 @@ class Range:
     closed: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high if self.closed else self.low < value < self.high
+        return self.low <= value <= self.high and value < INFINITY if self.closed else self.low < value < self.high
 
     def __str__(self) -> str:
         less = "<=" if self.closed else "<"
@@ -142,6 +142,7 @@ LOSSES = {
         parameters={"temperature": TEMPERATURE},
         identical=("eqco with alpha = K", "dcl in the limit of many negatives"),
         cosine_logits=True,
+        version=2,
     ),
     "dcl": LossEntry(
         label="DCL",
@@ -170,6 +171,7 @@ LOSSES = {
         identical=("dcl where all positives are equal, or in the limit sigma -> infinity",),
         cosine_logits=True,
         stops_gradient=True,
+        version=2,
     ),
     "eqco": LossEntry(
         label="EqCo",

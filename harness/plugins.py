@@ -19,15 +19,19 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.catalog import INFINITY, LOSSES, TEMPERATURE, LossEntry, Range
+from harness.cell import Loss
 from harness.errors import UserError
 
 GROUP = "harness.losses"
 PROPERTIES = ("unit_norm", "symmetric", "stops_gradient")
 EXAMPLE = "def my_loss(z1, z2, *, temperature=0.1): ..."
+#: What a cell's loss has for something else than a number.
+NOT_NUMBERS = {name for name, hint in typing.get_type_hints(Loss).items() if float not in typing.get_args(hint)}
 
 
 def register(files: Iterable[str | Path]) -> None:
@@ -40,7 +44,10 @@ def register(files: Iterable[str | Path]) -> None:
         for name, entry in losses_in(Path(file)).items():
             _add(name, entry)
     for point in importlib.metadata.entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.module)
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except ImportError:  # of a package that is not there
+            spec = None
         if spec is None or spec.origin is None or point.attr not in (found := losses_in(Path(spec.origin))):
             raise UserError(f"'{point.value}' is no loss", where=f"entry point {GROUP}: {point.name}", allowed=EXAMPLE)
         _add(point.name, found[point.attr])
@@ -55,7 +62,10 @@ def losses_in(file: Path) -> dict[str, LossEntry]:
     try:
         content = file.read_bytes()
         tree = ast.parse(content)
-    except (OSError, SyntaxError, ValueError) as error:
+    except SyntaxError as error:
+        where = f"{file}:{error.lineno}" if error.lineno else str(file)
+        raise UserError(f"not a file of losses: {error.msg}", where=where, allowed="a Python file") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"not a file of losses: {error}", where=str(file), allowed="a Python file") from None
     source = hashlib.sha256(content).hexdigest()[:12]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
@@ -81,15 +91,13 @@ def _add(name: str, entry: LossEntry) -> None:
 def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str, bool]) -> LossEntry:
     parameters = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        value = default.value if isinstance(default, ast.Constant) else None
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UserError(
-                f"the parameter '{argument.arg}' of {node.name} has no number for a default",
-                where=f"{file}:{argument.lineno}",
-                allowed=EXAMPLE,
-            )
+        value = _number(default)
+        if value is None or argument.arg in NOT_NUMBERS:
+            wrong = "no number for a default" if value is None else "a name that harness uses"
+            what = f"the parameter '{argument.arg}' of {node.name} has {wrong}"
+            raise UserError(what, where=f"{file}:{argument.lineno}", allowed=EXAMPLE)
         low = TEMPERATURE.low if argument.arg == "temperature" else -INFINITY
-        parameters[argument.arg] = Range(low, INFINITY, float(value))
+        parameters[argument.arg] = Range(low, INFINITY, value)
     lines = (ast.get_docstring(node) or "").splitlines()
     return LossEntry(
         label=node.name,
@@ -106,6 +114,15 @@ def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str,
         function=node.name,
         source=source,
     )
+
+
+def _number(node: ast.expr | None) -> float | None:
+    """What a default says, if it is a number: 0.3, 1, -0.3."""
+    try:
+        value = ast.literal_eval(node) if node else None
+    except ValueError:
+        return None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _assigned_properties(tree: ast.Module) -> dict[str, dict[str, bool]]:

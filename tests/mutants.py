@@ -272,7 +272,7 @@ MUTANTS = [
     ),
     Mutant(
         "distributed.py",
-        "                buffer /= self.size\n",
+        "                buffer.div_(self.size)\n",
         "",
         "running statistics are summed over ranks",
         RANK_TESTS,

@@ -45,7 +45,7 @@ class Declared:
         measured = measure(
             [entry.cell for entry in entries], self.files, self.slots.threads, self.slots.device, self.plugins
         )
-        seconds = sum(seconds_of(entry.cell, self.files, declared, measured) for entry in entries)
+        seconds = sum(seconds_of(entry.cell, self.files, declared, measured, self.slots.device) for entry in entries)
         return seconds / self.slots.count / 3600
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,14 +87,14 @@ def check_loss(
 
     from harness.catalog import LOSSES
     from harness.errors import UserError, nearest
-    from harness.plugins import EXAMPLE, register
+    from harness.plugins import losses_in, register
 
     file, _, name = loss.rpartition(":")
-    if file:
-        register([file])
-    if name not in LOSSES:
-        allowed = ", ".join(key for key, entry in LOSSES.items() if bool(entry.file) == bool(file)) or EXAMPLE
-        raise UserError(f"no loss '{name}'{nearest(name, LOSSES)}", where=loss, allowed=allowed)
+    register([file] if file else [])
+    known = losses_in(Path(file)) if file else LOSSES
+    if name not in known:
+        allowed = ", ".join(known) + ("" if file else ", or FILE.py:FUNCTION")
+        raise UserError(f"no loss '{name}'{nearest(name, known)}", where=loss, allowed=allowed)
     if name == "sogclr":
         raise UserError("sogclr keeps averages between steps, which this check does not", where=loss)
     from harness.ssl.losses.properties import check

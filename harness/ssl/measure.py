@@ -1,7 +1,7 @@
 """``python -m harness.ssl.measure THREADS DEVICE``: seconds a step, an image's features and a start, for a plan.
 
 Reads ``{"plugins": [file, ...], "kinds": [{"key", "channels", "cell"}, ...]}`` from standard input and prints
-``{key: {step, feature, start}}``.
+``{key: {sample, feature, start}}``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 
 
 def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of a whole step (views included) on random images, and of one image's features."""
+    """Median seconds of one random image's part of a whole step (views included), and of its features."""
     size, batch = cell.dataset.image_size, cell.batch_size
     network = models.build(cell, channels)
     method = methods.build(cell, network, batch, World()).to(device)
@@ -52,18 +52,18 @@ def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=cell.precision == "bf16"):
             network.encoder(normalized(images.float() / 255, mean, std))
 
-    return {"step": _median_seconds(step, device), "feature": _median_seconds(embed, device) / len(images)}
+    return {"sample": _median_seconds(step, device) / batch, "feature": _median_seconds(embed, device) / len(images)}
 
 
 def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
     seconds: list[float] = []
-    while len(seconds) < WARM_UP + 1 or (len(seconds) < WARM_UP + COUNTED and sum(seconds) < ENOUGH_SECONDS):
+    while len(seconds) < 2 or (len(seconds) < WARM_UP + COUNTED and sum(seconds) < ENOUGH_SECONDS):
         begun = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[WARM_UP:])
+    return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The cost of a step, measured in a subprocess (so that planning never imports torch) and remembered per machine."""
+"""The cost of a training image, measured in a subprocess (so that planning never imports torch) and remembered per machine."""
 
 from __future__ import annotations
 
@@ -21,15 +21,27 @@ from harness.record import read_json, write_json
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds: of one training step, of the features of one image, of starting a cell."""
+    """Seconds: of one training image, of the features of one image, of starting a cell."""
 
-    step: float
+    sample: float
     feature: float
     start: float
 
 
-def step_key(cell: Cell, files: DatasetFiles) -> str:
-    """Cells with equal keys cost the same a step."""
+#: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure.
+CPU_BATCH = 64
+
+
+def measured_cell(cell: Cell, device: str) -> Cell:
+    """The cell whose step is measured for this one."""
+    if device == "cuda" or cell.batch_size <= CPU_BATCH:
+        return cell
+    return dataclasses.replace(cell, batch_size=CPU_BATCH, bn_groups=1)
+
+
+def step_key(cell: Cell, files: DatasetFiles, device: str) -> str:
+    """Cells with equal keys cost the same an image."""
+    cell = measured_cell(cell, device)
     shape = {
         "backbone": dataclasses.asdict(cell.backbone),
         "head": dataclasses.asdict(cell.head),
@@ -50,9 +62,9 @@ def measure(
     Raises:
         UserError: a step cannot be run here.
     """
-    representative = {step_key(cell, files): cell for cell in cells}
+    representative = {step_key(cell, files, device): measured_cell(cell, device) for cell in cells}
     machine = [platform.node(), os.cpu_count(), threads, device, sys.version, importlib.metadata.version("torch")]
-    folder = cache_folder() / "steps"
+    folder = cache_folder() / "costs"
     names = {key: hashlib.sha256(json.dumps([key, *machine]).encode()).hexdigest()[:24] for key in representative}
     known = {key: stored for key, name in names.items() if (stored := read_json(folder / f"{name}.json"))}
     unknown = {key: cell for key, cell in representative.items() if key not in known}

@@ -48,17 +48,19 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], runs: Path) -> Plan:
 
 
 def seconds_of(
-    cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], measured: Mapping[str, Measured]
+    cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], measured: Mapping[str, Measured], device: str
 ) -> float:
     """Estimated seconds of one cell: steps, plus features of all images twice and of the curve's at each point.
 
     The linear probe on augmented images (sgd) takes the features of the bank anew in each of its epochs.
     """
-    cost = measured[step_key(cell, files)]
+    cost = measured[step_key(cell, files, device)]
     train = train_count(cell, files)
     points = 1 + cell.epochs // int(evaluation["every"])
     bank = bank_count(cell, files)
     curve = points * (min(bank, int(evaluation["curve_bank"])) + files.labelled - bank)
     passes = 1 + (int(evaluation["linear_epochs"]) if evaluation["linear"] == "sgd" else 0)
     features = 2 * (passes * bank + files.test) + curve
-    return cost.start + cell.epochs * (train // cell.batch_size) * cost.step + features * cost.feature
+    return (
+        cost.start + cell.epochs * (train // cell.batch_size) * cell.batch_size * cost.sample + features * cost.feature
+    )

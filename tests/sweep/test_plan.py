@@ -44,17 +44,17 @@ def test_finished_cells_of_another_evaluation_are_not_mixed_in(tiny: Path) -> No
 def test_cost_is_steps_and_features(tiny: Path) -> None:
     declared = load(str(tiny), [], tiny.parent / "results")
     cell, files = declared.plan.entries[0].cell, declared.files
-    measured = {step_key(cell, files): Measured(step=1.0, feature=0.001, start=5.0)}
+    measured = {step_key(cell, files, "cpu"): Measured(sample=1 / 64, feature=0.001, start=5.0)}
     evaluation = {"every": 1, "curve_bank": 500, "linear": "lbfgs"}
     steps, features = 1293 // 64, 2 * (1293 + 360) + 2 * (500 + 144)
-    assert seconds_of(cell, files, evaluation, measured) == pytest.approx(5 + steps + 0.001 * features)
+    assert seconds_of(cell, files, evaluation, measured, "cpu") == pytest.approx(5 + steps + 0.001 * features)
 
 
 def test_steps_are_measured_in_a_subprocess_and_remembered(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = load(str(tiny), ["axes.seed=[0]"], tiny.parent / "results")
     cells = [entry.cell for entry in declared.plan.entries]
     first = measure(cells, declared.files, 1, "cpu")
-    assert len(first) == 2  # two batch sizes; the loss costs no different step
-    assert all(value.step > 0 and value.feature > 0 and value.start > 0 for value in first.values())
+    assert len(first) == 1  # on a CPU images cost the same in every batch, and no loss costs another step
+    assert all(value.sample > 0 and value.feature > 0 and value.start > 0 for value in first.values())
     monkeypatch.setattr(cost.subprocess, "run", None)
     assert measure(cells, declared.files, 1, "cpu") == first

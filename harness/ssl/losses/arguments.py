@@ -59,14 +59,14 @@ def in_full_precision(
             _check_values(z1, "z1", unit_norm)
             _check_values(z2, "z2", unit_norm)
         wide = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
-        with torch.autocast(z1.device.type, enabled=False):
+        with trusted_values(), torch.autocast(z1.device.type, enabled=False):
             return loss(z1.to(wide), z2.to(wide), **given)
 
     return checked
 
 
 def check_shapes(z1: Tensor, z2: Tensor) -> None:
-    """Raises a UserError unless both are (N, d) with N > 1."""
+    """Raises a UserError unless both are (N, d) with N > 1 and d > 1."""
     for name, z in (("z1", z1), ("z2", z2)):
         if z.ndim != 2 or not z.is_floating_point():
             what = f"{tuple(z.shape)} of {str(z.dtype).removeprefix('torch.')}"
@@ -77,6 +77,8 @@ def check_shapes(z1: Tensor, z2: Tensor) -> None:
         )  # fmt: skip
     if z1.shape[0] < 2:
         raise UserError("a batch of one sample has no negatives", where="z1", allowed="(N, d) with N > 1")
+    if z1.shape[1] < 2:
+        raise UserError("embeddings of one dimension have no direction", where="z1", allowed="(N, d) with d > 1")
 
 
 def _check_values(z: Tensor, name: str, unit_norm: bool) -> None:

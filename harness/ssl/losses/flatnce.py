@@ -26,5 +26,5 @@ def flatnce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_vi
     """
     p, n = pairs(z1, z2).over(temperature)
     v = n.logsumexp(1) - p
-    infonce = torch.nn.functional.softplus(v.detach())
+    infonce = torch.logaddexp(v.detach(), torch.zeros_like(v))
     return (torch.exp(v - v.detach()) - 1 + infonce).mean()

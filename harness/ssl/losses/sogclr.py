@@ -42,7 +42,7 @@ def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: 
         update = torch.logaddexp(first, second) - math.log(2)
         value = (own + math.log(count) - p).mean()
     surrogate = ((weights * n.masked_fill(n.isneginf(), 0.0)).sum(1) - p).mean()
-    return surrogate + (value - surrogate).detach(), update
+    return value + (surrogate - surrogate.detach()), update
 
 
 def _log(fraction: float) -> float:

@@ -1,0 +1,275 @@
+"""The catalogue as a user reads it, a user's own loss held against its properties, and swept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from harness.catalog import LOSSES
+from harness.cli import main
+from harness.ssl.losses import properties
+
+OWN = '''
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+
+
+def cosines(z1, z2):
+    z = torch.cat([z1, z2])
+    itself = torch.eye(len(z1), dtype=torch.bool, device=z.device).repeat(2, 2)
+    return (z @ z.T).masked_fill(itself, -torch.inf)
+
+
+def margined(z1, z2, *, temperature=0.1, margin=0.3):
+    """LSE(n) - (p - margin / temperature)"""
+    positives = ((z1 * z2).sum(1) - margin) / temperature
+    return (cosines(z1, z2) / temperature).logsumexp(1).mean() - positives.mean()
+
+
+def in_order(z1, z2, *, temperature=0.1):
+    weights = torch.arange(len(z1), dtype=z1.dtype)
+    return (weights * (z1 - z2).square().sum(1)).mean() / temperature
+
+
+def detached(z1, z2, *, temperature=0.1):
+    """Its positive pulls on the first view alone."""
+    return (cosines(z1, z2) / temperature).logsumexp(1).mean() - (z1 * z2.detach()).sum(1).mean() / temperature
+
+
+def on_purpose(z1, z2, *, temperature=0.1):
+    return detached(z1, z2, temperature=temperature)
+
+
+on_purpose.stops_gradient = True
+
+
+def of_the_far(z1, z2):
+    distances = (z1 - z2).square().sum(1)
+    return distances[distances >= 0].mean()
+
+
+def one_way(z1, z2, *, temperature=0.1):
+    return cross_entropy(z1 @ z2.T / temperature, torch.arange(len(z1)))
+
+
+def admittedly_one_way(z1, z2, *, temperature=0.1):
+    return one_way(z1, z2, temperature=temperature)
+
+
+admittedly_one_way.symmetric = False
+
+
+def raises(z1, z2):
+    raise ValueError("not today")
+
+
+def of_rows(z1, z2):
+    return (z1 - z2).square().sum(1)
+
+
+def each_rank_its_own(z1, z2):
+    scale = 2.0 if dist.is_initialized() and dist.get_rank() == 1 else 1.0
+    return scale * (z1 - z2).square().sum(1).mean()
+'''
+GATHERED, ORDER, SWAP = "2 ranks compute what one does", "the order of samples does not matter", "swapping the views"
+GRADIENT, SHAPES, SCALAR = "the gradient is that of the value", "shapes do not depend on values", "a finite scalar"
+
+
+class Ended(NamedTuple):
+    code: int | str | None
+    out: str
+    err: str
+
+    def line(self, words: str) -> str:
+        (found,) = [line for line in self.out.splitlines() if words in line]
+        return found
+
+
+Harness = Callable[..., Ended]
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
+    """``harness(*arguments)``, in this process."""
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _the_catalogue_as_it_was() -> Iterator[None]:
+    before = dict(LOSSES)
+    yield
+    LOSSES.clear()
+    LOSSES.update(before)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of losses, in the folder that commands are typed in."""
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return Path("own.py")
+
+
+@pytest.fixture
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the ranks, which are processes to start; they are tried on a loss that keeps the promise and on one
+    that breaks it."""
+    monkeypatch.setattr(properties, "_ranks", lambda name: "")
+
+
+def test_every_loss_is_listed_with_its_properties(harness: Harness) -> None:
+    ended = harness("losses")
+    assert ended.code == 0
+    for name, entry in LOSSES.items():
+        (line,) = [line for line in ended.out.splitlines() if line.startswith(f"{name} ")]
+        assert ", ".join(entry.parameters) in line
+        assert entry.paper.partition(",")[0] in line
+    assert ended.line("infonce ").split()[-4:] == ["yes", "yes", "anchors", "temperature"]
+    assert "no         yes        batch" in ended.line("vicreg ")
+
+
+def test_one_loss_is_described_with_equation_parameters_and_identities(harness: Harness) -> None:
+    ended = harness("losses", "dcl")
+    assert ended.code == 0
+    for words in ("arXiv 2110.06848, eq. 6", "LSE(n) - p", "simclr, moco, simo, nnclr", "temperature: 0 < value, by "
+                  "default 0.1", "identical    to flatnce, in every gradient"):  # fmt: skip
+        assert words in ended.out
+    assert ended.line("methods").split() == ["methods", "simclr,", "moco,", "simo,", "nnclr"]
+    assert harness("losses", "vicreg").line("methods").split() == ["methods", "simclr"]
+    assert "detach_weights: true, false, by default true" in harness("losses", "dclw").out
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest(harness: Harness) -> None:
+    ended = harness("losses", "infonse")
+    assert (ended.code, ended.out) == (2, "")
+    assert "no loss 'infonse', did you mean 'infonce'?" in ended.err
+    assert "barlow_twins" in ended.err
+
+
+def test_own_losses_are_listed_and_described_too_without_torch(
+    harness: Harness, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.write_text(f"print('I was run')\n{OWN}")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "torch", None)  # whoever imports it now gets an ImportError
+        listed, described = harness("losses", "--plugin", "own.py"), harness("losses", "margined", "--plugin", "own.py")
+    assert (listed.code, described.code) == (0, 0)
+    assert listed.line("margined ").split()[-2:] == ["temperature,", "margin"]
+    assert "LSE(n) - (p - margin / temperature)" in described.out
+    assert described.line("methods").split() == ["methods", "simclr"]
+    assert "I was run" not in listed.out + described.out
+
+
+def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Path) -> None:
+    ended = harness("check-loss", "own.py:margined")
+    assert ended.code == 0, ended.out
+    for words in (SCALAR, ORDER, SWAP, GRADIENT, SHAPES, GATHERED, "bf16 embeddings lose little"):
+        assert ended.line(words).startswith("ok")
+    assert ended.line("scaling the embeddings").startswith("no"), "good to know, and no fault"
+    assert "Use it: harness sweep EXPERIMENT --plugin own.py 'axes.loss=[infonce,margined]'" in ended.out
+
+
+def test_a_loss_that_is_another_in_every_rank_is_caught(harness: Harness, own: Path) -> None:
+    ended = harness("check-loss", "own.py:each_rank_its_own")
+    assert ended.code == 1
+    assert "the gradient of z1 differs by" in ended.line(GATHERED)
+    assert [line.startswith("FAILS") for line in ended.out.splitlines()].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "counter_example"),
+    [
+        ("in_order", ORDER, ["becomes", "in the order [4, 0, 1, 3, 2] (N 5, d 4, temperature 0.05)"]),
+        ("detached", GRADIENT, ["by z2[0, 0] autograd has", "differences", "(N 2, d 3, temperature 0.05)"]),
+        ("of_the_far", SHAPES, ["nonzero", "(N 2, d 3)"]),
+        ("one_way", SWAP, ["becomes", "with the views swapped (N 2, d 3, temperature 0.05)"]),
+        ("raises", SCALAR, ["ValueError: not today (N 2, d 3)"]),
+        ("of_rows", SCALAR, ["it returns (2,) (N 2, d 3)"]),
+    ],
+)
+@pytest.mark.usefixtures("in_one_process")
+def test_a_wrong_loss_fails_with_its_first_counter_example(
+    harness: Harness, own: Path, name: str, failing: str, counter_example: list[str]
+) -> None:
+    ended = harness("check-loss", f"own.py:{name}")
+    assert ended.code == 1
+    assert ended.line(failing).startswith("FAILS")
+    for words in counter_example:
+        assert words in ended.line(failing)
+    assert "Use it" not in ended.out
+    if failing != SCALAR:
+        assert [line.startswith("FAILS") for line in ended.out.splitlines()].count(True) == 1
+
+
+@pytest.mark.parametrize(("name", "lacking"), [("admittedly_one_way", SWAP), ("on_purpose", GRADIENT)])
+@pytest.mark.usefixtures("in_one_process")
+def test_what_a_loss_declares_not_to_have_is_no_fault(harness: Harness, own: Path, name: str, lacking: str) -> None:
+    ended = harness("check-loss", f"own.py:{name}")
+    assert ended.code == 0
+    assert ended.line(lacking).startswith("no ")
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_loss_of_the_catalogue_can_be_checked(harness: Harness) -> None:
+    ended = harness("check-loss", "flatnce")
+    assert ended.code == 0
+    assert ended.line(GRADIENT).startswith("no "), "its gradient is on purpose another"
+    assert "'axes.loss=[infonce,flatnce]'" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("own.py:margind", ["no loss 'margind', did you mean 'margined'?", "in_order"]),
+        ("own.py:dcl", ["own.py:dcl: no loss 'dcl'", "allowed: cosines, margined"]),
+        ("nowhere.py:mine", ["nowhere.py: not a file of losses"]),
+        ("own.py", ["no loss 'own.py'", "FILE.py:FUNCTION"]),
+        ("dcll", ["no loss 'dcll', did you mean 'dcl'?"]),
+        ("sogclr", ["keeps averages between steps"]),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(harness: Harness, own: Path, loss: str, words: list[str]) -> None:
+    ended = harness("check-loss", loss)
+    assert (ended.code, ended.out) == (2, "")
+    for word in words:
+        assert word in ended.err
+
+
+def test_an_own_loss_is_swept_over_its_own_parameter(harness: Harness, own: Path, tiny: Path) -> None:
+    axes = ["axes.loss=[margined]", "axes.own.margin=[0.1,0.5]", "axes.batch_size=[256]", "axes.seed=[0]"]
+    refused = harness("sweep", "tiny.yaml", *axes)
+    assert refused.code == 2
+    assert "axes.loss=[margined]: unknown loss 'margined'" in refused.err
+    assert not Path("results").exists()
+
+    command = [sys.executable, "-m", "harness.cli.main", "sweep", "tiny.yaml", *axes, "--plugin", "own.py"]
+    swept = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert "[2/2]" in swept.stdout
+    assert "--plugin own.py" in swept.stdout, "the next commands bring the file too"
+
+    reported = harness("report", "tiny.yaml")
+    assert reported.code == 0, reported.err
+    frame = pd.read_csv("results/tiny.demo.csv")
+    assert frame[["loss", "margin", "state"]].to_numpy().tolist() == [
+        ["margined", 0.1, "finished"],
+        ["margined", 0.5, "finished"],
+    ]
+    assert frame["q_mean"].isna().all(), "what the logits of an own loss are is its own business"
+    assert frame["positive_similarity"].notna().all()
+    assert "| 0.5 | 256 | margined |" in Path("results/tiny.demo.table.md").read_text()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cell import Cell
+from harness.cell import Cell, Dataset
 from harness.errors import UserError
+from harness.evaluation import key
 from harness.record import STALE_SECONDS, Attempt, Busy, Heartbeat, Record, Superseded, read_json, write_json
 
 HEALTHY = {"state": "finished", "metrics": {}}
@@ -151,3 +152,26 @@ def test_written_json_is_whole_or_absent(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 1})
     assert (read_json(tmp_path / "a.json"), read_json(tmp_path / "b.json")) == ({"a": 1}, None)
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
+PLAIN = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 100}
+
+
+def test_an_evaluation_is_found_that_came_with_the_outcome_or_was_added(record: Record) -> None:
+    assert record.metrics(EVALUATION) is None
+    record.begin({}).end({**HEALTHY, "metrics": {"test_knn": 50.0}, "evaluation": EVALUATION})
+    own = record.cell().dataset
+    assert record.metrics({**EVALUATION, "every": 3}) == record.metrics(EVALUATION, own) == {"test_knn": 50.0}
+    assert record.metrics(PLAIN) is None
+    record.add_evaluation(key(PLAIN, own), {"metrics": {"test_knn": 60.0}})
+    assert record.metrics(PLAIN) == {"test_knn": 60.0}
+    assert record.metrics(EVALUATION) == {"test_knn": 50.0}
+    assert record.metrics(PLAIN, Dataset("cifar10", 32, 0.1, "x")) is None
+
+
+def test_the_evaluation_that_was_published_first_stands(record: Record) -> None:
+    record.add_evaluation("abc", {"metrics": {"test_knn": 1.0}})
+    record.add_evaluation("abc", {"metrics": {"test_knn": 2.0}})
+    assert record.added_evaluation("abc") == {"metrics": {"test_knn": 1.0}}
+    assert os.listdir(record.path / "evaluations") == ["abc.json"]

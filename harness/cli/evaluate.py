@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.evaluation import Evaluation
     from harness.manifest import Manifest
     from harness.record import Record
-    from harness.sweep.evaluate import Images
+    from harness.sweep.added import Images
 
 Preset = Annotated[str, typer.Option(help="A named evaluation, such as dkobak.", show_default=False)]
 OnDataset = Annotated[str, typer.Option(help="Another data set to evaluate on.", show_default=False)]
@@ -53,7 +53,7 @@ class Added:
 def asked(preset: str, dataset: str, root: str) -> Added:
     """Raises a UserError where there is no such preset, or the data set is not there."""
     from harness.sweep import presets
-    from harness.sweep.evaluate import Images
+    from harness.sweep.added import Images
 
     return Added(preset, presets.load(preset), Images.find(dataset, root or None) if dataset else None, root)
 
@@ -98,7 +98,7 @@ def evaluate(
 def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, screen: TextIO) -> dict[str, str]:
     """Evaluate what is missing; returns why finished cells could not be, by name."""
     from harness.cli.summary import hours
-    from harness.sweep import evaluate
+    from harness.sweep.added import run, tasks
     from harness.sweep.executors.local import divide
 
     missing = {record.cell_id: name for name, record in cells if record.outcome() and added.metrics(record) is None}
@@ -109,13 +109,13 @@ def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, 
         if record.encoder() is None
     }
     able = [record for record in records if record.encoder()]
-    tasks = evaluate.tasks(able, added.evaluation, added.other, added.root or None, added.preset)
+    todo = tasks(able, added.evaluation, added.other, added.root or None, added.preset)
     if not missing:
         print("Nothing is missing.", file=screen)
-    if not tasks:
+    if not todo:
         return errors
     slots = divide(1, None, "auto")
-    for count, ended in enumerate(evaluate.run(tasks, added.evaluation, slots, results / "evaluate.log"), start=1):
+    for count, ended in enumerate(run(todo, added.evaluation, slots, results / "evaluate.log"), start=1):
         name = missing[ended.task.record.cell_id]
         if ended.metrics is None:
             said = errors[name] = ended.error
@@ -124,7 +124,7 @@ def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, 
                 f"kNN {ended.metrics['test_knn']:.2f} %, linear {ended.metrics['test_linear']:.2f} % "
                 f"(initial encoder {ended.metrics['init_knn']:.2f} %), {hours(ended.seconds / 3600)}"
             )
-        print(f"[{count}/{len(tasks)}] {name}: {said}", file=screen, flush=True)
+        print(f"[{count}/{len(todo)}] {name}: {said}", file=screen, flush=True)
     return errors
 
 
@@ -159,7 +159,7 @@ def _listed(cells: Sequence[tuple[str, Record]], added: Added, errors: Mapping[s
     def one(name: str, record: Record) -> dict[str, Any]:
         metrics = added.metrics(record) if record.outcome() else None
         state = "evaluated" if metrics else "failed" if name in errors else record.state()
-        return {"cell_id": record.cell_id, "state": state, "metrics": metrics, "error": errors.get(name)}
+        return {"cell_id": record.cell_id, "name": name, "state": state, "metrics": metrics, "error": errors.get(name)}
 
     return {
         "preset": added.preset,

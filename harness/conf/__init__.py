@@ -1,1 +1,1 @@
-"""Hydra groups: dataset/ backbone/ method/ optimizer/ evaluate/ cluster/."""
+"""Hydra groups: dataset/ views/ backbone/ head/ method/ optimizer/ evaluate/ cluster/."""

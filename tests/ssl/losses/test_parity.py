@@ -21,8 +21,6 @@ from torch.nn.functional import normalize
 import harness.ssl  # noqa: F401  # before lightly: it makes torchvision's operators known where they are not built
 from harness.ssl.losses.similarity import queued
 
-pytest.importorskip("lightly", reason="parity needs `pip install lightly`")
-
 N, D = 12, 8
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -108,8 +108,8 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Head:
-    """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units (None: as many as ``dim``), the last of
-    ``dim``.
+    """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units (None: as many as ``dim``), the last
+    of ``dim``.
 
     ``norm``: batch norm after the hidden layers (hidden), after every layer (all), or nowhere (none).
     """

@@ -272,7 +272,7 @@ MUTANTS = [
     ),
     Mutant(
         "distributed.py",
-        "                buffer.div_(self.size)\n",
+        "        together /= self.size\n",
         "",
         "running statistics are summed over ranks",
         RANK_TESTS,

@@ -50,7 +50,7 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
         "axes.seed=[0]",
         "axes.epochs=[3]",
     ]
-    overrides = [*axes, "loss.variance=0", "loss.covariance=0", "optimizer.lr=1"]
+    overrides = [*axes, "loss.variance=0", "loss.covariance=0", "head.hidden=16", "head.dim=16", "optimizer.lr=1"]
     results = tiny.parent / "results"
     declared = load(str(tiny), overrides, results)
     declared.manifest.write(results)
@@ -66,7 +66,7 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     assert not ended.value.code
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "collapsed" in line]
     assert collapsed in line
-    assert "loss=vicreg: embeddings are nearly one point (uniformity -0.0" in line
+    assert "loss=vicreg: embeddings are nearly one point (uniformity" in line
 
     written = write_report(declared.manifest, results, tiny.parent / "reports")
     said = pd.read_csv(written.files[0], keep_default_na=False).set_index("cell_id")["collapse"]

@@ -55,6 +55,6 @@ def _show(manifest: Manifest, results: Path) -> None:
             error = (attempt.outcome() or {}).get("error", "")
             print(f"  failed   {record.cell_id}  {name}: {error}")
             print(f"           log: {attempt.path / 'stderr.log'}")
-        if states[record.cell_id] in ("running", "finished") and (events := record.events()):
-            if why := collapse(events[-1]["metrics"]):
-                print(f"  collapsed {record.cell_id} {name}: {why}")
+        events = record.events() if states[record.cell_id] in ("running", "finished") else []
+        if events and (why := collapse(events[-1]["metrics"])):
+            print(f"  collapsed {record.cell_id} {name}: {why}")

@@ -54,18 +54,19 @@ class World:
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return [bool(flag) for flag in raised]
 
-    def average_buffers(self, module: nn.Module) -> None:
-        """Batch norm's running statistics, averaged over ranks.
+    def average_statistics(self, module: nn.Module) -> None:
+        """Batch norm's running statistics, averaged over ranks, after every step and by one collective.
 
-        They are linear in each step's statistics, so that averaging them now is the same as averaging those of every
-        step. Other buffers (queues, moving averages) are computed from gathered embeddings and equal everywhere.
+        Other buffers (queues, moving averages) are computed from gathered embeddings and equal everywhere.
         """
         if self.size == 1:
             return
-        for name, buffer in module.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                dist.all_reduce(buffer)
-                buffer.div_(self.size)
+        running = [b for name, b in module.named_buffers() if name.endswith(("running_mean", "running_var"))]
+        together = torch.cat(running)
+        dist.all_reduce(together)
+        together /= self.size
+        for buffer, mean in zip(running, together.split([len(b) for b in running]), strict=True):
+            buffer.copy_(mean)
 
 
 def own_device(kind: str) -> torch.device:
@@ -94,7 +95,7 @@ def joined(device: torch.device) -> Iterator[World]:
 def parallel(module: nn.Module, world: World) -> nn.Module:
     """``module`` whose gradients are averaged over ranks while they are computed.
 
-    Batch norm's buffers are averaged by ``World.average_buffers``; DDP would overwrite them with rank 0's.
+    Batch norm's buffers are averaged by ``World.average_statistics``; DDP would overwrite them with rank 0's.
     """
     if world.size == 1:
         return module

@@ -192,6 +192,7 @@ class Run:
             self.probes.look(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
         self.optimizer.step()
         self.method.after_step(batch, comparison)
+        self.world.average_statistics(self.method)
         loss = comparison.loss.detach()
         self.loss_sum += loss
         bad = (self.first_bad_step < 0) & ~loss.isfinite()
@@ -208,7 +209,6 @@ class Run:
 
     def end_epoch(self, epoch: int, rate: float) -> None:
         self.refuse_divergence()
-        self.world.average_buffers(self.method)
         if self.world.rank == 0:
             metrics = {"loss": float(self.loss_sum) / self.steps_per_epoch, "samples_per_second": rate}
             metrics |= {**self.probes.summary(), **self.geometry()}
@@ -240,6 +240,8 @@ class Run:
     def geometry(self) -> dict[str, float]:
         """Of the embeddings of validation images, whose number does not depend on the batch size."""
         images = self.data.validation.images[:IMAGES]
+        if len(images) < 2:
+            return {}
         draws = views.draw(0, 0, len(images), self.cell.views).to(self.device)
         self.network.eval()
         z1, z2 = self.network(self.two_views(images, draws).flatten(0, 1)).chunk(2)
@@ -281,7 +283,6 @@ class Run:
         if superseded:
             raise Superseded(self.attempt.holder())
         self.refuse_divergence()
-        self.world.average_buffers(self.method)
         if self.world.rank == 0:
             checkpoint.save(self.attempt.path, self.state(train_seconds))
         if stop:
@@ -302,6 +303,9 @@ class Run:
 
     def restore(self) -> None:
         state = checkpoint.load_latest(self.attempt.record, self.device)
+        step = state["step"] if state else 0
+        if self.world.said_by_first(step) != step:
+            raise RuntimeError(f"rank {self.world.rank} reads another checkpoint than rank 0")
         if state is None:
             return
         self.method.load_state_dict(state["method"])

@@ -21,8 +21,8 @@ PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
 
 
 def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
-    """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last epoch,
-    COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE.
+    """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last
+    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE.
 
     A finished cell without the manifest's evaluation counts as missing.
     """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import typst
 
-from harness.catalog import BACKBONES, DATASETS, LOSSES, METHODS, STEMS, loss_label
+from harness.catalog import BACKBONES, DATASETS, LOSSES, METHODS, STEMS, filled, loss_label
 from harness.cell import short_name
 from harness.collapse import DIAGNOSTICS
 from harness.manifest import Manifest
@@ -135,32 +136,43 @@ def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
 
 def _design(manifest: Manifest) -> str:
     s = manifest.settings
-    axes = {short_name(path): values for path, values in manifest.axes.items()}
-    fixed = {"temperature": s["loss"]["temperature"], "epochs": s["epochs"], "lr": s["optimizer"]["lr"]}
-    values = {**{name: [value] for name, value in fixed.items()}, **axes}
-    names = values.pop("loss", [s["loss"]["name"]])
-    losses = ", ".join(loss_label(name) for name in names)
-    methods = ", ".join(METHODS[name].label for name in values.pop("method", [s["method"]["name"]]))
+    values = {"temperature": [s["loss"]["temperature"]], "epochs": [s["epochs"]], "lr": [s["optimizer"]["lr"]]}
+    values |= {short_name(path): some for path, some in manifest.axes.items()}
+    losses = [_named("loss", name, LOSSES, s["loss"], values) for name in values.pop("loss", [s["loss"]["name"]])]
+    methods = [_named("method", name, METHODS, s["method"], values)
+               for name in values.pop("method", [s["method"]["name"]])]  # fmt: skip
     seeds = ", ".join(map(str, values.pop("seed", [s["seed"]])))
-    if "dclw" in names and "sigma" not in values:
-        values["sigma"] = [s["loss"]["sigma"] or LOSSES["dclw"].parameters["sigma"].default]
     varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in values.items())
-    views, optimizer, backbone, head = s["views"], s["optimizer"], s["backbone"], s["head"]
+    backbone, head, views, optimizer = s["backbone"], s["head"], s["views"], s["optimizer"]
     stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
+    groups = f" Batch norm over {s['bn_groups']} groups." if s["bn_groups"] > 1 else ""
     blur = f", blur {views['blur']:g}" if views["blur"] else ""
-    groups = f" Batch norm: {s['bn_groups']} groups." if s["bn_groups"] > 1 else ""
     return (
-        f"{methods} with {losses}; {varied}; seeds {seeds}. "
+        f"{', '.join(methods)} with {', '.join(losses)}; {varied}; seeds {seeds}. "
         f"Encoder: {BACKBONES[backbone['name']].label}{stem}, width {backbone['width']}; projector of {head['layers']} "
-        f"layers with {head['hidden'] or head['dim']} hidden units and {head['dim']} dimensions.{groups} Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, "
-        f"colour strength {views['jitter']:g}, grayscale {views['gray']:g}{blur}; cells that differ only in the loss "
-        f"see identical views and start from identical weights. {optimizer['name'].upper()} with momentum "
-        f"{optimizer['momentum']:g}, weight decay {optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
+        f"layers, {head['hidden'] or head['dim']} hidden units and {head['dim']} dimensions.{groups} "
+        f"Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, colour strength "
+        f"{views['jitter']:g}, grayscale {views['gray']:g}{blur}; cells that differ only in the loss see identical "
+        f"views and start from identical weights. {optimizer['name'].upper()} with momentum {optimizer['momentum']:g}, "
+        f"weight decay {optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
         f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
         f"images are used once, after the last epoch (and for the untrained encoder). "
         f"{described(manifest.evaluation)}{added(manifest)}"
     )
+
+
+def _named(
+    axis: str, name: str, entries: Mapping[str, Any], declared: Mapping[str, Any], axes: Mapping[str, Any]
+) -> str:
+    """A loss or method with the parameters that are on no axis: ``DCLW (sigma 0.5, detach weights true)``."""
+    if name not in entries:
+        return name
+    known = entries[name].parameters
+    given = {**filled({**declared, "name": name}, known)}
+    fixed = {key: given[key] for key in known if key in given and key not in axes}
+    text = ", ".join(f"{key.replace('_', ' ')} {str(value).lower()}" for key, value in fixed.items())
+    return shown(axis, name) + (f" ({text})" if text else "")
 
 
 def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]]:

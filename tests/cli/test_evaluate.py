@@ -15,8 +15,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 from harness.cli.declared import load
+from harness.dataset_files import FASHION_MNIST_FILES
+from harness.errors import UserError
+from harness.manifest import Manifest
 from harness.record import Record
 from harness.ssl.train import run_cell
+from harness.study.frame import tidy
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0,1]"]
 
@@ -72,14 +76,14 @@ def test_an_evaluation_is_added_once_and_nothing_else_changes(swept: Path) -> No
 
 
 def test_a_report_of_an_added_evaluation_stands_beside_the_first(swept: Path) -> None:
-    harness("report", "tiny.yaml", cwd=swept)
     lacking = harness("report", "tiny.yaml", "--preset", "dkobak", cwd=swept)
     assert "4 of 4 cells are not evaluated so; next: harness evaluate tiny.yaml --preset dkobak" in lacking.stdout
     harness("evaluate", "tiny.yaml", "--preset", "dkobak", cwd=swept)
     done = harness("report", "tiny.yaml", "--preset", "dkobak", cwd=swept)
     assert done.returncode == 0, done.stderr
     assert "1 of 4 cells are not evaluated so" in done.stdout
-    first, added = (pd.read_csv(swept / "results" / f"tiny.demo{name}.csv") for name in ("", ".dkobak"))
+    first = tidy(Manifest.read(swept / "results", "tiny.demo"), swept / "results")
+    added = pd.read_csv(swept / "results/tiny.demo.dkobak.csv")
     assert list(first["state"]) == list(added["state"]) == ["finished", "finished", "finished", "missing"]
     for record in records(swept):
         settings = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 100}
@@ -92,18 +96,23 @@ def test_a_report_of_an_added_evaluation_stands_beside_the_first(swept: Path) ->
     assert (swept / "reports/tiny.demo.dkobak.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_a_sweep_takes_cells_that_have_its_evaluation_and_names_the_verb_that_adds_it(swept: Path) -> None:
-    refused = harness("plan", "tiny.yaml", *FEW, "evaluate=dkobak", cwd=swept)
-    assert refused.returncode == 2
+def test_a_sweep_takes_cells_that_have_its_evaluation_and_names_the_verb_that_adds_it(
+    swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(swept)
+
+    def planned(preset: str) -> dict[str, int]:
+        return load("tiny.yaml", [*FEW, f"evaluate={preset}"], Path("results")).plan.counts()
+
     command = "harness evaluate tiny.demo --preset dkobak"
-    assert f"next:    {command}, or evaluate.knn_k=20" in refused.stderr
+    with pytest.raises(UserError, match=f"next:    {command}, or evaluate.knn_k=20"):
+        planned("dkobak")
     harness(*command.split()[1:], cwd=swept)
-    planned = harness("plan", "tiny.yaml", *FEW, "evaluate=dkobak", cwd=swept)
-    assert "1 missing, 3 finished" in planned.stdout, planned.stderr
+    assert planned("dkobak") == planned("solo_learn") == {"finished": 3, "missing": 1}
     (swept / "results/manifests/tiny.demo.json").unlink()
-    ids = sorted(record.cell_id for record in records(swept))
-    refused = harness("plan", "tiny.yaml", *FEW, "evaluate=simsiam", cwd=swept)
-    assert f"harness evaluate {' '.join(ids)} --preset simsiam" in refused.stderr
+    ids = " ".join(sorted(record.cell_id for record in records(swept)))
+    with pytest.raises(UserError, match=f"harness evaluate {ids} --preset simsiam"):
+        planned("simsiam")
 
 
 def test_a_cell_without_its_encoder_is_named_and_does_not_stop_the_others(swept: Path) -> None:
@@ -141,8 +150,6 @@ def test_another_data_set_is_evaluated_beside_the_cells_own(swept: Path) -> None
 
 def write_large_digits(root: Path) -> None:
     """Real digits in the files of Fashion-MNIST."""
-    from harness.dataset_files import FASHION_MNIST_FILES
-
     pixels, labels = load_digits(return_X_y=True)
     large = np.pad(np.kron(pixels.reshape(-1, 8, 8), np.ones((3, 3))) * 15, ((0, 0), (2, 2), (2, 2)))
     folder = root / "FashionMNIST/raw"

@@ -98,8 +98,8 @@ def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "
         comparison.loss.backward()
         stepper.step()
         method.after_step(batch, comparison)
+        world.average_statistics(method)
         losses.append(comparison.loss.detach())
-    world.average_buffers(method)
     return {"losses": torch.stack(losses), **method.state_dict()}
 
 

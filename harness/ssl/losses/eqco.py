@@ -13,8 +13,8 @@ from harness.ssl.losses.similarity import Pairs, two_views
 
 @of_embeddings
 def eqco(z1: Tensor, z2: Tensor, *, temperature: float, alpha: float, pairs: Pairs = two_views) -> Tensor:
-    """Mean over anchors of ``LSE(p, n + log(alpha / K)) - p``: K negatives that weigh as much as alpha would. Computed as
-    InfoNCE is.
+    """Mean over anchors of ``LSE(p, n + log(alpha / K)) - p``: K negatives that weigh as much as alpha would. Computed
+    as InfoNCE is.
 
     The margin ``m = temperature log(alpha / K)`` of the positive, in the paper's form. K is the number of negatives
     that an anchor really has; alpha = K is InfoNCE.

@@ -13,8 +13,9 @@ from harness.ssl.losses.similarity import Pairs, two_views
 def infonce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views) -> Tensor:
     """Mean over anchors of ``LSE(p, n) - p = log(1 + exp(LSE(n) - p))``.
 
-    In the second form: the first subtracts two numbers that are nearly equal where the positive dominates, and with them
-    goes the gradient (in fp32 and temperature .05 up to .8 %, at .02 all of it), which would look like a loss's merit.
+    In the second form: the first subtracts two numbers that are nearly equal where the positive dominates, and the
+    gradient goes with them (in fp32 at temperature .05 up to .8 %, at .02 all of it): numerics would look like a
+    decoupled loss's merit.
 
     ``p`` is the anchor's similarity to its positive, ``n`` those to its negatives, all over ``temperature``.
 

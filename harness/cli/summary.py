@@ -13,7 +13,9 @@ def states(counts: Counter[str]) -> str:
 
 
 def hours(value: float) -> str:
-    """``40 seconds``, ``12 minutes`` or ``5.1 hours``."""
+    """``40 seconds``, ``12 minutes``, ``5.1 hours`` or ``12 days``."""
     if value < 1.5 / 60:
         return f"{max(1, round(value * 3600))} seconds"
-    return f"{value * 60:.0f} minutes" if value < 1.5 else f"{value:.1f} hours"
+    if value < 1.5:
+        return f"{value * 60:.0f} minutes"
+    return f"{value:.1f} hours" if value < 72 else f"{value / 24:.0f} days"

@@ -1,4 +1,4 @@
-"""The cost of a training image, measured in a subprocess (so that planning never imports torch) and remembered per machine."""
+"""The cost of a training image, measured in a subprocess (planning never imports torch), remembered per machine."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,9 +19,10 @@ from scipy import stats
 
 from harness.errors import UserError
 from harness.manifest import Manifest
+from harness.record import Record
 from harness.study.claims import decide, judge
 from harness.study.frame import tidy
-from harness.study.pdf import answer, content
+from harness.study.pdf import abstract, answer, content
 from harness.study.plots import accuracy
 from harness.study.report import write_report
 from harness.study.statistics import Interval, mean_interval
@@ -215,6 +217,98 @@ def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
     frame = tidy(manifest, results)
     svg = accuracy(manifest, frame, results)[0].read_text()
     assert svg.count("<!-- 2 of 3 -->") == 2
+
+
+def test_one_batch_size_is_plotted_by_arm_with_method_and_loss(synthetic: Synthetic) -> None:
+    overrides = ["axes.batch_size=[64]", "axes.method=[simclr,moco]", "axes.temperature=[0.1]"]
+    manifest, results = synthetic(robust, *overrides)
+    frame = tidy(manifest, results)
+    svg = accuracy(manifest, frame, results)[0].read_text()
+    for label in ("SimCLR, InfoNCE", "SimCLR, DCL", "MoCo v2, InfoNCE", "MoCo v2, DCL", "trained", "initial encoder"):
+        assert svg.count(f"<!-- {label} -->") == 1
+    printed = content(manifest, frame, judge(manifest, frame))
+    assert (printed["heading"], printed["panels"]) == ("Accuracy", 1)
+
+
+def test_one_arm_is_plotted_by_its_loss(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.loss=[dcl]")
+    assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+
+
+def test_missing_arms_have_their_row_in_the_plot_too(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(lambda axes: None if axes["loss"] == "dcl" else 60.0, "axes.batch_size=[64]")
+    assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+
+
+def test_the_legend_of_several_settings_holds_every_loss_once(synthetic: Synthetic) -> None:
+    grids = ["grids.warm={loss:[infonce,dcl],temperature:[0.1,0.5]}", "grids.cold={loss:[eqco],temperature:[0.05]}"]
+    manifest, results = synthetic(robust, "~axes.loss", "~axes.temperature", *grids)
+    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    for label in ("InfoNCE", "DCL", "EqCo", "initial encoder"):
+        assert svg.count(f"<!-- {label} -->") == 1
+    for title in ("temperature 0.1", "temperature 0.5", "temperature 0.05"):
+        assert len(re.findall(rf"<!--[^>]*{title}(?!\d)[^>]*-->", svg)) == 1
+
+
+def test_lines_of_more_losses_than_colours_differ(synthetic: Synthetic) -> None:
+    losses = ["infonce", "dcl", "dclw", "eqco", "flatnce", "simclr_sq", "dcl_sq", "sogclr"]
+    manifest, results = synthetic(lambda axes: 60.0, f"axes.loss=[{','.join(losses)}]", "axes.seed=[0]")
+    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    # A marker is defined once for each shape and colour; the legend has one a loss.
+    markers = re.findall(r'xlink:href="#(m\w+)"', svg[svg.index('id="legend_1"') :])
+    assert len(markers) == len(set(markers)) == len(losses)
+
+
+def test_without_claims_the_answer_counts_encoders_that_learned(synthetic: Synthetic, tmp_path: Path) -> None:
+    # The initial encoder has 30 %.
+    better = {0: 60.0, 1: 30.0, 2: None}
+    manifest, results = synthetic(lambda axes: better[axes["seed"]], "claims=[]")
+    report = write_report(manifest, results, tmp_path)
+    assert report.verdicts == []
+    assert report.answer == "4 of 8 trained encoders beat their own initialisation; 0 collapsed."
+    assert report.unevaluated == 4
+    printed = content(manifest, tidy(manifest, results), [])
+    assert (printed["answer"], printed["verdicts"]) == (report.answer, [])
+
+
+def logged(manifest: Manifest, results: Path, **metrics: Callable[[Axes], float | None]) -> None:
+    """Diagnostics after the last epoch of every cell, as functions of its axes by short name; None logs none."""
+    for cell in manifest.cells:
+        axes = {path.removesuffix(".name").rsplit(".", 1)[-1]: value for path, value in cell.axes.items()}
+        found = {name: value for name, of in metrics.items() if (value := of(axes)) is not None}
+        Record(results / "runs" / cell.cell_id).attempts()[-1].log_event(20, found, epoch=1)
+
+
+def test_a_collapsed_cell_is_flagged_in_table_and_report(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.seed=[0,1]")
+    fallen = {"loss": "dcl", "seed": 1}
+    logged(manifest, results, uniformity=lambda axes: -0.01 if fallen.items() <= axes.items() else -2.0)
+    csv = write_report(manifest, results, tmp_path).files[0]
+    rows = pd.read_csv(csv, keep_default_na=False)
+    why = "embeddings are nearly one point (uniformity -0.01)"
+    assert rows["collapse"].tolist() == ["", "", "", why]
+    frame = tidy(manifest, results)
+    assert content(manifest, frame, [])["collapsed"] == [f"{rows['cell_id'][3]} (loss dcl, seed 1): {why}"]
+    assert abstract([], frame) == "4 of 4 trained encoders beat their own initialisation; 1 collapsed."
+
+
+def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.loss=[dcl,vicreg]", "~axes.temperature")
+    logged(
+        manifest,
+        results,
+        q_mean=lambda axes: 0.5 + 0.1 * axes["seed"] if axes["loss"] == "dcl" else None,
+        effective_rank=lambda axes: 10.0 + axes["seed"],
+    )
+    frame = tidy(manifest, results)
+    found = content(manifest, frame, judge(manifest, frame))["diagnostics"]
+    assert found == {"header": ["loss", "q", "rank"], "rows": [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]}
+
+
+def test_records_without_diagnostics_leave_that_table_out(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust, "axes.seed=[0]")
+    report = write_report(manifest, results, tmp_path)
+    assert content(manifest, tidy(manifest, results), report.verdicts)["diagnostics"]["rows"] == []
 
 
 def test_the_study_needs_neither_torch_nor_mlflow() -> None:

@@ -85,7 +85,7 @@ def test_the_key_encoder_follows_the_network() -> None:
     moco = build("moco", queue=20, ema=0.75)
     with torch.no_grad():
         for parameter in moco.network.parameters():
-            parameter += 1
+            parameter.add_(1)
     before = [parameter.clone() for parameter in moco.keys.parameters()]
     given = batch()
     moco.after_step(given, moco(given))

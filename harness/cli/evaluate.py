@@ -82,7 +82,12 @@ def evaluate(
     manifest, cells = named_cells(target, results)
     if not any(record.outcome() for _, record in cells):
         raise UserError("no cell has finished", where=" ".join(target), next_command="harness status")
-    errors = _evaluate(cells, added, results, sys.stderr if as_json else sys.stdout)
+    try:
+        errors = _evaluate(cells, added, results, sys.stderr if as_json else sys.stdout)
+    except KeyboardInterrupt:
+        again = command("evaluate", [*target, *added.options()], results)
+        print(f"\nstopped; what was evaluated is kept. Go on with: {again}", file=sys.stderr)
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(_listed(cells, added, errors), indent=1))
     else:

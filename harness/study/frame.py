@@ -29,7 +29,6 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
     rows = [_row(Record(results / "runs" / cell.cell_id), cell.axes, manifest) for cell in manifest.cells]
     columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, "collapse", *DIAGNOSTICS, *COST, *PROVENANCE]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["collapse"] = frame["collapse"].fillna("")
     numbers = [*METRICS, *DIAGNOSTICS, *COST]
     frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
     return frame
@@ -64,6 +63,7 @@ def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
     row: dict[str, Any] = {
         "cell_id": record.cell_id,
         "state": record.state(),
+        "collapse": "",
         "loss": fixed["loss"]["name"],
         "batch_size": fixed["batch_size"],
         "epochs": fixed["epochs"],

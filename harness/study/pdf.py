@@ -142,7 +142,8 @@ def _design(manifest: Manifest) -> str:
     methods = [_named("method", name, METHODS, s["method"], values)
                for name in values.pop("method", [s["method"]["name"]])]  # fmt: skip
     seeds = ", ".join(map(str, values.pop("seed", [s["seed"]])))
-    varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in values.items())
+    given = {name: [value for value in some if value is not None] for name, some in values.items()}
+    varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in given.items() if some)
     backbone, head, views, optimizer = s["backbone"], s["head"], s["views"], s["optimizer"]
     stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
     groups = f" Batch norm over {s['bn_groups']} groups." if s["bn_groups"] > 1 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.ticker import NullLocator
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import in_setting, setting_columns, settings
+from harness.study.frame import ABSENT, in_setting, setting_columns, settings
 from harness.study.tables import arms, shown
 
 # Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
@@ -42,8 +43,7 @@ def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Pat
 def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:
     """A row an arm: the trained encoder's accuracy, and that of the same encoder before training."""
     names = [name for name in (*setting_columns(manifest), "loss") if table[name].nunique() > 1] or ["loss"]
-    labels = [", ".join(shown(name, value) for name, value in zip(names, row, strict=True))
-              for row in table[names].itertuples(index=False)]  # fmt: skip
+    labels = [_named(row) for row in table[names].to_dict("records")]
     figure = Figure(figsize=(1.4 * PANEL_INCHES[0], 1.2 + ROW_INCHES * len(table)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(table))
@@ -71,17 +71,36 @@ def _against_batch_size(manifest: Manifest, table: pd.DataFrame) -> Figure:
     losses = list(table["loss"].drop_duplicates())
     for axes, setting in zip(panels, found, strict=False):
         _panel(axes, in_setting(table, setting), losses)
-        axes.set_title(", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                                 for name, value in setting.items()))  # fmt: skip
+        axes.set_title(_named(setting))
     for axes in panels[::columns]:
         axes.set_ylabel("kNN accuracy, test images (%)")
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
-    )
+    handles["initial encoder"] = handles.pop("initial encoder")  # last
+    _legend(figure, handles)
     return figure
+
+
+def _named(values: Mapping[Any, Any]) -> str:
+    """``temperature 0.2, MoCo v2, DCL``, without what the loss or method lacks."""
+    words = []
+    for name, value in values.items():
+        if name in ("loss", "method"):
+            words.append(shown(name, value))
+        elif value != ABSENT:
+            words.append(f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}")
+    return ", ".join(words)
+
+
+def _legend(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """Below the panels, in as many columns as the figure is wide enough for."""
+    for columns in range(min(5, len(handles)), 0, -1):
+        below = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+        legend = figure.legend(handles.values(), handles.keys(), **below)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:

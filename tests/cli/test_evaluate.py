@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,20 @@ def test_a_cell_without_its_encoder_is_named_and_does_not_stop_the_others(swept:
     assert "its encoder is not in" in said[lost.cell_id]["error"]
     assert {said[other.cell_id]["state"] for other in others} == {"evaluated"}
     assert sorted(cell["state"] for cell in said.values()) == ["evaluated", "evaluated", "failed", "missing"]
+
+
+def test_what_was_evaluated_before_an_interruption_is_kept(swept: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.cli.main", "evaluate", "tiny.yaml", "--preset", "lightly_linear"],
+        cwd=swept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("[1/3]")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the verb and its worker
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Go on with: harness evaluate tiny.yaml --preset lightly_linear" in errors
+    assert sum((record.path / "evaluations").exists() for record in records(swept)) < 3
 
 
 def test_single_cells_are_evaluated_by_the_beginnings_of_their_ids(swept: Path) -> None:

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.cell import Backbone, Dataset
+from harness.cell import Backbone, Cell, Dataset
 from harness.dataset_files import find
 from harness.record import Record
-from harness.ssl import encoder_file
+from harness.ssl import encoder_file, models
 from harness.ssl.evaluate.features import embed, frozen
 from harness.ssl.train import run_cell
+from harness.study.encoder_card import example
 
 MakeRecord = Callable[..., Record]
 
@@ -57,12 +58,8 @@ def test_the_example_has_the_features_that_the_harness_has(make_record: MakeReco
     done = harness("export-encoder", record.cell_id[:6], "--to", "out/mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out/mine"
-    assert {path.name for path in folder.iterdir()} == {
-        "encoder.safetensors",
-        "cell.json",
-        "README.md",
-        "load_encoder.py",
-    }
+    files = {"encoder.safetensors", "cell.json", "README.md", "load_encoder.py"}
+    assert {path.name for path in folder.iterdir()} == files
 
     shown, printed = run_example(folder, "print(json.dumps([images.tolist(), features.tolist()]))").splitlines()
     assert shown == "features: (4, 16)"
@@ -102,10 +99,6 @@ def test_a_published_resnet_goes_into_torchvisions_model(
 
 
 def test_the_stem_for_small_images_is_put_into_torchvisions_model(tmp_path: Path) -> None:
-    from harness.cell import Cell
-    from harness.ssl import models
-    from harness.study.encoder_card import example
-
     cell = Cell(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 64, "cifar"))
     kept = encoder_file.Kept(models.encoder(cell.backbone, 3), cell.backbone, torch.full((3,), 0.5), torch.ones(3))
     encoder_file.save(kept, tmp_path / "encoder.safetensors")

@@ -232,6 +232,19 @@ def test_a_loss_of_the_catalogue_can_be_checked(harness: Harness) -> None:
     assert "'axes.loss=[infonce,flatnce]'" in ended.out
 
 
+@pytest.mark.usefixtures("in_one_process")
+def test_an_installed_packages_loss_is_listed_and_checked_by_its_name(
+    harness: Harness, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = Path("own_losses-1.0.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own-losses\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[harness.losses]\ntug = own:margined\n")
+    monkeypatch.syspath_prepend(Path.cwd())
+    assert harness("losses").line("tug ").split()[-2:] == ["temperature,", "margin"]
+    assert "'axes.loss=[infonce,tug]'" in harness("check-loss", "tug").out
+
+
 @pytest.mark.parametrize(
     ("loss", "words"),
     [

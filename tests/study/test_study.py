@@ -235,6 +235,14 @@ def test_one_arm_is_plotted_by_its_loss(synthetic: Synthetic) -> None:
     assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
 
 
+def test_an_arms_label_names_its_numbers_and_leaves_out_what_it_lacks(synthetic: Synthetic) -> None:
+    overrides = ["axes.batch_size=[64]", "axes.loss=[infonce,eqco]", "axes.alpha=[16]", "axes.temperature=[0.1,0.2]"]
+    manifest, results = synthetic(robust, *overrides)
+    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    for label in ("temperature 0.1, InfoNCE", "temperature 0.2, alpha 16, EqCo"):
+        assert svg.count(f"<!-- {label} -->") == 1
+
+
 def test_missing_arms_have_their_row_in_the_plot_too(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["loss"] == "dcl" else 60.0, "axes.batch_size=[64]")
     assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
@@ -244,17 +252,17 @@ def test_the_legend_of_several_settings_holds_every_loss_once(synthetic: Synthet
     grids = ["grids.warm={loss:[infonce,dcl],temperature:[0.1,0.5]}", "grids.cold={loss:[eqco],temperature:[0.05]}"]
     manifest, results = synthetic(robust, "~axes.loss", "~axes.temperature", *grids)
     svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
-    for label in ("InfoNCE", "DCL", "EqCo", "initial encoder"):
-        assert svg.count(f"<!-- {label} -->") == 1
-    for title in ("temperature 0.1", "temperature 0.5", "temperature 0.05"):
-        assert len(re.findall(rf"<!--[^>]*{title}(?!\d)[^>]*-->", svg)) == 1
+    in_legend = re.findall(r"<!-- (.*?) -->", svg[svg.index('id="legend_1"') :])
+    assert in_legend == ["EqCo", "InfoNCE", "DCL", "initial encoder"]
+    for temperature in (0.05, 0.1, 0.5):
+        assert svg.count(f"<!-- temperature {temperature}, epochs 1 -->") == 1
 
 
 def test_lines_of_more_losses_than_colours_differ(synthetic: Synthetic) -> None:
     losses = ["infonce", "dcl", "dclw", "eqco", "flatnce", "simclr_sq", "dcl_sq", "sogclr"]
     manifest, results = synthetic(lambda axes: 60.0, f"axes.loss=[{','.join(losses)}]", "axes.seed=[0]")
     svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
-    # A marker is defined once for each shape and colour; the legend has one a loss.
+    # A marker is defined once for each shape and colour; the legend shows one a loss, unless it leaves the canvas.
     markers = re.findall(r'xlink:href="#(m\w+)"', svg[svg.index('id="legend_1"') :])
     assert len(markers) == len(set(markers)) == len(losses)
 
@@ -303,6 +311,13 @@ def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synt
     frame = tidy(manifest, results)
     found = content(manifest, frame, judge(manifest, frame))["diagnostics"]
     assert found == {"header": ["loss", "q", "rank"], "rows": [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]}
+
+
+def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "axes.loss=[infonce,eqco]", "axes.alpha=[16]", "axes.queue=[8]")
+    design = content(manifest, tidy(manifest, results), [])["design"]
+    assert "alpha 16.0; seeds 0, 1, 2." in design
+    assert "None" not in design
 
 
 def test_records_without_diagnostics_leave_that_table_out(synthetic: Synthetic, tmp_path: Path) -> None:

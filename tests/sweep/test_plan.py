@@ -48,6 +48,9 @@ def test_cost_is_steps_and_features(tiny: Path) -> None:
     evaluation = {"every": 1, "curve_bank": 500, "linear": "lbfgs"}
     steps, features = 1293 // 64, 2 * (1293 + 360) + 2 * (500 + 144)
     assert seconds_of(cell, files, evaluation, measured, "cpu") == pytest.approx(5 + steps + 0.001 * features)
+    augmented = {**evaluation, "linear": "sgd", "linear_epochs": 90}
+    probes = 2 * 90 * 1293  # two probes, which take the features of crops in each of their epochs
+    assert seconds_of(cell, files, augmented, measured, "cpu") == pytest.approx(5 + steps + 0.001 * (features + probes))
 
 
 def test_steps_are_measured_in_a_subprocess_and_remembered(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class LossEntry:
 
     ``stops_gradient``: its gradient is on purpose not that of its value.
 
-    ``file``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from (``harness.plugins``).
+    ``file`` or installed ``module``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from (``harness.plugins``).
     """
 
     label: str
@@ -92,6 +92,7 @@ class LossEntry:
     stops_gradient: bool = False
     version: int = 1
     file: str = ""
+    module: str = ""
     function: str = ""
     source: str = ""
 

@@ -204,6 +204,8 @@ def paths(cls: type[Any] = Cell, prefix: str = "") -> dict[str, Any]:
         if item.metadata.get("derived"):
             continue
         hint = hints[item.name]
+        if any(typing.get_origin(one) is dict for one in typing.get_args(hint)):
+            continue  # a user's own parameters have names of their own, below OWN
         if is_dataclass(hint):
             found |= paths(typing.cast("type[Any]", hint), f"{prefix}{item.name}.")
         else:

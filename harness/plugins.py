@@ -19,13 +19,15 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import sys
 import typing
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from harness.catalog import INFINITY, LOSSES, TEMPERATURE, LossEntry, Range
+from harness.catalog import INFINITY, LOSSES, TEMPERATURE, Count, LossEntry, Parameter, Range
 from harness.cell import Loss
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 
 GROUP = "harness.losses"
 PROPERTIES = ("unit_norm", "symmetric", "stops_gradient")
@@ -44,13 +46,23 @@ def register(files: Iterable[str | Path]) -> None:
         for name, entry in losses_in(Path(file)).items():
             _add(name, entry)
     for point in importlib.metadata.entry_points(group=GROUP):
-        try:
-            spec = importlib.util.find_spec(point.module)
-        except ImportError:  # of a package that is not there
-            spec = None
-        if spec is None or spec.origin is None or point.attr not in (found := losses_in(Path(spec.origin))):
-            raise UserError(f"'{point.value}' is no loss", where=f"entry point {GROUP}: {point.name}", allowed=EXAMPLE)
-        _add(point.name, found[point.attr])
+        entry = _announced(point)
+        if entry:
+            _add(point.name, entry)
+
+
+def _announced(point: importlib.metadata.EntryPoint) -> LossEntry | None:
+    """The loss of an entry point; None where its package is broken, which must not stop who does not name the loss.
+
+    To find a submodule's file Python imports the packages around it.
+    """
+    try:
+        spec = importlib.util.find_spec(point.module)
+        found = losses_in(Path(spec.origin)) if spec and spec.origin else {}
+    except Exception:  # noqa: BLE001  (whatever a stranger's package does when it is imported)
+        return None
+    entry = found.get(point.attr)
+    return replace(entry, label=point.name, module=point.module) if entry else None
 
 
 def losses_in(file: Path) -> dict[str, LossEntry]:
@@ -69,7 +81,7 @@ def losses_in(file: Path) -> dict[str, LossEntry]:
         raise UserError(f"not a file of losses: {error}", where=str(file), allowed="a Python file") from None
     source = hashlib.sha256(content).hexdigest()[:12]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    properties = _assigned_properties(tree)
+    properties = _assigned_properties(tree, {node.name for node in functions}, file)
     found = {
         node.name: _entry(node, file, source, properties.get(node.name, {}))
         for node in functions
@@ -94,10 +106,9 @@ def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str,
         value = _number(default)
         if value is None or argument.arg in NOT_NUMBERS:
             wrong = "no number for a default" if value is None else "a name that harness uses"
-            what = f"the parameter '{argument.arg}' of {node.name} has {wrong}"
+            what = f"the parameter '{argument.arg}' of {node.name} has {wrong} (a helper's name begins with _)"
             raise UserError(what, where=f"{file}:{argument.lineno}", allowed=EXAMPLE)
-        low = TEMPERATURE.low if argument.arg == "temperature" else -INFINITY
-        parameters[argument.arg] = Range(low, INFINITY, value)
+        parameters[argument.arg] = _range(argument.arg, value)
     lines = (ast.get_docstring(node) or "").splitlines()
     return LossEntry(
         label=node.name,
@@ -116,22 +127,40 @@ def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str,
     )
 
 
+def _range(name: str, default: float) -> Parameter:
+    """Any number; above zero for a temperature; a whole one where the default is."""
+    if name == "temperature":
+        return Range(TEMPERATURE.low, INFINITY, float(default))
+    return Count(-sys.maxsize, default) if isinstance(default, int) else Range(-INFINITY, INFINITY, default)
+
+
 def _number(node: ast.expr | None) -> float | None:
     """What a default says, if it is a number: 0.3, 1, -0.3."""
     try:
         value = ast.literal_eval(node) if node else None
     except ValueError:
         return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _assigned_properties(tree: ast.Module) -> dict[str, dict[str, bool]]:
+def _assigned_properties(tree: ast.Module, functions: set[str], file: Path) -> dict[str, dict[str, bool]]:
     """``my_loss.unit_norm = False`` and the like, by function."""
     found: dict[str, dict[str, bool]] = {}
     for node in tree.body:
-        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)):
-            continue
-        for target in node.targets:
-            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.attr in PROPERTIES:
-                found.setdefault(target.value.id, {})[target.attr] = bool(node.value.value)
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        for target in targets:
+            if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
+                continue
+            if target.value.id not in functions:
+                continue
+            value = getattr(node, "value", None)
+            if target.attr not in PROPERTIES or not isinstance(getattr(value, "value", None), bool):
+                raise UserError(
+                    f"{target.value.id} has no property '{target.attr}' of this kind{nearest(target.attr, PROPERTIES)}",
+                    where=f"{file}:{node.lineno}",
+                    allowed=", ".join(f"{target.value.id}.{name} = True or False" for name in PROPERTIES),
+                )
+            found.setdefault(target.value.id, {})[target.attr] = value.value
     return found

@@ -40,4 +40,4 @@ def command(
 
 def short_names(axes: Mapping[str, Any], names: Sequence[str]) -> str:
     """``loss=dcl batch_size=32 seed=0``: these axes by their short names."""
-    return " ".join(f"{short_name(path)}={axes[path]}" for path in names)
+    return " ".join(f"{short_name(path)}={'–' if axes[path] is None else axes[path]}" for path in names)

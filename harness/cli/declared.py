@@ -59,6 +59,8 @@ def load(
     """
     register(plugins)
     declaration = declare(Path(path), overrides)
+    for note in grid.hidden(declaration):
+        print(f"note: {note}")
     dataset = declaration.values["dataset"]
     try:
         files = dataset_files.find(dataset["name"], dataset["root"])

@@ -56,5 +56,5 @@ def _show(manifest: Manifest, results: Path) -> None:
             print(f"  failed   {record.cell_id}  {name}: {error}")
             print(f"           log: {attempt.path / 'stderr.log'}")
         events = record.events() if states[record.cell_id] in ("running", "finished") else []
-        if events and (why := collapse(events[-1]["metrics"])):
+        if events and (why := collapse(events[-1]["metrics"], events[0]["metrics"])):
             print(f"  collapsed {record.cell_id} {name}: {why}")

@@ -39,7 +39,7 @@ def build(optimizer: Optimizer, parameters: Iterable[Parameter]) -> torch.optim.
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888), as SimCLR's and VICReg's code has it.
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888), as VICReg's and Barlow Twins' code has it.
 
     Every weight matrix or kernel w takes ``v <- momentum v + (TRUST |w| / |g + wd w|) (g + wd w)``, ``w <- w - lr v``;
     a ratio of norms that are zero counts as 1. Biases and batch norm (one dimension) are left out of both the

@@ -85,7 +85,7 @@ def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
         **metrics,
         # The curve was measured while the cell was trained: numbers of two evaluations do not stand in one row.
         "val_knn": curve[-1] if curve and judged_then else None,
-        "collapse": collapse(last),
+        "collapse": collapse(last, events[0] if events else None),
         **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: outcome[name] for name in COST},
         "attempts": outcome["attempt"],

@@ -29,6 +29,8 @@ from harness.manifest import Claim
 from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
+#: Open mappings, whose keys the command line may add without Hydra's ``+``.
+OPEN = ("axes.", "grids.", "loss.own.")
 GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "__pycache__"))
 
 
@@ -40,6 +42,11 @@ class ClusterConfig:
     slots: int | None = None
     device: str = "auto"
     world_size: int = 1
+
+
+def _without_none(hint: Any) -> Any:
+    """``dict[str, float] | None`` is ``dict[str, float]``: to a declaration an empty mapping says as much."""
+    return next((one for one in typing.get_args(hint) if typing.get_origin(one) is dict), hint)
 
 
 def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
@@ -54,6 +61,8 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
             more = _DATASET_EXTRA if item.name == "dataset" else ()
             mutable = _mutable(typing.cast("type[Any]", hint), more)
             members.append((item.name, mutable, field(default_factory=mutable)))
+        elif typing.get_origin(_without_none(hint)) is dict:
+            members.append((item.name, _without_none(hint), field(default_factory=dict)))
         else:
             members.append((item.name, hint, item.default))
     members += [(name, hint, field(default=default)) for name, hint, default in extra]
@@ -91,7 +100,8 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
 
 @dataclass(frozen=True)
 class Declaration:
-    """A composed experiment at one scale, as plain values."""
+    """A composed experiment at one scale, as plain values; ``chosen``: what the groups that the command line chose set, by
+    override."""
 
     name: str
     path: Path
@@ -101,6 +111,7 @@ class Declaration:
     claims: list[Claim]
     overrides: list[str]
     locator: Locator
+    chosen: Mapping[str, Mapping[str, Any]]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -132,11 +143,35 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         )
     _refuse_interpolation(path, rest)
     overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0].lstrip("+") for override in rest})
-    # `axes` is an open mapping: naming an axis that the file lacks adds it, without Hydra's `+`.
-    typed = [f"++{override}" if override.startswith(("axes.", "grids.")) else override for override in rest]
-    values = _compose(path, _with_absent_groups([*overlay, *typed], raw.get("defaults") or []), locator)
+    typed = [f"++{override}" if override.startswith(OPEN) else override for override in rest]
+    chosen = _group_values(rest)
+    again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
+    values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
     claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
-    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator)
+    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
+
+
+def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the groups chosen on the command line set, by override, as dotted keys and values.
+
+    Hydra composes groups first and values after them, so that a value of the file or of its scale would overrule a group
+    that the command line names; these values are therefore set again, after the scale's.
+    """
+    found = {}
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        file = CONF / group / f"{name}.yaml"
+        if group in GROUPS and file.is_file():
+            own = "" if "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0] else f"{group}."
+            found[override] = _dotted(_plain(OmegaConf.load(file)), own)
+    return found
+
+
+def _dotted(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
@@ -241,7 +276,7 @@ def _translated(error: Exception, locator: Locator) -> UserError:
     """Hydra's and OmegaConf's messages, said in this project's form."""
     text = f"{error}\n{error.__cause__ or ''}"
     if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
-        options = re.findall(r"^\t(\w+)$", text, re.MULTILINE)
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         what = f"no {group[1]} '{group[2]}'{nearest(group[2], options)}"
         return UserError(what, where=locator.where(group[1]), allowed=", ".join(options))
     unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)

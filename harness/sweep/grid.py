@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION, filled
-from harness.cell import OWN, Cell, from_dict, get, paths, short_name
+from harness.cell import OWN, Cell, Loss, from_dict, get, paths, short_name
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
@@ -30,8 +31,9 @@ def axis_path(name: str) -> str:
     Raises:
         KeyError: there is no such field, or the short name is ambiguous.
     """
-    if name.removeprefix("loss.").startswith("own."):
-        return OWN + name.removeprefix("loss.").removeprefix("own.")
+    own = name.removeprefix("loss.").removeprefix("own.")
+    if own in own_parameters() and (own != name or own not in {short_name(path) for path in paths(Cell)}):
+        return OWN + own
     known = paths(Cell)
     for candidate in (name, f"{name}.name"):
         if candidate in known:
@@ -40,6 +42,12 @@ def axis_path(name: str) -> str:
     if len(ends) != 1:
         raise KeyError(name)
     return ends[0]
+
+
+def own_parameters() -> list[str]:
+    """Parameters that only users' own losses have."""
+    fields = {item.name for item in dataclasses.fields(Loss)}
+    return sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters} - fields)
 
 
 def grids(declaration: Declaration) -> list[dict[str, list[Any]]]:
@@ -66,7 +74,7 @@ def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dic
         try:
             path = axis_path(name)
         except KeyError:
-            short = sorted({short_name(path) for path in paths(Cell)})
+            short = sorted({short_name(path) for path in paths(Cell)} | set(own_parameters()))
             what = f"unknown axis '{name}'{nearest(name, short)}"
             raise UserError(what, where=where, allowed=", ".join(short)) from None
         if path in FIXED:
@@ -77,6 +85,17 @@ def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dic
         if len(set(found[path])) < len(values):
             raise UserError("a value is listed twice", where=where)
     return found
+
+
+def hidden(declaration: Declaration) -> list[str]:
+    """What a group that the command line chose sets in vain, because an axis varies it."""
+    declared = grids(declaration)
+    return [
+        f"{override} sets {path} to {value}, but an axis varies it: axes.{short_name(path)}=[{value}] takes it"
+        for override, values in declaration.chosen.items()
+        for path, value in values.items()
+        if all(path in axes and value not in axes[path] for axes in declared)
+    ]
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,7 +117,7 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
         if path in paths(Cell) and value is not None:
             check_value(path, value, where(path.removesuffix(".name")))
     for name in settings["loss"]["own"] or {}:
-        known = sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters})
+        known = own_parameters()
         if name not in known:
             what = f"no loss has a parameter '{name}'{nearest(name, known)}"
             raise UserError(

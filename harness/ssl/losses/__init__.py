@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness.catalog import LOSSES
@@ -55,14 +57,19 @@ def function(name: str) -> LossFunction:
         return FUNCTIONS[name]
     entry = LOSSES[name]
     try:
-        spec = importlib.util.spec_from_file_location(Path(entry.file).stem, entry.file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = importlib.import_module(entry.module) if entry.module else _imported(entry.file)
     except Exception as error:
         raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=entry.file) from error
     return in_full_precision(getattr(module, entry.function), entry.parameters, unit_norm=entry.unit_norm)
+
+
+def _imported(file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def bind(loss: Loss) -> LossFunction:
@@ -77,7 +84,7 @@ def bind(loss: Loss) -> LossFunction:
         raise UserError(what, where="loss", next_command="harness sweep EXPERIMENT --plugin FILE")
     given = {**asdict(loss), **(loss.own or {})}
     parameters = {
-        name: known.default if given.get(name) is None else given[name]
+        name: known.default if given.get(name) is None else type(known.default)(given[name])
         for name, known in LOSSES[loss.name].parameters.items()
     }
     return partial(function(loss.name), **parameters)

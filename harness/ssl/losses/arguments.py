@@ -50,9 +50,9 @@ def in_full_precision(
     @wraps(loss)
     def checked(z1: Tensor, z2: Tensor, **given: Any) -> Result:
         for name in parameters.keys() & given.keys():
-            if given[name] not in parameters[name]:
+            if not isinstance(given[name], int | float) or given[name] not in parameters[name]:
                 raise UserError(
-                    f"{loss.__name__}: {given[name]} is out of range", where=name, allowed=str(parameters[name])
+                    f"{loss.__name__}: {given[name]!r} is out of range", where=name, allowed=str(parameters[name])
                 )
         check_shapes(z1, z2)
         if not _values_trusted:
@@ -68,6 +68,8 @@ def in_full_precision(
 def check_shapes(z1: Tensor, z2: Tensor) -> None:
     """Raises a UserError unless both are (N, d) with N > 1 and d > 1."""
     for name, z in (("z1", z1), ("z2", z2)):
+        if not isinstance(z, Tensor):
+            raise UserError(f"a {type(z).__name__} is no tensor", where=name, allowed="floating-point (N, d)")
         if z.ndim != 2 or not z.is_floating_point():
             what = f"{tuple(z.shape)} of {str(z.dtype).removeprefix('torch.')}"
             raise UserError(f"{what} are not embeddings", where=name, allowed="floating-point (N, d)")

@@ -88,7 +88,7 @@ def _first_counter_example(attempt: Callable[[LossFunction, Case], str], loss: L
     for case in cases(name):
         try:
             found = attempt(loss, case)
-        except Exception as error:  # noqa: BLE001  (whatever a user's function raises is the finding)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a user's function raises is the finding)
             found = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         if found:
             return f"{found} ({case})"
@@ -108,7 +108,7 @@ def _permutation(loss: LossFunction, case: Case) -> str:
 
 
 def _swap(loss: LossFunction, case: Case) -> str:
-    return _differ(loss, case, case.z2, case.z1, "with the views swapped")
+    return _differ(loss, case, case.z2, case.z1, "with the views swapped (NAME.symmetric = False would say so)")
 
 
 def _scale(loss: LossFunction, case: Case) -> str:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
 from harness.ssl.losses.arguments import of_embeddings
 from harness.ssl.losses.similarity import two_views
 
@@ -29,6 +30,8 @@ def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: 
     Returns:
         The mean over 2N anchors of ``log((2N - 2) u) - p``, in nats, and the averages (N,) to store.
     """
+    if log_u.shape != z1.shape[:1]:
+        raise UserError(f"its shape is {tuple(log_u.shape)}", where="log_u", allowed=f"({z1.shape[0]},), one a sample")
     similarities = two_views(z1, z2)
     p, n = similarities.over(temperature)
     count = similarities.count
@@ -37,7 +40,8 @@ def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: 
         stored = log_u.to(n.dtype).repeat(2)
         average = torch.logaddexp(_log(1 - gamma) + stored, _log(gamma) + batch)
         own = torch.where(stored.isneginf(), batch, average)
-        weights = torch.exp(n - own[:, None]) / count
+        # A stored average far below the batch's (a tiny gamma) would overflow; 60 is 1e26.
+        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count
         first, second = own.chunk(2)
         update = torch.logaddexp(first, second) - math.log(2)
         value = (own + math.log(count) - p).mean()

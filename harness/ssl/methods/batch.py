@@ -27,7 +27,9 @@ class Batch:
 
     def random_order(self, purpose: str, count: int) -> Tensor:
         """(count,), a random order of ``range(count)``, another one at every step."""
-        return torch.from_numpy(permutation(self.seed, purpose, count, self.step)).to(self.rows.device)
+        return torch.from_numpy(permutation(self.seed, purpose, count, self.step)).to(
+            self.rows.device, non_blocking=True
+        )
 
 
 @dataclass(frozen=True)

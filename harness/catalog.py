@@ -75,7 +75,8 @@ class LossEntry:
 
     ``stops_gradient``: its gradient is on purpose not that of its value.
 
-    ``file`` or installed ``module``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from (``harness.plugins``).
+    ``file`` or installed ``module``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from
+    (``harness.plugins``).
     """
 
     label: str
@@ -365,7 +366,7 @@ def filled(component: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict
     found = {name: value if name in known or name == "name" else None for name, value in component.items()}
     for name, parameter in known.items():
         if name not in component:
-            found["own"] = {**(found["own"] or {}), name: (component["own"] or {}).get(name, parameter.default)}
+            found["own"] = {**(found["own"] or {}), name: float((component["own"] or {}).get(name, parameter.default))}
         elif component[name] is None:
             found[name] = parameter.default
     return found

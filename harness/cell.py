@@ -220,7 +220,9 @@ def short_name(path: str) -> str:
 
 def get(cell: Cell, path: str) -> Any:
     """The value at a dotted path."""
+    if path.startswith(OWN):
+        return (cell.loss.own or {}).get(path.removeprefix(OWN))
     node: Any = cell
     for name in path.split("."):
-        node = (node or {}).get(name) if path.startswith(f"{OWN}{name}") else getattr(node, name)
+        node = getattr(node, name)
     return node

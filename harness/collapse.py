@@ -18,8 +18,8 @@ ONE_LINE = 1.5
 def collapse(metrics: Mapping[str, float], initial: Mapping[str, float] | None = None) -> str:
     """Why the embeddings of validation images count as collapsed; empty where they do not, or were not looked at.
 
-    Untrained embeddings, too, are nearly one point, and a head without batch norm leaves that slowly: an encoder that is
-    better than at epoch 0 (``initial``) has not collapsed.
+    Untrained embeddings, too, are nearly one point, and a head without batch norm leaves that slowly: an encoder that
+    is better than at epoch 0 (``initial``) has not collapsed.
     """
     if initial and metrics.get("val_knn", 0.0) > initial.get("val_knn", 100.0):
         return ""

@@ -19,13 +19,12 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-import sys
 import typing
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.catalog import INFINITY, LOSSES, TEMPERATURE, Count, LossEntry, Parameter, Range
+from harness.catalog import INFINITY, LOSSES, TEMPERATURE, LossEntry, Range
 from harness.cell import Loss
 from harness.errors import UserError, nearest
 
@@ -46,9 +45,9 @@ def register(files: Iterable[str | Path]) -> None:
         for name, entry in losses_in(Path(file)).items():
             _add(name, entry)
     for point in importlib.metadata.entry_points(group=GROUP):
-        entry = _announced(point)
-        if entry:
-            _add(point.name, entry)
+        announced = _announced(point)
+        if announced:
+            _add(point.name, announced)
 
 
 def _announced(point: importlib.metadata.EntryPoint) -> LossEntry | None:
@@ -127,11 +126,9 @@ def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str,
     )
 
 
-def _range(name: str, default: float) -> Parameter:
-    """Any number; above zero for a temperature; a whole one where the default is."""
-    if name == "temperature":
-        return Range(TEMPERATURE.low, INFINITY, float(default))
-    return Count(-sys.maxsize, default) if isinstance(default, int) else Range(-INFINITY, INFINITY, default)
+def _range(name: str, default: float) -> Range:
+    """Any number; above zero for a temperature."""
+    return Range(TEMPERATURE.low if name == "temperature" else -INFINITY, INFINITY, default)
 
 
 def _number(node: ast.expr | None) -> float | None:
@@ -147,20 +144,20 @@ def _assigned_properties(tree: ast.Module, functions: set[str], file: Path) -> d
     """``my_loss.unit_norm = False`` and the like, by function."""
     found: dict[str, dict[str, bool]] = {}
     for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
             if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
                 continue
             if target.value.id not in functions:
                 continue
-            value = getattr(node, "value", None)
-            if target.attr not in PROPERTIES or not isinstance(getattr(value, "value", None), bool):
+            value = node.value.value if isinstance(node.value, ast.Constant) else None
+            if target.attr not in PROPERTIES or not isinstance(value, bool):
                 raise UserError(
                     f"{target.value.id} has no property '{target.attr}' of this kind{nearest(target.attr, PROPERTIES)}",
                     where=f"{file}:{node.lineno}",
                     allowed=", ".join(f"{target.value.id}.{name} = True or False" for name in PROPERTIES),
                 )
-            found.setdefault(target.value.id, {})[target.attr] = value.value
+            found.setdefault(target.value.id, {})[target.attr] = value
     return found

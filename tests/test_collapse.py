@@ -76,3 +76,20 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     printed = content(declared.manifest, frame, written.verdicts)
     assert printed["collapsed"] == [f"{collapsed} (loss vicreg): {said[collapsed]}"]
     assert abstract([], frame).endswith("; 1 collapsed.")
+
+
+def test_an_encoder_that_has_not_been_trained_yet_is_not_called_collapsed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tiny.parent / "results"
+    declared = load(str(tiny), ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]"], results)
+    declared.manifest.write(results)
+    (entry,) = declared.plan.entries
+    attempt = Record.prepare(results / "runs", entry.cell).begin({})
+    attempt.log_event(0, {"uniformity": -0.004, "effective_rank": 1.4}, epoch=0)  # of random weights, as measured
+    for collapsed in (False, True):
+        monkeypatch.setattr(sys, "argv", ["harness", "status", "--results", str(results)])
+        with pytest.raises(SystemExit):
+            main.main()
+        assert ("collapsed" in capsys.readouterr().out) == collapsed
+        attempt.log_event(20, {"uniformity": -0.004, "effective_rank": 1.4}, epoch=1)

@@ -204,10 +204,23 @@ def test_an_installed_package_brings_its_loss_by_an_entry_point(installed: Calla
 
 
 @pytest.mark.parametrize("value", ["own_losses:of_three", "own_losses:nothing", "nowhere:pull", "nowhere.deeper:pull"])
-def test_an_entry_point_that_is_no_loss_is_refused_by_its_name(installed: Callable[[str], Path], value: str) -> None:
+def test_an_entry_point_that_is_no_loss_stops_nobody_else(installed: Callable[[str], Path], value: str) -> None:
     installed(f"tug = {value}")
-    with pytest.raises(UserError, match=f"entry point harness.losses: tug: '{value}' is no loss"):
-        register([])
+    register([])
+    assert "tug" not in LOSSES
+
+
+def test_a_whole_number_stays_one(own: WriteOwn) -> None:
+    file = own("def top(z1, z2, *, k=3):\n    return -(z1 @ z2.T).topk(k, dim=1).values.mean()\n")
+    register([file])
+    z = torch.eye(4)
+    loss = Loss("top", own={"k": 2.0}, source=LOSSES["top"].source)
+    assert float(bind(loss)(z, z)) == -0.5
+
+
+def test_a_property_that_no_loss_has_is_refused(own: WriteOwn) -> None:
+    with pytest.raises(UserError, match="did you mean 'unit_norm'"):
+        losses_in(own("def mine(z1, z2): ...\n\nmine.unitnorm = False\n"))
 
 
 def test_the_content_of_its_file_is_part_of_a_cells_identity_and_its_place_is_not(own: WriteOwn, tiny: Path) -> None:
@@ -227,6 +240,31 @@ def test_own_parameters_are_part_of_a_cells_identity(own: WriteOwn, tiny: Path) 
     entries = load(str(tiny), overrides, tiny.parent / "results", plugins=[own()]).plan.entries
     assert [entry.cell.loss.own for entry in entries] == [{"margin": 0.5}, {"margin": 1.0}]
     assert len({entry.cell.cell_id for entry in entries}) == 2
+
+
+@pytest.mark.parametrize(
+    "override", ["loss.own.margin=0.5", "+loss.own.margin=0.5", "scale=own", "axes.own.margin=[0.5]"]
+)
+def test_an_own_parameter_is_declared_like_any_other(own: WriteOwn, tiny: Path, override: str) -> None:
+    tiny.write_text(f"{tiny.read_text()}  own:\n    loss.own.margin: 0.5\n")
+    overrides = ["axes.loss=[pull,dcl]", "axes.batch_size=[64]", "axes.seed=[0]", override]
+    first, second = load(str(tiny), overrides, tiny.parent / "results", plugins=[own()]).plan.entries
+    assert (first.cell.loss.own, second.cell.loss.own) == ({"margin": 0.5}, None)
+
+
+@pytest.mark.parametrize("override", ["loss.own.margn=0.5", "axes.own.margn=[0.5]"])
+def test_a_parameter_that_no_own_loss_has_is_refused(own: WriteOwn, tiny: Path, override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(str(tiny), ["axes.loss=[pull]", override], tiny.parent / "results", plugins=[own()])
+    assert f"command line: {override}: no loss has a parameter 'margn', did you mean 'margin'?" in str(caught.value)
+
+
+def test_an_own_parameter_may_begin_like_a_field(own: WriteOwn, tiny: Path) -> None:
+    file = own("def mine(z1, z2, *, lossy=0.5, ownership=1.0): ...")
+    overrides = ["axes.loss=[mine]", "axes.own.lossy=[0.1,0.2]", "axes.own.ownership=[2]", "axes.seed=[0]"]
+    manifest = load(str(tiny), overrides, tiny.parent / "results", plugins=[file]).manifest
+    assert manifest.axes["loss.own.lossy"] == [0.1, 0.2]
+    assert manifest.axes["loss.own.ownership"] == [2.0]
 
 
 def test_a_cell_whose_file_has_changed_since_is_refused(own: WriteOwn) -> None:

@@ -56,5 +56,6 @@ def _show(manifest: Manifest, results: Path) -> None:
             print(f"  failed   {record.cell_id}  {name}: {error}")
             print(f"           log: {attempt.path / 'stderr.log'}")
         events = record.events() if states[record.cell_id] in ("running", "finished") else []
-        if events and (why := collapse(events[-1]["metrics"], events[0]["metrics"])):
-            print(f"  collapsed {record.cell_id} {name}: {why}")
+        trained = [event["metrics"] for event in events if event["step"] > 0]
+        if trained and (why := collapse(trained[-1], events[0]["metrics"])):
+            print(f"  collapsed {record.cell_id}  {name}: {why}")

@@ -43,9 +43,13 @@ class Verdict:
 
 
 def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
-    """Every claim in every setting."""
-    found = settings(manifest, frame)
-    return [_judge(claim, setting, manifest, frame) for claim in manifest.claims for setting in found]
+    """Every claim in every setting of its two losses."""
+    found = []
+    for claim in manifest.claims:
+        own = frame[frame["loss"].isin([claim.loss, claim.baseline])]
+        rows = frame if own.empty else own
+        found += [_judge(claim, setting, manifest, frame) for setting in settings(manifest, rows)]
+    return found
 
 
 def check_claims(claims: list[Claim]) -> None:

@@ -46,15 +46,21 @@ def setting_columns(manifest: Manifest) -> list[str]:
 
 
 def settings(manifest: Manifest, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every combination of the setting columns' values that the table holds."""
-    found = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
-    return [{str(name): value for name, value in setting.items()} for setting in found]
+    """Every combination of the setting columns' values that the table holds; one that differs from another only by
+    lacking values belongs to it."""
+    rows = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
+    found = [{str(name): value for name, value in setting.items()} for setting in rows]
+    return [one for one in found if not any(one is not other and _belongs(one, other) for other in found)]
+
+
+def _belongs(one: dict[str, Any], setting: dict[str, Any]) -> bool:
+    return all(value in (setting[name], ABSENT) for name, value in one.items())
 
 
 def in_setting(table: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
-    """The rows of one setting."""
+    """The rows of one setting; a loss that lacks a parameter is in the settings of all its values."""
     for name, value in setting.items():
-        table = table[table[name] == value]
+        table = table[(table[name] == value) | (table[name] == ABSENT)]
     return table
 
 

@@ -44,11 +44,6 @@ class ClusterConfig:
     world_size: int = 1
 
 
-def _without_none(hint: Any) -> Any:
-    """``dict[str, float] | None`` is ``dict[str, float]``: to a declaration an empty mapping says as much."""
-    return next((one for one in typing.get_args(hint) if typing.get_origin(one) is dict), hint)
-
-
 def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
     """The same dataclass for OmegaConf, which makes frozen ones read-only; derived fields are left out."""
     hints = typing.get_type_hints(cls)
@@ -61,8 +56,10 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
             more = _DATASET_EXTRA if item.name == "dataset" else ()
             mutable = _mutable(typing.cast("type[Any]", hint), more)
             members.append((item.name, mutable, field(default_factory=mutable)))
-        elif typing.get_origin(_without_none(hint)) is dict:
-            members.append((item.name, _without_none(hint), field(default_factory=dict)))
+        elif item.name == "own":  # an override can add a key to an empty mapping, not to None
+            members.append((item.name, dict[str, float], field(default_factory=dict)))
+        elif bool in typing.get_args(hint):  # OmegaConf would take 3 for true; ``check_value`` does not
+            members.append((item.name, Any, item.default))
         else:
             members.append((item.name, hint, item.default))
     members += [(name, hint, field(default=default)) for name, hint, default in extra]
@@ -100,8 +97,8 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
 
 @dataclass(frozen=True)
 class Declaration:
-    """A composed experiment at one scale, as plain values; ``chosen``: what the groups that the command line chose set, by
-    override."""
+    """A composed experiment at one scale, as plain values; ``chosen``: what the groups that the command line chose set,
+    by override."""
 
     name: str
     path: Path
@@ -154,8 +151,8 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the groups chosen on the command line set, by override, as dotted keys and values.
 
-    Hydra composes groups first and values after them, so that a value of the file or of its scale would overrule a group
-    that the command line names; these values are therefore set again, after the scale's.
+    Hydra composes groups first and values after them, so that a value of the file or of its scale would overrule a
+    group that the command line names; these values are therefore set again, after the scale's.
     """
     found = {}
     for override in overrides:

@@ -31,9 +31,10 @@ def axis_path(name: str) -> str:
     Raises:
         KeyError: there is no such field, or the short name is ambiguous.
     """
-    own = name.removeprefix("loss.").removeprefix("own.")
-    if own in own_parameters() and (own != name or own not in {short_name(path) for path in paths(Cell)}):
-        return OWN + own
+    if name.removeprefix("loss.").startswith("own."):
+        return OWN + name.removeprefix("loss.").removeprefix("own.")
+    if name in own_parameters():
+        return OWN + name
     known = paths(Cell)
     for candidate in (name, f"{name}.name"):
         if candidate in known:
@@ -77,6 +78,8 @@ def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dic
             short = sorted({short_name(path) for path in paths(Cell)} | set(own_parameters()))
             what = f"unknown axis '{name}'{nearest(name, short)}"
             raise UserError(what, where=where, allowed=", ".join(short)) from None
+        if path.startswith(OWN):
+            _check_own(path.removeprefix(OWN), where)
         if path in FIXED:
             raise UserError(f"'{name}' cannot be an axis", where=where, allowed=FIXED[path])
         if not isinstance(values, list) or not values:
@@ -85,6 +88,14 @@ def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dic
         if len(set(found[path])) < len(values):
             raise UserError("a value is listed twice", where=where)
     return found
+
+
+def _check_own(name: str, where: str) -> None:
+    """Raises a UserError where no user's loss has such a parameter."""
+    known = own_parameters()
+    if name not in known:
+        what = f"no loss has a parameter '{name}'{nearest(name, known)}"
+        raise UserError(what, where=where, allowed=", ".join(known) or "--plugin FILE brings own losses")
 
 
 def hidden(declaration: Declaration) -> list[str]:
@@ -116,13 +127,8 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
     for path, value in _leaves(settings).items():
         if path in paths(Cell) and value is not None:
             check_value(path, value, where(path.removesuffix(".name")))
-    for name in settings["loss"]["own"] or {}:
-        known = own_parameters()
-        if name not in known:
-            what = f"no loss has a parameter '{name}'{nearest(name, known)}"
-            raise UserError(
-                what, where=where(OWN + name), allowed=", ".join(known) or "--plugin FILE brings own losses"
-            )
+    for name in settings["loss"]["own"]:
+        _check_own(name, where(OWN + name))
     for group in ("evaluate", "cluster"):
         for name, value in declaration.values[group].items():
             if value is not None:

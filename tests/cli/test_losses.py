@@ -197,7 +197,7 @@ def test_a_loss_that_is_another_in_every_rank_is_caught(harness: Harness, own: P
         ("in_order", ORDER, ["becomes", "in the order [4, 0, 1, 3, 2] (N 5, d 4, temperature 0.05)"]),
         ("detached", GRADIENT, ["by z2[0, 0] autograd has", "differences", "(N 2, d 3, temperature 0.05)"]),
         ("of_the_far", SHAPES, ["nonzero", "(N 2, d 3)"]),
-        ("one_way", SWAP, ["becomes", "with the views swapped (N 2, d 3, temperature 0.05)"]),
+        ("one_way", SWAP, ["becomes", "with the views swapped (NAME.symmetric = False would say so)"]),
         ("raises", SCALAR, ["ValueError: not today (N 2, d 3)"]),
         ("of_rows", SCALAR, ["it returns (2,) (N 2, d 3)"]),
     ],

@@ -141,6 +141,25 @@ def test_each_setting_is_judged_by_itself(synthetic: Synthetic) -> None:
     assert said.endswith("is REPRODUCED in 1, CONTRADICTED in 1.")
 
 
+OF_DCLW = "claims=[{name: dclw, says: DCLW is better., source: x, kind: smaller_drop, loss: dclw, baseline: infonce}]"
+
+
+@pytest.mark.parametrize("sigmas", [[0.5], [0.3, 0.5]])
+def test_a_loss_is_compared_with_one_that_lacks_its_parameter(synthetic: Synthetic, sigmas: list[float]) -> None:
+    grids = ["grids.a={loss:[infonce]}", f"grids.b={{loss:[dclw],sigma:{sigmas}}}".replace(" ", "")]
+    manifest, results = synthetic(robust, "~axes.loss", *grids, OF_DCLW)
+    frame = tidy(manifest, results)
+    assert [(v.setting["sigma"], v.word) for v in judge(manifest, frame)] == [(s, "REPRODUCED") for s in sigmas]
+    svg = accuracy(manifest, frame, results)[0].read_text()
+    assert svg.count("<!-- batch size (samples) -->") == len(sigmas), "a panel a sigma, InfoNCE in each"
+
+
+def test_a_claim_is_not_judged_in_settings_that_neither_loss_has(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "grids.a={}", "grids.b={loss:[eqco],alpha:[16,256]}")
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert verdict.word == "REPRODUCED"
+
+
 @pytest.mark.parametrize(
     ("low", "high", "n", "word"),
     [(0.1, 2, 3, "REPRODUCED"), (-2, -0.1, 3, "CONTRADICTED"), (-1, 1, 9, "INCONCLUSIVE"), (0.1, 2, 2, "INCONCLUSIVE")],

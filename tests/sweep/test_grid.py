@@ -183,6 +183,8 @@ def test_a_method_gets_its_own_defaults_beside_what_was_declared(tiny: Path) -> 
          ["axes.method.queue=[4,8]: simclr has no queue: two points of the grid are one cell", "grids: of those that"]),
         (["axes.method=[simclr,moco]", "axes.queue=[4,8]"], ["simclr has no queue: two points of the grid"]),
         (["axes.loss=[dclw]", "axes.detach_weights=[3]"], ["axes.detach_weights=[3]: 3 is not of type bool"]),
+        (["loss.detach_weights=3"], ["command line: loss.detach_weights=3: 3 is not of type bool"]),
+        (["method.symmetric=1"], ["command line: method.symmetric=1: 1 is not of type bool"]),
         (["loss.detach_weights=perhaps"], ["loss.detach_weights=perhaps", "'perhaps' is not"]),
         (["backbone.stem=imagenett"], ["backbone.stem=imagenett: unknown stem", "did you mean 'imagenet'"]),
         (["backbone.stem=imagenet"], ["backbone.stem=imagenet: convnet has no such stem", "allowed: cifar"]),

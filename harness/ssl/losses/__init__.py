@@ -84,10 +84,16 @@ def bind(loss: Loss) -> LossFunction:
         raise UserError(what, where="loss", next_command="harness sweep EXPERIMENT --plugin FILE")
     given = {**asdict(loss), **(loss.own or {})}
     parameters = {
-        name: known.default if given.get(name) is None else type(known.default)(given[name])
+        name: known.default if given.get(name) is None else _like(known.default, given[name])
         for name, known in LOSSES[loss.name].parameters.items()
     }
     return partial(function(loss.name), **parameters)
+
+
+def _like(default: float, value: float) -> float:
+    """A whole number for a parameter whose default is one: a cell holds numbers, and ``topk`` wants an int."""
+    whole = isinstance(default, int) and not isinstance(default, bool) and float(value).is_integer()
+    return int(value) if whole else value
 
 
 def takes_unit_norm(name: str) -> bool:

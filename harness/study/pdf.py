@@ -176,8 +176,8 @@ def _named(
     return shown(axis, name) + (f" ({text})" if text else "")
 
 
-def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Means over seeds, after the last epoch; a dash for a loss without the quantity."""
+def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
+    """Means over seeds, after the last epoch; a dash for a loss without the quantity. ``labels``: columns of names."""
     names = [name for name in DIAGNOSTICS if frame[name].notna().any()]
     keys = [name for name in (*setting_columns(manifest), "batch_size", "loss") if frame[name].nunique() > 1]
     means = frame.groupby(keys or ["loss"], sort=False, as_index=False)[names].mean()
@@ -185,7 +185,8 @@ def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]
     for _, arm in means[means[names].notna().any(axis=1)].iterrows():
         labels = [shown(key, arm[key]) for key in keys]
         rows.append([*labels, *("–" if pd.isna(arm[name]) else f"{arm[name]:.3g}" for name in names)])
-    return {"header": [*(key.replace("_", " ") for key in keys), *(HEADERS[name] for name in names)], "rows": rows}
+    header = [*(key.replace("_", " ") for key in keys), *(HEADERS[name] for name in names)]
+    return {"header": header, "labels": len(keys), "rows": rows}
 
 
 def _collapsed(manifest: Manifest, frame: pd.DataFrame) -> list[str]:

@@ -334,7 +334,8 @@ def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synt
     )
     frame = tidy(manifest, results)
     found = content(manifest, frame, judge(manifest, frame))["diagnostics"]
-    assert found == {"header": ["loss", "q", "rank"], "rows": [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]}
+    rows = [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]
+    assert found == {"header": ["loss", "q", "rank"], "labels": 1, "rows": rows}
 
 
 def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic: Synthetic) -> None:

@@ -36,6 +36,27 @@ def test_a_group_chosen_on_the_command_line_beats_the_scales(tiny: Path) -> None
     assert declare(tiny, ["scale=big", "backbone=convnet"]).values["backbone"]["name"] == "convnet"
 
 
+@pytest.mark.parametrize("overlay", ["optimizer:\n      lr: 0.01\n      weight_decay: 0.1", "optimizer.lr: 0.01"])
+def test_it_beats_the_scales_values_too(tiny: Path, overlay: str) -> None:
+    edited(tiny, "  demo: {}", f"  demo:\n    {overlay}\n    head.hidden: 7")
+    chosen = declare(tiny, ["optimizer=lars", "head=8192-8192-d", "optimizer.momentum=0.5"]).values
+    assert chosen["optimizer"] == {
+        "name": "lars", "lr": 0.3, "lr_rule": "linear", "momentum": 0.5, "weight_decay": 1e-6, "warmup_epochs": 10.0,
+    }  # fmt: skip
+    assert (chosen["head"]["hidden"], chosen["head"]["layers"]) == (8192, 3)
+    assert declare(tiny, ["method=vicreg"]).values["head"]["hidden"] == 8192
+
+
+def test_what_a_chosen_group_sets_in_vain_is_said(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(str(tiny), ["method=vicreg", "head.hidden=8", "head.dim=8"], tiny.parent / "results")
+    assert "note: method=vicreg sets loss.name to vicreg, but an axis varies it" in capsys.readouterr().out
+
+
+def test_a_misspelt_group_with_a_hyphen_gets_its_neighbours(tiny: Path) -> None:
+    with pytest.raises(UserError, match=r"no head 'd-dd', did you mean 'd-d-d'"):
+        declare(tiny, ["head=d-dd"])
+
+
 def test_a_title_may_hold_any_character(tiny: Path) -> None:
     edited(tiny, "  demo: {}", '  demo:\n    caveat: "it\'s a \\\\ {test}: [a, b], 50 %"')
     assert declare(tiny, []).values["caveat"] == "it's a \\ {test}: [a, b], 50 %"

@@ -158,7 +158,8 @@ MUTANTS = [
     ),
     Mutant(
         "losses/sogclr.py",
-        "        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count\n        first, second = own.chunk(2)\n",
+        "        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count\n"
+        "        first, second = own.chunk(2)\n",
         "        first, second = own.chunk(2)\n        own = (torch.logaddexp(first, second) - math.log(2)).repeat(2)\n"
         "        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count\n",
         "SogCLR: the views' averages are combined before they are used",

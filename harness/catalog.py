@@ -135,6 +135,13 @@ class BackboneEntry:
 
 TEMPERATURE = Range(0.0, INFINITY, 0.1)
 
+#: Of VICReg's three terms, in the paper.
+_VICREG_WEIGHTS: dict[str, Parameter] = {
+    "invariance": Range(0.0, INFINITY, 25.0, closed=True),
+    "variance": Range(0.0, INFINITY, 25.0, closed=True),
+    "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+}
+
 # p: an anchor's similarity to its positive, n: those to its negatives, all over the temperature; LSE: log-sum-exp.
 LOSSES = {
     "infonce": LossEntry(
@@ -240,11 +247,7 @@ LOSSES = {
         label="VICReg",
         paper="Bardes et al. 2022, arXiv 2105.04906",
         equation="invariance MSE(z1, z2) + variance mean_j relu(1 - sd_j) + covariance sum_{i != j} C_ij^2 / d",
-        parameters={
-            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
-            "variance": Range(0.0, INFINITY, 25.0, closed=True),
-            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
-        },
+        parameters=_VICREG_WEIGHTS,
         negatives="none",
         unit_norm=False,
         reduction="mean over samples and dimensions; variance: mean of the views; covariance: their sum",
@@ -256,9 +259,7 @@ LOSSES = {
         equation="VICReg with the covariance term  (1/d) sum_i log sum_{j != i} exp(C_ij / temperature)",
         parameters={
             "temperature": TEMPERATURE,
-            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
-            "variance": Range(0.0, INFINITY, 25.0, closed=True),
-            "covariance": Range(0.0, INFINITY, 1.0, closed=True),
+            **_VICREG_WEIGHTS,
         },
         negatives="none",
         unit_norm=False,
@@ -271,8 +272,7 @@ LOSSES = {
         equation="VICReg-exp with variance and covariance of the transposed embeddings: between samples",
         parameters={
             "temperature": TEMPERATURE,
-            "invariance": Range(0.0, INFINITY, 25.0, closed=True),
-            "variance": Range(0.0, INFINITY, 25.0, closed=True),
+            **_VICREG_WEIGHTS,
             # The paper's weights could not be read. With invariance x temperature, samples attract and repel as much
             # as in DCL; with 1, short trainings collapsed.
             "covariance": Range(0.0, INFINITY, 2.5, closed=True),

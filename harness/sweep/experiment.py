@@ -160,14 +160,15 @@ def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
         file = CONF / group / f"{name}.yaml"
         if group in GROUPS and file.is_file():
             own = "" if "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0] else f"{group}."
-            found[override] = _dotted(_plain(OmegaConf.load(file)), own)
+            found[override] = leaves(_plain(OmegaConf.load(file)), own)
     return found
 
 
-def _dotted(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree's values by dotted key."""
     found: dict[str, Any] = {}
     for key, value in node.items():
-        found |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

@@ -14,7 +14,7 @@ from harness.dataset_files import DatasetFiles
 from harness.errors import UserError, nearest
 from harness.manifest import Expected, Manifest
 from harness.sweep.check import check_cell, check_evaluation, check_range, check_value, check_world
-from harness.sweep.experiment import Declaration
+from harness.sweep.experiment import Declaration, leaves
 
 #: Fields that no axis can vary: a group's file sets more than its name, and a report names one data set.
 FIXED = {
@@ -70,7 +70,7 @@ def grids(declaration: Declaration) -> list[dict[str, list[Any]]]:
 
 def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for name, values in _leaves(node).items():
+    for name, values in leaves(node).items():
         where = declaration.locator.where(f"{prefix}.{name}")
         try:
             path = axis_path(name)
@@ -109,13 +109,6 @@ def hidden(declaration: Declaration) -> list[str]:
     ]
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
 def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, dict[str, Any]]]:
     """Every cell with its value on each axis, seeds innermost, all checked; a cell of two grids stands there once.
 
@@ -124,7 +117,7 @@ def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, di
     """
     where = declaration.locator.where
     settings = _settings(declaration, files)
-    for path, value in _leaves(settings).items():
+    for path, value in leaves(settings).items():
         if path in paths(Cell) and value is not None:
             check_value(path, value, where(path.removesuffix(".name")))
     for name in settings["loss"]["own"]:
@@ -150,7 +143,7 @@ def _product(
 
     def place(path: str) -> str:
         for group in ("axes", "grids"):
-            for name in _leaves(declaration.values[group]):
+            for name in leaves(declaration.values[group]):
                 axis = name.partition(".")[2] if group == "grids" else name
                 if axis_path(axis) == path:
                     return where(f"{group}.{name}")

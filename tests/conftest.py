@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from harness.catalog import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.dataset_files import find
 from harness.record import Record
@@ -55,6 +56,15 @@ scales:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _the_catalogue_as_it_was() -> Iterator[None]:
+    """Losses that a test registers are gone after it."""
+    before = dict(LOSSES)
+    yield
+    LOSSES.clear()
+    LOSSES.update(before)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,14 +50,6 @@ class Something:
         return other
 '''
 WriteOwn = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _the_catalogue_as_it_was() -> Iterator[None]:
-    before = dict(LOSSES)
-    yield
-    LOSSES.clear()
-    LOSSES.update(before)
 
 
 @pytest.fixture

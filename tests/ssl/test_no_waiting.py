@@ -38,7 +38,7 @@ class Refuse(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step(method_name: str, loss: str, bn_groups: int, optimizer: str) -> None:
+def step(method_name: str, loss: str, bn_groups: int, optimizer: str) -> torch.Tensor:
     known = METHODS[method_name].parameters
     declared = {**dict.fromkeys(known), "name": method_name}
     declared |= {"queue": 16} if "queue" in known else {}
@@ -62,16 +62,17 @@ def step(method_name: str, loss: str, bn_groups: int, optimizer: str) -> None:
         Probes().look(comparison, 0.1, torch.nn.utils.get_total_norm(gradients))
         stepper.step()
         method.after_step(batch, comparison)
+    return comparison.loss
 
 
 @pytest.mark.parametrize(("method", "loss"), COMBINATIONS)
 def test_no_value_is_read_in_a_step(method: str, loss: str) -> None:
-    step(method, loss, bn_groups=1, optimizer="sgd")
+    assert step(method, loss, bn_groups=1, optimizer="sgd").isfinite()
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_nor_with_batch_norm_groups_and_lars(method: str) -> None:
-    step(method, "infonce", bn_groups=3, optimizer="lars")
+    assert step(method, "infonce", bn_groups=3, optimizer="lars").isfinite()
 
 
 def test_a_read_would_be_found() -> None:

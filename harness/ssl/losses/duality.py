@@ -7,6 +7,8 @@ similarities"; whether the positive is meant too is an option here, and by defau
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
@@ -21,25 +23,25 @@ from harness.ssl.losses.vicreg import covariance_matrix, variance_hinge
 @of_embeddings
 def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return infonce(z1, z2, temperature=temperature, pairs=_squared(pairs, square_positive))
+    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.square, square_positive))
 
 
 @of_embeddings
 def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return infonce(z1, z2, temperature=temperature, pairs=_absolute(pairs, abs_positive))
+    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.abs, abs_positive))
 
 
 @of_embeddings
 def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return dcl(z1, z2, temperature=temperature, pairs=_squared(pairs, square_positive))
+    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.square, square_positive))
 
 
 @of_embeddings
 def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return dcl(z1, z2, temperature=temperature, pairs=_absolute(pairs, abs_positive))
+    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.abs, abs_positive))
 
 
 @of_embeddings
@@ -100,15 +102,10 @@ def _c_exp(z: Tensor, temperature: float) -> Tensor:
     return c.masked_fill(diagonal, -torch.inf).logsumexp(1).mean()
 
 
-def _squared(pairs: Pairs, positive: bool) -> Pairs:
-    def squared(z1: Tensor, z2: Tensor) -> Similarities:
-        return pairs(z1, z2).mapped(torch.square, positive=positive)
+def _mapped(pairs: Pairs, function: Callable[[Tensor], Tensor], positive: bool) -> Pairs:
+    """The same pairs with ``function`` of their cosines."""
 
-    return squared
+    def mapped(z1: Tensor, z2: Tensor) -> Similarities:
+        return pairs(z1, z2).mapped(function, positive=positive)
 
-
-def _absolute(pairs: Pairs, positive: bool) -> Pairs:
-    def absolute(z1: Tensor, z2: Tensor) -> Similarities:
-        return pairs(z1, z2).mapped(torch.abs, positive=positive)
-
-    return absolute
+    return mapped

@@ -4,9 +4,9 @@
 
     results/runs/<cell_id>/
         cell.json               what to compute
-        submission.json         how it was last submitted: data, device, threads, evaluation, scheduler id
+        submission.json         how it was last submitted: data, device, threads, evaluation, sweep, scheduler id
         attempts/<n>/           provenance.json  events.jsonl  stdout.log  stderr.log  checkpoint.pt  heartbeat
-                                encoder.safetensors  outcome.json
+                                encoder.safetensors  outcome.json  stop (somebody asks it to)
         outcome.json            the published outcome of the attempt that finished first
         evaluations/<key>.json  evaluations that were added to the finished cell
 
@@ -87,8 +87,18 @@ class Record:
         return cell
 
     def submit(self, submission: Mapping[str, Any]) -> None:
-        """Write the intent to run this cell, before anything starts."""
-        write_json(self.path / "submission.json", submission)
+        """Write the intent to run this cell, before anything starts; ``sweep`` names the ledger of who means to."""
+        intent = {**submission, "submitted": time.time(), "attempts_before": len(self.attempts())}
+        write_json(self.path / "submission.json", intent)
+
+    def withdraw(self) -> None:
+        """Take the intent back: whoever has the cell in a queue will not start it."""
+        write_json(self.path / "submission.json", {**(self.submission() or {}), "withdrawn": time.time()})
+
+    def sweep_folder(self, submission: Mapping[str, Any]) -> Path | None:
+        """Where the sweep that submitted this cell keeps its ledger."""
+        name = submission.get("sweep")
+        return self.path.parent.parent / "sweeps" / name if name else None
 
     def submission(self) -> Json | None:
         return read_json(self.path / "submission.json")
@@ -142,6 +152,7 @@ class Record:
     def state(self) -> str:
         """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again.
 
+        (Queued and stale are said by who knows of sweeps and of other records: ``harness.index``.)
         Reads only, so a heartbeat's age is by this machine's clock; ``begin``, which decides, asks the file system's.
         """
         if (self.path / "outcome.json").exists():
@@ -181,7 +192,7 @@ class Record:
         except FileExistsError:
             raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
         (attempt.path / "heartbeat").touch()
-        write_json(attempt.path / "provenance.json", {**_process_identity(), "started": time.time(), **provenance})
+        write_json(attempt.path / "provenance.json", {**process_identity(), "started": time.time(), **provenance})
         return attempt
 
 
@@ -219,14 +230,18 @@ class Attempt:
             beat = self.path.stat().st_mtime
         if now - beat > STALE_SECONDS:
             return False
-        owner = self.provenance()
-        here = _process_identity()
-        if (owner.get("host"), owner.get("boot")) != (here["host"], here["boot"]):
-            return True
-        return bool(_process_started(owner["pid"]) == owner["pid_started"])
+        return process_exists(self.provenance())
 
     def superseded(self) -> bool:
         return (self.record.path / "attempts" / str(self.number + 1)).exists()
+
+    def request_stop(self, cause: str) -> None:
+        """Ask whoever computes this attempt, on whatever machine, to write its checkpoint and end."""
+        write_json(self.path / "stop", {"cause": cause})
+
+    def stop_requested(self) -> str:
+        """The cause of a request to stop; empty where there is none."""
+        return str((read_json(self.path / "stop") or {}).get("cause", ""))
 
     def log_event(self, step: int, metrics: Mapping[str, float], **more: Any) -> None:
         """Append one event: metrics at a step (of the optimiser), stamped with the time."""
@@ -265,14 +280,17 @@ class Attempt:
                 os.dup2(original, descriptor)
                 os.close(original)
 
-    def fail(self, error: str, rank: int = 0) -> None:
-        """End as failed. Ranks after the first only leave a note, and rank 0, which fails with them because it lost
-        them, ends with the note's error: theirs came first."""
+    def fail(self, error: str, cause: str = "error", rank: int = 0) -> None:
+        """End as failed, because of an error, of having diverged, or for lack of memory (out_of_memory).
+
+        Ranks after the first only leave a note, and rank 0, which fails with them because it lost them, ends with the
+        note's error: theirs came first.
+        """
         note = self.path / "rank-error.json"
         if rank > 0:
-            write_json(note, {"error": f"rank {rank}: {error}"})
+            write_json(note, {"error": f"rank {rank}: {error}", "cause": cause})
             return
-        self.end({"state": "failed", "error": (read_json(note) or {"error": error})["error"]})
+        self.end({"state": "failed", **(read_json(note) or {"error": error, "cause": cause})})
 
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
@@ -292,10 +310,14 @@ class Attempt:
 
 
 class Heartbeat:
-    """A thread that touches an attempt's heartbeat, so that the training loop never waits for the disk."""
+    """A thread that touches an attempt's heartbeat, so that the training loop never waits for the disk.
+
+    ``stop``: the cause of a request to stop that it has found; empty where there is none.
+    """
 
     def __init__(self, attempt: Attempt) -> None:
         self.progress: Json = {}
+        self.stop = ""
         self._attempt = attempt
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -312,6 +334,7 @@ class Heartbeat:
         while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else 0.5):
             try:
                 write_json(self._attempt.path / "heartbeat", self.progress)
+                self.stop = self.stop or self._attempt.stop_requested()
             except OSError:
                 # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.
                 continue
@@ -343,7 +366,15 @@ def _clock_of(folder: Path) -> float:
         return os.stat(file.name).st_mtime
 
 
-def _process_identity() -> Json:
+def process_exists(owner: Mapping[str, Any]) -> bool:
+    """Whether this ``process_identity`` is there; on another machine that cannot be seen, and is assumed."""
+    here = process_identity()
+    if (owner.get("host"), owner.get("boot")) != (here["host"], here["boot"]):
+        return True
+    return bool(_process_started(owner["pid"]) == owner["pid_started"])
+
+
+def process_identity() -> Json:
     """Host, boot and process: a process id alone is reused."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from harness.cli.arguments import Experiment, Overrides, Plugin, Results, comman
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from harness.cli.declared import Declared
+    from harness.ledger import Ledger
+    from harness.sweep.plan import Entry
+    from harness.sweep.supervise import Task, Watched
 
 MIRROR_SECONDS = 120.0
 
@@ -54,8 +58,9 @@ def sweep(
             flush=True,
         )
     with _mirrored(results, declared, tracking_uri, again):
-        if missing or declared.plan.counts()["running"]:
-            complete = _run(declared, again)
+        running = [entry for entry in declared.plan.entries if entry.state == "running"]
+        if tasks := _tasks(declared, [*missing, *running]):
+            complete = _run(declared, tasks, results, again)
         else:
             print("Nothing is missing.")
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
@@ -63,18 +68,46 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _run(declared: Declared, again: str) -> bool:
+def _run(declared: Declared, tasks: list[Task], results: Path, again: str) -> bool:
     """Supervise the cells; True if all of them have finished."""
     from harness.cli.progress import Progress
+    from harness.ledger import Ledger, Policy
     from harness.sweep.executors.local import LocalExecutor
     from harness.sweep.supervise import Stopped, supervise
 
-    plan, slots = declared.plan, declared.slots
-    foreign = [entry.record for entry in plan.entries if entry.state == "running"]
+    foreign = [task.record for task in tasks if task.record.state() == "running"]
     if foreign:
-        print(f"{len(foreign)} cells are still running from an earlier sweep; they keep their slots")
+        print(f"{len(foreign)} cells are still running from another sweep; here they keep their slots")
     here = [record for record in foreign if record.attempts()[-1].provenance().get("host") == socket.gethostname()]
-    executor = LocalExecutor(slots, occupied=lambda: sum(record.state() == "running" for record in here))
+    policy = Policy(**declared.declaration.values.get("failures", {}))
+    ledger = Ledger.open(results, declared.manifest.name, policy, again=again)
+    executor = LocalExecutor(declared.slots, occupied=lambda: sum(record.state() == "running" for record in here))
+    progress = Progress(declared.plan.counts()["finished"], len(declared.plan.entries))
+    try:
+        with contextlib.closing(executor), progress:
+            watched = supervise(tasks, executor, ledger, progress.update)
+    except Stopped as stopped:
+        print(f"\nstopped; {stopped}. Go on with: {again}")
+        raise typer.Exit(130) from None
+    return _closing_account(watched, ledger, again)
+
+
+def _closing_account(watched: Sequence[Watched], ledger: Ledger, again: str) -> bool:
+    """Say what has not finished and why; True if everything has."""
+    unfinished = [item for item in watched if not item.finished]
+    if reason := ledger.refusal():
+        print(f"the sweep was stopped: {reason}")
+    if unfinished:
+        print(f"{len(unfinished)} of {len(watched)} cells have not finished; try them again with: {again}")
+    return not unfinished
+
+
+def _tasks(declared: Declared, entries: Sequence[Entry]) -> list[Task]:
+    """What the supervisor runs, or waits for."""
+    from harness.cli.arguments import short_names
+    from harness.sweep.supervise import Task
+
+    slots = declared.slots
     root = declared.declaration.values["dataset"]["root"]
     submission = {
         "experiment": declared.manifest.experiment,
@@ -82,22 +115,20 @@ def _run(declared: Declared, again: str) -> bool:
         "executor": "local",
         "threads": slots.threads,
         "device": slots.device,
-        "world_size": slots.world_size,
         "plugins": declared.plugins,
         "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],
     }
-    progress = Progress(declared, executor)
-    try:
-        with progress:
-            watched = supervise(plan.entries, executor, submission, declared.manifest.name, progress.update)
-    except Stopped as stopped:
-        print(f"\nstopped; {stopped}. Go on with: {again}")
-        raise typer.Exit(130) from None
-    unfinished = [item for item in watched if item.entry.record.state() != "finished"]
-    if unfinished:
-        print(f"{len(unfinished)} of {len(plan.entries)} cells have not finished; try them again with: {again}")
-    return not unfinished
+    names = declared.manifest.varying
+    return [
+        Task(
+            entry.record,
+            entry.cell,
+            short_names(entry.axes, names) or entry.cell.cell_id,
+            {**submission, "world_size": declared.declaration.values["cluster"]["world_size"]},
+        )
+        for entry in entries
+    ]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -22,7 +23,7 @@ PACKAGE = Path(harness.__file__).parent
 
 def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {
-        **revision(),
+        **_revision_at_start(),
         "cell_id": cell.cell_id,
         "submission": dict(submission),
         "sources": source_hash(),
@@ -39,6 +40,13 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
     }
 
 
+@functools.cache
+def _revision_at_start() -> Mapping[str, Any]:
+    """Of the code that this process runs, whatever the checkout holds when its next cell begins."""
+    return revision()
+
+
+@functools.cache
 def source_hash() -> str:
     """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
     digest = hashlib.sha256()
@@ -47,6 +55,7 @@ def source_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+@functools.cache
 def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 import traceback
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from harness import plugins
 from harness.catalog import LOSSES
-from harness.cell import Cell
+from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation, final
+from harness.ledger import Ledger
 from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
 from harness.ssl import checkpoint, distributed, encoder_file, methods, models, optim
 from harness.ssl.data import sources, views
@@ -40,58 +42,104 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the attempt to stop; its checkpoint stands."""
+    """A signal or somebody's request asked the attempt to stop; its checkpoint stands."""
 
 
-def run_cell(record: Record) -> None:
+class Unwanted(Exception):
+    """The cell was withdrawn, or its sweep starts no more cells."""
+
+
+def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> None:
     """Compute a prepared record, or go on from its last checkpoint; everything that happens is in the record.
+
+    ``submission``: what the run is told, where that is not what stands in the record.
 
     Started as one of several ranks (``distributed.joined``) it computes its share; rank 0 keeps the record.
 
     Raises:
         Busy: somebody alive computes it.
         Interrupted, Superseded: it was told to stop, or another attempt took over.
+        Unwanted: it was withdrawn, or its sweep starts no more cells.
     """
     cell = record.cell()
-    submission = record.submission() or {}
+    submission = submission or record.submission() or {}
     plugins.register(submission.get("plugins", []))
     torch.set_num_threads(submission["threads"])
     device = distributed.own_device(submission["device"])
     with distributed.joined(device) as world, ExitStack() as stack:
-        attempt = _begin(record, provenance(cell, submission, device), world)
+        attempt = _begin(record, submission, provenance(cell, submission, device), world)
         stack.enter_context(attempt.redirected_output())
         heartbeat = Heartbeat(attempt)
+        stack.enter_context(stopped_by_signals(heartbeat))
         if world.rank == 0:
             stack.enter_context(heartbeat)
         try:
-            data = sources.load(cell.dataset, submission["root"]).to(device)
+            data = _loaded(cell.dataset, submission["root"], device)
             run = Run(cell, data, Evaluation(**submission["evaluation"]), attempt, heartbeat, device, world)
-            with stopped_by_signals(run), trusted_values():
+            with trusted_values():
                 outcome = run.train()
         except (Interrupted, Superseded):
             if world.rank == 0:
-                attempt.end({"state": "interrupted"})
+                attempt.end({"state": "interrupted", "cause": heartbeat.stop})
             raise
         except BaseException as error:
             traceback.print_exc()  # while standard error is still the attempt's log
-            attempt.fail(f"{type(error).__name__}: {error}", world.rank)
+            attempt.fail(f"{type(error).__name__}: {error}", cause_of(error), world.rank)
+            if world.rank == 0:
+                _tell(record, submission, attempt)
             raise
         if world.rank == 0:
             attempt.end({"state": "finished", **outcome})
+            _tell(record, submission, attempt)
 
 
-def _begin(record: Record, facts: Mapping[str, Any], world: World) -> Attempt:
-    """Rank 0 claims the cell; all ranks know the attempt, or that there is none."""
-    number, refusal = 0, ""
+def cause_of(error: BaseException) -> str:
+    """``diverged``, ``out_of_memory`` or ``error``: whether another try could help."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    # torch's CPU allocator has no error of its own.
+    lacked = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return "out_of_memory" if lacked else "error"
+
+
+def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, Any], world: World) -> Attempt:
+    """Rank 0 claims the cell; all ranks know the attempt, or why there is none."""
+    number, refusal = 0, None
     if world.rank == 0:
         try:
+            _refuse_unwanted(record, submission)
             number = record.begin(facts).number
-        except Busy as busy:
-            refusal = str(busy)
+        except (Busy, Unwanted) as why:
+            refusal = why
     number, refusal = world.said_by_first((number, refusal))
     if refusal:
-        raise Busy(refusal)
+        raise refusal
     return Attempt(record, number)
+
+
+def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
+    if "withdrawn" in (record.submission() or {}):
+        raise Unwanted(f"cell {record.cell_id} was cancelled before it began")
+    folder = record.sweep_folder(submission)
+    if folder and (reason := Ledger(folder).refusal()):
+        raise Unwanted(f"the sweep starts no more cells: {reason}")
+
+
+def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> None:
+    """Write into the sweep's ledger how this attempt ended."""
+    folder, outcome = record.sweep_folder(submission), attempt.outcome()
+    if folder is None or outcome is None:
+        return
+    if outcome["state"] == "finished":
+        Ledger(folder).finished(record.cell_id)
+    else:
+        Ledger(folder).failed(record.cell_id, outcome["cause"], outcome["error"])
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(dataset: Dataset, root: str | None, device: torch.device) -> Data:
+    """The images on the device, kept for the next cell of the same process."""
+    return sources.load(dataset, root).to(device)
 
 
 class Run:
@@ -124,7 +172,6 @@ class Run:
         self.train_seconds = 0.0  # over all attempts, like seconds; evaluation not counted
         self.seconds_before = 0.0
         self.started = time.monotonic()
-        self.stop_requested = False
 
     def train(self) -> dict[str, Any]:
         self.restore()
@@ -160,7 +207,7 @@ class Run:
             now = time.monotonic()
             rate = (self.step - first_step) * cell.batch_size / (now - started)
             self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
-            stop, due = self.world.any_of(self.stop_requested, now - saved > CHECKPOINT_SECONDS)
+            stop, due = self.world.any_of(bool(self.heartbeat.stop), now - saved > CHECKPOINT_SECONDS)
             # At the epoch's end the checkpoint follows its event: resumption must not skip that.
             if self.step % self.steps_per_epoch > 0 and (stop or due):
                 self.save(train_seconds=self.train_seconds + now - started)
@@ -278,7 +325,7 @@ class Run:
     def save(self, train_seconds: float) -> None:
         """Checkpoint; then stop if a signal or a later attempt says so. All ranks together."""
         superseded, stop = self.world.any_of(
-            self.world.rank == 0 and self.attempt.superseded(), self.stop_requested
+            self.world.rank == 0 and self.attempt.superseded(), bool(self.heartbeat.stop)
         )  # fmt: skip
         if superseded:
             raise Superseded(self.attempt.holder())
@@ -286,7 +333,7 @@ class Run:
         if self.world.rank == 0:
             checkpoint.save(self.attempt.path, self.state(train_seconds))
         if stop:
-            raise Interrupted(f"stopped by a signal after step {self.step} of {self.steps}")
+            raise Interrupted(f"stopped ({self.heartbeat.stop}) after step {self.step} of {self.steps}")
 
     def state(self, train_seconds: float) -> dict[str, Any]:
         return {
@@ -319,11 +366,11 @@ class Run:
 
 
 @contextmanager
-def stopped_by_signals(run: Run) -> Iterator[None]:
+def stopped_by_signals(heartbeat: Heartbeat) -> Iterator[None]:
     """SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) let the step finish, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
-        run.stop_requested = True
+        heartbeat.stop = "signal"
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     before = [signal.signal(number, request) for number in numbers]

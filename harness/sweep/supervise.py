@@ -1,84 +1,231 @@
-"""A sweep in the foreground: submit what is missing, watch until it has ended, stop in order when told to."""
+"""A sweep in the foreground: start what is missing, try again what may succeed, stop in order when told to.
+
+What a cell's end means is read from its record:
+
+==================  ==========================================================================================
+finished            done
+failed, error       tried again, ``policy.retries`` times
+failed, otherwise   not tried again: it diverged, or needs more memory than there is
+killed              tried again for nothing: a node, a preemption, somebody's ``kill``; unless it gets nowhere
+runs elsewhere      waited for, and taken over when its holder is dead
+cancelled           left alone
+==================  ==========================================================================================
+"""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from harness.record import Record
-from harness.sweep.executors.base import Executor, Job, JobState
-from harness.sweep.plan import Entry
+from harness.cell import Cell
+from harness.ledger import Ledger
+from harness.record import HEARTBEAT_SECONDS, Attempt, Record
+from harness.sweep.executors.base import KILLED, Executor, Job, JobState
 
 POLL_SECONDS = 0.5
 #: How long cells may take to write their checkpoint after they were asked to stop.
 STOP_SECONDS = 60.0
+#: A cell that was killed so often without having got any further is not tried again.
+KILLS = 5
 
 
 @dataclass(frozen=True)
+class Task:
+    """One cell to run: ``name`` for people, ``submission`` what its run is told, ``memory`` bytes that it needs."""
+
+    record: Record
+    cell: Cell
+    name: str
+    submission: Mapping[str, Any]
+    memory: int = 0
+
+    def job(self, submission: Mapping[str, Any]) -> Job:
+        return Job(self.record.path, f"{submission['experiment']} {self.name}", submission, self.memory)
+
+
+@dataclass
 class Watched:
-    """A cell in the hands of this sweep, or (``job`` is None) of an earlier one that left it running."""
+    """A task in the hands of this sweep; ``job`` is None while another sweep computes it.
 
-    entry: Entry
-    job: str | None
+    ``attempts``: how many there were before this sweep's present try. ``kills``: in a row, at the same ``progress``.
+    ``ended``: what became of it, in a sentence for people, once that is settled ("" while it is open).
+    """
 
-    def state(self, states: Mapping[str, JobState]) -> JobState:
-        """Of its job, or where another sweep started it, as its record says."""
-        if self.job:
-            return states[self.job]
-        return "running" if self.entry.record.state() == "running" else "ended"
-
-
-def _job(record: Record, name: str, submission: Mapping[str, Any]) -> Job:
-    wanted = {key: submission[key] for key in ("threads", "device", "world_size")}
-    return Job(record.path, f"{name} {record.cell_id}", **wanted)
+    task: Task
+    job: str | None = None
+    attempts: int = 0
+    errors: int = 0
+    kills: int = 0
+    progress: int = -1
+    ended: str = ""
+    finished: bool = False
 
 
 class Stopped(Exception):
     """The sweep was interrupted; the message says what became of its running cells."""
 
 
-def supervise(
-    entries: Sequence[Entry],
-    executor: Executor,
-    submission: Mapping[str, Any],
-    name: str,
-    report: Callable[[Mapping[str, JobState], Sequence[Watched]], None],
-) -> list[Watched]:
-    """Run every cell that is missing or failed, wait for those that run already, and return all that were watched.
+#: Called at every poll with what has just ended and what runs.
+Report = Callable[[Sequence[Watched], Sequence[Watched]], None]
 
-    SIGTERM stops like Ctrl-C.
 
-    ``report`` is called at every poll with the jobs' states.
+@dataclass
+class Sweep:
+    """The open cells of one sweep."""
+
+    executor: Executor
+    ledger: Ledger
+    report: Report
+    open: dict[str, Watched] = field(default_factory=dict)  # by job
+    elsewhere: list[Watched] = field(default_factory=list)
+    refusal: str = ""
+
+    def __post_init__(self) -> None:
+        self.retries = self.ledger.policy().retries
+        self.memory_kills = out_of_memory_kills()
+
+    def start(self, watched: Watched) -> None:
+        """Write the intent, then queue."""
+        task = watched.task
+        record = Record.prepare(task.record.path.parent, task.cell)
+        watched.attempts = len(record.attempts())
+        submission = {**task.submission, "sweep": self.ledger.path.name}
+        record.submit(submission)
+        watched.job = self.executor.submit(task.job(submission))
+        self.open[watched.job] = watched
+
+    def leave(self, watched: Watched) -> None:
+        """Somebody else computes it: wait for them."""
+        watched.job, watched.attempts = None, len(watched.task.record.attempts()) - 1
+        self.elsewhere.append(watched)
+
+    def turn(self) -> None:
+        """Look once at everything that is open."""
+        states = self.executor.poll(list(self.open))
+        ended = [self.open.pop(job) for job, state in states.items() if state == "ended"]
+        lost = [watched for watched in self.elsewhere if watched.task.record.state() != "running"]
+        self.elsewhere = [watched for watched in self.elsewhere if watched not in lost]
+        for watched in [*ended, *lost]:
+            self.settle(watched)
+        if not self.refusal and any(not watched.finished for watched in ended):
+            self.refuse(self.ledger.refusal())
+        running = [watched for job, watched in self.open.items() if states.get(job) == "running"]
+        self.report([watched for watched in [*ended, *lost] if watched.ended], [*running, *self.elsewhere])
+
+    def settle(self, watched: Watched) -> None:
+        """Decide what the end of a job means for its cell."""
+        record, words = watched.task.record, self.executor.last_words(watched.job) if watched.job else ""
+        state, attempts = record.state(), record.attempts()[watched.attempts :]
+        outcome = (attempts[-1].outcome() if attempts else None) or {}
+        if state == "finished":
+            watched.ended, watched.finished = "finished", True
+        elif state == "running":
+            self.leave(watched)
+        elif "withdrawn" in (record.submission() or {}) or outcome.get("cause") == "cancelled":
+            watched.ended = "cancelled"
+        elif attempts and words.startswith(KILLED):
+            self.settle_killed(watched, attempts[-1], words)
+        elif outcome.get("state") == "failed":
+            self.settle_failed(watched, outcome["cause"], outcome["error"])
+        elif self.refusal or self.ledger.refusal():
+            watched.ended = "not started"
+        elif words and not attempts:
+            self.ledger.failed(record.cell_id, "error", words)
+            self.settle_failed(watched, "error", words)
+        else:
+            self.start(watched)
+
+    def settle_failed(self, watched: Watched, cause: str, error: str) -> None:
+        watched.errors += 1
+        if cause == "error" and watched.errors <= self.retries and not self.ledger.refusal():
+            self.start(watched)
+        else:
+            watched.ended = f"FAILED: {error}"
+
+    def settle_killed(self, watched: Watched, attempt: Attempt, words: str) -> None:
+        """A process that was killed leaves no word of its own; its kernel may know why."""
+        lacked_memory, self.memory_kills = out_of_memory_kills() > self.memory_kills, out_of_memory_kills()
+        progress = max((event["step"] for event in attempt.record.events()), default=-1)
+        watched.kills = watched.kills + 1 if progress == watched.progress else 1
+        watched.progress = progress
+        if "SIGKILL" in words and not lacked_memory and watched.kills < KILLS:
+            self.ledger.forgive(attempt.record.cell_id)
+            self.start(watched)
+            return
+        cause = "out_of_memory" if lacked_memory else "killed" if "SIGKILL" in words else "error"
+        attempt.fail(words + " for lack of memory" * lacked_memory, cause)
+        self.ledger.failed(attempt.record.cell_id, cause, words)
+        self.settle_failed(watched, cause, words)
+
+    def refuse(self, reason: str) -> None:
+        """Start no more cells; those that run may end."""
+        if reason:
+            self.refusal = reason
+            states = self.executor.poll(list(self.open))
+            self.executor.cancel([job for job, state in states.items() if state == "queued"])
+
+
+def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report: Report) -> list[Watched]:
+    """Run every task and wait for those that another sweep computes; return what became of each.
+
+    SIGTERM and SIGHUP stop like Ctrl-C; a second one ends everything at once.
 
     Raises:
         Stopped: after Ctrl-C, once the running cells have stopped.
     """
-    watched = []
-    for entry in entries:
-        if entry.state == "running":
-            watched.append(Watched(entry, None))
-        elif entry.state in ("missing", "failed"):
-            record = Record.prepare(entry.record.path.parent, entry.cell)
-            record.submit({**submission, "submitted": time.time()})
-            watched.append(Watched(entry, executor.submit(_job(record, name, submission))))
-    ids = [item.job for item in watched if item.job]
-    # A shell starts background jobs with SIGINT ignored; set both, so that a sweep can be stopped wherever it runs.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    watched = [Watched(task) for task in tasks]
+    sweep = Sweep(executor, ledger, report)
+    # A shell starts background jobs with SIGINT ignored; set all, so that a sweep can be stopped wherever it runs.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        while True:
-            states = executor.poll(ids)
-            report(states, watched)
-            if all(item.state(states) == "ended" for item in watched):
-                return watched
-            time.sleep(POLL_SECONDS)
+        for item in watched:
+            if item.task.record.state() == "running":
+                sweep.leave(item)
+            else:
+                sweep.start(item)
+        beaten = 0.0
+        while sweep.open or sweep.elsewhere:
+            if time.monotonic() - beaten > HEARTBEAT_SECONDS:
+                ledger.beat()
+                beaten = time.monotonic()
+            sweep.turn()
+            executor.wait(POLL_SECONDS)
     except KeyboardInterrupt:
-        executor.cancel(ids)
+        raise Stopped(_stop(sweep)) from None
+    finally:
+        ledger.close()
+    return watched
+
+
+def _stop(sweep: Sweep) -> str:
+    """No new cells; running ones write their checkpoint; after a second Ctrl-C everything ends now."""
+    print("\nstopping: running cells write their checkpoints; Ctrl-C again ends them now", flush=True)
+    try:
+        sweep.executor.cancel(list(sweep.open))
         deadline = time.monotonic() + STOP_SECONDS
-        while (running := list(executor.poll(ids).values()).count("running")) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-        left = f"{running} cells have not stopped yet and will at their next step"
-        raise Stopped(left if running else "running cells have written their checkpoints") from None
+        while (running := _running(sweep)) and time.monotonic() < deadline:
+            sweep.executor.wait(POLL_SECONDS)
+    except KeyboardInterrupt:
+        sweep.executor.kill()
+        return "running cells were ended at once; they lose what they did since their last checkpoint"
+    left = f"{running} cells have not stopped yet and will at their next step"
+    return left if running else "running cells have written their checkpoints"
+
+
+def _running(sweep: Sweep) -> int:
+    states: Mapping[str, JobState] = sweep.executor.poll(list(sweep.open))
+    return list(states.values()).count("running")
+
+
+def out_of_memory_kills() -> int:
+    """How often the kernel has killed a process for lack of memory since it booted."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

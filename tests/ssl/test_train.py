@@ -132,7 +132,7 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     update = train.Run.update
 
     def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
-        self.stop_requested = self.step == last_step - 1
+        self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
         update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
@@ -212,7 +212,7 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     update = train.Run.update
 
     def stop(self: train.Run, batch: Batch) -> None:
-        self.stop_requested = True
+        self.heartbeat.stop = "signal"
         update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", stop)
@@ -247,6 +247,6 @@ def test_a_record_without_its_data_says_so(make_record: MakeRecord, tmp_path: Pa
     process = subprocess.run(
         [sys.executable, "-m", "harness.ssl", str(record.path)], capture_output=True, text=True, check=False
     )
-    assert process.returncode == 2
+    assert process.returncode == 1
     assert "fingerprint" in process.stderr
     assert "Traceback" not in process.stderr

@@ -1,11 +1,16 @@
-"""The local executor: never more cells at once than slots; cancelled jobs stop or never start."""
+"""The local executor: never more at once than slots and memory allow; cancelled jobs stop or never start."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,63 +20,116 @@ from harness.sweep.executors import local
 from harness.sweep.executors.base import Executor, Job
 from harness.sweep.executors.local import LocalExecutor, Slots, divide
 
+#: A worker that sleeps for a record; a record named "fail" fails, and a SIGTERM ends the nap.
+SLEEPER = """
+import json, os, signal, sys, time
+class Woken(Exception): pass
+def wake(*_): raise Woken
+signal.signal(signal.SIGTERM, wake)
+for line in sys.stdin:
+    record = json.loads(line)["record"]
+    try:
+        time.sleep({seconds})
+    except Woken:
+        pass
+    code = 1 if record.endswith("fail") else 0
+    print(json.dumps(dict(record=record, code=code, said=f"{{record}} by {{os.getpid()}}" if code else "")), flush=True)
+    if code: break
+"""
 
-class Sleeper(LocalExecutor):
-    """Runs a short sleep for a job."""
 
-    seconds = 0.3
+@contextmanager
+def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(slots, worker=(sys.executable, "-c", SLEEPER.format(seconds=seconds)), **more)
+    yield executor
+    executor.kill()
 
-    def _command(self, job: Job) -> list[str]:
-        return [sys.executable, "-c", f"import sys, time; print('bye', file=sys.stderr); time.sleep({self.seconds})"]
 
-
-def job(path: Path = Path("x")) -> Job:
-    return Job(path, "a cell", threads=1, device="cpu")
+def job(record: str | Path = "x", memory: int = 0) -> Job:
+    return Job(Path(record), "a cell", {"threads": 1, "device": "cpu", "world_size": 1}, memory)
 
 
 def drain(executor: Executor, ids: list[str]) -> int:
     """Poll until all have ended; the largest number that ran at once."""
-    most, deadline = 0, time.monotonic() + 30
+    most, deadline = 0, time.monotonic() + 60
     while time.monotonic() < deadline:
         states = list(executor.poll(ids).values())
         most = max(most, states.count("running"))
         if set(states) == {"ended"}:
             return most
-        time.sleep(0.02)
+        executor.wait(0.02)
     raise AssertionError("the jobs never ended")
 
 
 def test_no_more_cells_run_at_once_than_there_are_slots() -> None:
-    executor = Sleeper(Slots(2, 1, "cpu"))
-    assert drain(executor, [executor.submit(job()) for _ in range(5)]) == 2
+    with sleeper(Slots(2, 1, "cpu")) as executor:
+        assert drain(executor, [executor.submit(job()) for _ in range(5)]) == 2
 
 
 def test_slots_held_by_an_earlier_sweep_are_respected() -> None:
-    executor = Sleeper(Slots(2, 1, "cpu"), occupied=lambda: 1)
-    assert drain(executor, [executor.submit(job()) for _ in range(3)]) == 1
+    with sleeper(Slots(2, 1, "cpu"), occupied=lambda: 1) as executor:
+        assert drain(executor, [executor.submit(job()) for _ in range(3)]) == 1
 
 
-def test_last_words_of_a_job_are_kept() -> None:
-    executor = Sleeper(Slots(1, 1, "cpu"))
+def test_no_more_cells_run_at_once_than_fit_in_memory() -> None:
+    with sleeper(Slots(3, 1, "cpu", memory=10)) as executor:
+        assert drain(executor, [executor.submit(job(memory=5)) for _ in range(4)]) == 2
+        assert drain(executor, [executor.submit(job(memory=11)) for _ in range(2)]) == 1, "alone, it may try"
+
+
+def test_a_worker_computes_one_cell_after_another() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        drain(executor, [executor.submit(job()) for _ in range(5)])
+        assert len(executor._processes) == 1
+
+
+def test_after_a_failure_the_next_cell_gets_a_new_worker() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job("fail")) for _ in range(3)]
+        drain(executor, ids)
+        words = [executor.last_words(job_id) for job_id in ids]
+        assert all(said.startswith("fail by ") for said in words)
+        assert len(set(words)) == 3
+
+
+def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=30) as executor:
+        ids = [executor.submit(job())]
+        executor.poll(ids)
+        os.kill(executor._processes[0].popen.pid, signal.SIGKILL)
+        drain(executor, ids)
+        assert executor.last_words(ids[0]) == "killed by SIGKILL"
+
+
+def test_a_worker_that_cannot_start_leaves_its_last_line() -> None:
+    broken = (sys.executable, "-c", "raise SystemExit('no torch here')")
+    executor = LocalExecutor(Slots(1, 1, "cpu"), worker=broken)
     ids = [executor.submit(job())]
     drain(executor, ids)
-    assert executor.last_words(ids[0]) == "bye"
+    assert executor.last_words(ids[0]) == "no torch here"
 
 
 def test_cancelled_jobs_stop_and_queued_ones_never_start() -> None:
-    executor = Sleeper(Slots(1, 1, "cpu"))
-    executor.seconds = 60
-    ids = [executor.submit(job()) for _ in range(2)]
-    assert sorted(executor.poll(ids).values()) == ["queued", "running"]
-    executor.cancel(ids)
-    drain(executor, ids)
+    with sleeper(Slots(1, 1, "cpu"), seconds=60) as executor:
+        ids = [executor.submit(job()) for _ in range(2)]
+        assert sorted(executor.poll(ids).values()) == ["queued", "running"]
+        time.sleep(0.5)  # it sleeps by now
+        executor.cancel(ids)
+        drain(executor, ids)
 
 
-def test_the_script_is_what_runs(make_record: Callable[..., Record], tmp_path: Path) -> None:
-    import subprocess
+def test_nothing_is_left_after_a_kill() -> None:
+    with sleeper(Slots(2, 1, "cpu"), seconds=60) as executor:
+        ids = [executor.submit(job()) for _ in range(3)]
+        executor.poll(ids)
+        processes = [process.popen for process in executor._processes]
+    assert [process.wait(10) for process in processes] == [-signal.SIGKILL] * 2
 
+
+def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
-    script = LocalExecutor(Slots(1, 1, "cpu")).script(job(record.path))
+    told = Job(record.path, "a cell", {**(record.submission() or {}), "world_size": 1})
+    script = LocalExecutor(Slots(1, 1, "cpu")).script(told)
     assert "OMP_NUM_THREADS=1" in script
     subprocess.run(["bash", "-c", script], check=True)
     assert record.state() == "finished"
@@ -83,6 +141,8 @@ def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytes
     assert divide(100, None, "auto") == Slots(8, 1, "cpu")
     assert divide(2, None, "auto") == Slots(2, 4, "cpu")
     assert divide(100, 3, "cpu") == Slots(3, 2, "cpu")
+    assert divide(100, None, "cpu", world_size=2) == Slots(8, 1, "cpu")
+    assert divide(1, None, "cpu", world_size=2) == Slots(2, 4, "cpu")
 
 
 def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +150,8 @@ def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert divide(100, None, "auto") == Slots(2, 4, "cuda")
     assert divide(100, None, "cpu").device == "cpu"
+    with pytest.raises(UserError, match="need a GPU each"):
+        divide(100, None, "auto", world_size=3)
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

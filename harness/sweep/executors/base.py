@@ -9,27 +9,38 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 JobState = Literal["queued", "running", "ended"]
+
+#: How the last words of a job begin whose process was ended by a signal, which they name.
+KILLED = "killed by "
 
 
 @dataclass(frozen=True)
 class Job:
-    """``name``: experiment and cell, for people; ``threads`` of each of the cell's ``world_size`` processes."""
+    """``name``: experiment and cell, for people; ``submission``: what the run is told (data, device, threads of each
+    of its ``world_size`` processes, evaluation); ``memory``: bytes that the whole cell needs, 0 where unknown."""
 
     record: Path
     name: str
-    threads: int
-    device: str
-    world_size: int = 1
+    submission: Mapping[str, Any]
+    memory: int = 0
+
+    @property
+    def threads(self) -> int:
+        return int(self.submission["threads"])
+
+    @property
+    def world_size(self) -> int:
+        return int(self.submission["world_size"])
 
 
 class Executor(Protocol):
-    """Four verbs; what became of a cell is read from its record, not from here."""
+    """What became of a cell is read from its record, not from here."""
 
     def script(self, job: Job) -> str:
-        """The very shell script that ``submit`` would run; free of effects, so that a dry run is exact."""
+        """A shell script that runs the job as ``submit`` would; free of effects, so that a dry run is exact."""
         ...
 
     def submit(self, job: Job) -> str:
@@ -40,6 +51,18 @@ class Executor(Protocol):
         """The states of all these jobs in one query."""
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Until a job may have changed, and at most so long."""
+        ...
+
+    def last_words(self, job_id: str) -> str:
+        """Why an ended job did not finish, where its record may not know: killed by a signal, or never begun."""
+        ...
+
     def cancel(self, ids: Collection[str]) -> None:
         """Ask the jobs to stop at their next checkpoint; those still queued never start."""
+        ...
+
+    def kill(self) -> None:
+        """End everything that was submitted, now."""
         ...

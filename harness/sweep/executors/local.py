@@ -1,31 +1,45 @@
-"""The local executor: a bounded queue over this machine's cores or GPUs, one cell a slot, never all at once."""
+"""The local executor: a bounded queue over this machine's cores or GPUs, never more than fits.
+
+A cell of one process goes to a worker, which has imported torch and holds the data of the cell before; a cell of
+several processes is started by torchrun.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import queue
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import IO
 
 from harness.errors import UserError
-from harness.sweep.executors.base import Job, JobState
+from harness.sweep.executors.base import KILLED, Job, JobState
+
+#: A worker's answer after which it ends.
+FAILED = 1
+WORKER = (sys.executable, "-m", "harness.ssl.worker")
 
 
 @dataclass(frozen=True)
 class Slots:
-    """``count`` cells at a time on ``device`` (cpu or cuda), each ``world_size`` processes of ``threads`` threads."""
+    """``count`` processes at a time on ``device`` (cpu or cuda), each of ``threads`` threads; ``memory``: bytes for all
+    of them (0: unknown)."""
 
     count: int
     threads: int
     device: str
-    world_size: int = 1
+    memory: int = 0
 
 
 def gpus() -> list[str]:
@@ -40,7 +54,7 @@ def gpus() -> list[str]:
 
 
 def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> Slots:
-    """Divide this machine among ``cells`` cells.
+    """Divide this machine among ``cells`` cells, ``slots`` of them at a time, of at most ``world_size`` processes.
 
     The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
     threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
@@ -54,30 +68,44 @@ def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> S
         raise UserError("this machine has no GPU to use", where="cluster.device", allowed="auto, cpu")
     if cuda and world_size > len(cuda):
         what = f"{world_size} processes of a cell need a GPU each, and there are {len(cuda)}"
-        raise UserError(what, where="cluster.world_size", allowed=f"1 <= value <= {len(cuda)}, or cluster.device=cpu")
-    count = min(slots or max(1, (len(cuda) or cores) // world_size), cells)
-    return Slots(count, max(1, cores // (count * world_size)), "cuda" if cuda else "cpu", world_size)
+        raise UserError(what, where="cluster.gpus", allowed=f"1 <= value <= {len(cuda)}, or cluster.device=cpu")
+    count = min(slots or max(1, (len(cuda) or cores) // world_size), cells) * world_size
+    return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")
+
+
+@dataclass
+class _Process:
+    """A worker, or the torchrun of one cell; ``slots``: those it holds."""
+
+    popen: subprocess.Popen[str]
+    slots: tuple[int, ...]
+    errors: IO[bytes]
+    job_id: str | None = None
 
 
 class LocalExecutor:
-    """Runs ``python -m harness.ssl RECORD`` in subprocesses, under torchrun where a cell has several processes.
+    """Runs cells in workers, and those of several processes under torchrun.
 
     Args:
         slots: how the machine is divided.
         occupied: how many slots are held by cells of an earlier sweep that was killed and left them running.
+        worker: the command of a worker (see ``harness.ssl.worker``).
     """
 
-    def __init__(self, slots: Slots, occupied: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, slots: Slots, occupied: Callable[[], int] = lambda: 0, worker: Collection[str] = WORKER) -> None:
         self._slots = slots
         self._occupied = occupied
+        self._worker = tuple(worker)
         self._queue: deque[tuple[str, Job]] = deque()
-        self._running: dict[str, tuple[subprocess.Popen[bytes], int, IO[bytes]]] = {}
+        self._jobs: dict[str, Job] = {}  # that run
+        self._processes: list[_Process] = []
         self._ended: dict[str, str] = {}
+        self._answers: queue.SimpleQueue[tuple[_Process, str]] = queue.SimpleQueue()
         self._count = 0
 
     def script(self, job: Job) -> str:
-        settings = [f"OMP_NUM_THREADS={job.threads}", f"MKL_NUM_THREADS={job.threads}"]
-        return f"exec env {shlex.join([*settings, *self._command(job)])}"
+        run = shlex.join(["env", *self._settings(job), *self._command(job)])
+        return f"echo {shlex.quote(_request(job))} | {run}" if job.world_size == 1 else f"exec {run}"
 
     def submit(self, job: Job) -> str:
         self._count += 1
@@ -86,53 +114,154 @@ class LocalExecutor:
         return job_id
 
     def poll(self, ids: Collection[str]) -> Mapping[str, JobState]:
-        self._reap()
-        while self._queue and len(self._running) + self._occupied() < self._slots.count:
-            self._start(*self._queue.popleft())
-        return {i: "running" if i in self._running else "ended" if i in self._ended else "queued" for i in ids}
+        self._settle()
+        self._fill()
+        return {i: "running" if i in self._jobs else "ended" if i in self._ended else "queued" for i in ids}
 
-    def cancel(self, ids: Collection[str]) -> None:
-        self._queue = deque(entry for entry in self._queue if entry[0] not in ids)
-        for job_id in ids:
-            if job_id in self._running:
-                self._running[job_id][0].send_signal(signal.SIGTERM)
-            else:
-                self._ended.setdefault(job_id, "")
+    def wait(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._settle_one(*self._answers.get(timeout=seconds))
 
     def last_words(self, job_id: str) -> str:
-        """What an ended job wrote to standard error before its record took the output over."""
         return self._ended.get(job_id, "")
 
-    def _command(self, job: Job) -> list[str]:
-        cell = ["-m", "harness.ssl", str(job.record)]
-        if job.world_size == 1:
-            return [sys.executable, *cell]
-        ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, *cell]
+    def cancel(self, ids: Collection[str]) -> None:
+        self._ended |= dict.fromkeys((job_id for job_id, _ in self._queue if job_id in ids), "")
+        self._queue = deque(entry for entry in self._queue if entry[0] not in ids)
+        for process in self._processes:
+            if process.job_id in ids:
+                process.popen.terminate()
 
-    def _start(self, job_id: str, job: Job) -> None:
-        slot = min(set(range(self._slots.count)) - {used for _, used, _ in self._running.values()})
-        environment = dict(os.environ)
+    def kill(self) -> None:
+        self._queue.clear()
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.popen.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let idle workers end; those that compute end after their cell."""
+        for process in self._processes:
+            self._dismiss(process)
+
+    def _settle(self) -> None:
+        while not self._answers.empty():
+            self._settle_one(*self._answers.get())
+
+    def _settle_one(self, process: _Process, line: str) -> None:
+        """A line is a worker's answer: its cell has ended. An empty one: the process has, and its cell with it."""
+        if line:
+            answer = json.loads(line)
+            if answer["code"] == FAILED:
+                self._dismiss(process)
+            self._end(process, answer["said"] if answer["code"] == FAILED else "")
+            return
+        self._dismiss(process)
+        process.popen.wait()
+        assert process.popen.stdout
+        process.popen.stdout.close()
+        self._processes.remove(process)
+        process.errors.seek(0)
+        words = process.errors.read().decode(errors="replace").strip()
+        process.errors.close()
+        self._end(process, _obituary(process.popen.returncode, words))
+
+    def _end(self, process: _Process, said: str) -> None:
+        if process.job_id is not None:
+            self._ended[process.job_id] = said
+            del self._jobs[process.job_id]
+            process.job_id = None
+
+    def _fill(self) -> None:
+        """Start queued jobs in their order, as long as the next one has its slots and its memory."""
+        while self._queue:
+            job_id, job = self._queue[0]
+            free = self._free_slots()
+            room = self._slots.memory - sum(running.memory for running in self._jobs.values())
+            cramped = bool(self._slots.memory and self._jobs) and job.memory > room
+            if len(free) - self._occupied() < job.world_size or cramped:
+                return
+            self._queue.popleft()
+            self._start(job_id, job, tuple(free[: job.world_size]))
+
+    def _free_slots(self) -> list[int]:
+        """Those with an idle worker first."""
+        busy = {slot for process in self._processes if process.job_id is not None for slot in process.slots}
+        idle = {process.slots[0] for process in self._processes if process.job_id is None and process.popen.stdin}
+        return sorted(set(range(self._slots.count)) - busy, key=lambda slot: (slot not in idle, slot))
+
+    def _start(self, job_id: str, job: Job, slots: tuple[int, ...]) -> None:
+        there = [process for process in self._processes if process.job_id is None and set(process.slots) & set(slots)]
+        process = there[0] if job.world_size == 1 and there and self._usable(there[0]) else None
+        if process is None:
+            for idle in there:
+                self._dismiss(idle)
+            process = self._launch(job, slots)
+        process.job_id = job_id
+        self._jobs[job_id] = job
+        if job.world_size == 1:
+            assert process.popen.stdin
+            with contextlib.suppress(BrokenPipeError):  # it has just died: its end will be read as the job's
+                process.popen.stdin.write(_request(job) + "\n")
+                process.popen.stdin.flush()
+
+    @staticmethod
+    def _usable(process: _Process) -> bool:
+        stdin = process.popen.stdin
+        return stdin is not None and not stdin.closed and process.popen.poll() is None
+
+    @staticmethod
+    def _dismiss(process: _Process) -> None:
+        if process.popen.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                process.popen.stdin.close()
+
+    def _launch(self, job: Job, slots: tuple[int, ...]) -> _Process:
+        environment = {**os.environ, **dict(setting.split("=", 1) for setting in self._settings(job))}
         if self._slots.device == "cuda":  # which GPU is known only when a slot is free: the one thing a script lacks
             cuda = gpus()
-            own = range(slot * job.world_size, (slot + 1) * job.world_size)
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(cuda[index % len(cuda)] for index in own)
-        errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the job is reaped)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(cuda[slot % len(cuda)] for slot in slots)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the process has ended)
         # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", self.script(job)],
+        popen = subprocess.Popen(
+            self._command(job),
             env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if job.world_size == 1 else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            text=True,
         )
-        self._running[job_id] = (process, slot, errors)
+        process = _Process(popen, slots, errors)
+        self._processes.append(process)
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        return process
 
-    def _reap(self) -> None:
-        for job_id, (process, _, errors) in list(self._running.items()):
-            if process.poll() is not None:
-                errors.seek(0)
-                self._ended[job_id] = errors.read().decode(errors="replace").strip()
-                errors.close()
-                del self._running[job_id]
+    def _listen(self, process: _Process) -> None:
+        assert process.popen.stdout
+        for line in process.popen.stdout:
+            if process.popen.stdin:  # a worker's answer; torchrun says nothing of interest
+                self._answers.put((process, line))
+        self._answers.put((process, ""))
+
+    def _settings(self, job: Job) -> list[str]:
+        return [f"OMP_NUM_THREADS={job.threads}", f"MKL_NUM_THREADS={job.threads}"]
+
+    def _command(self, job: Job) -> list[str]:
+        if job.world_size == 1:
+            return list(self._worker)
+        ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "harness.ssl", str(job.record)]
+
+
+def _request(job: Job) -> str:
+    """What a worker reads. With the submission: another machine that shares the folder may have written its own."""
+    return json.dumps({"record": str(job.record), "submission": dict(job.submission)})
+
+
+def _obituary(code: int, words: str) -> str:
+    """Why a process is no more: the signal that ended it, or one of its ranks, or the last line that it wrote."""
+    if code < 0:
+        return f"{KILLED}{signal.Signals(-code).name}"
+    if rank := re.search(r"Root Cause.*?Signal \d+ \((SIG\w+)\)", words, re.DOTALL):
+        return f"{KILLED}{rank[1]}"
+    return words.splitlines()[-1] if words and code else ""

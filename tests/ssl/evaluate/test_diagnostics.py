@@ -207,7 +207,7 @@ def test_a_stop_within_an_epoch_does_not_change_its_diagnostics(
     update = train.Run.update
 
     def stop_in_step_27(self: train.Run, batch: Batch) -> None:
-        self.stop_requested = self.step == 26
+        self.heartbeat.stop = "signal" if self.step == 26 else ""
         update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", stop_in_step_27)

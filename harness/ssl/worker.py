@@ -1,0 +1,65 @@
+"""``python -m harness.ssl.worker``: compute records one after another, in a process that has imported torch once.
+
+A line of standard input names a record and what its run is told here: ``{"record": path, "submission": {...}}``. The
+answer, once its attempt has ended, is a line on standard output: ``{"record": path, "code": code, "said": why}``, with
+code 0 for finished, 1 for failed, 75 for not finished for another reason. What became of the cell stands in its record;
+the answer only says that the worker is free. After a failure the worker ends: memory and device
+may be in any state, and the next cell gets a new one. It also ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TextIO
+
+from harness.errors import UserError
+from harness.record import Busy, Json, Record, Superseded
+from harness.ssl.train import Interrupted, Unwanted, run_cell
+
+RunCell = Callable[[Record, Json | None], None]
+
+FINISHED, FAILED = 0, 1
+#: Through no fault of the cell's own (EX_TEMPFAIL).
+NOT_FINISHED = 75
+
+
+def attempt(record: Record, submission: Json | None, run: RunCell = run_cell) -> tuple[int, str]:
+    """The exit code of one record, and a word on why it has not finished."""
+    try:
+        run(record, submission)
+    except (Busy, Interrupted, Superseded, Unwanted) as stopped:
+        return NOT_FINISHED, str(stopped)
+    except UserError as error:
+        return FAILED, str(error)
+    except Exception as error:  # noqa: BLE001  (whatever a cell raises, its record has it already)
+        traceback.print_exc()
+        return FAILED, f"{type(error).__name__}: {error}"
+    return FINISHED, ""
+
+
+def serve(requests: Iterable[str], answers: TextIO, run: RunCell = run_cell) -> None:
+    """Compute the requested records until one fails or there are no more."""
+    for line in requests:
+        request = json.loads(line)
+        code, said = attempt(Record(Path(request["record"])), request["submission"], run)
+        try:
+            print(json.dumps({"record": request["record"], "code": code, "said": said}), file=answers, flush=True)
+        except BrokenPipeError:  # the sweep is gone; its cell has been finished all the same
+            return
+        if code == FAILED:
+            return
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever libraries print between two cells is no answer
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

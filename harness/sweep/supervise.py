@@ -157,9 +157,10 @@ class Sweep:
             self.start(watched)
             return
         cause = "out_of_memory" if lacked_memory else "killed" if "SIGKILL" in words else "error"
-        attempt.fail(words + " for lack of memory" * lacked_memory, cause)
-        self.ledger.failed(attempt.record.cell_id, cause, words)
-        self.settle_failed(watched, cause, words)
+        error = f"{words} for lack of memory" if lacked_memory else words
+        attempt.fail(error, cause)
+        self.ledger.failed(attempt.record.cell_id, cause, error)
+        self.settle_failed(watched, cause, error)
 
     def refuse(self, reason: str) -> None:
         """Start no more cells; those that run may end."""

@@ -7,10 +7,12 @@ evaluation are told to a run through its record.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -30,12 +32,25 @@ BIRTH_VALUES: dict[str, Any] = {
     "head.layers": 2,
     "head.norm": "hidden",
     "loss.detach_weights": True,
+    "steps": None,
     "views.blur": 0.0,
 }
 
+#: How an identity is written: sorted keys, no spaces.
+_written = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+class Component:
+    """A part of a cell. Thousands of cells share one, which is therefore written once."""
+
+    @functools.cached_property
+    def canonical(self) -> str:
+        """Its share of ``canonical_json``."""
+        return _written(_identity(dataclasses.asdict(self), type(self).__name__.lower()))  # type: ignore[call-overload]
+
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Component):
     """Parameters as the catalogue describes them; None where the loss lacks one.
 
     ``temperature`` divides every similarity; ``own``: parameters of a user's loss that no other loss has.
@@ -60,7 +75,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Component):
     """``queue``: embeddings kept of earlier batches; ``ema``: momentum of the key encoder; ``symmetric``: both views
     are queries in turn; ``shuffle``: keys change their batch-norm groups; ``negatives``: keys drawn a step;
     ``predictor``: its hidden units. None where the method lacks one.
@@ -76,7 +91,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Component):
     """``image_size``: side in pixels; ``validation``: the fraction held out of the labelled training images."""
 
     name: str = "digits"
@@ -86,7 +101,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Views:
+class Views(Component):
     """``crop_min``: smallest area of a crop; ``jitter``: SimCLR's strength; ``gray``, ``flip``, ``blur``:
     probabilities."""
 
@@ -98,7 +113,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class Backbone(Component):
     """``width``: channels of the first stage; ``stem``: cifar (3x3, no max-pool) or imagenet (7x7, max-pool)."""
 
     name: str = "resnet18"
@@ -107,7 +122,7 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Component):
     """The projector: ``layers`` linear layers, the inner ones of ``hidden`` units (None: as many as ``dim``), the last
     of ``dim``.
 
@@ -121,7 +136,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Component):
     """``lr`` is the learning rate at batch 256; ``lr_rule`` scales it: constant, linear or sqrt in the batch size."""
 
     name: str = "sgd"
@@ -134,7 +149,8 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run.
+    """One training run, of ``epochs`` epochs, or where ``steps`` is a number, of so many optimiser steps: ``epochs`` is
+    then how many they begin.
 
     ``bn_groups``: how many groups batch norm takes its statistics over, each with both views of its share of the
     global batch, as so many ranks would; 1 is the whole batch.
@@ -150,20 +166,50 @@ class Cell:
     batch_size: int = 256
     bn_groups: int = 1
     epochs: int = 1
+    steps: int | None = None
     precision: str = "fp32"
     seed: int = 0
     versions: Mapping[str, int] = field(default_factory=dict, metadata=DERIVED)
 
-    @property
+    @functools.cached_property
     def cell_id(self) -> str:
         """First 12 hex digits of the sha256 of the canonical JSON."""
-        return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
+        return _digest(canonical_json(self))
 
 
-def canonical_json(cell: Cell) -> str:
+def kin(cell: Cell) -> str:
+    """What stays of an identity when a component's version is raised: 12 hex digits of all but the versions."""
+    return _digest(canonical_json(cell, without="versions"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+#: The fields in the order of their names, and how each begins.
+_BEGINNINGS = [(name, f'"{name}":') for name in sorted(item.name for item in fields(Cell))]
+
+
+def canonical_json(cell: Cell, without: str = "") -> str:
     """Sorted keys, no spaces; without fields that are None (a parameter that a loss lacks is no part of the run) and
     without those that hold their birth value."""
-    return json.dumps(_identity(dataclasses.asdict(cell)), sort_keys=True, separators=(",", ":"))
+    parts, values = [], vars(cell)
+    for name, beginning in _BEGINNINGS:
+        value = values[name]
+        if isinstance(value, Component):
+            parts.append(beginning + value.canonical)
+        elif value is not None and name != without and value != BIRTH_VALUES.get(name):
+            parts.append(beginning + (str(value) if type(value) is int else _written_plain(name, value)))
+    return "{" + ",".join(parts) + "}"
+
+
+def _written_plain(name: str, value: Any) -> str:
+    return _written_versions(tuple(value.items())) if name == "versions" else _written(value)
+
+
+@functools.cache
+def _written_versions(items: tuple[tuple[str, int], ...]) -> str:
+    return _written(_identity(dict(items)))
 
 
 def _identity(node: Any, path: str = "") -> Any:
@@ -180,13 +226,18 @@ def _identity(node: Any, path: str = "") -> Any:
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """Build a (nested) dataclass from plain data; an unknown key is a TypeError."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast("Any", cls))
     return cls(
         **{
             key: from_dict(hints[key], value) if is_dataclass(hints.get(key)) else _typed(hints.get(key), value)
             for key, value in data.items()
         }
     )
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -196,9 +247,10 @@ def _typed(hint: Any, value: Any) -> Any:
     return value
 
 
-def paths(cls: type[Any] = Cell, prefix: str = "") -> dict[str, Any]:
+@functools.cache
+def paths(cls: Any = Cell, prefix: str = "") -> dict[str, Any]:
     """Dotted paths of the fields that a user may declare, with their types: ``{"loss.temperature": float, ...}``."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     found: dict[str, Any] = {}
     for item in fields(cls):
         if item.metadata.get("derived"):
@@ -207,7 +259,7 @@ def paths(cls: type[Any] = Cell, prefix: str = "") -> dict[str, Any]:
         if any(typing.get_origin(one) is dict for one in typing.get_args(hint)):
             continue  # a user's own parameters have names of their own, below OWN
         if is_dataclass(hint):
-            found |= paths(typing.cast("type[Any]", hint), f"{prefix}{item.name}.")
+            found |= paths(typing.cast("Any", hint), f"{prefix}{item.name}.")
         else:
             found[prefix + item.name] = hint
     return found
@@ -220,9 +272,12 @@ def short_name(path: str) -> str:
 
 def get(cell: Cell, path: str) -> Any:
     """The value at a dotted path."""
+    return _reader(path)(cell)
+
+
+@functools.cache
+def _reader(path: str) -> Callable[[Cell], Any]:
     if path.startswith(OWN):
-        return (cell.loss.own or {}).get(path.removeprefix(OWN))
-    node: Any = cell
-    for name in path.split("."):
-        node = getattr(node, name)
-    return node
+        name = path.removeprefix(OWN)
+        return lambda cell: (cell.loss.own or {}).get(name)
+    return operator.attrgetter(path)

@@ -24,12 +24,18 @@ class UserError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        what = shortened(self.what)
+        lines = [f"{shortened(self.where)}: {what}" if self.where else what]
         if self.allowed:
-            lines.append(f"  allowed: {self.allowed}")
+            lines.append(f"  allowed: {shortened(self.allowed)}")
         if self.next_command:
             lines.append(f"  next:    {self.next_command}")
         return "\n".join(lines)
+
+
+def shortened(text: str, most: int = 600) -> str:
+    """What a file or a command line holds may be of any length, and must not push the rest off the screen."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

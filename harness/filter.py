@@ -81,7 +81,7 @@ def _equal(value: Any, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted.lower() == str(value).lower()
     if _is_number(value):
-        return _number(wanted) == value
+        return bool(_number(wanted) == value)
     return value is not None and str(value) == wanted
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,28 @@ class Claim:
 
 @dataclass(frozen=True)
 class Expected:
-    """One expected cell: its identity and its value on every axis."""
+    """One expected cell: its identity, its value on every axis, and what its identity is without versions."""
 
     cell_id: str
     axes: Mapping[str, Any]
+    kin: str = ""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Cells that the grids hold and the experiment leaves out: which, why, and how many."""
+
+    where: str
+    reason: str
+    cells: int
 
 
 @dataclass(frozen=True)
 class Manifest:
     """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order.
+
+    ``settings``: the values of a Cell's fields that are on no axis, None for a field that follows from others and
+    differs between cells. ``coinciding``: how many cells stand in several grids.
 
     ``caveat``: what this scale cannot say, printed with the answer; ``comparable``: whether its claims are decided.
     ``preset``, ``on``: of an evaluation that was added to the finished cells, and its data set where that is another
@@ -64,6 +77,8 @@ class Manifest:
     revision: str
     preset: str = ""
     on: Dataset | None = None
+    exclusions: list[Exclusion] = field(default_factory=list)
+    coinciding: int = 0
 
     @property
     def name(self) -> str:
@@ -89,7 +104,8 @@ class Manifest:
     def write(self, results: Path) -> Path:
         path = results / "manifests" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dataclasses.asdict(self))
+        without_cells = dataclasses.asdict(dataclasses.replace(self, cells=[]))  # it copies what is in them
+        write_json(path, {**without_cells, "cells": [vars(cell) for cell in self.cells]})
         return path
 
     @classmethod
@@ -109,9 +125,10 @@ class Manifest:
                 next_command=f"harness sweep experiments/{name.rsplit('.', 1)[0]}.yaml",
             )
         try:
-            cells = [from_dict(Expected, item) for item in data.pop("cells")]
+            cells = [Expected(**item) for item in data.pop("cells")]
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
-            return cls(cells=cells, claims=claims, **data)
+            exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
+            return cls(cells=cells, claims=claims, exclusions=exclusions, **data)
         except (TypeError, KeyError):
             raise UserError(
                 "the manifest was written by another version of harness",

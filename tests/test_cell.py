@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import types
+import typing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cell import BIRTH_VALUES, Backbone, Cell, Dataset, Loss, canonical_json, from_dict, get, paths
+from harness.cell import BIRTH_VALUES, Backbone, Cell, Dataset, Loss, canonical_json, from_dict, get, kin, paths
 
 
 def test_cell_id_is_pinned() -> None:
@@ -59,6 +62,7 @@ def test_birth_values_are_pinned() -> None:
         "head.layers": 2,
         "head.norm": "hidden",
         "loss.detach_weights": True,
+        "steps": None,
         "views.blur": 0.0,
     }
 
@@ -90,3 +94,63 @@ def test_paths_name_what_users_declare() -> None:
     assert paths()["optimizer.lr"] is float
     assert "dataset.fingerprint" not in paths()
     assert get(Cell(batch_size=7), "batch_size") == 7
+
+
+def test_kin_are_cells_that_differ_in_versions_alone() -> None:
+    before, after = Cell(versions={"loss": 1}), Cell(versions={"loss": 2})
+    assert kin(before) == kin(after) == kin(Cell())
+    assert kin(Cell(seed=1)) != kin(Cell())
+    assert len(kin(Cell())) == 12
+
+
+def plain_json(cell: Cell) -> str:
+    """The definition of ``canonical_json``: nothing is remembered, nothing is put together from parts."""
+
+    def kept(node: object, path: str = "") -> object:
+        if not isinstance(node, dict):
+            return node
+        below = {key: f"{path}.{key}" if path else key for key in node}
+        born = {key for key in node if below[key] in BIRTH_VALUES and node[key] == BIRTH_VALUES[below[key]]}
+        return {key: kept(value, below[key]) for key, value in node.items() if value is not None and key not in born}
+
+    return json.dumps(kept(dataclasses.asdict(cell)), sort_keys=True, separators=(",", ":"))
+
+
+def any_of(hint: object) -> st.SearchStrategy[object]:
+    kinds: dict[object, st.SearchStrategy[object]] = {
+        bool: st.booleans(),
+        int: st.integers(),
+        float: st.floats(allow_nan=False),
+        str: st.text(),
+        dict[str, float]: st.dictionaries(st.text(), st.floats(allow_nan=False) | st.none()),
+        type(None): st.none(),
+    }
+    return st.one_of(*(kinds[one] for one in (typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint])))
+
+
+def any_component(cls: type) -> st.SearchStrategy[object]:
+    """With birth values among the rest."""
+    hints = typing.get_type_hints(cls)
+    born = {path.rsplit(".", 1)[-1]: value for path, value in BIRTH_VALUES.items()}
+    return st.builds(
+        cls,
+        **{name: any_of(hint) | st.just(born[name]) if name in born else any_of(hint) for name, hint in hints.items()},
+    )
+
+
+CELLS = st.builds(
+    Cell,
+    **{name: any_component(cls) for name, cls in typing.get_type_hints(Cell).items() if dataclasses.is_dataclass(cls)},
+    **{name: st.integers() | st.just(1) for name in ("batch_size", "bn_groups", "epochs", "seed")},
+    steps=st.integers() | st.none(),
+    precision=st.text(),
+    versions=st.dictionaries(st.text(), st.integers()),
+)  # fmt: skip
+
+
+@given(CELLS)
+def test_an_identity_put_together_from_parts_is_the_plain_one_to_the_byte(cell: Cell) -> None:
+    assert canonical_json(cell) == plain_json(cell)
+    assert cell.cell_id == hashlib.sha256(plain_json(cell).encode()).hexdigest()[:12]
+    again = dataclasses.replace(cell, seed=cell.seed + 1)
+    assert canonical_json(again) == plain_json(again)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import dataset_files, evaluation
 from harness.catalog import DATASETS
+from harness.cell import Cell
 from harness.cli.arguments import command
 from harness.dataset_files import DatasetFiles, DatasetMissing
 from harness.errors import UserError
+from harness.index import Index
 from harness.manifest import Manifest
 from harness.plugins import register
 from harness.revision import revision
 from harness.study.claims import check_claims
 from harness.sweep import grid, presets
-from harness.sweep.cost import measure
+from harness.sweep.cost import hardware, measure, memory_bytes
 from harness.sweep.executors.local import Slots, divide
 from harness.sweep.experiment import Declaration, declare
-from harness.sweep.plan import Entry, Plan, make_plan, seconds_of
+from harness.sweep.grid import Expansion
+from harness.sweep.plan import Entry, Estimate, Need, Plan, arm, estimate, finished_seconds, make_plan, need
+from harness.sweep.resources import Resources, resources
 
 #: torchvision can fetch these.
 DOWNLOADABLE = ("cifar10", "cifar100", "fashion_mnist", "stl10")
@@ -34,19 +37,37 @@ class Declared:
 
     declaration: Declaration
     files: DatasetFiles
+    expansion: Expansion
     manifest: Manifest
     plan: Plan
     slots: Slots
     plugins: list[str]
 
-    def hours(self, entries: Sequence[Entry]) -> float:
-        """Estimated wall hours of these cells on this machine, from measured steps."""
-        declared = self.declaration.values["evaluate"]
-        measured = measure(
-            [entry.cell for entry in entries], self.files, self.slots.threads, self.slots.device, self.plugins
-        )
-        seconds = sum(seconds_of(entry.cell, self.files, declared, measured, self.slots.device) for entry in entries)
-        return seconds / self.slots.count / 3600
+    @property
+    def resources(self) -> Callable[[Cell], Resources]:
+        """Of each cell."""
+        return resources(self.declaration)
+
+    def estimate(self, entries: Sequence[Entry]) -> Estimate:
+        """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
+
+        Raises:
+            UserError: a step cannot be measured.
+        """
+        of, slots, evaluation = self.resources, self.slots, self.declaration.values["evaluate"]
+
+        def ranks_of(cell: Cell) -> int:
+            return of(cell).world_size
+
+        arms = {arm(entry.cell): entry.cell for entry in entries}
+        cells = [(cell, ranks_of(cell)) for cell in arms.values()]
+        costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
+        finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads)
+
+        def need_of(cell: Cell) -> Need:
+            return need(cell, ranks_of(cell), costs, finished, self.files, evaluation)
+
+        return estimate(entries, need_of, slots.count, memory_bytes(slots.device))
 
 
 def load(
@@ -89,14 +110,13 @@ def other_scale(path: str, scale: str, results: Path, plugins: Sequence[Path]) -
 
 
 def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plugins: Sequence[Path]) -> Declared:
-    cells = grid.expand(declaration, files)
-    check_claims(declaration.claims)
-    manifest = grid.manifest(declaration, files, cells, str(revision()["revision"]))
-    cluster = declaration.values["cluster"]
+    expansion = grid.expand(declaration, files)
+    check_claims(declaration.claims, declaration.locator.where)
+    manifest = grid.manifest(declaration, files, expansion, str(revision()["revision"]))
     own = [str(file.resolve()) for file in plugins]
-    plan = make_plan(cells, results / "runs")
+    plan = make_plan(expansion.cells, Index(results / "runs"))
     _refuse_other_evaluations(plan, declaration, results)
-    return Declared(declaration, files, manifest, plan, _slots(len(cells), cluster), own)
+    return Declared(declaration, files, expansion, manifest, plan, _slots(declaration, expansion), own)
 
 
 def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Path) -> None:
@@ -125,8 +145,10 @@ def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
     return sorted(wanted)
 
 
-def _slots(cells: int, cluster: Mapping[str, Any]) -> Slots:
-    return divide(cells, cluster["slots"], cluster["device"], cluster["world_size"])
+def _slots(declaration: Declaration, expansion: Expansion) -> Slots:
+    cluster, of = declaration.values["cluster"], resources(declaration)
+    ranks = max(of(cell).world_size for cell, _ in expansion.cells)
+    return divide(len(expansion.cells), cluster["slots"], cluster["device"], ranks)
 
 
 def _download(name: str, folder: str) -> None:

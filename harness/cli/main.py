@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.cli import doctor, evaluate, export_encoder, losses, plan, report, status, sweep, ui
+from harness.cli import doctor, evaluate, export_encoder, losses, plan, report, retry, status, sweep, sync, ui
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ for verb in (
     plan.plan,
     sweep.sweep,
     status.status,
+    retry.retry,
+    sync.sync,
     report.report,
     evaluate.evaluate,
     export_encoder.export_encoder,

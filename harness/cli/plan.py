@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness.cli.arguments import Experiment, Overrides, Plugin, Results
+import typer
+
+from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.cli.declared import Declared
+    from harness.sweep.plan import Entry, Estimate
+
+#: Arms that are listed one by one.
+MOST_ROWS = 20
+#: Columns of the words at the left.
+LABEL = 7
 
 
 def plan(
@@ -12,38 +32,163 @@ def plan(
     overrides: Overrides = None,
     results: Results = Path("results"),
     plugin: Plugin = None,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Count cells of an earlier version of the code as missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, for scripts.")] = False,
 ) -> None:
     """Show the cells of an experiment by state and what the missing ones would cost; runs nothing.
 
-    The cost comes from steps measured on this machine, remembered for the next time.
+    The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered for the
+    next time.
     """
+    from harness.cli.declared import load
+
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        declared = load(experiment, overrides or [], results, plugins=plugin or [])
+    wanted = declared.plan.to_run(rerun_stale)
+    estimate, unknown = None, ""
+    try:
+        estimate = declared.estimate(wanted)
+    except UserError as error:
+        unknown = str(error)
+    options = ["--rerun-stale"] if rerun_stale else []
+    again = command("sweep", [experiment, *(overrides or []), *options], results, plugins=plugin or [])
+    if as_json:
+        print(json.dumps(_as_json(declared, wanted, estimate, unknown, results, again), indent=2))
+    else:
+        _show(declared, wanted, estimate, unknown, results, again)
+
+
+def _show(
+    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path, again: str
+) -> None:
     from rich.console import Console
+
+    from harness.cell import short_name
+    from harness.cli.summary import states
+
+    console = Console(highlight=False, markup=False)
+    console.print(f"{declared.manifest.name}: {states(declared.plan.counts())}", soft_wrap=True)
+    axes = ((short_name(path), ", ".join(map(str, values))) for path, values in declared.manifest.axes.items())
+    console.print(_rows([*axes, *(("–", note) for note in _notes(declared, results))]))
+    if not wanted:
+        console.print("Nothing is missing.")
+        return
+    console.print()
+    console.print(_arms(declared, estimate))
+    console.print()
+    console.print(_rows(_facts(declared, wanted, estimate, unknown, results)))
+    console.print(f"{'Next':{LABEL + 2}}{again}", soft_wrap=True)  # in one piece, to be copied
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> Table:
+    """Words and what they stand for, wrapped beside them."""
     from rich.table import Table
 
-    from harness.cli.arguments import command, short_names
-    from harness.cli.declared import load
-    from harness.cli.summary import hours, states
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=LABEL)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    return table
 
-    declared = load(experiment, overrides or [], results, plugins=plugin or [])
-    print(f"{declared.manifest.name}: {states(declared.plan.counts())}")
-    for path, values in declared.manifest.axes.items():
-        print(f"  {path:18} {', '.join(str(value) for value in values)}")
-    missing = declared.plan.to_run()
-    if not missing:
-        print("Nothing is missing.")
-        return
-    arms: dict[str, list[int]] = {}
+
+def _notes(declared: Declared, results: Path) -> Iterator[str]:
+    """Why there are fewer cells than the grids have points, and fewer to run than have not finished."""
+    from harness.cli.summary import count
+
+    yield from declared.expansion.notes()
+    causes = Counter(entry.cause.replace("_", " ") for entry in declared.plan.not_retried())
+    retry = command("retry", [declared.manifest.name], results)
+    for cause, cells in causes.items():
+        yield f"{count(cells)} failed ({cause}) and would again; to try all the same: {retry}"
+
+
+def _arms(declared: Declared, estimate: Estimate | None) -> Table:
+    """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
+    from rich.table import Table
+
+    from harness.cli.summary import arm_name, hours, size
+
+    arms: dict[str, list[Entry]] = {}
     for entry in declared.plan.entries:
-        arm = short_names(entry.axes, [path for path in declared.manifest.varying if path != "seed"]) or "all"
-        done, total = arms.setdefault(arm, [0, 0])
-        arms[arm] = [done + (entry.state == "finished"), total + 1]
-    table = Table("arm", "finished", box=None, pad_edge=False)
-    for arm, (done, total) in arms.items():
-        table.add_row(arm, f"{done} of {total}")
-    Console().print(table)
+        arms.setdefault(arm_name(entry, declared.manifest.varying), []).append(entry)
+    table = Table("arm", box=None, pad_edge=False, header_style="")
+    for name in ("finished", "a cell", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, entries in list(arms.items())[:MOST_ROWS]:
+        finished = sum(entry.state == "finished" for entry in entries)
+        needs = [estimate.needs.get(entry.cell.cell_id) for entry in entries] if estimate else []
+        need = next((need for need in needs if need), None)
+        cost = (hours(need.seconds / 3600), size(need.memory) if need.memory else "unknown") if need else ("", "")
+        table.add_row(name, f"{finished} of {len(entries)}", *cost)
+    if len(arms) > MOST_ROWS:
+        table.add_row(f"and {len(arms) - MOST_ROWS:,} more arms")
+    return table
+
+
+def _facts(
+    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path
+) -> Iterator[tuple[str, str]]:
+    from harness.cli.summary import count, hours, refusals, size, sources
+
     slots = declared.slots
-    print(
-        f"To run: {len(missing)} cells, about {hours(declared.hours(missing))} on this machine "
-        f"({slots.count} at a time, {slots.threads} thread{'s' if slots.threads > 1 else ''} each, {slots.device})."
-    )
-    print(f"Next:   {command('sweep', [experiment, *(overrides or [])], results, plugins=plugin or [])}")
+    threads = f"{slots.threads} thread{'' if slots.threads == 1 else 's'}"
+    at_a_time = f"{slots.count} at a time, {threads} each, {slots.device}"
+    if estimate is None:
+        yield "To run", f"{count(len(wanted))} ({at_a_time})"
+        yield "Cost", f"unknown: {unknown}"
+        return
+    yield "To run", f"{count(len(estimate.entries))}: about {hours(estimate.wall_hours)} ({at_a_time})"
+    if estimate.entries:
+        yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
+        free = free_bytes(results)
+        lacking = "; NOT ENOUGH" if estimate.disk_bytes > free else ""
+        yield "Disk", f"{size(estimate.disk_bytes)} of {size(free)} that are free{lacking}"
+    for refusal in refusals(estimate, declared.manifest.varying):
+        yield "No room", refusal
+
+
+def free_bytes(folder: Path) -> int:
+    """Where this folder is, or will be."""
+    import shutil
+
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _as_json(
+    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path, again: str
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    def listed(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        needs = estimate.needs if estimate else {}
+        return [
+            {"cell_id": entry.cell.cell_id, "axes": entry.axes, "state": entry.state, "cause": entry.cause}
+            | (asdict(needs[entry.cell.cell_id]) if entry.cell.cell_id in needs else {})
+            for entry in entries
+        ]
+
+    return {
+        "experiment": declared.manifest.experiment,
+        "scale": declared.manifest.scale,
+        "states": declared.plan.counts(),
+        "axes": declared.manifest.axes,
+        "exclusions": [asdict(exclusion) for exclusion in declared.expansion.exclusions],
+        "coinciding": len(declared.expansion.coinciding),
+        "to_run": listed(estimate.entries if estimate else wanted),
+        "not_retried": listed(declared.plan.not_retried()),
+        "refused": listed(estimate.refused if estimate else []),
+        "device_hours": estimate and estimate.device_hours,
+        "wall_hours": estimate and estimate.wall_hours,
+        "by_records": estimate and estimate.by_records,
+        "by_steps": estimate and estimate.by_steps,
+        "unknown": unknown,
+        "disk_bytes": estimate and estimate.disk_bytes,
+        "free_bytes": free_bytes(results),
+        "memory_limit": estimate and estimate.memory_limit,
+        "slots": asdict(declared.slots),
+        "next": again,
+    }

@@ -50,7 +50,9 @@ def report(
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
         print(f"{written.unevaluated} of {len(manifest.cells)} cells are not evaluated so; next: {again}")
-    _attach(swept, written.files, results, tracking_uri)
+    for exclusion in manifest.exclusions:
+        print(f"left out on purpose: {exclusion.where}, {exclusion.cells} cells: {exclusion.reason}")
+    _attach(swept, [*written.files, *([written.excluded] if written.excluded else [])], results, tracking_uri)
     names = ("data", "table", "", "", "plot", "", "PDF")
     for name, path in zip(names, written.files, strict=True):
         if name:

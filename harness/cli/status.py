@@ -1,61 +1,259 @@
-"""``harness status``: where a sweep stands; reads, never changes."""
+"""``harness status``: where sweeps stand; reads, never changes."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from harness.cli.arguments import Overrides, Results
+from harness.cli.arguments import Results, command
+from harness.cli.target import AnyTarget, AsJson
+from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.manifest import Manifest
+    from rich.padding import Padding
+
+    from harness.cli.target import Group
+    from harness.index import Index, Summary
+
+REFRESH_SECONDS = 2.0
+#: Of whole experiments, so many cells of a kind are listed.
+MOST_CELLS = 10
+#: What is listed of whole experiments, and of chosen cells.
+LISTED = ("running", "failed", "stale", "collapsed")
+ALL = ("running", "queued", "failed", "stale", "missing", "finished")
+COLOURS = {"running": "cyan", "failed": "red", "stale": "yellow", "collapsed": "magenta", "finished": "green"}
+
+Json = dict[str, Any]
+
+
+class Line(NamedTuple):
+    text: str
+    style: str = ""
+    indent: int = 0
 
 
 def status(
-    experiment: Annotated[
-        str, typer.Argument(help="An experiment file or <experiment>.<scale>; by default all.", show_default=False)
-    ] = "",
-    overrides: Overrides = None,
+    target: AnyTarget = None,
     results: Results = Path("results"),
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until nothing is queued or runs, or Ctrl-C.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show how many cells are missing, running, finished or failed, what runs, and what failed why."""
-    from harness.cli.target import manifest_name
-    from harness.manifest import Manifest
+    """Show how many cells are missing, queued, running, finished, failed or stale, what runs, and what failed why.
 
-    if experiment:
-        names = [manifest_name(experiment, overrides or [])]
+    Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
+
+    --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
+    cells), cells (cell_id, name, state, attempts, host, progress, cause, error, log, collapsed, metrics, seconds).
+    """
+    from harness.index import Index
+
+    if watch and as_json:
+        raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
+    index, words = Index(results / "runs"), target or []
+    if watch:
+        _watch(words, results, index)
+    elif as_json:
+        print(json.dumps(experiments(words, results, index), indent=1))
     else:
-        names = sorted(path.stem for path in (results / "manifests").glob("*.json"))
-    if not names:
-        print(f"No experiment has been swept into {results}/ yet.")
-    for name in names:
-        _show(Manifest.read(results, name), results)
+        _print(experiments(words, results, index), words, results)
+    index.remember()
 
 
-def _show(manifest: Manifest, results: Path) -> None:
+def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]:
+    """What ``--json`` prints."""
+    from harness.cli.target import names_in, select
+
+    found = select(words, results, index)
+    states = found.states()
+    listed = []
+    for group in found.groups:
+        names = names_in(group) if group.manifest else found.names
+        cells = [_cell(index, cell.cell_id, names[cell.cell_id], states[cell.cell_id]) for cell in group.cells]
+        listed.append(
+            {
+                "name": group.name,
+                "counts": dict(Counter(cell["state"] for cell in cells)),
+                "sweeps": _sweeps(group, results),
+                "excluded": [vars(exclusion) for exclusion in group.manifest.exclusions] if group.manifest else [],
+                "cells": cells,
+            }
+        )
+    return listed
+
+
+def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
+    found = index[cell_id]
+    outcome = found.outcome or {}
+    return {
+        "cell_id": cell_id,
+        "name": name,
+        "state": state,
+        "attempts": found.attempts,
+        "host": found.ran.get("host"),
+        "progress": _progress(found) if found.progress else None,
+        "cause": found.cause if state == "failed" else None,
+        "error": found.error if state == "failed" else None,
+        "log": f"{index.runs}/{cell_id}/attempts/{found.attempt}/stderr.log" if found.attempts else None,
+        "collapsed": (found.collapse if state in ("running", "finished") else "") or None,
+        "metrics": outcome.get("metrics"),
+        "seconds": outcome.get("seconds"),
+    }
+
+
+def _progress(running: Summary) -> Json:
+    """Of a running cell; ``val_knn`` and ``loss`` are of the last epoch that has ended."""
+    said, last = running.progress, (running.last or {"metrics": {}})["metrics"]
+    left = (said["steps"] - said["step"]) * running.value("batch_size") / said["rate"]
+    return {
+        "epoch": said["epoch"] + 1,
+        "epochs": running.value("epochs"),
+        "step": said["step"],
+        "steps": said["steps"],
+        "loss": said.get("loss", last.get("loss")),
+        "val_knn": running.val_knn,
+        "samples_per_second": said["rate"],
+        "seconds_left": left,
+    }
+
+
+def _sweeps(group: Group, results: Path) -> list[Json]:
+    """Those that somebody watches over, and the last one."""
+    from harness.ledger import Ledger
+
+    folders = [path for path in (results / "sweeps").glob(f"{group.name}.*") if path.suffix[1:].isdigit()]
+    ledgers = [Ledger(path) for path in sorted(folders, key=lambda path: int(path.suffix[1:]))]
+    found = []
+    for ledger in ledgers:
+        alive = ledger.alive(time.time())
+        if alive or ledger is ledgers[-1]:
+            facts = {"name": ledger.path.name, "host": ledger.facts().get("host"), "alive": alive}
+            found.append({**facts, "stopped": ledger.refusal() or None})
+    return found
+
+
+def _print(found: list[Json], words: Sequence[str], results: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for line in _lines(found, words, results):
+        if console.is_terminal:
+            console.print(_padded(line))
+        else:
+            print(f"{'':{line.indent}}{line.text}")
+
+
+def _watch(words: Sequence[str], results: Path, index: Index) -> None:
+    from rich.console import Group as Lines
+    from rich.live import Live
+
+    with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+        while True:
+            index.refresh()
+            found = experiments(words, results, index)
+            live.update(Lines(*map(_padded, _lines(found, words, results))), refresh=True)
+            if not any(_goes_on(experiment) for experiment in found):
+                return
+            time.sleep(REFRESH_SECONDS)
+
+
+def _goes_on(experiment: Json) -> bool:
+    open_cells = {"queued", "running"} & set(experiment["counts"])
+    return bool(open_cells) or any(sweep["alive"] for sweep in experiment["sweeps"])
+
+
+def _lines(found: list[Json], words: Sequence[str], results: Path) -> Iterator[Line]:
+    from harness.cli.target import is_whole
+
+    if not found:
+        yield Line(f"No experiment has been swept into {results}/ yet.")
+    for experiment in found:
+        yield from _heading(experiment)
+        if is_whole(words):
+            yield from _most(experiment, results)
+        else:
+            yield from (line for cell in sorted(experiment["cells"], key=_order) for line in _described(cell))
+
+
+def _heading(experiment: Json) -> Iterator[Line]:
     from harness.cli import summary
-    from harness.cli.arguments import short_names
-    from harness.collapse import collapse
-    from harness.record import Record
 
-    records = [(cell, Record(results / "runs" / cell.cell_id)) for cell in manifest.cells]
-    states = {record.cell_id: record.state() for _, record in records}
-    print(f"{manifest.name}: {summary.states(Counter(states.values()))}")
-    for cell, record in records:
-        name = short_names(cell.axes, manifest.varying)
-        if states[record.cell_id] == "running":
-            said = record.attempts()[-1].progress()
-            place = f"step {said['step']} of {said['steps']}, {said['rate']:.0f} samples/s" if said else "starting"
-            print(f"  running  {record.cell_id}  {name}: {place}")
-        elif states[record.cell_id] == "failed":
-            attempt = record.attempts()[-1]
-            error = (attempt.outcome() or {}).get("error", "")
-            print(f"  failed   {record.cell_id}  {name}: {error}")
-            print(f"           log: {attempt.path / 'stderr.log'}")
-        events = record.events() if states[record.cell_id] in ("running", "finished") else []
-        trained = [event["metrics"] for event in events if event["step"] > 0]
-        if trained and (why := collapse(trained[-1], events[0]["metrics"])):
-            print(f"  collapsed {record.cell_id}  {name}: {why}")
+    yield Line(f"{experiment['name']}: {summary.states(Counter(experiment['counts']))}", "bold")
+    for sweep in experiment["sweeps"]:
+        if sweep["stopped"]:
+            yield Line(f"sweep {sweep['name']} was stopped: {sweep['stopped']}", "yellow", 2)
+        elif sweep["alive"]:
+            yield Line(f"sweep {sweep['name']} goes on, on {sweep['host']}", indent=2)
+    for exclusion in experiment["excluded"]:
+        said = f"left out on purpose: {exclusion['where']}, {exclusion['cells']} cells: {exclusion['reason']}"
+        yield Line(said, indent=2)
+
+
+def _most(experiment: Json, results: Path) -> Iterator[Line]:
+    """Cells that somebody has to know of, as far as there is room."""
+    from harness.cli.target import OTHERS
+
+    for kind in LISTED:
+        cells = [cell for cell in experiment["cells"] if cell["state"] == kind or cell.get(kind)]
+        for cell in cells[:MOST_CELLS]:
+            yield from _described(cell, kind)
+        if len(cells) > MOST_CELLS:
+            wanted = "collapsed=true" if kind == "collapsed" else f"state={kind}"
+            named = [] if experiment["name"] == OTHERS else [experiment["name"]]
+            yield Line(f"and {len(cells) - MOST_CELLS} more: {command('status', [*named, wanted], results)}", indent=2)
+    if "stale" in experiment["counts"]:
+        said = "stale: finished with an earlier version of a component; harness sweep --rerun-stale trains anew"
+        yield Line(said, indent=2)
+
+
+def _order(cell: Json) -> int:
+    return ALL.index(cell["state"])
+
+
+def _described(cell: Json, kind: str = "") -> Iterator[Line]:
+    """A cell in a line or a few, as one of its ``kind``."""
+    kind = kind or cell["state"]
+    result = _result(cell, kind)
+    yield Line(f"{kind:9} {cell['cell_id']}  {cell['name']}{': ' if result else ''}{result}", COLOURS.get(kind, ""), 2)
+    if kind == "running":
+        yield Line(f"{_doing(cell['progress'])}, on {cell['host']}", indent=12)
+    if kind == "failed":
+        said_twice = cell["error"].lower().startswith(cell["cause"])
+        yield Line(cell["error"] if said_twice else f"{cell['cause']}: {cell['error']}", indent=12)
+        yield Line(f"log: {cell['log']}", "dim", indent=12)
+
+
+def _result(cell: Json, kind: str) -> str:
+    from harness.cli.summary import hours
+
+    if kind == "finished" and cell["metrics"]:
+        return f"kNN {cell['metrics']['test_knn']:.2f} %, {hours(cell['seconds'] / 3600)}"
+    if kind == "missing" and cell["attempts"]:
+        return "interrupted; the next sweep goes on from its checkpoint"
+    return cell["collapsed"] if kind == "collapsed" else ""
+
+
+def _doing(progress: Json | None) -> str:
+    from harness.cli.summary import hours
+
+    if progress is None:
+        return "starting"
+    loss = "" if progress["loss"] is None else f"loss {progress['loss']:.3f}, "
+    return (
+        f"epoch {progress['epoch']} of {progress['epochs']}, {loss}{progress['samples_per_second']:.0f} samples/s, "
+        f"{hours(progress['seconds_left'] / 3600)} left"
+    )
+
+
+def _padded(line: Line) -> Padding:
+    """Wrapped below its beginning."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return Padding(Text(line.text, line.style), (0, 0, 0, line.indent), expand=False)

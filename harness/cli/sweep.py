@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import subprocess
-import sys
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command
+from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command, short_names
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from harness.cli.declared import Declared
-    from harness.ledger import Ledger
-    from harness.sweep.plan import Entry
-    from harness.sweep.supervise import Task, Watched
-
-MIRROR_SECONDS = 120.0
+    from harness.sweep.plan import Entry, Estimate
+    from harness.sweep.supervise import Task
 
 
 def sweep(
@@ -34,138 +27,116 @@ def sweep(
         str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
     ] = "",
     plugin: Plugin = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, whatever it costs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print exactly what would be submitted; write and run nothing.")
+    ] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Also train stale cells: those of an older version of a component.")
+    ] = False,
 ) -> None:
     """Train every missing cell of an experiment, and mirror all to MLflow.
 
-    The same command again runs only what is missing; interrupted cells go on from their checkpoints. Ctrl-C stops in
-    order.
+    The same command again runs only what is missing; interrupted cells go on from their checkpoints. Ctrl-C once: no
+    new cells, running ones write their checkpoints and stop; twice: now.
     """
     from harness.cli.declared import load
-    from harness.cli.summary import hours, states
+    from harness.cli.foreground import Foreground
+    from harness.cli.summary import states
+    from harness.ledger import Policy
 
     plugins = plugin or []
-    again = command("sweep", [experiment, *(overrides or [])], results, tracking_uri, plugins)
-    declared = load(experiment, overrides or [], results, plugins=plugins, may_download=True)
+    options = ["--rerun-stale"] if rerun_stale else []
+    again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
+    declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
+    to_run = declared.plan.to_run(rerun_stale=rerun_stale)
+    if dry_run:
+        _print_jobs(_tasks(declared, to_run))
+        return
     print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
-    complete = True
+    estimate = _agreed(declared, to_run, yes, again)
     declared.manifest.write(results)
-    missing = declared.plan.to_run()
-    if missing:
-        slots = declared.slots
-        print(
-            f"about {hours(declared.hours(missing))}, {slots.count} cells at a time on {slots.device}, "
-            f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
-            flush=True,
-        )
-    with _mirrored(results, declared, tracking_uri, again):
-        running = [entry for entry in declared.plan.entries if entry.state == "running"]
-        if tasks := _tasks(declared, [*missing, *running]):
-            complete = _run(declared, tasks, results, again)
-        else:
-            print("Nothing is missing.")
+    elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
+    tasks = _tasks(declared, [*(estimate.entries if estimate else []), *elsewhere])
+    if not to_run and not elsewhere:
+        print("Nothing is missing.")
+    slots = declared.slots
+    if estimate and slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
+        slots = replace(slots, memory=estimate.memory_limit)
+        needs = {entry.cell.cell_id: estimate.memory(entry) for entry in estimate.entries}
+        tasks = [replace(task, memory=needs.get(task.record.cell_id, 0)) for task in tasks]
+    policy = Policy(**declared.declaration.values["failures"])
+    foreground = Foreground(declared.manifest.name, results, tracking_uri, again, slots, policy)
+    complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
-    if not complete:
+    if not complete or (estimate and estimate.refused) or declared.plan.not_retried():
         raise typer.Exit(1)
 
 
-def _run(declared: Declared, tasks: list[Task], results: Path, again: str) -> bool:
-    """Supervise the cells; True if all of them have finished."""
-    from harness.cli.progress import Progress
-    from harness.ledger import Ledger, Policy
-    from harness.sweep.executors.local import LocalExecutor
-    from harness.sweep.supervise import Stopped, supervise
+def _agreed(declared: Declared, to_run: Sequence[Entry], yes: bool, again: str) -> Estimate | None:
+    """What will run, after its cost was said and, if it is high, agreed to; None where nothing is missing."""
+    from harness.cli.confirm import confirm
+    from harness.cli.summary import hours, refusals
 
-    foreign = [task.record for task in tasks if task.record.state() == "running"]
-    if foreign:
-        print(f"{len(foreign)} cells are still running from another sweep; here they keep their slots")
-    here = [record for record in foreign if record.attempts()[-1].provenance().get("host") == socket.gethostname()]
-    policy = Policy(**declared.declaration.values.get("failures", {}))
-    ledger = Ledger.open(results, declared.manifest.name, policy, again=again)
-    executor = LocalExecutor(declared.slots, occupied=lambda: sum(record.state() == "running" for record in here))
-    progress = Progress(declared.plan.counts()["finished"], len(declared.plan.entries))
-    try:
-        with contextlib.closing(executor), progress:
-            watched = supervise(tasks, executor, ledger, progress.update)
-    except Stopped as stopped:
-        print(f"\nstopped; {stopped}. Go on with: {again}")
-        raise typer.Exit(130) from None
-    return _closing_account(watched, ledger, again)
+    for entry in declared.plan.not_retried():
+        print(f"not tried again: {_name(declared, entry)} ({entry.cause}); harness retry {entry.cell.cell_id}")
+    if not to_run:
+        return None
+    estimate, slots = declared.estimate(to_run), declared.slots
+    for line in refusals(estimate, declared.manifest.varying):
+        print(line)
+    print(
+        f"about {hours(estimate.wall_hours)} ({estimate.device_hours:.1f} device-hours), {slots.count} processes at a "
+        f"time on {slots.device}, {slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
+        flush=True,
+    )
+    most = declared.declaration.values["cluster"]["ask_hours"]
+    if estimate.device_hours > most:
+        confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
+    return estimate
 
 
-def _closing_account(watched: Sequence[Watched], ledger: Ledger, again: str) -> bool:
-    """Say what has not finished and why; True if everything has."""
-    unfinished = [item for item in watched if not item.finished]
-    if reason := ledger.refusal():
-        print(f"the sweep was stopped: {reason}")
-    if unfinished:
-        print(f"{len(unfinished)} of {len(watched)} cells have not finished; try them again with: {again}")
-    return not unfinished
+def _name(declared: Declared, entry: Entry) -> str:
+    return short_names(entry.axes, declared.manifest.varying) or entry.cell.cell_id
 
 
 def _tasks(declared: Declared, entries: Sequence[Entry]) -> list[Task]:
     """What the supervisor runs, or waits for."""
-    from harness.cli.arguments import short_names
     from harness.sweep.supervise import Task
 
-    slots = declared.slots
     root = declared.declaration.values["dataset"]["root"]
     submission = {
         "experiment": declared.manifest.experiment,
         "scale": declared.manifest.scale,
         "executor": "local",
-        "threads": slots.threads,
-        "device": slots.device,
+        "threads": declared.slots.threads,
+        "device": declared.slots.device,
         "plugins": declared.plugins,
         "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],
     }
-    names = declared.manifest.varying
+    given = declared.resources
+    if any(given(entry.cell).nodes > 1 for entry in entries):
+        raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
     return [
         Task(
             entry.record,
             entry.cell,
-            short_names(entry.axes, names) or entry.cell.cell_id,
-            {**submission, "world_size": declared.declaration.values["cluster"]["world_size"]},
+            _name(declared, entry),
+            {**submission, "world_size": given(entry.cell).world_size},
         )
         for entry in entries
     ]
 
 
-@contextmanager
-def _mirrored(results: Path, declared: Declared, tracking_uri: str, again: str) -> Iterator[None]:
-    """A process that mirrors records to MLflow until the sweep ends; it can neither slow down nor fail a cell."""
-    from harness.sweep.uri import default_uri
+def _print_jobs(tasks: Sequence[Task]) -> None:
+    """What would be submitted, in order."""
+    from harness.sweep.executors.local import LocalExecutor, Slots
 
-    results.mkdir(parents=True, exist_ok=True)
-    log = results / "mlflow-mirror.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "harness.sweep.mirror",
-                str(results),
-                declared.manifest.name,
-                tracking_uri or default_uri(results),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
-    try:
-        yield
-    finally:
-        process.stdin.close()
-        try:
-            mirrored = process.wait(MIRROR_SECONDS) == 0
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait()
-            mirrored = False
-        if not mirrored:
-            print(f"the MLflow mirror is incomplete (see {log}); records are not; complete it with: {again}")
+    executor = LocalExecutor(Slots(1, 1, "cpu"))
+    for task in tasks:
+        print(f"# {task.name}: {task.record.path}")
+        print(executor.script(task.job(task.submission)))
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
@@ -185,6 +156,6 @@ def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_
             continue
         if there:
             cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
-            cost = f"about {hours(there.hours(there.plan.entries))} on this machine"
+            cost = f"about {hours(there.estimate(there.plan.entries).wall_hours)} on this machine"
             start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri, plugins)
             print(f"{other + ':':9} {cells}, {cost}: {start}")

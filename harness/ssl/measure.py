@@ -1,61 +1,137 @@
-"""``python -m harness.ssl.measure THREADS DEVICE``: seconds a step, an image's features and a start, for a plan.
+"""``python -m harness.ssl.measure THREADS DEVICE``: what cells take of time, disk and memory, for a plan.
 
-Reads ``{"plugins": [file, ...], "kinds": [{"key", "channels", "cell"}, ...]}`` from standard input and prints
-``{key: {sample, feature, start}}``.
+Reads ``{"plugins": [file, ...], "steps": [kind, ...], "memory": [kind, ...]}`` from standard input, a kind being
+``{"key", "cell", "channels"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``. Prints ``{key:
+{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}}`` of steps and ``{key: {"bytes"}}`` of memory.
+
+Time comes from steps that are run. Memory does not: a step at the cell's own batch size may take minutes, or be killed.
+Instead the step is traced with tensors that have shapes and no content, and what lives at its worst moment is counted.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 STARTED = time.perf_counter()  # before torch is imported: every cell pays for that
 
+import safetensors.torch  # noqa: E402
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from harness import plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
 from harness.ssl import methods, models, optim  # noqa: E402
 from harness.ssl.data import views  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
-from harness.ssl.evaluate.features import normalized  # noqa: E402
+from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
+from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
 from harness.ssl.losses.arguments import trusted_values  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
 
 WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 
+#: Of what is counted: the kernels' own workspace, and what allocators round up.
+SLACK = 1.1
+#: On a CPU, glibc takes blocks below MMAP_BYTES from a heap whose holes it cannot give back: they cost about double.
+MMAP_BYTES, HOLES = 32 * 2**20, 2
+#: What CUDA itself and its libraries hold of a GPU.
+CUDA_CONTEXT = 600 * 2**20
 
-def measure(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of one random image's part of a whole step (views included), and of its features."""
-    size, batch = cell.dataset.image_size, cell.batch_size
-    network = models.build(cell, channels)
-    method = methods.build(cell, network, batch, World()).to(device)
-    optimizer = optim.build(cell.optimizer, method.parameters())
-    images = torch.randint(0, 256, (2 * batch, channels, size, size), dtype=torch.uint8, device=device)
-    draws = torch.rand(2 * batch, views.columns(cell.views), device=device)
-    mean, std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
-    rows = torch.arange(batch, device=device)
 
-    def step() -> None:
-        pixels = normalized(views.augment(images, draws, cell.views), mean, std)
-        taken = Batch(pixels.unflatten(0, (2, -1)), rows, seed=0, step=0)
-        comparison = method(taken)
-        optimizer.zero_grad(set_to_none=True)
+@dataclass(frozen=True)
+class Images:
+    """How many images a cell has."""
+
+    train: int
+    bank: int
+    validation: int
+    test: int
+
+    @property
+    def total(self) -> int:
+        return self.train + self.validation + self.test
+
+
+class Trial:
+    """A cell's method and optimiser on random images."""
+
+    def __init__(self, cell: Cell, network: models.Network, method: nn.Module, channels: int, device: torch.device):
+        self.cell, self.network, self.method, self.channels, self.device = cell, network, method, channels, device
+        self.optimizer = optim.build(cell.optimizer, method.parameters())
+        self.mean, self.std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
+
+    def images(self, count: int) -> Tensor:
+        size = self.cell.dataset.image_size
+        return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
+
+    def two_views(self, images: Tensor) -> Tensor:
+        draws = torch.rand(2 * len(images), views.columns(self.cell.views), device=self.device)
+        pixels = normalized(views.augment(images.repeat(2, 1, 1, 1), draws, self.cell.views), self.mean, self.std)
+        stacked: Tensor = pixels.unflatten(0, (2, -1))
+        return stacked
+
+    def step(self, images: Tensor, look: bool = False) -> None:
+        """One step of the optimiser; ``look``: with what some steps of an epoch are asked besides."""
+        rows = torch.arange(self.cell.batch_size, device=self.device)
+        taken = Batch(self.two_views(images), rows, seed=0, step=0)
+        comparison = self.method(taken)
+        self.optimizer.zero_grad(set_to_none=True)
         comparison.loss.backward()
-        optimizer.step()
-        method.after_step(taken, comparison)
+        if look:
+            diagnostics.Probes().look(comparison, self.cell.loss.temperature, comparison.loss.detach())
+        self.optimizer.step()
+        self.method.after_step(taken, comparison)  # type: ignore[operator]  # every method has it
 
-    def embed() -> None:
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=cell.precision == "bf16"):
-            network.encoder(normalized(images.float() / 255, mean, std))
+    @torch.no_grad()
+    def watch(self, images: Tensor) -> None:
+        """What the geometry of an epoch's end encodes."""
+        with frozen(self.network):
+            self.network(self.two_views(images).flatten(0, 1))
 
-    return {"sample": _median_seconds(step, device) / batch, "feature": _median_seconds(embed, device) / len(images)}
+    def embed(self, images: Tensor) -> Tensor:
+        with frozen(self.network.encoder):
+            return embed(self.network.encoder, images.float() / 255, self.mean, self.std, self.cell.precision)
 
 
-def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+def trial(cell: Cell, channels: int, device: torch.device) -> Trial:
+    network = models.build(cell, channels)
+    return Trial(cell, network, methods.build(cell, network, cell.batch_size, World()).to(device), channels, device)
+
+
+def time_and_disk(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of one image's part of a whole step (views included), and of its features; bytes of files."""
+    try:
+        return _time_and_disk(cell, channels, device)
+    except torch.OutOfMemoryError:  # the plan refuses the cell, and says why
+        return time_and_disk(replace(cell, batch_size=cell.batch_size // 2, bn_groups=1), channels, device)
+
+
+def _time_and_disk(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
+    tried = trial(cell, channels, device)
+    images = tried.images(2 * cell.batch_size)
+    return {
+        "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size]), device) / cell.batch_size,
+        "feature": _median_seconds(lambda: tried.embed(images), device) / len(images),
+        "encoder_bytes": len(safetensors.torch.save(_contiguous(tried.network.encoder.state_dict()))),
+        "checkpoint_bytes": _saved_bytes([tried.method.state_dict(), tried.optimizer.state_dict()]),
+    }
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) < WARM_UP + COUNTED and sum(seconds) < ENOUGH_SECONDS):
         begun = time.perf_counter()
@@ -66,18 +142,154 @@ def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
     return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
 
 
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def _saved_bytes(state: Any) -> int:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.tell()
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the tensors that operations have made and that still live: of each kind, and its largest sum so far."""
+
+    def __init__(self, kind_of: Callable[[int], str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: Counter[str] = Counter()
+        self.peak: Counter[str] = Counter()
+        self._kind_of = kind_of
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._see(tensor.untyped_storage())
+        return made
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()
+        if address not in self._known:
+            self._known.add(address)
+            self._add(size)
+            weakref.finalize(storage, self._gone, address, size)
+
+    def _gone(self, address: int, size: int) -> None:
+        self._known.remove(address)
+        self._add(-size)
+
+    def _add(self, size: int) -> None:
+        kind = self._kind_of(abs(size))
+        self.now[kind] += size
+        self.peak[kind] = max(self.peak[kind], self.now[kind])
+
+
+def peak_bytes(cell: Cell, channels: int, images: Images, world_size: int, device: torch.device) -> int:
+    """Of one process of the cell, but for what a process takes that has only built it: at its worst moment, which may
+    be reading the images, a step, the end of an epoch, or an evaluation."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    network = models.build(cell, channels)
+    with _ranks(world_size) as world:
+        method = methods.build(cell, network, images.train, world)
+        with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(_kinds_on(device)) as live:
+            _forget_contents(method)
+            tried = Trial(cell, network, method, channels, torch.device("cpu"))
+            tried.step(tried.images(cell.batch_size // world_size), look=True)
+            tried.step(tried.images(cell.batch_size // world_size))
+            tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
+            width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
+            for judge in (_neighbours, _probe):
+                judge(torch.empty(images.bank, width), torch.empty(images.test, width))
+    pixels = channels * cell.dataset.image_size**2 * images.total
+    draws = 2 * 4 * views.columns(cell.views) * images.train
+    traced = live.peak["whole"] + HOLES * live.peak["heap"]
+    return max(2 * pixels, pixels + draws + int(SLACK * traced))  # the images are read twice over, then split
+
+
+def _kinds_on(device: torch.device) -> Callable[[int], str]:
+    return lambda size: "whole" if size >= MMAP_BYTES or device.type == "cuda" else "heap"
+
+
+@contextmanager
+def _ranks(world_size: int) -> Iterator[World]:
+    """The first of so many processes, the others of which are only pretended."""
+    if world_size == 1:
+        yield World()
+        return
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
+    try:
+        yield World(0, world_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def _forget_contents(module: nn.Module) -> None:
+    """Parameters and buffers that have shapes only; inside a FakeTensorMode."""
+    for inner in module.modules():
+        for name, parameter in inner.named_parameters(recurse=False):
+            setattr(inner, name, nn.Parameter(torch.empty_like(parameter), parameter.requires_grad))
+        for name, buffer in inner.named_buffers(recurse=False):
+            setattr(inner, name, torch.empty_like(buffer))
+
+
+def _neighbours(bank: Tensor, test: Tensor) -> None:
+    """What knn_accuracy holds."""
+    bank, test = normalize(bank, dim=1), normalize(test, dim=1)
+    (test[: knn.QUERIES] @ bank.T).topk(1)
+
+
+def _probe(bank: Tensor, test: Tensor) -> None:
+    """What linear_accuracy holds."""
+    standard = [(rows - rows.mean(0)) / rows.std(0) for rows in (bank, test)]
+    standard[0] * 1.0
+
+
+def base_bytes(device: torch.device) -> int:
+    """What a process takes that has built a cell, on the device where cells live."""
+    if device.type == "cuda":
+        return CUDA_CONTEXT
+    tried = trial(Cell(), 3, device)  # building an optimiser imports another hundred megabytes
+    held: int = sum(tensor.nbytes for tensor in tried.method.state_dict().values())
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096 - held
+
+
 def main() -> None:
-    torch.set_num_threads(int(sys.argv[1]))
-    device = torch.device(sys.argv[2])
+    threads, device = int(sys.argv[1]), torch.device(sys.argv[2])
+    torch.set_num_threads(threads)
     start = time.perf_counter() - STARTED
-    costs = {}
     asked = json.load(sys.stdin)
     plugins.register(asked["plugins"])
-    for request in asked["kinds"]:
-        cell = from_dict(Cell, request["cell"])
+    found: dict[str, dict[str, float]] = {}
+    base = base_bytes(device) if asked["memory"] else 0
+    for kind in asked["memory"]:
+        found[kind["key"]] = {"bytes": memory(kind, base, device)}
+    for kind in asked["steps"]:
         with trusted_values():
-            costs[request["key"]] = {**measure(cell, request["channels"], device), "start": start}
-    json.dump(costs, sys.stdout)
+            found[kind["key"]] = {
+                **time_and_disk(from_dict(Cell, kind["cell"]), kind["channels"], device),
+                "start": start,
+            }
+    json.dump(found, sys.stdout)
+
+
+def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:
+    """Bytes of the cell on a CPU, or of each of its GPUs; 0 where its loss cannot be traced without values."""
+    cell, ranks = from_dict(Cell, kind["cell"]), int(kind["world_size"])
+    try:
+        need = peak_bytes(cell, kind["channels"], Images(**kind["images"]), ranks, device)
+    except Exception:
+        if cell.loss.source is None:
+            raise
+        return 0
+    if device.type == "cuda" or ranks == 1:
+        return base + need
+    return (base + need) * ranks + base  # torchrun has imported torch, too
 
 
 if __name__ == "__main__":

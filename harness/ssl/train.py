@@ -163,7 +163,7 @@ class Run:
         self.optimizer = optim.build(cell.optimizer, self.method.parameters())
         # The last partial batch is dropped: a loss over fewer negatives would be another loss.
         self.steps_per_epoch = len(data.train) // cell.batch_size
-        self.steps = self.steps_per_epoch * cell.epochs
+        self.steps = cell.steps or self.steps_per_epoch * cell.epochs
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.first_bad_step = torch.full((), -1, device=device)
@@ -196,12 +196,14 @@ class Run:
         }
 
     def train_epoch(self, epoch: int) -> None:
-        """From the present step to the end of the epoch."""
+        """From the present step to the end of the epoch, or of all steps."""
         cell, samples = self.cell, len(self.data.train)
         order = torch.from_numpy(permutation(cell.seed, "order", samples, epoch)).to(self.device)
         draws = views.draw(cell.seed, epoch, samples, cell.views).to(self.device)
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
-        for rows in order.split(cell.batch_size)[self.step % self.steps_per_epoch : self.steps_per_epoch]:
+        before = epoch * self.steps_per_epoch
+        last = min(before + self.steps_per_epoch, self.steps)
+        for rows in order.split(cell.batch_size)[self.step - before : last - before]:
             self.update(self.batch(rows, draws))
             self.step += 1
             now = time.monotonic()
@@ -209,7 +211,7 @@ class Run:
             self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
             stop, due = self.world.any_of(bool(self.heartbeat.stop), now - saved > CHECKPOINT_SECONDS)
             # At the epoch's end the checkpoint follows its event: resumption must not skip that.
-            if self.step % self.steps_per_epoch > 0 and (stop or due):
+            if self.step < last and (stop or due):
                 self.save(train_seconds=self.train_seconds + now - started)
                 saved = time.monotonic()
         self.train_seconds += time.monotonic() - started
@@ -257,9 +259,10 @@ class Run:
     def end_epoch(self, epoch: int, rate: float) -> None:
         self.refuse_divergence()
         if self.world.rank == 0:
-            metrics = {"loss": float(self.loss_sum) / self.steps_per_epoch, "samples_per_second": rate}
+            steps = self.step - epoch * self.steps_per_epoch
+            metrics = {"loss": float(self.loss_sum) / steps, "samples_per_second": rate}
             metrics |= {**self.probes.summary(), **self.geometry()}
-            if (epoch + 1) % self.evaluation.every == 0 or epoch + 1 == self.cell.epochs:
+            if (epoch + 1) % self.evaluation.every == 0 or self.step == self.steps:
                 metrics["val_knn"] = self.validate()
             self.attempt.log_event(self.step, metrics, epoch=epoch + 1)
         self.loss_sum.zero_()

@@ -7,7 +7,7 @@ three seeds), INCOMPLETE (k of n cells), NOT COMPARABLE (the scale cannot speak 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,9 @@ def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
     return found
 
 
-def check_claims(claims: list[Claim]) -> None:
-    """Raises a UserError where a claim names a kind, metric or loss that does not exist."""
-    for claim in claims:
+def check_claims(claims: list[Claim], where: Callable[[str], str]) -> None:
+    """Raises a UserError where a claim names a kind, metric or loss that does not exist; ``where``: of a key."""
+    for index, claim in enumerate(claims):
         for what, value, allowed in (
             ("kind", claim.kind, list(MEASURES)),
             ("metric", claim.metric, list(METRICS)),
@@ -63,8 +63,8 @@ def check_claims(claims: list[Claim]) -> None:
         ):
             if value not in allowed:
                 raise UserError(
-                    f"unknown {what} '{value}'{nearest(value, allowed)}",
-                    where=f"claims: {claim.name}",
+                    f"{claim.name}: unknown {what} '{value}'{nearest(value, allowed)}",
+                    where=where(f"claims[{index}]"),
                     allowed=", ".join(allowed),
                 )
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from harness.cell import short_name
-from harness.collapse import DIAGNOSTICS, collapse
+from harness.collapse import DIAGNOSTICS
 from harness.evaluation import final
-from harness.manifest import Manifest
-from harness.record import Record
+from harness.index import Index
+from harness.manifest import Expected, Manifest
 
 #: An axis's value in the rows of a loss or method that lacks it.
 ABSENT = "–"
@@ -26,9 +26,11 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
 
     A finished cell without the manifest's evaluation counts as missing.
     """
-    rows = [_row(Record(results / "runs" / cell.cell_id), cell.axes, manifest) for cell in manifest.cells]
+    index = Index(results / "runs")
+    rows = [_row(cell, index, manifest) for cell in manifest.cells]
+    index.remember()
     columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, "collapse", *DIAGNOSTICS, *COST, *PROVENANCE]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))  # steps may be an axis, too
     numbers = [*METRICS, *DIAGNOSTICS, *COST]
     frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
     return frame
@@ -50,7 +52,11 @@ def settings(manifest: Manifest, table: pd.DataFrame) -> list[dict[str, Any]]:
     lacking values belongs to it."""
     rows = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
     found = [{str(name): value for name, value in setting.items()} for setting in rows]
-    return [one for one in found if not any(one is not other and _belongs(one, other) for other in found)]
+
+    def is_part(one: dict[str, Any]) -> bool:
+        return ABSENT in one.values() and any(one is not other and _belongs(one, other) for other in found)
+
+    return [one for one in found if not is_part(one)]
 
 
 def _belongs(one: dict[str, Any], setting: dict[str, Any]) -> bool:
@@ -64,38 +70,33 @@ def in_setting(table: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
-def _row(record: Record, axes: Any, manifest: Manifest) -> dict[str, Any]:
-    fixed = manifest.settings
+def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
+    fixed, found = manifest.settings, index[cell.cell_id]
+    values = {"loss": fixed["loss"]["name"], **{name: fixed[name] for name in ("batch_size", "epochs", "seed")}}
+    values |= {short_name(path): value for path, value in cell.axes.items()}
     row: dict[str, Any] = {
-        "cell_id": record.cell_id,
-        "state": record.state(),
+        "cell_id": cell.cell_id,
+        "state": index.state_of(cell.cell_id, cell.kin),
         "collapse": "",
-        "loss": fixed["loss"]["name"],
-        "batch_size": fixed["batch_size"],
-        "epochs": fixed["epochs"],
-        "seed": fixed["seed"],
-        **{short_name(path): ABSENT if value is None else value for path, value in axes.items()},
+        **{name: ABSENT if value is None else value for name, value in values.items()},
     }
-    outcome, metrics = record.outcome(), record.metrics(manifest.evaluation, manifest.on)
+    outcome, metrics = found.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
     if outcome is None:
         return row
     if metrics is None:
         return {**row, "state": "missing"}
     judged_then = manifest.on is None and final(outcome.get("evaluation", {})) == final(manifest.evaluation)
-    events = [event["metrics"] for event in record.events()]
-    curve = [metrics["val_knn"] for metrics in events if "val_knn" in metrics]
-    last = events[-1] if events else {}
-    provenance = record.attempts()[outcome["attempt"] - 1].provenance()
+    last = found.last["metrics"] if found.last else {}
     return {
         **row,
         **metrics,
         # The curve was measured while the cell was trained: numbers of two evaluations do not stand in one row.
-        "val_knn": curve[-1] if curve and judged_then else None,
-        "collapse": collapse(last, events[0] if events else None),
+        "val_knn": found.val_knn if judged_then else None,
+        "collapse": found.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: outcome[name] for name in COST},
         "attempts": outcome["attempt"],
-        **{name: provenance.get(name) for name in ("hardware", "threads", "revision", "dirty")},
+        **{name: found.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ HEADERS = {
     "effective_rank": "rank",
     "gradient_norm": "|grad|",
 }
+#: A table has at most so many rows; a longer one ends with a note of where the whole of it is.
+MOST_ROWS = 300
 TEMPLATE = Path(__file__).with_name("report.typ")
 
 
@@ -63,15 +65,22 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
         "cells_line": f"{finished} of {len(frame)} cells",
         "panels": len(settings(manifest, frame)) if frame["batch_size"].nunique() > 1 else 1,
         "heading": "Accuracy against batch size" if frame["batch_size"].nunique() > 1 else "Accuracy",
-        "table": {"header": list(table.columns), "rows": table.to_numpy().tolist()},
+        "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
         "verdicts": [_verdict(verdict, frame) for verdict in verdicts],
         "design": _design(manifest),
         "diagnostics": _diagnostics(manifest, frame),
         "collapsed": _collapsed(manifest, frame),
         "confounds": _confounds(frame),
+        "excluded": [f"{item.where} ({item.cells} cells): {item.reason}." for item in manifest.exclusions],
         "run": _run(manifest, frame),
         "appendix": _appendix(manifest, frame),
     }
+
+
+def _cut(header: list[str], rows: Sequence[Any], file: str) -> dict[str, Any]:
+    """The first rows of a table, and a ``note`` of where the others are."""
+    note = f"The first {MOST_ROWS} of {len(rows):,} rows; all of them are in {file}." if len(rows) > MOST_ROWS else ""
+    return {"header": header, "rows": rows[:MOST_ROWS], "note": note}
 
 
 def abstract(verdicts: list[Verdict], frame: pd.DataFrame) -> str:
@@ -136,7 +145,8 @@ def _verdict(verdict: Verdict, frame: pd.DataFrame) -> dict[str, str]:
 
 def _design(manifest: Manifest) -> str:
     s = manifest.settings
-    values = {"temperature": [s["loss"]["temperature"]], "epochs": [s["epochs"]], "lr": [s["optimizer"]["lr"]]}
+    values = {"temperature": [s["loss"]["temperature"]], "epochs": [s["epochs"]], "steps": [s.get("steps")]}
+    values |= {"lr": [s["optimizer"]["lr"]]}
     values |= {short_name(path): some for path, some in manifest.axes.items()}
     losses = [_named("loss", name, LOSSES, s["loss"], values) for name in values.pop("loss", [s["loss"]["name"]])]
     methods = [_named("method", name, METHODS, s["method"], values)
@@ -146,7 +156,7 @@ def _design(manifest: Manifest) -> str:
     varied = "; ".join(f"{name.replace('_', ' ')} {', '.join(map(str, some))}" for name, some in given.items() if some)
     backbone, head, views, optimizer = s["backbone"], s["head"], s["views"], s["optimizer"]
     stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
-    groups = f" Batch norm over {s['bn_groups']} groups." if s["bn_groups"] > 1 else ""
+    groups = f" Batch norm over {_given(s['bn_groups'])} groups." if s["bn_groups"] != 1 else ""
     blur = f", blur {views['blur']:g}" if views["blur"] else ""
     return (
         f"{', '.join(methods)} with {', '.join(losses)}; {varied}; seeds {seeds}. "
@@ -154,13 +164,18 @@ def _design(manifest: Manifest) -> str:
         f"layers, {head['hidden'] or head['dim']} hidden units and {head['dim']} dimensions.{groups} "
         f"Views: crops of at least {views['crop_min']:.0%} of the area, flip {views['flip']:g}, colour strength "
         f"{views['jitter']:g}, grayscale {views['gray']:g}{blur}; cells that differ only in the loss see identical "
-        f"views and start from identical weights. {optimizer['name'].upper()} with momentum {optimizer['momentum']:g}, "
-        f"weight decay {optimizer['weight_decay']:g}, lr as declared at batch 256 ({optimizer['lr_rule']} rule), "
-        f"{optimizer['warmup_epochs']:g} epochs of warm-up, then a cosine to zero; {s['precision']}. "
+        f"views and start from identical weights. {optimizer['name'].upper()} with momentum "
+        f"{_given(optimizer['momentum'])}, weight decay {_given(optimizer['weight_decay'])}, lr as declared at batch "
+        f"256 ({optimizer['lr_rule']} rule), "
+        f"{_given(optimizer['warmup_epochs'])} epochs of warm-up, then a cosine to zero; {s['precision']}. "
         f"{s['dataset']['validation']:.0%} of the training images are held out for the learning curve; the test "
         f"images are used once, after the last epoch (and for the untrained encoder). "
         f"{described(manifest.evaluation)}{added(manifest)}"
     )
+
+
+def _given(value: float | None) -> str:
+    return "derived" if value is None else f"{value:g}"
 
 
 def _named(
@@ -186,24 +201,26 @@ def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
         labels = [shown(key, arm[key]) for key in keys]
         rows.append([*labels, *("–" if pd.isna(arm[name]) else f"{arm[name]:.3g}" for name in names)])
     header = [*(key.replace("_", " ") for key in keys), *(HEADERS[name] for name in names)]
-    return {"header": header, "labels": len(keys), "rows": rows}
+    return {**_cut(header, rows, f"{manifest.name}.csv"), "labels": len(keys)}
 
 
 def _collapsed(manifest: Manifest, frame: pd.DataFrame) -> list[str]:
     """A sentence a collapsed cell."""
     names = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
     found = []
-    for _, cell in frame[frame["collapse"] != ""].iterrows():
+    for cell in frame[frame["collapse"] != ""].to_dict("records"):
         place = ", ".join(f"{name.replace('_', ' ')} {cell[name]}" for name in names)
         found.append(f"{cell['cell_id']}{f' ({place})' if place else ''}: {cell['collapse']}")
-    return found
+    left = len(found) - MOST_ROWS
+    return [*found[:MOST_ROWS], *([f"and {left:,} more, in {manifest.name}.csv"] if left > 0 else [])]
 
 
 def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
     header = ["batch size", "epochs", "steps", "peak learning rate", "images dropped per epoch"]
     columns = ["batch_size", "epochs", "steps", "peak_lr", "dropped"]
     done = frame.loc[frame["state"] == "finished", columns].drop_duplicates().sort_values(columns)
-    return {"header": header, "rows": [[f"{number:.4g}" for number in row] for row in done.to_numpy().tolist()]}
+    rows = [[one if isinstance(one, str) else f"{one:.4g}" for one in row] for row in done.to_numpy().tolist()]
+    return {"header": header, "rows": rows}
 
 
 def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
@@ -224,13 +241,13 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def _appendix(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Any]]:
+def _appendix(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
     axes = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
     header = ["cell", *(name.replace("_", " ") for name in axes), "state", *METRICS, "minutes"]
     header = [name.replace("_", " ") for name in header]
     rows = []
-    for _, cell in frame.iterrows():
+    for cell in frame.to_dict("records"):
         numbers = ["–" if pd.isna(cell[name]) else f"{cell[name]:.2f}" for name in METRICS]
         minutes = "–" if pd.isna(cell["seconds"]) else f"{cell['seconds'] / 60:.1f}"
         rows.append([cell["cell_id"], *(str(cell[name]) for name in axes), cell["state"], *numbers, minutes])
-    return {"header": header, "rows": rows}
+    return _cut(header, rows, f"{manifest.name}.csv")

@@ -25,6 +25,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL_INCHES = (4.6, 3.4)
 PANELS_A_ROW = 2
 ROW_INCHES = 0.22
+#: What fits a page; the table has the others.
+MOST_PANELS = 8
+MOST_ROWS = 60
 
 
 def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
@@ -36,6 +39,7 @@ def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Pat
         figure = draw(manifest, table)
         paths = [results / f"{manifest.name}.{suffix}" for suffix in ("svg", "png")]
         figure.savefig(paths[0], metadata={"Date": None})
+        figure.set_layout_engine("none")  # it stays as it is
         figure.savefig(paths[1], dpi=160, metadata={"Software": None})
     return paths
 
@@ -43,6 +47,7 @@ def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Pat
 def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:
     """A row an arm: the trained encoder's accuracy, and that of the same encoder before training."""
     names = [name for name in (*setting_columns(manifest), "loss") if table[name].nunique() > 1] or ["loss"]
+    every, table = len(table), table.head(MOST_ROWS)
     labels = [_named(row) for row in table[names].to_dict("records")]
     figure = Figure(figsize=(1.4 * PANEL_INCHES[0], 1.2 + ROW_INCHES * len(table)), layout="constrained")
     axes = figure.subplots()
@@ -54,13 +59,15 @@ def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("kNN accuracy, test images (%)")
     axes.grid(axis="x", color="0.9", linewidth=0.6)
+    _say_what_is_left_out(figure, len(table), every, "arms")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def _against_batch_size(manifest: Manifest, table: pd.DataFrame) -> Figure:
     """A panel a setting, intervals as bands."""
-    found = settings(manifest, table)
+    every = settings(manifest, table)
+    found = every[:MOST_PANELS]
     width, height = PANEL_INCHES
     columns = min(len(found), PANELS_A_ROW)
     lines = math.ceil(len(found) / columns)
@@ -78,8 +85,14 @@ def _against_batch_size(manifest: Manifest, table: pd.DataFrame) -> Figure:
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     handles["initial encoder"] = handles.pop("initial encoder")  # last
+    _say_what_is_left_out(figure, len(found), len(every), "settings")
     _legend(figure, handles)
     return figure
+
+
+def _say_what_is_left_out(figure: Figure, shown: int, every: int, what: str) -> None:
+    if shown < every:
+        figure.suptitle(f"the first {shown} of {every:,} {what}; the table has the others", fontsize=8)
 
 
 def _named(values: Mapping[Any, Any]) -> str:

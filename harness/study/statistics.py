@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -35,9 +36,6 @@ def mean_interval(values: Sequence[float]) -> Interval:
     n = len(values)
     if n < 2:
         return Interval(float(np.mean(values)) if n else float("nan"), float("nan"), float("nan"), n)
-    mean = float(np.mean(values))
-    error = float(stats.sem(values))
-    if error == 0:
-        return Interval(mean, mean, mean, n)
-    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
-    return Interval(mean, float(low), float(high), n)
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = error * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))  # scipy.stats says the same in a thousand times as long
+    return Interval(mean, mean - half, mean + half, n)

@@ -58,9 +58,17 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "batch_size": (2, None),
     "bn_groups": (1, None),
     "epochs": (1, None),
+    "steps": (1, None),
     "seed": (0, 2**31 - 1),
     "cluster.slots": (1, None),
-    "cluster.world_size": (1, None),
+    "cluster.gpus": (1, None),
+    "cluster.nodes": (1, None),
+    "cluster.ask_hours": (0, None),
+    "failures.retries": (0, None),
+    "failures.max_failures": (1, None),
+    "failures.alike": (1, None),
+    "budget.epochs": (1, None),
+    "budget.steps": (1, None),
     "evaluate.knn_k": (1, None),
     "evaluate.penalty": (0, None),
     "evaluate.linear_epochs": (1, None),
@@ -69,7 +77,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
 }
 
 #: Open at zero: 0 < value.
-POSITIVE = ("optimizer.lr", "evaluate.knn_temperature", "dataset.validation")
+POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
 
 
 def check_value(path: str, value: Any, where: str) -> Any:
@@ -78,15 +86,21 @@ def check_value(path: str, value: Any, where: str) -> Any:
     Raises:
         UserError: wrong type, unknown name, or out of range.
     """
-    hint = float if path.startswith(OWN) else paths(Cell)[path]
-    wanted = next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
+    wanted = type_of(path)
     fits = isinstance(value, (int, float) if wanted is float else wanted)
     fits = fits and isinstance(value, bool) == (wanted is bool)
     if not fits:
-        raise UserError(f"{value!r} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
+        read = ", as which YAML reads no, off and yes, on without quotes" if isinstance(value, bool) else ""
+        raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
     value = wanted(value)
     check_range(path, value, where)
     return value
+
+
+def type_of(path: str) -> type[Any]:
+    """str, bool, float or int."""
+    hint = float if path.startswith(OWN) else paths(Cell)[path]
+    return next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
 
 
 def check_range(path: str, value: Any, where: str) -> None:
@@ -109,6 +123,12 @@ def check_range(path: str, value: Any, where: str) -> None:
 
 def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
     """Raises a UserError where the cell's fields do not go together."""
+    check_parts(cell, files, where)
+    check_sizes(cell, files, where)
+
+
+def check_parts(cell: Cell, files: DatasetFiles, where: Where) -> None:
+    """Raises a UserError where loss, method, data set and backbone do not go together."""
     _check_parameters("loss", cell.loss, LOSSES[cell.loss.name].parameters, where)
     _check_parameters("method", cell.method, METHODS[cell.method.name].parameters, where)
     if LOSSES[cell.loss.name].negatives != "pairs" and not METHODS[cell.method.name].every_loss:
@@ -129,6 +149,10 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
             where=where("dataset.image_size"),
             allowed=str(own_size),
         )
+
+
+def check_sizes(cell: Cell, files: DatasetFiles, where: Where) -> None:
+    """Raises a UserError where batch size, batch-norm groups and warm-up do not go together."""
     train = train_count(cell, files)
     if cell.batch_size > train:
         raise UserError(
@@ -143,11 +167,12 @@ def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
             where=where("bn_groups"),
             allowed=f"a divisor of {cell.batch_size}, at most {cell.batch_size // 2}",
         )
-    if cell.optimizer.warmup_epochs >= cell.epochs:
+    epochs = cell.steps / steps_per_epoch(cell, files) if cell.steps else cell.epochs
+    if cell.optimizer.warmup_epochs >= epochs:
         raise UserError(
-            f"a warm-up of {cell.optimizer.warmup_epochs:g} epochs leaves nothing of {cell.epochs}",
+            f"a warm-up of {cell.optimizer.warmup_epochs:g} epochs leaves nothing of {epochs:g}",
             where=where("optimizer.warmup_epochs"),
-            allowed=f"0 <= value < {cell.epochs}",
+            allowed=f"0 <= value < {epochs:g}",
         )
 
 
@@ -183,13 +208,13 @@ def check_world(cell: Cell, world_size: int, where: Where) -> None:
     if cell.batch_size % world_size:
         raise UserError(
             f"{world_size} ranks cannot share a batch of {cell.batch_size}",
-            where=where("cluster.world_size"),
+            where=where("cluster.gpus"),
             allowed=f"a divisor of {cell.batch_size}",
         )
     if cell.bn_groups % world_size and world_size % cell.bn_groups:
         raise UserError(
             f"{world_size} ranks cannot hold {cell.bn_groups} batch-norm groups",
-            where=where("cluster.world_size"),
+            where=where("cluster.gpus"),
             allowed=f"a divisor or a multiple of bn_groups ({cell.bn_groups})",
         )
 
@@ -211,7 +236,22 @@ def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFi
 
 def train_count(cell: Cell, files: DatasetFiles) -> int:
     """Training images left after the validation images are held out."""
-    return files.train - round(files.labelled * cell.dataset.validation)
+    return train_images(cell.dataset.validation, files)
+
+
+def train_images(validation: float, files: DatasetFiles) -> int:
+    """Those left when this fraction is held out."""
+    return files.train - round(files.labelled * validation)
+
+
+def steps_per_epoch(cell: Cell, files: DatasetFiles) -> int:
+    """The last partial batch is dropped."""
+    return train_count(cell, files) // cell.batch_size
+
+
+def steps_of(cell: Cell, files: DatasetFiles) -> int:
+    """Optimiser steps of the whole cell."""
+    return cell.steps or cell.epochs * steps_per_epoch(cell, files)
 
 
 def bank_count(cell: Cell, files: DatasetFiles) -> int:

@@ -1,4 +1,5 @@
-"""The cost of a training image, measured in a subprocess (planning never imports torch), remembered per machine."""
+"""What cells take of time, disk and memory, measured in a subprocess (planning never imports torch), remembered per
+machine; and what this machine has."""
 
 from __future__ import annotations
 
@@ -12,81 +13,228 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from harness.cell import Cell
+from harness.cell import Backbone, Cell, Head, Method
 from harness.dataset_files import DatasetFiles, cache_folder
 from harness.errors import UserError
-from harness.record import read_json, write_json
+from harness.record import Json, read_json, write_json
+from harness.sweep.check import bank_count, train_count
+
+#: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
+#: images of 32x32 pixels are enough, or fewer larger ones.
+CPU_BATCH, CPU_PIXELS, CPU_FEWEST = 64, 64 * 32 * 32, 4
+#: Where control groups lie, and their limits in version 2 and 1.
+CGROUP, LIMITS = Path("/sys/fs/cgroup"), ("memory.max", "memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds: of one training image, of the features of one image, of starting a cell."""
+    """Seconds of one training image, of the features of one image, and of starting a cell; bytes of its files."""
 
     sample: float
     feature: float
     start: float
+    encoder_bytes: int
+    checkpoint_bytes: int
 
 
-#: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure.
-CPU_BATCH = 64
+@dataclass(frozen=True)
+class Shape:
+    """Cells of one shape cost the same an image."""
+
+    backbone: Backbone
+    head: Head
+    method: Method
+    optimizer: str
+    momentum: bool
+    blur: bool
+    image_size: int
+    batch_size: int
+    precision: str
 
 
-def measured_cell(cell: Cell, device: str) -> Cell:
-    """The cell whose step is measured for this one."""
-    if device == "cuda" or cell.batch_size <= CPU_BATCH:
-        return cell
-    return dataclasses.replace(cell, batch_size=CPU_BATCH, bn_groups=1)
+@dataclass(frozen=True)
+class Footprint:
+    """Cells of one footprint need the same memory; ``loss``: with the content of a user's own."""
+
+    shape: Shape
+    loss: str
+    groups: int
+    world_size: int
 
 
-def step_key(cell: Cell, files: DatasetFiles, device: str) -> str:
-    """Cells with equal keys cost the same an image."""
-    cell = measured_cell(cell, device)
-    shape = {
-        "backbone": dataclasses.asdict(cell.backbone),
-        "head": dataclasses.asdict(cell.head),
-        "method": dataclasses.asdict(cell.method),
-        "blur": cell.views.blur > 0,
-        "image": [files.channels, cell.dataset.image_size],
-        "batch_size": cell.batch_size,
-        "precision": cell.precision,
-    }
-    return json.dumps(shape, sort_keys=True)
+def shape(cell: Cell, device: str) -> Shape:
+    """Of the step that is measured for this cell."""
+    enough = max(CPU_FEWEST, min(CPU_BATCH, CPU_PIXELS // cell.dataset.image_size**2))
+    return _shape(cell, cell.batch_size if device == "cuda" else min(cell.batch_size, enough))
+
+
+def footprint(cell: Cell, world_size: int) -> Footprint:
+    loss = cell.loss.name + (cell.loss.source or "")
+    return Footprint(_shape(cell, cell.batch_size), loss, cell.bn_groups, world_size)
+
+
+def _shape(cell: Cell, batch_size: int) -> Shape:
+    return Shape(
+        cell.backbone,
+        cell.head,
+        cell.method,
+        cell.optimizer.name,
+        cell.optimizer.momentum > 0,
+        cell.views.blur > 0,
+        cell.dataset.image_size,
+        batch_size,
+        cell.precision,
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """``memory``: peak bytes of a whole cell on a CPU, of one of its processes on GPUs; 0 where nobody knows."""
+
+    device: str
+    steps: Mapping[Shape, Measured]
+    memory: Mapping[Footprint, int]
 
 
 def measure(
-    cells: Iterable[Cell], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
-) -> Mapping[str, Measured]:
-    """Measure one cell of every kind, or recall an earlier measurement on this machine with this torch.
+    cells: Iterable[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
+) -> Costs:
+    """Measure one of every kind of these cells, each with its world size, or recall what was measured on this machine
+    with this torch.
 
     Raises:
         UserError: a step cannot be run here.
     """
-    representative = {step_key(cell, files, device): measured_cell(cell, device) for cell in cells}
-    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, importlib.metadata.version("torch")]
+    cells = list(cells)
+    steps = {shape(cell, device): cell for cell, _ in cells}
+    prints = {footprint(cell, ranks): cell for cell, ranks in cells}
+    asked: dict[str, list[Json]] = {
+        "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
+        "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
+    }
+    found = _recalled_or_measured(asked, threads, device, plugins)
+    return Costs(
+        device,
+        {kind: Measured(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
+        {kind: found[item["key"]]["bytes"] for kind, item in zip(prints, asked["memory"], strict=True)},
+    )
+
+
+def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
+    if cell.batch_size != kind.batch_size:
+        cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=1)
+    return _asked(kind, cell, {"channels": files.channels})
+
+
+def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
+    bank = bank_count(cell, files)
+    images = {
+        "train": train_count(cell, files),
+        "bank": bank,
+        "validation": files.labelled - bank,
+        "test": files.test,
+    }
+    return _asked(kind, cell, {"channels": files.channels, "images": images, "world_size": kind.world_size})
+
+
+def _asked(kind: Shape | Footprint, cell: Cell, more: Mapping[str, Any]) -> Json:
+    key = json.dumps([type(kind).__name__, dataclasses.asdict(kind), more], sort_keys=True)
+    return {"key": key, "cell": dataclasses.asdict(cell), **more}
+
+
+def _recalled_or_measured(
+    asked: Mapping[str, list[Json]], threads: int, device: str, plugins: Sequence[str]
+) -> dict[str, Json]:
+    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version()]
     folder = cache_folder() / "costs"
-    names = {key: hashlib.sha256(json.dumps([key, *machine]).encode()).hexdigest()[:24] for key in representative}
-    known = {key: stored for key, name in names.items() if (stored := read_json(folder / f"{name}.json"))}
-    unknown = {key: cell for key, cell in representative.items() if key not in known}
-    if unknown:
-        kinds = [
-            {"key": key, "channels": files.channels, "cell": dataclasses.asdict(cell)} for key, cell in unknown.items()
-        ]
-        request = {"plugins": list(plugins), "kinds": kinds}
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.ssl.measure", str(threads), device],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise UserError(
-                f"a training step cannot be run on {device}: {done.stderr.strip().splitlines()[-1]}",
-                next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
-            )
+    files = {
+        item["key"]: folder / f"{hashlib.sha256(json.dumps([item['key'], *machine]).encode()).hexdigest()[:24]}.json"
+        for kinds in asked.values()
+        for item in kinds
+    }
+    known = {key: stored for key, file in files.items() if (stored := read_json(file))}
+    unknown = {name: [item for item in kinds if item["key"] not in known] for name, kinds in asked.items()}
+    if any(unknown.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        for key, costs in json.loads(done.stdout).items():
-            write_json(folder / f"{names[key]}.json", costs)
+        for key, costs in _run({"plugins": list(plugins), **unknown}, threads, device).items():
+            write_json(files[key], costs)
             known[key] = costs
-    return {key: Measured(**costs) for key, costs in known.items()}
+    return known
+
+
+def _torch_version() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .") from None
+
+
+def _run(request: Json, threads: int, device: str) -> dict[str, Json]:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.ssl.measure", str(threads), device],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(
+            f"a training step cannot be run on {device}: {said[-1]}",
+            next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
+        )
+    found: dict[str, Json] = json.loads(done.stdout)
+    return found
+
+
+def hardware(device: str) -> str:
+    """As records call it: the GPU's or the processor's name."""
+    if device == "cuda":
+        return _nvidia_smi("name")[0]
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes(device: str) -> int:
+    """Of the smallest GPU; or this machine's, less if the process's control groups allow less."""
+    if device == "cuda":
+        return min(int(mebibytes) for mebibytes in _nvidia_smi("memory.total")) * 2**20
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([total, *_cgroup_limits()])
+
+
+def _nvidia_smi(field: str) -> list[str]:
+    """One answer a GPU."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"the GPU cannot be asked: {error}", next_command="cluster.device=cpu") from None
+
+
+def _cgroup_limits() -> list[int]:
+    """Of the process's own control group and of all above it, in either version."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for controllers, group in (line.split(":", 2)[1:] for line in lines):
+        if controllers in ("", "memory"):
+            own = CGROUP / controllers / group.strip("/")
+            found += [_number(path / name) for path in (own, *own.parents) for name in LIMITS]
+    return [limit for limit in found if limit is not None]
+
+
+def _number(file: Path) -> int | None:
+    """None where there is no such file, or it says that there is no limit."""
+    try:
+        return int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

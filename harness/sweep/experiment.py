@@ -1,7 +1,10 @@
 """The declaration: one YAML file, composed by Hydra from typed groups, its scale's overlay, and overrides.
 
-The fields of a Cell stand at the top level of an experiment, beside what describes the study (title, axes, scales,
-claims) and what is told to a run without being part of its identity (evaluation, cluster, where the data lie).
+The fields of a Cell stand at the top level of an experiment, beside what makes cells of them (axes, zip, grids, when,
+derive, budget, exclude, include), what describes the study (title, scales, claims) and what is told to a run without
+being part of its identity (evaluation, cluster, resources, failures, where the data lie). docs/experiments.md explains
+each.
+
 A scale is a named overlay inside the file: it becomes overrides that precede those of the command line.
 """
 
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,18 +34,42 @@ from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
 #: Open mappings, whose keys the command line may add without Hydra's ``+``.
-OPEN = ("axes.", "grids.", "loss.own.")
+OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.")
 GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "__pycache__"))
 
 
 @dataclass
 class ClusterConfig:
-    """``slots``: cells at a time (None: as many as there are GPUs, or cores); ``device``: auto, cpu or cuda;
-    ``world_size``: processes of one cell, each on a GPU or core of its own."""
+    """``slots``: cells at a time (None: as many as there are GPUs, or cores); ``device``: auto, cpu or cuda.
+
+    ``gpus``: processes of a cell on each of its ``nodes``, each with a GPU of its own, or with cores where there is
+    none; ``time``: minutes that a scheduler gives a cell; ``ask_hours``: device-hours above which a sweep asks first.
+    """
 
     slots: int | None = None
     device: str = "auto"
-    world_size: int = 1
+    gpus: int = 1
+    nodes: int = 1
+    time: float | None = None
+    ask_hours: float = 12.0
+
+
+@dataclass
+class FailuresConfig:
+    """``retries`` of a cell after an error; ``max_failures``: after so many failed cells no more start; ``alike``: a
+    sweep whose first so many cells all fail alike stops."""
+
+    retries: int = 1
+    max_failures: int | None = None
+    alike: int = 3
+
+
+@dataclass
+class BudgetConfig:
+    """What every cell may train: ``epochs``, or optimiser ``steps``."""
+
+    epochs: int | None = None
+    steps: int | None = None
 
 
 def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
@@ -84,13 +112,21 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
 
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    failures: FailuresConfig = field(default_factory=FailuresConfig)
+    resources: list[Any] = field(default_factory=list)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     title: str = ""
     question: str = ""
     caveat: str = ""
     comparable: bool = True
     scale: str = ""
     axes: dict[str, Any] = field(default_factory=dict)
+    zip: list[Any] = field(default_factory=list)
     grids: dict[str, Any] = field(default_factory=dict)
+    when: dict[str, Any] = field(default_factory=dict)
+    derive: dict[str, Any] = field(default_factory=dict)
+    exclude: list[Any] = field(default_factory=list)
+    include: list[Any] = field(default_factory=list)
     scales: dict[str, Any] = field(default_factory=dict)
     claims: list[Any] = field(default_factory=list)
 
@@ -112,11 +148,12 @@ class Declaration:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The values of a Cell's fields."""
+        """The values of a Cell's fields; the budget's epochs or steps stand before those declared beside it."""
         own = {item.name for item in fields(Cell)}
         settings = {key: value for key, value in self.values.items() if key in own}
         dataset = {key: value for key, value in settings["dataset"].items() if key not in ("root", "title")}
-        return {**settings, "dataset": dataset}
+        budget = {key: value for key, value in self.values["budget"].items() if value is not None}
+        return {**settings, "dataset": dataset, **({"steps": None} | budget if budget else {})}
 
 
 def declare(path: Path, overrides: Sequence[str]) -> Declaration:
@@ -125,21 +162,26 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     Raises:
         UserError: a key or value that is not allowed, with its place.
     """
-    key_lines(path)  # a file that is no YAML is refused with its line
-    raw = _plain(OmegaConf.load(path))
+    raw = _loaded(path, [])
     scale, rest = _chosen_scale(raw, overrides)
-    scales = raw.get("scales") or {}
-    if not isinstance(scales, Mapping) or not all(isinstance(item or {}, Mapping) for item in scales.values()):
-        raise UserError("scales are named overlays", where=f"{path}: scales", allowed="scales: {NAME: {KEY: VALUE}}")
     locator = Locator(path, scale, rest)
+    _check_shape({key: value for key, value in raw.items() if key != "defaults"}, Experiment, "", locator)
+    scales = raw.get("scales") or {}
+    for name, overlay in scales.items():
+        if not isinstance(overlay or {}, Mapping):
+            where = locator.where(f"scales.{name}")
+            raise UserError("scales are named overlays", where=where, allowed="scales: {NAME: {KEY: VALUE}}")
     if scale not in scales:
         raise UserError(
             f"no scale '{scale}'{nearest(scale, scales)}",
             where="command line: scale" if f"scale={scale}" in overrides else locator.where("scale"),
             allowed=", ".join(scales) or "an experiment needs at least one scale below scales:",
         )
-    _refuse_interpolation(path, rest)
-    overlay = _as_overrides(scales[scale] or {}, taken={override.partition("=")[0].lstrip("+") for override in rest})
+    _refuse_interpolation(rest)
+    overlaid = scales[scale] or {}
+    settings = {key: value for key, value in overlaid.items() if not (key in GROUPS and isinstance(value, str))}
+    _check_shape(_nested(settings), Experiment, "", locator)
+    overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
     typed = [f"++{override}" if override.startswith(OPEN) else override for override in rest]
     chosen = _group_values(rest)
     again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
@@ -227,14 +269,84 @@ def _grammar(value: Any) -> str:
     return repr(value)
 
 
-def _refuse_interpolation(path: Path, overrides: Sequence[str]) -> None:
-    # What a cell is must be readable in its file: an environment variable would make it depend on the shell.
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if "${" in line.partition("#")[0]:
-            raise UserError("interpolation is not allowed", where=f"{path}:{number}", allowed="plain values")
+def _refuse_interpolation(overrides: Sequence[str]) -> None:
+    """As in a file (``harness.sweep.plain_yaml``)."""
     for override in overrides:
         if "${" in override:
             raise UserError("interpolation is not allowed", where=f"command line: {override}", allowed="plain values")
+
+
+#: What YAML and OmegaConf raise on what is no plain value after all (``!!int word``), and on a name that no file has.
+_MALFORMED = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError, OSError)
+
+
+def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
+    """The plain values of an experiment file; the files that its defaults bring in are looked at like itself.
+
+    Raises:
+        UserError: one of them is no plain YAML, or brings itself in.
+    """
+    lines = key_lines(path)
+    try:
+        raw = _plain(OmegaConf.load(path))
+    except _MALFORMED as error:
+        raise UserError(f"not plain values: {_first_line(error)}", where=str(path), allowed="plain YAML") from None
+    defaults = raw.get("defaults", [])
+    where = f"{path}:{lines.get('defaults', 1)}: defaults"
+    if not isinstance(defaults, list) or not all(isinstance(item, str | dict) and item for item in defaults):
+        example = "defaults: [schema, dataset: digits, ..., _self_]"
+        raise UserError("defaults are a list of groups", where=where, allowed=example)
+    for item in defaults:
+        name = item if isinstance(item, str) else "/".join(str(part) for part in next(iter(item.items())))
+        other = path.parent / f"{name}.yaml"
+        if name in ("schema", "_self_") or not other.exists():
+            continue
+        if other in (path, *above):
+            what = f"the defaults of {path.name} bring in {other.name} again"
+            raise UserError(what, where=where, allowed="no circle")
+        _loaded(other, (path, *above))
+    return raw
+
+
+def _nested(overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """An overlay with its dotted keys as mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in overlay.items():
+        first, _, rest = key.partition(".")
+        if rest and isinstance(tree.get(first, {}), dict):
+            tree[first] = {**tree.get(first, {}), rest: value}
+        else:
+            tree[first] = value
+    return {key: _nested(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
+    """Refuse an unknown key, and a list or mapping where something else belongs."""
+    hints = typing.get_type_hints(schema)
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            raise _unknown_key(key, locator)
+        hint = hints[name]
+        kind = Mapping if is_dataclass(hint) else {list: list, dict: Mapping}.get(typing.get_origin(hint))
+        if kind and not isinstance(value, kind):
+            what = f"a {'list' if kind is list else 'mapping of keys'} belongs here"
+            raise UserError(what, where=locator.where(key), allowed=_belongs(key, hint))
+        if kind is None and isinstance(value, Mapping | list):
+            raise UserError("one value belongs here", where=locator.where(key), allowed=_belongs(key, hint))
+        if is_dataclass(hint):
+            _check_shape(value, typing.cast("type[Any]", hint), f"{key}.", locator)
+
+
+def _belongs(key: str, hint: Any) -> str:
+    """What belongs at a key, in words."""
+    if is_dataclass(hint):
+        names = ", ".join(item.name for item in fields(hint))
+        return f"{names}; or in defaults, - {key}: NAME" if key in GROUPS else names
+    kinds = {int: "a whole number", float: "a number", str: "a word", bool: "true, false", type(None): "null"}
+    kinds |= {list: "a list, [] for none", dict: "a mapping, {} for none", Any: "true, false"}
+    found = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict) else [typing.get_origin(hint)]
+    return ", ".join(kinds[one] for one in found or [hint])
 
 
 def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, Any]:
@@ -243,7 +355,7 @@ def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, An
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
             config = compose(path.stem, overrides=[search, *overrides])
-    except HydraException as error:
+    except (HydraException, *_MALFORMED) as error:
         raise _translated(error, locator) from None
     if OmegaConf.get_type(config) is not Experiment:
         raise UserError(
@@ -275,18 +387,34 @@ def _translated(error: Exception, locator: Locator) -> UserError:
     text = f"{error}\n{error.__cause__ or ''}"
     if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        if group[1] not in GROUPS:
+            what = f"unknown group '{group[1]}'{nearest(group[1], GROUPS)}"
+            return UserError(what, where=locator.where("defaults"), allowed=", ".join(GROUPS))
         what = f"no {group[1]} '{group[2]}'{nearest(group[2], options)}"
         return UserError(what, where=locator.where(group[1]), allowed=", ".join(options))
     unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown:
         return _unknown_key(full_key[1] if full_key else unknown[1], locator)
-    wrong_value = re.search(r"Value '.*", text)
-    if full_key and wrong_value:
-        return UserError(wrong_value[0], where=locator.where(full_key[1]))
     merged = re.search(r"Error merging override \W*([\w.]+)=", text)
-    reason = str(error.__cause__ or error).splitlines()[0]
-    return UserError(reason, where=locator.where(merged[1]) if merged else "composing the experiment")
+    key = full_key[1] if full_key else merged[1] if merged else "defaults"
+    wrong_value = re.search(r"(Value|Cannot|Invalid) .*", text)
+    what = wrong_value[0] if wrong_value else _first_line(error)
+    return UserError(what, where=locator.where(key), allowed=_wanted(key))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    said = [line for line in lines if "raised while composing" not in line] or lines
+    return said[0].strip() if said else type(error).__name__
+
+
+def _wanted(key: str) -> str:
+    """What belongs at a key of the schema, or where that is explained."""
+    node: Any = Experiment
+    for name in key.split("."):
+        node = typing.get_type_hints(node).get(name) if is_dataclass(node) else None
+    return _belongs(key, node) if node else "what docs/experiments.md explains"
 
 
 def _siblings(key: str) -> list[str]:

@@ -1,101 +1,53 @@
-"""From a declaration to cells: the product of the axes. Pure."""
+"""From a declaration to cells: every point of its grids, less what it excludes, and what it includes. Pure."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from harness.catalog import BACKBONES, LOSSES, METHODS, TRAINING_VERSION, VIEWS_VERSION, filled
-from harness.cell import OWN, Cell, Loss, from_dict, get, paths, short_name
+from harness.cell import OWN, Cell, get, kin, paths, short_name
 from harness.dataset_files import DatasetFiles
-from harness.errors import UserError, nearest
-from harness.manifest import Expected, Manifest
-from harness.sweep.check import check_cell, check_evaluation, check_range, check_value, check_world
+from harness.errors import UserError
+from harness.filter import Filter
+from harness.manifest import Exclusion, Expected, Manifest
+from harness.sweep.axes import MOST_POINTS, Grid, Point, grids, included
+from harness.sweep.build import Builder
+from harness.sweep.check import (
+    Where,
+    check_evaluation,
+    check_parts,
+    check_range,
+    check_sizes,
+    check_value,
+    check_world,
+    train_images,
+)
 from harness.sweep.experiment import Declaration, leaves
-
-#: Fields that no axis can vary: a group's file sets more than its name, and a report names one data set.
-FIXED = {
-    "dataset.name": "one experiment a data set",
-    "dataset.image_size": "one experiment an image size",
-    "dataset.validation": "one experiment a split",
-    "backbone.name": "one experiment a backbone; backbone=NAME sets its width and head with it",
-}
+from harness.sweep.fields import check_own, field_path, read_filter
+from harness.sweep.resources import resources
+from harness.sweep.rules import Derived, check_budget, derived
 
 
-def axis_path(name: str) -> str:
-    """The field that an axis varies: ``batch_size``, ``temperature`` (loss.temperature), ``loss`` (loss.name).
+@dataclass(frozen=True)
+class Expansion:
+    """``cells``: each with its value on every axis; ``coinciding``: the grids of each cell that stands in several."""
 
-    Raises:
-        KeyError: there is no such field, or the short name is ambiguous.
-    """
-    if name.removeprefix("loss.").startswith("own."):
-        return OWN + name.removeprefix("loss.").removeprefix("own.")
-    if name in own_parameters():
-        return OWN + name
-    known = paths(Cell)
-    for candidate in (name, f"{name}.name"):
-        if candidate in known:
-            return candidate
-    ends = [path for path in known if path.rsplit(".", 1)[-1] == name]
-    if len(ends) != 1:
-        raise KeyError(name)
-    return ends[0]
+    cells: list[tuple[Cell, dict[str, Any]]]
+    exclusions: list[Exclusion]
+    coinciding: dict[str, tuple[str, ...]]
 
-
-def own_parameters() -> list[str]:
-    """Parameters that only users' own losses have."""
-    fields = {item.name for item in dataclasses.fields(Loss)}
-    return sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters} - fields)
-
-
-def grids(declaration: Declaration) -> list[dict[str, list[Any]]]:
-    """Dotted fields and their values: of ``axes`` alone, or of each of ``grids`` added to ``axes``.
-
-    Raises:
-        UserError: an unknown axis, or a value that its field cannot take.
-    """
-    common = _axes(declaration, "axes", declaration.values["axes"])
-    found = []
-    for name, own in declaration.values["grids"].items():
-        if not isinstance(own, Mapping):
-            where = declaration.locator.where(f"grids.{name}")
-            raise UserError("a grid is a mapping of axes", where=where, allowed="grids: {NAME: {AXIS: [VALUES]}}")
-        axes = _axes(declaration, f"grids.{name}", own)
-        found.append({**axes, **{path: values for path, values in common.items() if path not in axes}})
-    return found or [common]
-
-
-def _axes(declaration: Declaration, prefix: str, node: Mapping[str, Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for name, values in leaves(node).items():
-        where = declaration.locator.where(f"{prefix}.{name}")
-        try:
-            path = axis_path(name)
-        except KeyError:
-            short = sorted({short_name(path) for path in paths(Cell)} | set(own_parameters()))
-            what = f"unknown axis '{name}'{nearest(name, short)}"
-            raise UserError(what, where=where, allowed=", ".join(short)) from None
-        if path.startswith(OWN):
-            _check_own(path.removeprefix(OWN), where)
-        if path in FIXED:
-            raise UserError(f"'{name}' cannot be an axis", where=where, allowed=FIXED[path])
-        if not isinstance(values, list) or not values:
-            raise UserError("an axis is a list of values", where=where, allowed="such as [32, 64, 128]")
-        found[path] = [check_value(path, value, where) for value in values]
-        if len(set(found[path])) < len(values):
-            raise UserError("a value is listed twice", where=where)
-    return found
-
-
-def _check_own(name: str, where: str) -> None:
-    """Raises a UserError where no user's loss has such a parameter."""
-    known = own_parameters()
-    if name not in known:
-        what = f"no loss has a parameter '{name}'{nearest(name, known)}"
-        raise UserError(what, where=where, allowed=", ".join(known) or "--plugin FILE brings own losses")
+    def notes(self) -> list[str]:
+        """Why there are fewer cells than the grids have points."""
+        shared = Counter(self.coinciding.values())
+        twice = [
+            f"{count} cell{' stands' if count == 1 else 's stand'} in {len(names)} grids ({', '.join(names)}) "
+            f"and {'is' if count == 1 else 'are'} trained once"
+            for names, count in shared.items()
+        ]
+        return twice + [f"{item.cells} cells are excluded, {item.where}: {item.reason}" for item in self.exclusions]
 
 
 def hidden(declaration: Declaration) -> list[str]:
@@ -105,64 +57,53 @@ def hidden(declaration: Declaration) -> list[str]:
         f"{override} sets {path} to {value}, but an axis varies it: axes.{short_name(path)}=[{value}] takes it"
         for override, values in declaration.chosen.items()
         for path, value in values.items()
-        if all(path in axes and value not in axes[path] for axes in declared)
+        if all(path in grid.keys and value not in grid.values(path) for grid in declared)
     ]
 
 
-def expand(declaration: Declaration, files: DatasetFiles) -> list[tuple[Cell, dict[str, Any]]]:
-    """Every cell with its value on each axis, seeds innermost, all checked; a cell of two grids stands there once.
+def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
+    """Every cell, the last axis varying fastest, all checked; a cell of several grids stands there once.
 
     Raises:
-        UserError: a cell that cannot run.
+        UserError: a cell that cannot run, an exclusion of nothing, or more points than anybody trains.
     """
-    where = declaration.locator.where
     settings = _settings(declaration, files)
-    for path, value in leaves(settings).items():
-        if path in paths(Cell) and value is not None:
-            check_value(path, value, where(path.removesuffix(".name")))
-    for name in settings["loss"]["own"]:
-        _check_own(name, where(OWN + name))
-    for group in ("evaluate", "cluster"):
-        for name, value in declaration.values[group].items():
-            if value is not None:
-                check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
+    _check_settings(declaration, settings)
+    declared = leaves(settings)
+    crossed = grids(declaration)
+    every = [*crossed, *included(declaration, crossed, declared)]
+    check_budget(declaration, every)
+    rules = derived(declaration, every)
+    _refuse_too_many(declaration, every, declared)
 
+    builder = Builder(settings, rules, train_images(settings["dataset"]["validation"], files))
+    check = _Check(declaration, files)
+    exclusions = _exclusions(declaration)
     found: dict[str, Cell] = {}
-    declared = grids(declaration)
-    for grid in declared:
-        found |= _product(grid, settings, declaration, files)
-    every_axis = list(dict.fromkeys(path for grid in declared for path in grid))
-    return [(cell, {path: get(cell, path) for path in every_axis}) for cell in found.values()]
-
-
-def _product(
-    grid: Mapping[str, list[Any]], settings: Mapping[str, Any], declaration: Declaration, files: DatasetFiles
-) -> dict[str, Cell]:
-    """The checked cells of one grid, by identity."""
-    where = declaration.locator.where
-
-    def place(path: str) -> str:
-        for group in ("axes", "grids"):
-            for name in leaves(declaration.values[group]):
-                axis = name.partition(".")[2] if group == "grids" else name
-                if axis_path(axis) == path:
-                    return where(f"{group}.{name}")
-        return where(path)
-
-    found: dict[str, tuple[Cell, dict[str, Any]]] = {}
-    for point in itertools.product(*grid.values()):
-        values = dict(zip(grid, point, strict=True))
-        cell = _cell(settings, values)
-        check_cell(cell, files, place)
-        check_world(cell, declaration.values["cluster"]["world_size"], where)
-        check_evaluation(declaration.values["evaluate"], cell, files, where)
-        if cell.cell_id in found:
-            same = next(path for path in grid if found[cell.cell_id][1][path] != values[path])
-            owner = cell.method.name if same.startswith("method.") else cell.loss.name
-            what = f"{owner} has no {short_name(same)}: two points of the grid are one cell"
-            raise UserError(what, where=place(same), allowed="one value, or grids: of those that have it")
-        found[cell.cell_id] = (cell, values)
-    return {cell_id: cell for cell_id, (cell, _) in found.items()}
+    stands: dict[str, tuple[str, ...]] = {}
+    for index, grid in enumerate(every):
+        where = _places(declaration, grid, rules)
+        can_exclude = exclusions if index < len(crossed) else []  # not what is included by name
+        for point in grid.points(declared):
+            cell = builder.cell(point)
+            if can_exclude and _excluded(cell, can_exclude):
+                continue
+            check(cell, where)
+            before = stands.get(cell.cell_id, ())
+            if grid.name in before:
+                raise _twice(grid, point, cell, where)
+            stands[cell.cell_id] = (*before, grid.name)
+            found.setdefault(cell.cell_id, cell)
+    _refuse_idle(exclusions)
+    if not found:
+        place = declaration.locator.where("exclude")
+        raise UserError("every cell is excluded", where=place, allowed="fewer exclusions")
+    axes = list(dict.fromkeys(path for grid in every for path in grid.keys))
+    return Expansion(
+        [(cell, {path: get(cell, path) for path in axes}) for cell in found.values()],
+        [Exclusion(item.only.text, item.reason, len(item.cells)) for item in exclusions],
+        {cell_id: names for cell_id, names in stands.items() if len(names) > 1},
+    )
 
 
 def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
@@ -171,37 +112,139 @@ def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
     return {**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}}
 
 
-def _cell(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Cell:
-    tree: dict[str, Any] = copy.deepcopy(dict(settings))
-    for path, value in values.items():
-        *parents, leaf = path.split(".")
-        node = tree
-        for parent in parents:
-            node[parent] = node[parent] or {}  # a user's own parameters, where none was declared
-            node = node[parent]
-        node[leaf] = value
-    loss, method = LOSSES[tree["loss"]["name"]], METHODS[tree["method"]["name"]]
-    tree["loss"] = {**filled(tree["loss"], loss.parameters), "source": loss.source or None}
-    tree["method"] = filled(tree["method"], method.parameters)
-    tree["versions"] = {
-        "loss": loss.version,
-        "method": method.version,
-        "backbone": BACKBONES[tree["backbone"]["name"]].version,
-        "views": VIEWS_VERSION,
-        "training": TRAINING_VERSION,
-    }
-    return from_dict(Cell, tree)
+def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> None:
+    where = declaration.locator.where
+    for group in ("evaluate", "cluster", "failures", "budget"):
+        for name, value in declaration.values[group].items():
+            if value is not None:
+                check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
+    for path, value in leaves(settings).items():
+        if path in paths(Cell) and value is not None:
+            check_value(path, value, where(path.removesuffix(".name")))
+    for name in settings["loss"]["own"]:
+        check_own(name, where(OWN + name))
 
 
-def manifest(
-    declaration: Declaration, files: DatasetFiles, cells: Sequence[tuple[Cell, dict[str, Any]]], revision: str
-) -> Manifest:
+def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Any]) -> None:
+    """Before a cell is made: an axis too many must not take an hour and all memory to be noticed."""
+    count = sum(grid.count(declared, MOST_POINTS + 1) for grid in every)
+    if count > MOST_POINTS:
+        key = "grids" if declaration.values["grids"] else "axes"
+        what = f"the axes have {count:,} points"
+        raise UserError(what, where=declaration.locator.where(key), allowed=f"at most {MOST_POINTS:,}")
+
+
+def _places(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Where:
+    """Where a field of this grid's cells was declared."""
+    derived_at = {rule.path: rule.where for rule in rules}
+    budget = {name: f"budget.{name}" for name, value in declaration.values["budget"].items() if value is not None}
+    keys = {**budget, **grid.keys}
+    return lambda path: derived_at.get(path) or declaration.locator.where(keys.get(path, path))
+
+
+def _twice(grid: Grid, point: Point, cell: Cell, where: Where) -> UserError:
+    """Two points of a grid give this cell: they differ only in what its loss or method lacks."""
+    lacking = [path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1]
+    same = lacking[0]
+    owner = cell.method if same.startswith("method.") else cell.loss
+    name, axis = short_name(same), "method" if owner is cell.method else "loss"
+    return UserError(
+        f"{owner.name} has no {name}: two points of the grid are one cell",
+        where=where(same),
+        allowed=f"one value, or grids: of those that have it, or when: {{{name}: {axis}=NAME}}",
+    )
+
+
+class _Check:
+    """Checks cells; what a cell shares with one that was checked before is not checked again."""
+
+    def __init__(self, declaration: Declaration, files: DatasetFiles) -> None:
+        self._declaration, self._files = declaration, files
+        self._resources = resources(declaration)
+        self._lr_is_derived = any(name in ("lr", "optimizer.lr") for name in declaration.values["derive"])
+        self._checked: set[tuple[int | None, ...]] = set()
+
+    def __call__(self, cell: Cell, where: Where) -> None:
+        ranks = self._resources(cell).world_size
+        parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
+        if parts not in self._checked:
+            check_parts(cell, self._files, where)
+            check_evaluation(self._declaration.values["evaluate"], cell, self._files, where)
+            self._checked.add(parts)
+        sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks)
+        if sizes not in self._checked:
+            check_sizes(cell, self._files, where)
+            check_world(cell, ranks, self._place_of_ranks)
+            self._refuse_scaling_twice(cell, where)
+            self._checked.add(sizes)
+
+    def _place_of_ranks(self, key: str) -> str:
+        return self._declaration.locator.where("resources" if self._declaration.values["resources"] else key)
+
+    def _refuse_scaling_twice(self, cell: Cell, where: Where) -> None:
+        if self._lr_is_derived and cell.optimizer.lr_rule != "constant":
+            what = f"lr is derived, and lr_rule {cell.optimizer.lr_rule} would scale it again"
+            raise UserError(what, where=where("optimizer.lr"), allowed="optimizer.lr_rule: constant")
+
+
+@dataclass
+class _Exclusion:
+    """``cells``: the ids of those that it excludes and no exclusion before it; ``idle`` until it matches a cell."""
+
+    only: Filter
+    reason: str
+    where: str
+    cells: set[str] = field(default_factory=set)
+    idle: bool = True
+
+
+def _exclusions(declaration: Declaration) -> list[_Exclusion]:
+    found = []
+    for index, node in enumerate(declaration.values["exclude"]):
+        where = declaration.locator.where(f"exclude[{index}]")
+        example = "exclude: [{where: loss=dcl batch_size<=64, reason: diverges}]"
+        if not isinstance(node, Mapping) or set(node) != {"where", "reason"}:
+            raise UserError("an exclusion has 'where' and 'reason'", where=where, allowed=example)
+        if not isinstance(node["reason"], str) or not node["reason"].strip():
+            raise UserError("an exclusion needs a reason", where=where, allowed=example)
+        only = read_filter(node["where"], declaration.locator.where(f"exclude[{index}].where"))
+        found.append(_Exclusion(only, node["reason"].strip(), where))
+    return found
+
+
+def _excluded(cell: Cell, exclusions: Sequence[_Exclusion]) -> bool:
+    matching = [exclusion for exclusion in exclusions if exclusion.only.matches(partial(get, cell))]
+    for exclusion in matching:
+        exclusion.idle = False
+    if matching:
+        matching[0].cells.add(cell.cell_id)
+    return bool(matching)
+
+
+def _refuse_idle(exclusions: Sequence[_Exclusion]) -> None:
+    """An exclusion of nothing is a typo, or an axis has changed since."""
+    for exclusion in exclusions:
+        if exclusion.idle:
+            what = f"no cell has {exclusion.only.text}: nothing is excluded"
+            raise UserError(what, where=exclusion.where, allowed="a filter that matches, or exclude=[]")
+
+
+def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The settings with what follows from them, where that is the same for all cells, and None where it differs."""
+    settings = _settings(declaration, files)
+    derived_paths = {field_path(str(name), "") for name in declaration.values["derive"]}
+    for path in derived_paths | ({"epochs"} if any(cell.steps for cell in cells) else set()):
+        found = {get(cell, path) for cell in cells}
+        value = found.pop() if len(found) == 1 else None
+        group, _, name = path.rpartition(".")
+        settings |= {group: {**settings[group], name: value}} if group else {name: value}
+    return settings
+
+
+def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion, revision: str) -> Manifest:
     """What the study will expect."""
-    values = declaration.values
-    axes: dict[str, list[Any]] = {path: [] for path in cells[0][1]}
-    for _, point in cells:
-        for path, value in point.items():
-            axes[path] += [] if value in axes[path] else [value]
+    values, cells = declaration.values, expansion.cells
+    axes = {path: list(dict.fromkeys(point[path] for _, point in cells)) for path in cells[0][1]}
     return Manifest(
         experiment=declaration.name,
         scale=declaration.scale,
@@ -211,10 +254,12 @@ def manifest(
         comparable=values["comparable"],
         dataset=values["dataset"]["title"] or values["dataset"]["name"],
         axes=axes,
-        cells=[Expected(cell.cell_id, point) for cell, point in cells],
+        cells=[Expected(cell.cell_id, point, kin(cell)) for cell, point in cells],
         claims=declaration.claims,
         evaluation=values["evaluate"],
-        settings=_settings(declaration, files),
+        settings=_settled(declaration, files, [cell for cell, _ in cells]),
         overrides=declaration.overrides,
         revision=revision,
+        exclusions=expansion.exclusions,
+        coinciding=len(expansion.coinciding),
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-from harness.errors import UserError
+from harness.errors import UserError, shortened
+from harness.sweep.plain_yaml import TAG, read
 
 
 class Locator:
@@ -20,50 +22,69 @@ class Locator:
         self._lines = key_lines(path)
 
     def where(self, key: str) -> str:
-        if key in self._overridden:
-            return f"command line: {self._overridden[key]}"
-        in_scale = f"scales.{self._scale}.{key}"
-        for candidate in (in_scale, key):
-            if candidate in self._lines:
-                return f"{self._path}:{self._lines[candidate]}: {candidate}"
+        for one in (key, *_above(key)):
+            if one in self._overridden:
+                return f"command line: {shortened(self._overridden[one], 200)}"
+        # An item of a list may have no line of its own, where the list was merged into its mapping.
+        for one in (key, *(above for above in _above(key) if "[" in key)):
+            for candidate in (f"scales.{self._scale}.{one}", one):
+                if candidate in self._lines:
+                    return f"{self._path}:{self._lines[candidate]}: {key}"
         return f"{self._path}: {key} (default)"
 
 
+def _above(key: str) -> Iterator[str]:
+    """``exclude[0]`` and ``exclude`` of ``exclude[0].where``."""
+    while key := re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", key):
+        yield key
+
+
 def key_lines(path: Path) -> dict[str, int]:
-    """The line of every dotted key of a YAML file.
+    """The line of every dotted key of an experiment file.
 
     Raises:
-        UserError: the file does not exist or is no YAML.
+        UserError: the file does not exist, is no plain YAML, or no mapping.
     """
-    if path.suffix != ".yaml":
-        raise UserError("an experiment is a .yaml file", where=str(path), allowed="NAME.yaml")
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError("no such experiment", where=str(path), allowed=", ".join(known)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"not a YAML file: {getattr(error, 'problem', error)}", where=f"{path}{line}") from None
     lines: dict[str, int] = {}
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError("an experiment is a mapping of keys", where=str(path), allowed="see experiments/")
-    _collect(root, "", lines)
+    _collect(read(path), "", lines, path)
     return lines
 
 
-def _collect(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
+def _collect(node: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
+        merged = [(key, value) for key, value in node.value if key.tag == f"{TAG}merge"]
         for key, value in node.value:
-            dotted = f"{prefix}{key.value}"
-            if dotted in lines:
-                raise UserError(
-                    f"'{dotted}' is there twice", where=f"lines {lines[dotted]} and {key.start_mark.line + 1}"
-                )
-            lines[dotted] = key.start_mark.line + 1
-            _collect(value, f"{dotted}.", lines)
+            if key.tag != f"{TAG}merge":
+                _collect_key(key, value, prefix, lines, path)
+        for key, value in merged:
+            _collect_merged(key, value, prefix, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[f"{prefix.removesuffix('.')}[{index}]"] = value.start_mark.line + 1
-            _collect(value, f"{prefix.removesuffix('.')}[{index}].", lines)
+            _collect(value, f"{prefix.removesuffix('.')}[{index}].", lines, path)
+
+
+def _collect_key(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    line = key.start_mark.line + 1
+    if not isinstance(key, yaml.ScalarNode) or key.tag != f"{TAG}str":
+        written = shortened(key.value, 60) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+        what = f"YAML does not read the key '{written}' as text"
+        raise UserError(what, where=f"{path}:{line}", allowed="a key in quotes, or another")
+    dotted = f"{prefix}{key.value}"
+    if dotted in lines:
+        what = f"'{shortened(dotted, 60)}' is there twice, in lines {lines[dotted]} and {line}"
+        raise UserError(what, where=f"{path}:{line}", allowed="one of them")
+    lines[dotted] = line
+    _collect(value, f"{dotted}.", lines, path)
+
+
+def _collect_merged(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    """``<<: *anchor``: the keys of another mapping, where they are not given."""
+    for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+        if not isinstance(mapping, yaml.MappingNode):
+            where = f"{path}:{key.start_mark.line + 1}"
+            raise UserError("'<<' merges a mapping", where=where, allowed="<<: *ANCHOR of a mapping")
+        below: dict[str, int] = {}
+        _collect(mapping, prefix, below, path)
+        for dotted, line in below.items():
+            lines.setdefault(dotted, line)

@@ -2,62 +2,140 @@
 
 A process beside the sweep (``python -m harness.sweep.mirror RESULTS NAME URI``) mirrors until its standard input
 closes, once more after that, and ends. Training never waits for it: a dead or slow server costs a sweep nothing.
-Mirroring again adds only what is missing; a run knows by its tag how far it has come.
+
+Mirroring again adds only what is missing, wherever it was interrupted. The store itself says how far it has come: each
+metric's last step, then, written after the points, each run's *mark* (what a glance at its record showed), and
+after all runs the experiment's *digest* of all marks. So nothing new costs one request, whatever the number of cells.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
+import json
+import logging
 import os
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+# Read when mlflow is imported: no request holds a pass up or is sent twice, and nothing else is sent.
+os.environ |= {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    **os.environ,
+}
 
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
-from harness.cell import get, paths
+from harness.errors import UserError
 from harness.manifest import Expected, Manifest
-from harness.record import Json, Record
+from harness.record import Busy, Record
+from harness.sweep import shown
+from harness.sweep.turn import turn
+from harness.sweep.uri import claims, embedded
+
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what it says of failures is said in one line here
 
 EVERY_SECONDS = 10.0
-METRICS_PER_BATCH = 1000  # the tracking server's limit
+#: While the store cannot be written, passes become this rare.
+RARELY_SECONDS = 300.0
+BUSY_SECONDS = 0.5
+#: A batch may have 1000 entities; parameters and tags need some of them.
+METRICS_PER_BATCH = 900
+RUNS_PER_PAGE = 200
 
-CELL, MIRRORED, ROLE = "harness.cell_id", "harness.mirrored_step", "harness.role"
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+CELL, ROLE, MARK, DIGEST = "harness.cell_id", "harness.role", "harness.mark", "harness.digest"
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
+
+
+class StoreFailed(Exception):
+    """The store cannot be reached, or not be written; says why in one line."""
+
+
+@dataclass
+class Added:
+    """What a pass has added, and why single cells could not be mirrored."""
+
+    runs: int = 0
+    points: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Mirrored:
+    """A run as the store has it; ``steps``: of each metric, the last."""
+
+    run_id: str
+    status: str = "RUNNING"
+    mark: str = ""
+    has_parameters: bool = False
+    steps: dict[str, int] = field(default_factory=dict)
 
 
 class Mirror:
-    """The MLflow experiment ``<experiment>.<scale>``, created where it does not exist."""
+    """The MLflow experiment ``<experiment>.<scale>``, created where it does not exist.
+
+    It remembers what it has mirrored, which holds as long as nobody else writes.
+    """
 
     def __init__(self, results: Path, manifest: Manifest, uri: str) -> None:
         self.runs = results / "runs"
         self.manifest = manifest
         self.client = MlflowClient(tracking_uri=uri)
+        self._mirrored: dict[str, _Mirrored] | None = None
         existing = self.client.get_experiment_by_name(manifest.name)
-        # Artifacts of an embedded store lie beside it; a server decides for itself.
-        place = (results / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
         if existing:
             self.experiment_id = existing.experiment_id
-        else:
-            # The kind opens MLflow's page on training runs rather than on traces of language models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            self.experiment_id = self.client.create_experiment(manifest.name, artifact_location=place, tags=kind)
+            self._digest = existing.tags.get(DIGEST)
+            if shown.NOTE not in existing.tags:
+                self.client.set_experiment_tag(self.experiment_id, shown.NOTE, shown.experiment_note(manifest))
+            return
+        self._digest = None
+        # Artifacts of an embedded store lie beside it; a server decides for itself.
+        place = (results / "mlartifacts").resolve().as_uri() if embedded(uri) else None
+        # The kind opens MLflow's page on training runs rather than on traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development", shown.NOTE: shown.experiment_note(manifest)}
+        self.experiment_id = self.client.create_experiment(manifest.name, artifact_location=place, tags=tags)
 
-    def mirror(self) -> None:
-        """Bring every run up to date with its record."""
-        known = {run.data.tags.get(CELL): run for run in self._all_runs()}
-        for expected in self.manifest.cells:
-            record = Record(self.runs / expected.cell_id)
-            if record.attempts():
-                self._mirror_cell(expected, record, record.events(), known.get(expected.cell_id))
+    def mirror(
+        self, only: Collection[str] | None = None, progress: Callable[[str], object] = lambda cell_id: None
+    ) -> Added:
+        """Bring every run, or those of the cells ``only``, up to date with its record."""
+        marks = {cell.cell_id: self._mark(cell) for cell in self.manifest.cells}
+        digest = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+        added = Added()
+        if digest == self._digest:
+            return added
+        mirrored = self._mirrored = self._search() if self._mirrored is None else self._mirrored
+        for cell in self.manifest.cells:
+            mark = marks[cell.cell_id]
+            if mark == _mark_of(mirrored, cell) or (only is not None and cell.cell_id not in only):
+                continue
+            try:
+                self._mirror_cell(cell, mark, mirrored, added)
+            except (MlflowException, UserError) as error:
+                if isinstance(error, MlflowException) and error.get_http_status_code() not in (400, 404):
+                    raise
+                added.errors[cell.cell_id] = _cause(error)
+            progress(cell.cell_id)
+        if all(marks[cell.cell_id] == _mark_of(mirrored, cell) for cell in self.manifest.cells):
+            self.client.set_experiment_tag(self.experiment_id, DIGEST, digest)
+            self._digest = digest
+        return added
 
     def summarize(self, files: Sequence[Path]) -> None:
         """Table, plot and PDF as artifacts of the experiment's summary run."""
-        summary = next((run for run in self._all_runs() if run.data.tags.get(ROLE) == "summary"), None)
+        summary = next(self._runs(f"tags.`{ROLE}` = 'summary'"), None)
         if summary is None:
             tags = {**self._tags(), ROLE: "summary"}
             summary = self.client.create_run(self.experiment_id, tags=tags, run_name="summary")
@@ -65,96 +143,187 @@ class Mirror:
             self.client.log_artifact(summary.info.run_id, str(path))
         self.client.set_terminated(summary.info.run_id)
 
-    def _mirror_cell(self, expected: Expected, record: Record, events: list[Json], run: Run | None) -> None:
-        attempt = record.attempts()[-1]
-        outcome = record.outcome() or attempt.outcome()
-        if run is None:
-            run = self._create(expected, record)
-        status = STATUS[outcome["state"]] if outcome else "RUNNING" if record.state() == "running" else "KILLED"
-        mirrored = int(run.data.tags.get(MIRRORED, -1))
-        new = [event for event in events if event["step"] > mirrored]
-        if not new and run.info.status == status:
-            return
-        run_id = run.info.run_id
-        last = events[-1] if events else {"step": 0, "time": attempt.provenance().get("started", 0)}
-        metrics = list(_metrics(new))
-        if outcome and outcome["state"] == "finished":
-            at = int(last["time"] * 1000)
-            judged = record.metrics(self.manifest.evaluation) or {}
-            metrics += [Metric(name, value, at, last["step"]) for name, value in judged.items()]
-        for start in range(0, len(metrics), METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-        tags = {MIRRORED: str(last["step"]), "harness.attempts": str(attempt.number), "harness.state": record.state()}
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        if status == "RUNNING":
-            self.client.update_run(run_id, status)
-        else:
-            self.client.set_terminated(run_id, status, end_time=int(last["time"] * 1000))
+    def _mark(self, cell: Expected) -> str:
+        """What a glance at a record shows, without reading its events; empty where the cell has never run.
 
-    def _create(self, expected: Expected, record: Record) -> Run:
-        cell, provenance = record.cell(), record.attempts()[0].provenance()
-        # MLflow's tables show some twenty characters of a name: the values of what varies.
-        name = " ".join(
-            ("seed " if path == "seed" else "") + str(expected.axes[path]) for path in self.manifest.varying
+        It begins with the state. The name stands in it because it changes when another axis begins to vary.
+        """
+        record = Record(self.runs / cell.cell_id)
+        state, name = record.state(), shown.run_name(self.manifest, cell)
+        if state == "finished":
+            with suppress(FileNotFoundError):
+                return f"finished {len(os.listdir(record.path / 'evaluations'))} {name}"
+            return f"finished 0 {name}"
+        attempts = record.attempts()
+        if not attempts:
+            return ""
+        events = attempts[-1].path / "events.jsonl"
+        return f"{state} {attempts[-1].number} {events.stat().st_size if events.exists() else 0} {name}"
+
+    def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _Mirrored], added: Added) -> None:
+        record = Record(self.runs / cell.cell_id)
+        points = list(shown.points(self.manifest, record))
+        parameters = shown.parameters(self.manifest, record)
+        if cell.cell_id not in mirrored:
+            mirrored[cell.cell_id] = self._create(cell, record)
+            added.runs += 1
+        run = mirrored[cell.cell_id]
+        status = STATUS.get(mark.partition(" ")[0], "KILLED")
+        if status != run.status:
+            self._set_status(run, status, max((point.milliseconds for point in points), default=0))
+        new = [point for point in points if point.step > run.steps.get(point.metric, -1)]
+        metrics = [Metric(point.metric, point.value, point.milliseconds, point.step) for point in new]
+        while len(metrics) > METRICS_PER_BATCH:
+            self.client.log_batch(run.run_id, metrics=metrics[:METRICS_PER_BATCH], synchronous=True)
+            del metrics[:METRICS_PER_BATCH]
+        self.client.log_batch(
+            run.run_id,
+            metrics=metrics,
+            params=[] if run.has_parameters else [Param(key, value) for key, value in parameters.items()],
+            tags=[RunTag(key, value) for key, value in {**self._changing(cell, record), MARK: mark}.items()],
+            synchronous=True,
         )
+        run.mark, run.has_parameters = mark, True
+        run.steps |= {point.metric: point.step for point in new}
+        added.points += len(new)
+
+    def _create(self, cell: Expected, record: Record) -> _Mirrored:
+        provenance = record.attempts()[0].provenance()
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(provenance.get("started", 0) * 1000),
-            tags={**self._tags(), CELL: expected.cell_id, "harness.revision": provenance.get("revision", "")},
-            run_name=name or expected.cell_id,
+            tags={**self._tags(), CELL: cell.cell_id, "harness.revision": provenance.get("revision", "")},
+            run_name=shown.run_name(self.manifest, cell),
         )
-        parameters = {path: value for path in paths() if (value := get(cell, path)) is not None}
-        settings = self.manifest.evaluation.items()
-        parameters |= {f"evaluate.{name}": value for name, value in settings if value is not None}
-        parameters["dataset.fingerprint"] = cell.dataset.fingerprint
-        self.client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in parameters.items()])
-        return run
+        return _Mirrored(run.info.run_id)
+
+    def _set_status(self, run: _Mirrored, status: str, ended: int) -> None:
+        if status == "RUNNING":
+            self.client.update_run(run.run_id, status)
+        else:
+            self.client.set_terminated(run.run_id, status, end_time=ended or None)
+        run.status = status
+
+    def _changing(self, cell: Expected, record: Record) -> dict[str, str]:
+        """Tags that change while the cell is computed."""
+        attempt = record.attempts()[-1]
+        outcome = record.outcome() or attempt.outcome() or {}
+        tags = {
+            "mlflow.runName": shown.run_name(self.manifest, cell),
+            "arm": shown.arm(self.manifest, cell),
+            "harness.attempts": str(attempt.number),
+            "harness.state": record.state(),
+        }
+        for key in ("cause", "error"):
+            if key in outcome or attempt.number > 1:  # of an earlier attempt, then, which is overwritten
+                tags[f"harness.{key}"] = str(outcome.get(key, ""))
+        return tags
 
     def _tags(self) -> dict[str, str]:
         return {"harness.experiment": self.manifest.experiment, "harness.scale": self.manifest.scale}
 
-    def _all_runs(self) -> Iterator[Run]:
+    def _search(self) -> dict[str, _Mirrored]:
+        """The runs of cells. Where a request to create one arrived although it had timed out, there are two."""
+        found: dict[str, _Mirrored] = {}
+        for run in self._runs():
+            cell_id = run.data.tags.get(CELL)
+            if cell_id in found:
+                self.client.delete_run(run.info.run_id)
+            elif cell_id:
+                steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+                mark = run.data.tags.get(MARK, "")
+                found[cell_id] = _Mirrored(run.info.run_id, run.info.status, mark, bool(run.data.params), steps)
+        return found
+
+    def _runs(self, which: str = "") -> Iterator[Run]:
         token: str | None = None
         while True:
-            page = self.client.search_runs([self.experiment_id], max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment_id], which, max_results=RUNS_PER_PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:
                 return
 
 
-def _metrics(events: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-    for event in events:
-        for name, value in event["metrics"].items():
-            yield Metric(name, value, int(event["time"] * 1000), event["step"])
+def _mark_of(mirrored: Mapping[str, _Mirrored], cell: Expected) -> str:
+    return mirrored[cell.cell_id].mark if cell.cell_id in mirrored else ""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Whatever a store's client raises becomes StoreFailed."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: a database's driver is missing
+        raise StoreFailed(_cause(error)) from None
+
+
+def _cause(error: BaseException) -> str:
+    """What the network or the disk said, where one of them did."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    error = next((link for link in reversed(chain) if isinstance(link, OSError)), error)
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def follow(results: Path, name: str, uri: str, closed: threading.Event, say: Callable[[str], object]) -> bool:
+    """Mirror every EVERY_SECONDS until ``closed``, then once more; whether that last pass has mirrored everything."""
+    mirror: Mirror | None = None
+    number, pause = 0, 0.0
+    while True:
+        last = closed.wait(pause)
+        started, complete = time.monotonic(), False
+        try:
+            with turn(claims(results, uri)) as mine, explained():
+                if mirror is None or mine != number + 1:  # somebody else has written since
+                    mirror = Mirror(results, Manifest.read(results, name), uri)
+                    say("ready")
+                number = mine
+                errors = mirror.mirror(progress=say).errors
+            _note(*(f"{cell_id}: {error}" for cell_id, error in errors.items()))
+            complete = not errors
+            pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # at most a tenth of a core
+        except Busy:
+            time.sleep(BUSY_SECONDS)
+            continue
+        except Exception as error:  # noqa: BLE001  (whatever happens, records stay; a later pass completes the mirror)
+            mirror = None
+            _note(str(error) if isinstance(error, StoreFailed) else traceback.format_exc())
+            pause = min(max(EVERY_SECONDS, 2 * pause), RARELY_SECONDS)
+        if last:
+            return complete
+
+
+def _note(*lines: str) -> None:
+    for line in lines:
+        print(time.strftime("%F %T"), line, file=sys.stderr, flush=True)
+
+
+def _let_training_come_first() -> None:
+    """Where Linux weighs sessions against each other, a process is nice only within its own."""
+    os.nice(19)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
 
 
 def main() -> int:
-    """Mirror every EVERY_SECONDS until standard input closes, then once more; 1 if that last pass failed."""
-    os.nice(10)  # training comes first
-    results, name, uri = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    """0 if everything is mirrored. Says on standard output when the experiment is there (``ready``), then each cell."""
+    _let_training_come_first()
     closed = threading.Event()
 
     def wait_for_the_end() -> None:
         sys.stdin.read()
         closed.set()
 
+    def say(word: str) -> None:
+        with suppress(BrokenPipeError):  # a sweep that was killed listens no more
+            os.write(1, f"{word}\n".encode())
+
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    mirror: Mirror | None = None
-    while True:
-        last = closed.wait(EVERY_SECONDS if mirror else 0)
-        try:
-            # One writer: sweeps of one folder take turns, else each would create the runs that the other has not yet.
-            with (results / "mlflow-mirror.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                mirror = mirror or Mirror(results, Manifest.read(results, name), uri)
-                mirror.mirror()
-        except Exception:  # noqa: BLE001  (whatever a server does, records stay; a later pass completes the mirror)
-            traceback.print_exc()
-            if last:
-                return 1
-        if last:
-            return 0
+    with redirect_stdout(sys.stderr):
+        return 0 if follow(Path(sys.argv[1]), sys.argv[2], sys.argv[3], closed, say) else 1
 
 
 if __name__ == "__main__":

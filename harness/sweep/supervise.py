@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from harness.record import HEARTBEAT_SECONDS, Attempt, Record
 from harness.sweep.executors.base import KILLED, Executor, Job, JobState
 
 POLL_SECONDS = 0.5
+#: Intents are written to disk: the first cells start while those of the others are still being written.
+QUEUED_AT_ONCE = 20
 #: How long cells may take to write their checkpoint after they were asked to stop.
 STOP_SECONDS = 60.0
 #: A cell that was killed so often without having got any further is not tried again.
@@ -87,6 +90,15 @@ class Sweep:
     def __post_init__(self) -> None:
         self.retries = self.ledger.policy().retries
         self.memory_kills = out_of_memory_kills()
+
+    def take(self, watched: Watched) -> None:
+        if self.refusal:
+            watched.ended = "not started"
+            self.report([watched], [])
+        elif watched.task.record.state() == "running":
+            self.leave(watched)
+        else:
+            self.start(watched)
 
     def start(self, watched: Watched) -> None:
         """Write the intent, then queue."""
@@ -184,18 +196,15 @@ def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        for item in watched:
-            if item.task.record.state() == "running":
-                sweep.leave(item)
-            else:
-                sweep.start(item)
-        beaten = 0.0
-        while sweep.open or sweep.elsewhere:
+        beaten, waiting = 0.0, deque(watched)
+        while waiting or sweep.open or sweep.elsewhere:
             if time.monotonic() - beaten > HEARTBEAT_SECONDS:
                 ledger.beat()
                 beaten = time.monotonic()
+            for _ in range(min(QUEUED_AT_ONCE, len(waiting))):
+                sweep.take(waiting.popleft())
             sweep.turn()
-            executor.wait(POLL_SECONDS)
+            executor.wait(0 if waiting else POLL_SECONDS)
     except KeyboardInterrupt:
         raise Stopped(_stop(sweep)) from None
     finally:

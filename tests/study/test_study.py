@@ -335,7 +335,7 @@ def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synt
     frame = tidy(manifest, results)
     found = content(manifest, frame, judge(manifest, frame))["diagnostics"]
     rows = [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]
-    assert found == {"header": ["loss", "q", "rank"], "labels": 1, "rows": rows}
+    assert found == {"header": ["loss", "q", "rank"], "labels": 1, "rows": rows, "note": ""}
 
 
 def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic: Synthetic) -> None:

@@ -12,6 +12,7 @@ from harness.cli.declared import load
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.study.frame import ABSENT, tidy
+from harness.sweep.resources import resources
 
 COMMON = """axes:
   loss: [infonce, dcl]
@@ -168,10 +169,10 @@ def test_a_method_gets_its_own_defaults_beside_what_was_declared(tiny: Path) -> 
         (["axes.loss=[sogclr]", "method=nnclr"], ["nnclr chooses each query's candidates, and sogclr"]),
         (["bn_groups=3"], ["bn_groups=3: a batch of 64 cannot be divided into 3 groups", "64, at most 32"]),
         (["axes.bn_groups=[1,64]"], ["axes.bn_groups=[1,64]: a batch of 64 cannot be divided into 64"]),
-        (["cluster.world_size=3"], ["cluster.world_size=3: 3 ranks cannot share a batch of 64", "a divisor of 64"]),
-        (["cluster.world_size=6", "bn_groups=4", "axes.batch_size=[48]"],
-         ["cluster.world_size=6: 6 ranks cannot hold 4 batch-norm groups", "a divisor or a multiple of bn_groups (4)"]),
-        (["cluster.world_size=0"], ["cluster.world_size=0: 0 is out of range", "1 <= value"]),
+        (["cluster.gpus=3"], ["cluster.gpus=3: 3 ranks cannot share a batch of 64", "a divisor of 64"]),
+        (["cluster.gpus=6", "bn_groups=4", "axes.batch_size=[48]"],
+         ["cluster.gpus=6: 6 ranks cannot hold 4 batch-norm groups", "a divisor or a multiple of bn_groups (4)"]),
+        (["cluster.gpus=0"], ["cluster.gpus=0: 0 is out of range", "1 <= value"]),
         (["method=moco", "method.queue=0"], ["method.queue=0: moco: queue 0 is out of range", "1 <= value"]),
         (["axes.method=[moco]", "axes.queue=[4,0]"], ["axes.queue=[4,0]: moco: queue 0 is out of range"]),
         (["axes.method=[moco]", "axes.queue=[4.5]"], ["axes.queue=[4.5]: 4.5 is not of type int"]),
@@ -200,10 +201,11 @@ def test_what_does_not_go_together_is_refused_by_its_place(tiny: Path, overrides
 
 @pytest.mark.parametrize(("ranks", "groups"), [(2, 1), (1, 4), (4, 4), (4, 2), (2, 8)])
 def test_ranks_hold_whole_groups_or_groups_whole_ranks(tiny: Path, ranks: int, groups: int) -> None:
-    overrides = [f"cluster.world_size={ranks}", f"bn_groups={groups}", "cluster.device=cpu"]
+    overrides = [f"cluster.gpus={ranks}", f"bn_groups={groups}", "cluster.device=cpu"]
     declared = load(str(tiny), overrides, tiny.parent / "results")
     assert {entry.cell.bn_groups for entry in declared.plan.entries} == {groups}
-    assert declared.slots.world_size == ranks
+    given = resources(declared.declaration)
+    assert {given(entry.cell).world_size for entry in declared.plan.entries} == {ranks}
 
 
 MOCO_V2 = Views(crop_min=0.2, flip=0.5, jitter=0.5, gray=0.2, blur=0.5)

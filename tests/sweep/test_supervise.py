@@ -1,4 +1,4 @@
-"""What a sweep does when its cells fail, are killed, run elsewhere, or it is told to stop. Real processes, no training."""
+"""What a sweep does when cells fail, are killed, run elsewhere, or it is told to stop: processes without training."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Bench:
         said: list[Watched] = []
         with closing(executor):
             watched = supervise(self.tasks(acts), executor, self.ledger, lambda ended, _: said.extend(ended))
-        assert sorted(item.task.name for item in said) == sorted(item.task.name for item in watched), "each is said once"
+        names = [sorted(item.task.name for item in some) for some in (said, watched)]
+        assert names[0] == names[1], "each is said once"
         return {item.task.name: item.ended for item in watched}
 
 

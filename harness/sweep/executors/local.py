@@ -120,7 +120,7 @@ class LocalExecutor:
 
     def wait(self, seconds: float) -> None:
         with contextlib.suppress(queue.Empty):
-            self._settle_one(*self._answers.get(timeout=seconds))
+            self._settle_one(*self._answers.get(block=seconds > 0, timeout=seconds or None))
 
     def last_words(self, job_id: str) -> str:
         return self._ended.get(job_id, "")

@@ -1,0 +1,105 @@
+"""``harness cancel``: stop queued and running cells, wherever they run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Results, command
+from harness.cli.target import AsJson, Target
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.index import Summary
+    from harness.record import Record
+
+#: How long running cells may take to write their checkpoint before this verb gives up waiting.
+WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.5
+
+
+def cancel(
+    target: Target,
+    results: Results = Path("results"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop the queued and running cells among these, after listing them; running ones keep a checkpoint.
+
+    A cancelled cell is missing: the next sweep takes it up again, from its checkpoint.
+
+    --json prints a list of cells: cell_id, name, was (queued, running), became (cancelled, finished, failed, running),
+    checkpoint (true, false).
+    """
+    from harness.cli.confirm import confirm
+    from harness.cli.summary import count
+    from harness.cli.target import select
+    from harness.index import Index
+
+    index = Index(results / "runs")
+    found = select(target, results, index)
+    was = {cell_id: state for cell_id, state in found.states().items() if state in ("queued", "running")}
+    if not was:
+        raise UserError("none of these cells is queued or runs", where=" ".join(target), next_command="harness status")
+    for cell_id, state in was.items():
+        print(f"  {state:8} {cell_id}  {found.names[cell_id]}", file=sys.stderr if as_json else sys.stdout)
+    confirm(f"Cancel {count(len(was))}?", yes, command("cancel", target, results))
+    records = {cell_id: index.record(cell_id) for cell_id in was}
+    for cell_id, state in was.items():
+        if state == "queued":
+            records[cell_id].withdraw()
+    _stop(records)
+    listed = [
+        {
+            "cell_id": cell_id,
+            "name": found.names[cell_id],
+            "was": state,
+            "became": _became(index[cell_id], records[cell_id]),
+            "checkpoint": _has_checkpoint(records[cell_id]),
+        }
+        for cell_id, state in was.items()
+    ]
+    if as_json:
+        print(json.dumps(listed, indent=1))
+    else:
+        for cell in listed:
+            print(f"  {cell['cell_id']}  {cell['name']}: {_said(cell)}")
+    if any(cell["became"] == "running" for cell in listed):
+        raise typer.Exit(1)
+
+
+def _stop(records: Mapping[str, Record]) -> None:
+    """Ask what runs to stop, also what was begun since, and wait until nothing does."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while running := [record for record in records.values() if record.state() == "running"]:
+        for record in running:
+            attempt = record.attempts()[-1]
+            if not attempt.stop_requested():
+                attempt.request_stop("cancelled")
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _became(before: Summary, record: Record) -> str:
+    """A withdrawn cell that had failed earlier still says so; it is cancelled all the same."""
+    state, begun = record.state(), len(record.attempts()) > before.attempts
+    return "cancelled" if state == "missing" or (before.state == "queued" and not begun) else state
+
+
+def _has_checkpoint(record: Record) -> bool:
+    return any((attempt.path / "checkpoint.pt").exists() for attempt in record.attempts())
+
+
+def _said(cell: Mapping[str, object]) -> str:
+    if cell["became"] == "running":
+        return "has not stopped yet, and will at its next step"
+    if cell["became"] != "cancelled":
+        return f"{cell['became']} before it could be cancelled"
+    return "cancelled" + ("; its checkpoint is kept" if cell["checkpoint"] else "")

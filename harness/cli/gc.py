@@ -1,0 +1,72 @@
+"""``harness gc``: remove checkpoints that nobody needs any more."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.arguments import Results, command
+from harness.cli.target import AnyTarget, AsJson
+from harness.record import Attempt, Record
+
+#: As training names them; the first is the newer.
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+
+
+def gc(
+    target: AnyTarget = None,
+    results: Results = Path("results"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List checkpoints of finished cells, and those that a later attempt has superseded, and remove them when told to.
+
+    What a cell that has not finished would go on from stays, and so do encoders, curves and logs.
+
+    --json prints: bytes, files (cell_id, name, path, bytes), after they were removed.
+    """
+    from harness.cli.confirm import confirm
+    from harness.cli.summary import size
+    from harness.cli.target import named_cells
+
+    words = target or []
+    _, cells = named_cells(words, results)
+    files = [(name, record, path, path.stat().st_size) for name, record in cells for path in unneeded(record)]
+    total = sum(length for *_, length in files)
+    for name, record, path, length in files:
+        line = f"  {size(length):>9}  {record.cell_id}  {name}: {path.relative_to(record.path)}"
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    if files:
+        confirm(f"Remove {len(files)} files, {size(total)}?", yes, command("gc", words, results))
+    for *_, path, _ in files:
+        path.unlink(missing_ok=True)
+    if as_json:
+        listed = [
+            {"cell_id": record.cell_id, "name": name, "path": str(path), "bytes": length}
+            for name, record, path, length in files
+        ]
+        print(json.dumps({"bytes": total, "files": listed}, indent=1))
+    else:
+        print(f"removed {len(files)} files, {size(total)}" if files else "There is nothing to remove.")
+
+
+def unneeded(record: Record) -> list[Path]:
+    """Checkpoints and torn temporary files of a finished cell, and of attempts before the one to go on from."""
+    attempts = record.attempts()
+    if record.outcome() is None:
+        kept = [position for position, attempt in enumerate(attempts) if _checkpoints(attempt)]
+        attempts = attempts[: kept[-1]] if kept else []
+    return [path for attempt in attempts for path in [*_checkpoints(attempt), *_torn(attempt)]]
+
+
+def _checkpoints(attempt: Attempt) -> list[Path]:
+    return [path for name in CHECKPOINTS if (path := attempt.path / name).exists()]
+
+
+def _torn(attempt: Attempt) -> list[Path]:
+    """Temporary files whose writer was killed; every writer begins their names with a dot."""
+    return sorted(path for path in attempt.path.glob(".*") if path.is_file())

@@ -1,0 +1,150 @@
+"""``harness logs``: what a cell's attempts printed, and why the last one ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.arguments import Results, command
+from harness.cli.target import AsJson, Target
+from harness.errors import UserError
+from harness.index import Index
+
+if TYPE_CHECKING:
+    from harness.record import Attempt, Record
+
+STREAMS = ("stdout", "stderr")
+POLL_SECONDS = 0.5
+#: So soon after an attempt has ended, a sweep queues its cell again.
+RETRY_SECONDS = 3.0
+
+
+def logs(
+    target: Target,
+    results: Results = Path("results"),
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as the cell does, from attempt to attempt, until it ends.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the last attempt at each cell wrote to standard output and error, and how every attempt ended.
+
+    --json prints a list of cells: cell_id, name, state, attempts (attempt, holder, state, cause, error), stdout and
+    stderr.
+    """
+    from harness.cli.target import named_cells
+
+    _, cells = named_cells(target, results)
+    begun = [(name, record) for name, record in cells if record.attempts()]
+    if not begun and not follow:
+        raise UserError("none of these cells was ever begun", where=" ".join(target), next_command="harness status")
+    if as_json:
+        print(json.dumps([_data(name, record) for name, record in begun], indent=1))
+    elif not follow:
+        for name, record in begun:
+            _print(name, record)
+    elif len(cells) == 1:
+        _follow(*cells[0])
+    else:
+        running = command("status", [*target, "state=running"], results)
+        raise UserError(f"{len(cells)} cells cannot be followed", allowed="one cell", next_command=running)
+
+
+def _data(name: str, record: Record) -> dict[str, Any]:
+    attempts = record.attempts()
+    return {
+        "cell_id": record.cell_id,
+        "name": name,
+        "state": record.state(),
+        "attempts": [_ended(attempt) for attempt in attempts],
+        **{stream: _read(attempts[-1].path / f"{stream}.log") for stream in STREAMS},
+    }
+
+
+def _ended(attempt: Attempt) -> dict[str, Any]:
+    outcome = attempt.outcome() or {}
+    said = {name: outcome.get(name) for name in ("state", "cause", "error")}
+    return {"attempt": attempt.number, "holder": attempt.holder(), **said}
+
+
+def _print(name: str, record: Record) -> None:
+    attempts = record.attempts()
+    print(f"{record.cell_id}  {name}: {record.state()}")
+    for attempt in attempts:
+        print(_heading(attempt))
+    for stream in STREAMS:
+        if text := _read(attempts[-1].path / f"{stream}.log"):
+            print(f"--- {stream}\n{text.rstrip()}")
+    print(_reason(attempts[-1]))
+
+
+def _heading(attempt: Attempt) -> str:
+    began = attempt.provenance().get("started")
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)) if began else "?"
+    return f"{attempt.holder()}, begun {when}: {(attempt.outcome() or {}).get('state', 'no word of its end')}"
+
+
+def _reason(attempt: Attempt) -> str:
+    """How the attempt ended, in a line."""
+    outcome = attempt.outcome()
+    if outcome is None:
+        alive = attempt.alive(time.time())
+        return "--- it runs" if alive else "--- it ended without a word: it was killed, or its machine went down"
+    why = ": ".join(str(outcome[name]) for name in ("cause", "error") if outcome.get(name))
+    return f"--- {outcome['state']}{': ' if why else ''}{why}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _follow(name: str, record: Record) -> None:
+    """Print until the cell's last attempt has ended and no other is to come."""
+    print(f"{record.cell_id}  {name}", flush=True)
+    done = 0
+    with suppress(KeyboardInterrupt):
+        while attempt := _next(record, done):
+            print(_heading(attempt), flush=True)
+            for text in _grown(attempt):
+                print(text, end="", flush=True)
+            print(_reason(attempt), flush=True)
+            done = attempt.number
+    if not done:
+        print("it was not begun yet")
+
+
+def _next(record: Record, done: int) -> Attempt | None:
+    """The next attempt, once it begins: its cell is queued, or about to be."""
+    index, until = Index(record.path.parent), time.monotonic() + RETRY_SECONDS
+    while True:
+        later = [attempt for attempt in record.attempts() if attempt.number > done]
+        if later:
+            return later[0]
+        index.refresh()
+        state = index[record.cell_id].state
+        if state == "finished" or (state != "queued" and time.monotonic() > until):
+            return None
+        time.sleep(POLL_SECONDS)
+
+
+def _grown(attempt: Attempt) -> Iterator[str]:
+    """What the attempt writes, until it has ended."""
+    read = dict.fromkeys(STREAMS, 0)
+    over = False
+    while not over:
+        over = attempt.outcome() is not None or attempt.superseded() or not attempt.alive(time.time())
+        for stream in STREAMS:
+            text = _read(attempt.path / f"{stream}.log")
+            yield text[read[stream] :]
+            read[stream] = len(text)
+        if not over:
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,82 @@
+"""``harness retry``: run failed cells again, those too that a sweep does not try again by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.arguments import Results, command
+from harness.errors import UserError
+from harness.record import Record
+
+
+def retry(
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            help="An experiment file or <experiment>.<scale>, cell ids, filters such as 'loss=dcl batch_size<=64'.",
+            show_default=False,
+        ),
+    ],
+    results: Results = Path("results"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of them as JSON.")] = False,
+    tracking_uri: Annotated[
+        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
+    ] = "",
+) -> None:
+    """Run failed cells again, each from its last checkpoint: also cells that diverged or lacked memory.
+
+    They run here, with the threads, the data and the evaluation that they were submitted with.
+    """
+    from harness.cli.confirm import confirm
+    from harness.cli.target import named_cells
+
+    _, cells = named_cells(target, results)
+    failed = [(name, record) for name, record in cells if record.state() == "failed"]
+    if not failed:
+        raise UserError("none of these cells has failed", where=" ".join(target), next_command="harness status")
+    for name, record in failed:
+        print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")
+    confirm(f"Run {_cells(len(failed))} again?", yes, command("retry", target, results))
+    again = command("retry", [*target, "--yes"], results, tracking_uri)
+    complete = [_run(name, some, results, tracking_uri, again) for name, some in _by_sweep(failed).items()]
+    if as_json:
+        print(json.dumps([_listed(name, record) for name, record in failed], indent=1))
+    if not all(complete):
+        raise typer.Exit(1)
+
+
+def _by_sweep(failed: list[tuple[str, Record]]) -> dict[str, list[tuple[str, Record]]]:
+    """Cells by the manifest that they were submitted for."""
+    found: dict[str, list[tuple[str, Record]]] = {}
+    for name, record in failed:
+        submission = record.submission() or {}
+        found.setdefault(f"{submission['experiment']}.{submission['scale']}", []).append((name, record))
+    return found
+
+
+def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
+    from harness.cli.foreground import Foreground
+    from harness.ledger import Policy
+    from harness.sweep.executors.local import Slots, divide
+    from harness.sweep.supervise import Task
+
+    tasks = [Task(record, record.cell(), shown, record.submission() or {}) for shown, record in failed]
+    told = [task.submission for task in tasks]
+    here = divide(len(tasks), None, told[0]["device"], max(one["world_size"] for one in told))
+    # With as many threads as before: sums in another order have other last digits.
+    slots = Slots(here.count, told[0]["threads"], here.device)
+    return Foreground(name, results, tracking_uri, again, slots, Policy()).run(tasks, 0, len(tasks))
+
+
+def _listed(name: str, record: Record) -> dict[str, Any]:
+    outcome = record.attempts()[-1].outcome() or {}
+    return {"cell_id": record.cell_id, "name": name, "state": record.state(), "error": outcome.get("error")}
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"

@@ -1,0 +1,91 @@
+"""``harness sync``: complete the MLflow mirror from the records."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Results
+
+if TYPE_CHECKING:
+    from harness.manifest import Manifest
+    from harness.sweep.mirror import Added
+
+
+def sync(
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="An experiment file (and scale=NAME), <experiment>.<scale>, or cell ids (at least 6 digits of each); "
+            "by default everything.",
+            show_default=False,
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
+    ] = "",
+    results: Results = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
+    from harness.sweep.uri import default_uri
+
+    asked = _asked(target or [], results)
+    if not asked and not as_json:
+        print(f"No experiment has been swept into {results}/ yet.")
+    uri = tracking_uri or default_uri(results)
+    added = {manifest.name: _sync(manifest, cells, results, uri) for manifest, cells in asked}
+    if as_json:
+        listed = [{"experiment": name, **vars(one)} for name, one in added.items()]
+        print(json.dumps({"tracking_uri": uri, "experiments": listed}, indent=1))
+    else:
+        _print(added)
+    if any(one.errors for one in added.values()):
+        raise typer.Exit(1)
+
+
+def _asked(target: list[str], results: Path) -> list[tuple[Manifest, set[str]]]:
+    """The experiments, each with its cells that are asked for."""
+    from harness.cli.target import named_cells
+    from harness.manifest import Manifest
+
+    manifest, named = named_cells(target, results) if target else (None, [])
+    wanted = {record.cell_id for _, record in named}
+    if manifest:
+        return [(manifest, wanted)]
+    manifests = [Manifest.read(results, path.stem) for path in sorted((results / "manifests").glob("*.json"))]
+    cells = [(manifest, {cell.cell_id for cell in manifest.cells}) for manifest in manifests]
+    return [(manifest, ids & wanted) for manifest, ids in cells if ids & wanted] if target else cells
+
+
+def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> Added:
+    from harness.record import Busy
+    from harness.sweep.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
+    from harness.sweep.turn import turn
+    from harness.sweep.uri import claims
+
+    said = ""
+    while True:
+        try:
+            with turn(claims(results, uri)), explained():
+                return Mirror(results, manifest, uri).mirror(cells)
+        except Busy as busy:
+            if said != str(busy):
+                print(f"waiting for another mirror: {busy}", file=sys.stderr)
+            said = str(busy)
+            time.sleep(BUSY_SECONDS)
+        except StoreFailed as error:
+            print(f"harness: {uri} does not take the results ({error}); try this command again later", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+def _print(added: dict[str, Added]) -> None:
+    for name, one in added.items():
+        print(f"{name}: {one.runs} runs and {one.points} points added")
+        for cell_id, error in one.errors.items():
+            print(f"  not mirrored: {cell_id}: {error}")

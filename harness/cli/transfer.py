@@ -1,0 +1,80 @@
+"""``harness export`` and ``harness import``: records in one file, from one machine to another."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.arguments import Results
+from harness.cli.target import AsJson, Target
+from harness.errors import UserError
+
+#: States of a record that nobody is about to change.
+ENDED = ("finished", "failed", "missing")
+
+
+def export(
+    target: Target,
+    to: Annotated[Path, typer.Option("--to", help="The archive to write, such as records.tar.gz.", show_default=False)],
+    encoders: Annotated[bool, typer.Option("--encoders", help="With the trained encoders.")] = False,
+    results: Results = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Write records and their experiments' manifests to one file: outcomes, curves and logs, and no checkpoints.
+
+    Cells that are queued or run, or were never begun, are left out.
+
+    --json prints: file, bytes, cells (cell ids), manifests (names), left_out (cell id: state).
+    """
+    from harness.cli import summary
+    from harness.cli.target import select
+    from harness.index import Index
+    from harness.sweep import transfer
+
+    index = Index(results / "runs")
+    found = select(target, results, index)
+    states = found.states()
+    begun = [cell_id for cell_id in found.cell_ids if index[cell_id].attempts and index[cell_id].state in ENDED]
+    if not begun:
+        raise UserError("none of these cells has ended", where=" ".join(target), next_command="harness status")
+    manifests = [group.manifest for group in found.groups if group.manifest]
+    transfer.export([index.record(cell_id) for cell_id in begun], manifests, results, to, encoders)
+    left_out = {cell_id: states[cell_id] for cell_id in states.keys() - set(begun)}
+    if as_json:
+        names = [manifest.name for manifest in manifests]
+        written = {"file": str(to), "bytes": to.stat().st_size, "cells": begun, "manifests": names}
+        print(json.dumps({**written, "left_out": left_out}, indent=1))
+        return
+    if left_out:
+        print(f"left out: {summary.states(Counter(left_out.values()))}")
+    print(f"{to}: {summary.count(len(begun))}, {to.stat().st_size / 2**20:.1f} MiB; there: harness import {to.name}")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="What harness export has written.", show_default=False)],
+    results: Results = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Add the records of an archive to those here; a record or manifest that is here already stays as it is.
+
+    An imported finished cell counts as finished for sweep and report.
+
+    --json prints, for cells and for manifests: added, identical, different (the last two were here, and stay).
+    """
+    from harness.cli.summary import count
+    from harness.sweep import transfer
+
+    cells, manifests = transfer.import_(file, results)
+    if as_json:
+        print(json.dumps({"cells": vars(cells), "manifests": vars(manifests)}, indent=1))
+        return
+    print(f"added {count(len(cells.added))}; {len(cells.identical)} were here already, with the same content")
+    for name in [*cells.different, *manifests.different]:
+        print(f"  kept: {name} is here already, with other content", file=sys.stderr)
+    for name in manifests.added:
+        print(f"next: harness report {name}")

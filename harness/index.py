@@ -1,0 +1,254 @@
+"""What all records below a folder say, remembered between commands: 10,000 records are not 30,000 opens.
+
+Only what has come to rest is remembered: the files of a finished record, of one whose last attempt has ended, and of
+one that was never begun do not change without touching a folder. So an entry holds while the modification times of the
+record's folder, of ``attempts`` and of the last attempt are what they were when it was read; and it is remembered only
+where these were so old by then that any later change shows in them. The rest is read anew each time.
+
+The memory is a file in the user's cache, which may vanish, be damaged, or not be writable: that costs time only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.cell import Dataset, kin
+from harness.collapse import collapse
+from harness.dataset_files import cache_folder
+from harness.errors import UserError
+from harness.evaluation import final
+from harness.ledger import Ledger
+from harness.record import Attempt, Json, Record, read_json
+
+#: A folder that changed later than this may change again within the resolution of its modification time.
+SETTLED_SECONDS = 2.0
+CELL_ID = re.compile(r"[0-9a-f]{12}")
+#: What is kept of a submission and of a provenance.
+INTENT = ("sweep", "attempts_before", "withdrawn")
+PROVENANCE = ("host", "hardware", "threads", "revision", "dirty")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One record. ``state`` is one of ``record.STATES`` but stale (``Index.state_of``).
+
+    ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
+    that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``intent``: how it was last submitted.
+    ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``val_knn``: the
+    last point of the curve. ``ran``: the provenance of the published attempt, or else of the last. ``progress``: what a
+    running attempt says of itself.
+    """
+
+    cell_id: str
+    state: str = "missing"
+    kin: str = ""
+    cell: Json = field(default_factory=dict)
+    attempts: int = 0
+    attempt: int = 0
+    intent: Json = field(default_factory=dict)
+    outcome: Json | None = None
+    ended: Json | None = None
+    first: Json | None = None
+    last: Json | None = None
+    val_knn: float | None = None
+    ran: Json = field(default_factory=dict)
+    progress: Json = field(default_factory=dict)
+
+    @property
+    def error(self) -> str:
+        """Why it failed."""
+        return str((self.ended or {}).get("error", ""))
+
+    @property
+    def cause(self) -> str:
+        """Why it failed or was interrupted, in a word."""
+        return str((self.ended or {}).get("cause", ""))
+
+    @property
+    def collapse(self) -> str:
+        """Why its embeddings count as collapsed; empty where they do not, or before the first epoch has ended."""
+        if not (self.first and self.last) or self.last["step"] == 0:
+            return ""
+        return collapse(self.last["metrics"], self.first["metrics"])
+
+    def value(self, path: str) -> Any:
+        """The cell's value at a dotted path; None where it has none."""
+        node: Any = self.cell
+        for name in path.split("."):
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state == "finished" or self.attempts == 0 or self.ended is not None
+
+
+class Index:
+    """The records below ``runs`` as they were when they were first asked for, since the last ``refresh``."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        name = hashlib.sha256(str(runs.absolute()).encode()).hexdigest()[:24]
+        self._file = cache_folder() / "records" / f"{name}.json"
+        self._remembered: dict[str, list[Any]] = _load(self._file)  # cell id -> [times, fields of its summary]
+        self._changed = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the disk again."""
+        self._listed = _listed(self.runs)
+        self._seen: dict[str, Summary] = {}
+        self._alive: dict[Path, bool] = {}
+        self._kin: dict[str, list[str]] | None = None
+
+    def cell_ids(self) -> list[str]:
+        return sorted(self._listed)
+
+    def __getitem__(self, cell_id: str) -> Summary:
+        if cell_id not in self._seen:
+            settled = self._look(cell_id) if cell_id in self._listed else Summary(cell_id)
+            queued = settled.state in ("missing", "failed") and self._queued(settled)
+            self._seen[cell_id] = dataclasses.replace(settled, state="queued") if queued else settled
+        return self._seen[cell_id]
+
+    def of_kin(self, kin: str) -> list[str]:
+        """Finished cells of this identity without versions."""
+        if self._kin is None:
+            self._kin = defaultdict(list)
+            for cell_id in self.cell_ids():
+                if self[cell_id].state == "finished":
+                    self._kin[self[cell_id].kin].append(cell_id)
+        return self._kin.get(kin, []) if kin else []
+
+    def state_of(self, cell_id: str, kin: str) -> str:
+        """The state of a declared cell: stale where only another version of it has finished."""
+        state = self[cell_id].state
+        return "stale" if state == "missing" and self.of_kin(kin) else state
+
+    def record(self, cell_id: str) -> Record:
+        return Record(self.runs / cell_id)
+
+    def last_attempt(self, cell_id: str) -> Attempt:
+        """Of a cell that was begun."""
+        return Attempt(self.record(cell_id), self[cell_id].attempt)
+
+    def metrics(self, cell_id: str, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
+        """What ``Record.metrics`` says; files are opened only for evaluations that were added."""
+        summary = self[cell_id]
+        if summary.outcome is None:
+            return None
+        own = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
+        if own and final(summary.outcome.get("evaluation", {})) == final(settings):
+            found: dict[str, float] = summary.outcome["metrics"]
+            return found
+        return self.record(cell_id).metrics(settings, on)
+
+    def remember(self) -> None:
+        """Keep what was read for the next command."""
+        kept = {cell_id: entry for cell_id, entry in self._remembered.items() if cell_id in self._listed}
+        if not self._changed and len(kept) == len(self._remembered):
+            return
+        temporary = self._file.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"format": FORMAT, "records": kept}), encoding="utf-8")
+            temporary.replace(self._file)
+
+    def _look(self, cell_id: str) -> Summary:
+        folder = str(self.runs / cell_id)
+        if known := self._remembered.get(cell_id):
+            times, facts = known
+            if times == _times(folder, facts["attempt"]):
+                return Summary(**facts)
+        now, record = time.time(), self.record(cell_id)
+        numbers = [attempt.number for attempt in record.attempts()]
+        before = _times(folder, max(numbers, default=0))
+        summary = _read(record, numbers)
+        if before and summary.at_rest and now - max(before) / 1e9 > SETTLED_SECONDS:
+            self._remembered[cell_id] = [before, vars(summary)]
+            self._changed = True
+        return summary
+
+    def _queued(self, summary: Summary) -> bool:
+        """Whether a sweep that is alive means to begin it."""
+        intent = summary.intent
+        folder = self.record(summary.cell_id).sweep_folder(intent)
+        if folder is None or "withdrawn" in intent or intent.get("attempts_before") != summary.attempts:
+            return False
+        if folder not in self._alive:
+            self._alive[folder] = Ledger(folder).alive(time.time())
+        return self._alive[folder]
+
+
+#: A memory of another version of harness, or of other fields, is none.
+FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary))]
+
+
+def _load(path: Path) -> dict[str, list[Any]]:
+    with suppress(OSError, ValueError):
+        found = read_json(path) or {}
+        if found.get("format") == FORMAT:
+            return dict(found["records"])
+    return {}
+
+
+def _listed(runs: Path) -> set[str]:
+    try:
+        with os.scandir(runs) as entries:
+            return {entry.name for entry in entries if CELL_ID.fullmatch(entry.name)}
+    except FileNotFoundError:
+        return set()
+
+
+def _times(folder: str, attempt: int) -> list[int] | None:
+    """When the three folders changed; None where one is gone."""
+    paths = [folder, f"{folder}/attempts", *([f"{folder}/attempts/{attempt}"] if attempt else [])]
+    try:
+        return [os.stat(path).st_mtime_ns for path in paths]
+    except FileNotFoundError:
+        return None
+
+
+def _read(record: Record, numbers: list[int]) -> Summary:
+    state = record.state()
+    outcome = record.outcome() if state == "finished" else None
+    last = Attempt(record, numbers[-1]) if numbers else None
+    shown = Attempt(record, outcome["attempt"]) if outcome else last
+    events = record.events()
+    curve = [event["metrics"]["val_knn"] for event in events if "val_knn" in event["metrics"]]
+    try:
+        cell = record.cell()
+    except UserError:
+        cell = None
+    return Summary(
+        record.cell_id,
+        state,
+        kin(cell) if cell else "",
+        dataclasses.asdict(cell) if cell else {},
+        len(numbers),
+        numbers[-1] if numbers else 0,
+        _part(record.submission() or {}, INTENT),
+        outcome,
+        last.outcome() if last else None,
+        events[0] if events else None,
+        events[-1] if events else None,
+        curve[-1] if curve else None,
+        _part(shown.provenance(), PROVENANCE) if shown else {},
+        last.progress() if last and state == "running" else {},
+    )
+
+
+def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:
+    return {name: content[name] for name in names if name in content}

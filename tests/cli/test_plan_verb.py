@@ -1,0 +1,152 @@
+"""What ``harness plan`` shows before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cell import Cell
+from harness.cli import declared, summary
+from harness.cli.declared import load
+from harness.cli.main import app
+from harness.dataset_files import DatasetFiles
+from harness.errors import UserError
+from harness.record import Record
+from harness.sweep import cost
+from harness.sweep.cost import Costs, Measured, footprint, shape
+
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second an image and a GiB a cell, 4 GiB at batch 256, on a machine of 2 GiB."""
+
+    def measured(
+        cells: list[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: list[str]
+    ) -> Costs:
+        a_step = Measured(sample=1.0, feature=0.0, start=0.0, encoder_bytes=10**6, checkpoint_bytes=10**6)
+        memory = {footprint(cell, ranks): GIB * (4 if cell.batch_size == 256 else 1) for cell, ranks in cells}
+        return Costs(device, {shape(cell, device): a_step for cell, _ in cells}, memory)
+
+    monkeypatch.setattr(declared, "measure", measured)
+    monkeypatch.setattr(declared, "memory_bytes", lambda device: 2 * GIB)
+    monkeypatch.setattr(declared, "hardware", lambda device: "a processor")
+
+
+def planned(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["plan", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+def arguments(tiny: Path) -> list[str]:
+    return [str(tiny), "axes.batch_size=[64]", "--results", str(tiny.parent / "results")]
+
+
+def cells(tiny: Path) -> list[Cell]:
+    plan = load(str(tiny), ["axes.batch_size=[64]"], tiny.parent / "results").plan
+    return [entry.cell for entry in plan.entries]
+
+
+def finish(tiny: Path, cell: Cell, seconds: float) -> None:
+    record = Record.prepare(tiny.parent / "results" / "runs", cell)
+    outcome = {
+        "state": "finished",
+        "metrics": {},
+        "evaluation": {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4},
+    }
+    threads = load(str(tiny), [], tiny.parent).slots.threads
+    record.begin({"hardware": "a processor", "threads": threads}).end({**outcome, "seconds": seconds, "world_size": 1})
+
+
+def test_it_says_what_would_run_what_that_costs_and_where_the_numbers_are_from(tiny: Path) -> None:
+    finish(tiny, cells(tiny)[0], seconds=360)
+    said = unwrapped(planned(*arguments(tiny)))
+    assert "6 cells: 5 missing, 1 finished" in said
+    assert "2 cells by finished seeds of their arms, 3 cells by a measured step" in said
+    assert "free" in said
+    assert said.endswith(f"harness sweep {tiny} 'axes.batch_size=[64]' --results {tiny.parent / 'results'}")
+
+
+def test_it_fits_into_eighty_columns(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = planned(*arguments(tiny)).splitlines()
+    assert max(len(line.rstrip()) for line in lines if not line.startswith("Next")) <= 80
+
+
+def test_a_cell_that_would_not_fit_is_refused_by_name(tiny: Path) -> None:
+    said = planned(str(tiny), "--results", str(tiny.parent / "results"))
+    assert "To run   6 cells" in said
+    assert "loss=infonce batch_size=256 (3 cells) needs about 4.0 GiB of memory, this machine has 2.0 GiB" in " ".join(
+        said.split()
+    )
+    assert "smaller batch_size" in unwrapped(said)
+
+
+def test_it_says_which_cells_are_not_tried_again(tiny: Path) -> None:
+    runs = tiny.parent / "results" / "runs"
+    Record.prepare(runs, cells(tiny)[0]).begin({}).fail("x", "diverged")
+    said = planned(*arguments(tiny))
+    assert "1 cell failed (diverged)" in unwrapped(said)
+    assert "harness retry tiny.demo" in unwrapped(said)
+    assert "To run   5 cells" in said
+
+
+def test_json_has_the_same_numbers_under_stable_keys(tiny: Path) -> None:
+    said = json.loads(planned(str(tiny), "--results", str(tiny.parent / "results"), "--json"))
+    assert said["states"] == {"missing": 12}
+    assert [len(said[key]) for key in ("to_run", "refused", "not_retried")] == [6, 6, 0]
+    assert said["by_steps"] == 6
+    assert said["device_hours"] == pytest.approx(6 * 1280 / 3600)
+    assert said["memory_limit"] == 2 * GIB
+    assert set(said["to_run"][0]) == {
+        *("cell_id", "axes", "state", "cause"),
+        *("seconds", "finished", "disk", "memory", "ranks"),
+    }
+    assert {"exclusions", "coinciding", "wall_hours", "disk_bytes", "free_bytes", "slots", "next"} <= set(said)
+
+
+def test_where_nothing_can_be_measured_the_rest_is_shown(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .")
+
+    monkeypatch.setattr(declared, "measure", refuse)
+    said = planned(*arguments(tiny))
+    assert "6 cells: 6 missing" in said
+    assert "unknown: torch is missing" in said
+    assert json.loads(planned(*arguments(tiny), "--json"))["device_hours"] is None
+
+
+def test_many_arms_are_not_listed_one_by_one(tiny: Path) -> None:
+    temperatures = ",".join(f"0.{number}" for number in range(10, 40))
+    said = planned(*arguments(tiny), f"axes.temperature=[{temperatures}]")
+    assert "and 40 more arms" in said
+    assert len(said.splitlines()) < 45
+
+
+def test_a_disk_that_is_too_full_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.cli.plan.free_bytes", lambda folder: 1000)
+    assert "NOT ENOUGH" in planned(*arguments(tiny))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(25 * 2**20, "25 MiB"), (3 * GIB + GIB // 10, "3.1 GiB"), (2048 * GIB, "2,048.0 GiB")]
+)
+def test_sizes_for_people(number: int, said: str) -> None:
+    assert summary.size(number) == said
+
+
+def test_the_processor_has_the_name_that_records_have() -> None:
+    import torch
+
+    from harness.ssl.provenance import hardware
+
+    assert cost.hardware("cpu") == hardware(torch.device("cpu"))

@@ -1,0 +1,86 @@
+"""A cell of so many optimiser steps ends after exactly these, also within an epoch, and resumes like any other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.ssl import optim, train
+from harness.ssl.methods.batch import Batch
+from harness.ssl.train import run_cell
+from tests.ssl.test_train import MakeRecord, numbers, outcome
+
+PER_EPOCH = 1293 // 64
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss of every step, and with it how many there were."""
+    seen: list[float] = []
+    update = train.Run.update
+
+    def spy(self: train.Run, batch: Batch) -> None:
+        before = float(self.loss_sum)
+        update(self, batch)
+        seen.append(float(self.loss_sum) - before)
+
+    monkeypatch.setattr(train.Run, "update", spy)
+    return seen
+
+
+def test_training_ends_after_exactly_so_many_steps(make_record: MakeRecord, losses: list[float]) -> None:
+    record = make_record(steps=PER_EPOCH + 7, epochs=2, every=5)
+    run_cell(record)
+    assert outcome(record)["steps"] == len(losses) == PER_EPOCH + 7
+    events = record.events()
+    assert [(event["step"], event["epoch"]) for event in events] == [(0, 0), (PER_EPOCH, 1), (PER_EPOCH + 7, 2)]
+    assert ["val_knn" in event["metrics"] for event in events] == [True, False, True], "the last one is evaluated"
+    means = [sum(losses[:PER_EPOCH]) / PER_EPOCH, sum(losses[PER_EPOCH:]) / 7]
+    assert [event["metrics"]["loss"] for event in events[1:]] == pytest.approx(means, rel=1e-12)
+
+
+def test_as_many_steps_as_epochs_have_are_the_same_training(make_record: MakeRecord) -> None:
+    by_epochs, by_steps = make_record("epochs"), make_record("steps", steps=2 * PER_EPOCH)
+    assert by_epochs.cell_id != by_steps.cell_id
+    run_cell(by_epochs)
+    run_cell(by_steps)
+    assert numbers(by_epochs) == numbers(by_steps)
+
+
+def test_the_learning_rate_falls_over_the_steps(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    update = train.Run.update
+
+    def spy(self: train.Run, batch: Batch) -> None:
+        rates.append(self.lr_at(self.step))
+        update(self, batch)
+
+    monkeypatch.setattr(train.Run, "update", spy)
+    record = make_record(steps=10, epochs=1)
+    run_cell(record)
+    peak = optim.peak_lr(record.cell().optimizer, 64)
+    assert rates == [optim.lr_at(step, 10, 0, peak) for step in range(10)]
+    assert rates[-1] < 0.05 * rates[0]
+
+
+@pytest.mark.parametrize("last_step", [3, PER_EPOCH, PER_EPOCH + 4, PER_EPOCH + 6, PER_EPOCH + 7])
+def test_a_stop_at_any_step_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
+) -> None:
+    of_steps = {"steps": PER_EPOCH + 7, "epochs": 2}
+    calm, stopped = make_record("calm", **of_steps), make_record("stopped", **of_steps)
+    run_cell(calm)
+    update = train.Run.update
+
+    def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
+        self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
+        update(self, batch)
+
+    monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
+    with pytest.raises(train.Interrupted, match=f"step {last_step} "):
+        run_cell(stopped)
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    run_cell(stopped)
+    assert numbers(stopped) == numbers(calm)
+    assert [event["step"] for event in stopped.events()] == [0, PER_EPOCH, PER_EPOCH + 7]

@@ -1,0 +1,31 @@
+"""Reports of cells that train for a number of steps, and of fields that follow from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.manifest import Manifest
+from harness.study.claims import judge
+from harness.study.frame import ABSENT, settings, tidy
+from harness.study.pdf import content
+
+Synthetic = Callable[..., tuple[Manifest, Path]]
+DERIVED = ("derive.warmup_epochs={fraction_of_epochs:0.1}", "derive.bn_groups={groups_of:32}")
+
+
+@pytest.mark.parametrize("how", [["~axes.epochs", "budget.steps=20"], ["~axes.epochs", "axes.steps=[20]"]])
+def test_batch_sizes_are_compared_at_equal_steps_though_their_epochs_differ(
+    synthetic: Synthetic, how: list[str]
+) -> None:
+    manifest, results = synthetic(lambda axes: 50.0, *how, *DERIVED)
+    frame = tidy(manifest, results)
+    assert set(frame["epochs"]) == {ABSENT}
+    assert len(settings(manifest, frame)) == 1
+    assert set(frame["steps"]) == {20}
+    printed = content(manifest, frame, judge(manifest, frame))
+    assert "steps 20" in printed["design"]
+    assert "derived epochs of warm-up" in printed["design"]
+    assert "Batch norm over derived groups" in printed["design"]

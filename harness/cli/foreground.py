@@ -33,12 +33,13 @@ class Foreground:
     def run(self, tasks: Sequence[Task], done: int, total: int) -> bool:
         """Run the cells (``done`` of ``total`` have finished before), mirror all; True if all of them have finished."""
         mirrored = Mirrored(self.results, self.name, self.tracking_uri or default_uri(self.results))
-        with mirrored:
-            complete = self._supervised(tasks, Progress(done, total)) if tasks else True
-        if not mirrored.complete:
-            sync = command("sync", [self.name], self.results, self.tracking_uri)
-            print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")
-        return complete
+        try:
+            with mirrored:
+                return self._supervised(tasks, Progress(done, total)) if tasks else True
+        finally:
+            if not mirrored.complete:
+                sync = command("sync", [self.name], self.results, self.tracking_uri)
+                print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")
 
     def _supervised(self, tasks: Sequence[Task], progress: Progress) -> bool:
         foreign = [task.record for task in tasks if task.record.state() == "running"]

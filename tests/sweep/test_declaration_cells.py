@@ -162,7 +162,7 @@ def test_resources_of_a_cell_are_the_last_that_match_key_by_key(tiny: Path) -> N
 
 
 def test_cells_of_an_arm_get_the_same_resources(tiny: Path) -> None:
-    path = declared(tiny, f"{AXES}resources: [{{where: seed=0, gpus: 2}}]")
+    path = declared(tiny, "axes: {loss: [dcl], seed: 2}\nresources: [{where: seed=0, gpus: 2}]\n")
     with pytest.raises(UserError, match="differ only in their seed get the same resources"):
         resources(declare(path, []))
 

@@ -219,7 +219,8 @@ def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
         try:
             return OWN + bare if bare in own else field_path(name, "command line")
         except UserError as error:
-            raise UserError(error.what, where=error.where, allowed=f"{STATE}, {COLLAPSED}, {error.allowed}") from None
+            allowed = f"scale=NAME, {STATE}, {COLLAPSED}, {error.allowed}"
+            raise UserError(error.what, where=error.where, allowed=allowed) from None
 
     return filters.parse(text, resolve, "command line")
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -112,8 +111,3 @@ def as_json(*arguments: str, results: Path) -> Any:
     code, printed = harness(*arguments, "--json", results=results)
     assert code == 0, printed
     return json.loads(printed)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    return Results(tmp_path / "results")

@@ -12,9 +12,7 @@ import pytest
 
 from harness.cell import Cell
 from harness.record import Record
-from tests.cli.results import Results, as_json, harness, results
-
-__all__ = ["results"]
+from tests.cli.results import Results, as_json, harness
 
 WORKER = """
 import sys, time

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cell import Cell
-from tests.cli.results import Results, as_json, harness, results
-
-__all__ = ["results"]
+from tests.cli.results import Results, as_json, harness
 
 
 def files(results: Results, cell: Cell) -> set[str]:

@@ -13,9 +13,8 @@ import pytest
 from harness.cell import Cell, Loss
 from harness.manifest import Exclusion
 from harness.record import write_json
-from tests.cli.results import METRICS, Results, another_seed, as_json, harness, results
+from tests.cli.results import METRICS, Results, another_seed, as_json, harness
 
-__all__ = ["results"]
 PROGRESS = {"step": 30, "steps": 40, "epoch": 2, "rate": 256.0}
 
 

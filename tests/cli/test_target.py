@@ -11,9 +11,7 @@ from harness.cell import Cell, Loss
 from harness.cli.target import Selection, named_cells, select
 from harness.errors import UserError
 from harness.index import Index
-from tests.cli.results import Results, another_seed, results
-
-__all__ = ["results"]
+from tests.cli.results import Results, another_seed
 
 
 def chosen(results: Results, *words: str) -> Selection:
@@ -70,7 +68,7 @@ def test_experiments_and_ids_together(results: Results) -> None:
     ("words", "said"),
     [
         (["batchsize=64"], "did you mean 'batch_size'"),
-        (["batchsize=64"], "allowed: state, collapsed, "),
+        (["batchsize=64"], "allowed: scale=NAME, state, collapsed, "),
         (["loss=infonse"], "loss: dcl, infonce"),
         (["state=fialed"], "state: missing"),
         (["tiny.demo", "width>64"], "width: 64"),

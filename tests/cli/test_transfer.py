@@ -17,9 +17,7 @@ from harness.index import Index
 from harness.manifest import Manifest
 from harness.record import Record
 from harness.study.frame import tidy
-from tests.cli.results import Results, as_json, harness, results
-
-__all__ = ["results"]
+from tests.cli.results import Results, as_json, harness
 
 
 @pytest.fixture

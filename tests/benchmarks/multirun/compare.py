@@ -1,7 +1,7 @@
 """24 small cells by Hydra's multirun (submitit's local launcher) and by ``harness sweep``, side by side.
 
     pip install hydra-submitit-launcher
-    python tests/benchmarks/multirun/compare.py
+    python tests/benchmarks/multirun/compare.py [hydra] [harness]
 
 Cell 7 fails. Then its cause is mended and the same command is given again. Prints, for each tool and each of the two
 commands: wall time, most training processes at once, how many cells were trained, and how it ended.
@@ -74,7 +74,9 @@ def timed(command: list[str], folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    for name, command in (("hydra multirun, submitit_local", MULTIRUN), ("harness sweep", SWEEP)):
+    tools = {"hydra": MULTIRUN, "harness": SWEEP}
+    for name in sys.argv[1:] or tools:
+        command = tools[name]
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             print(name, "first", json.dumps(timed(command, folder)), flush=True)

@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from harness.cli import doctor, evaluate, export_encoder, losses, plan, report, retry, status, sweep, sync, ui
+from harness.cli import (
+    cancel,
+    doctor,
+    evaluate,
+    export_encoder,
+    gc,
+    logs,
+    losses,
+    plan,
+    report,
+    retry,
+    status,
+    sweep,
+    sync,
+    transfer,
+    ui,
+)
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -21,10 +37,13 @@ for verb in (
     plan.plan,
     sweep.sweep,
     status.status,
+    logs.logs,
+    cancel.cancel,
     retry.retry,
-    sync.sync,
     report.report,
     evaluate.evaluate,
+    sync.sync,
+    gc.gc,
     export_encoder.export_encoder,
     ui.ui,
     doctor.doctor,
@@ -32,6 +51,8 @@ for verb in (
     losses.check_loss,
 ):
     app.command()(verb)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 
 
 def main() -> None:

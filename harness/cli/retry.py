@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness.cli.arguments import Results, command
+from harness.cli.target import AsJson, Target
 from harness.errors import UserError
 from harness.record import Record
 
 
 def retry(
-    target: Annotated[
-        list[str],
-        typer.Argument(
-            help="An experiment file or <experiment>.<scale>, cell ids, filters such as 'loss=dcl batch_size<=64'.",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     results: Results = Path("results"),
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what became of them as JSON.")] = False,
+    as_json: AsJson = False,
     tracking_uri: Annotated[
         str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
     ] = "",
@@ -31,19 +28,23 @@ def retry(
     """Run failed cells again, each from its last checkpoint: also cells that diverged or lacked memory.
 
     They run here, with the threads, the data and the evaluation that they were submitted with.
+
+    --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
     """
     from harness.cli.confirm import confirm
+    from harness.cli.summary import count
     from harness.cli.target import named_cells
 
     _, cells = named_cells(target, results)
     failed = [(name, record) for name, record in cells if record.state() == "failed"]
     if not failed:
         raise UserError("none of these cells has failed", where=" ".join(target), next_command="harness status")
-    for name, record in failed:
-        print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")
-    confirm(f"Run {_cells(len(failed))} again?", yes, command("retry", target, results))
-    again = command("retry", [*target, "--yes"], results, tracking_uri)
-    complete = [_run(name, some, results, tracking_uri, again) for name, some in _by_sweep(failed).items()]
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        for name, record in failed:
+            print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")
+        confirm(f"Run {count(len(failed))} again?", yes, command("retry", target, results))
+        again = command("retry", [*target, "--yes"], results, tracking_uri)
+        complete = [_run(name, some, results, tracking_uri, again) for name, some in _by_sweep(failed).items()]
     if as_json:
         print(json.dumps([_listed(name, record) for name, record in failed], indent=1))
     if not all(complete):
@@ -76,7 +77,3 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
 def _listed(name: str, record: Record) -> dict[str, Any]:
     outcome = record.attempts()[-1].outcome() or {}
     return {"cell_id": record.cell_id, "name": name, "state": record.state(), "error": outcome.get("error")}
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

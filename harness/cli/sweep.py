@@ -42,7 +42,7 @@ def sweep(
     """
     from harness.cli.declared import load
     from harness.cli.foreground import Foreground
-    from harness.cli.summary import states
+    from harness.cli.summary import count, states
     from harness.ledger import Policy
 
     plugins = plugin or []
@@ -58,7 +58,10 @@ def sweep(
     declared.manifest.write(results)
     elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
     tasks = _tasks(declared, [*(estimate.entries if estimate else []), *elsewhere])
-    if not to_run and not elsewhere:
+    stale = 0 if rerun_stale else declared.plan.counts()["stale"]
+    if stale:
+        print(f"{count(stale)} of an older version of a component: {again} --rerun-stale trains the present one")
+    if not to_run and not elsewhere and not stale:
         print("Nothing is missing.")
     slots = declared.slots
     if estimate and slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
@@ -69,7 +72,7 @@ def sweep(
     foreground = Foreground(declared.manifest.name, results, tracking_uri, again, slots, policy)
     complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
-    if not complete or (estimate and estimate.refused) or declared.plan.not_retried():
+    if not complete or (estimate and estimate.refused) or declared.plan.not_retried() or stale:
         raise typer.Exit(1)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from harness import filter as filters
 from harness.cell import OWN, Cell, paths, short_name
@@ -26,6 +25,7 @@ from harness.filter import Filter
 from harness.index import Index
 from harness.manifest import Expected, Manifest
 from harness.record import Record
+from harness.sweep import plain_yaml
 
 #: Enough of an id to tell cells apart.
 CELL_ID = re.compile(r"[0-9a-f]{6,12}")
@@ -151,11 +151,8 @@ def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
     path = Path(experiment)
     if path.suffix not in (".yaml", ".yml"):
         return f"{experiment}.{scale}" if scale else experiment
-    if not path.exists():
-        known = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError("no such experiment", where=experiment, allowed=", ".join(known))
-    default = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("scale", "")
-    return f"{path.stem}.{scale or default}"
+    declared = {key.value: value.value for key, value in plain_yaml.read(path).value}
+    return f"{path.stem}.{scale or declared.get('scale', '')}"
 
 
 def record_of(beginning: str, results: Path) -> Record:

@@ -13,15 +13,16 @@ from harness.sweep.uri import embedded
 
 #: How long a sweep waits for an embedded store to be created.
 CREATION_SECONDS = 60.0
-#: How long a sweep that has ended waits for its mirror: so many seconds and this share of what it took.
-END_SECONDS, END_SHARE = 10.0, 0.01
+#: How long a sweep that has ended waits for its mirror: so many seconds (on this machine, elsewhere) and this share of
+#: what it took.
+EMBEDDED_SECONDS, SERVER_SECONDS, END_SHARE = 60.0, 10.0, 0.01
 
 
 class Mirrored:
     """A process that mirrors a manifest's records to MLflow while the block runs, and once more after it.
 
-    Before the block it is waited for only where an embedded store has to be created. After it, it is waited for
-    END_SECONDS and END_SHARE of the block's duration, and longer as long as it gets on with an embedded store.
+    Before the block it is waited for only where an embedded store has to be created. After it, it is waited for a
+    bounded time, and longer as long as it gets on with an embedded store.
 
     ``complete``, after the block: whether everything is mirrored.
     """
@@ -51,7 +52,7 @@ class Mirrored:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         ended = time.monotonic()
-        patience = END_SECONDS + END_SHARE * (ended - self._began)
+        patience = (EMBEDDED_SECONDS if self._store else SERVER_SECONDS) + END_SHARE * (ended - self._began)
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

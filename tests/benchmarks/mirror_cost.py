@@ -61,7 +61,7 @@ def cpu_seconds(pid: int) -> float:
 
 def main() -> None:
     rounds, epochs = (int(word) for word in (*sys.argv[1:], "7", "150")[:2])
-    mirrored.END_SECONDS = 1.0  # only training is measured
+    mirrored.EMBEDDED_SECONDS = mirrored.SERVER_SECONDS = 1.0  # only training is measured
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     shares: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for turn in range(rounds):

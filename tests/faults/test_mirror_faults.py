@@ -115,7 +115,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_seconds_and_is_said_in_one_li
     manifest: Manifest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mirrored, "END_SECONDS", 2.0)
+    monkeypatch.setattr(mirrored, "SERVER_SECONDS", 2.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with server() as uri:
         began = time.monotonic()

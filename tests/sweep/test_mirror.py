@@ -315,7 +315,7 @@ def test_a_mirror_gives_way_to_cells_in_other_sessions(results: Path, manifest: 
 def test_a_mirror_that_waits_for_another_one_is_not_waited_for(
     results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrored, "END_SECONDS", 1.0)
+    monkeypatch.setattr(mirrored, "EMBEDDED_SECONDS", 1.0)
     mirror(results, manifest)
     finish(records(results, manifest)[0], manifest)
     with turn(claims(results, default_uri(results))):

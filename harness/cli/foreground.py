@@ -13,7 +13,9 @@ import typer
 from harness.cli.arguments import command
 from harness.cli.progress import Progress
 from harness.ledger import Ledger, Policy
+from harness.manifest import Manifest
 from harness.sweep.executors.local import LocalExecutor, Slots
+from harness.sweep.marks import is_complete
 from harness.sweep.mirrored import Mirrored
 from harness.sweep.supervise import Stopped, Task, Watched, supervise
 from harness.sweep.uri import default_uri
@@ -32,7 +34,10 @@ class Foreground:
 
     def run(self, tasks: Sequence[Task], done: int, total: int) -> bool:
         """Run the cells (``done`` of ``total`` have finished before), mirror all; True if all of them have finished."""
-        mirrored = Mirrored(self.results, self.name, self.tracking_uri or default_uri(self.results))
+        uri = self.tracking_uri or default_uri(self.results)
+        if not tasks and is_complete(self.results, Manifest.read(self.results, self.name), uri):
+            return True
+        mirrored = Mirrored(self.results, self.name, uri)
         try:
             with mirrored:
                 return self._supervised(tasks, Progress(done, total)) if tasks else True

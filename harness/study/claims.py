@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.catalog import LOSSES, loss_label
 from harness.errors import UserError, nearest
 from harness.manifest import Claim, Manifest
 from harness.study.frame import METRICS, in_setting, settings
 from harness.study.statistics import Interval, mean_interval, signed
+
+if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
+    import pandas as pd
 
 #: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
 SEEDS = 3

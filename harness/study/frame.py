@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.cell import short_name
 from harness.collapse import DIAGNOSTICS
 from harness.evaluation import final
 from harness.index import Index
 from harness.manifest import Expected, Manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: An axis's value in the rows of a loss or method that lacks it.
 ABSENT = "–"
@@ -26,6 +27,8 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
 
     A finished cell without the manifest's evaluation counts as missing.
     """
+    import pandas as pd
+
     index = Index(results / "runs")
     rows = [_row(cell, index, manifest) for cell in manifest.cells]
     index.remember()

@@ -10,8 +10,6 @@ after all runs the experiment's *digest* of all marks. So nothing new costs one 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -40,6 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import UserError
 from harness.manifest import Expected, Manifest
 from harness.record import Busy, Record
+from harness.sweep import marks as marked
 from harness.sweep import shown
 from harness.sweep.turn import turn
 from harness.sweep.uri import claims, embedded
@@ -89,6 +88,7 @@ class Mirror:
     """
 
     def __init__(self, results: Path, manifest: Manifest, uri: str) -> None:
+        self.results, self.uri = results, uri
         self.runs = results / "runs"
         self.manifest = manifest
         self.client = MlflowClient(tracking_uri=uri)
@@ -111,10 +111,11 @@ class Mirror:
         self, only: Collection[str] | None = None, progress: Callable[[str], object] = lambda cell_id: None
     ) -> Added:
         """Bring every run, or those of the cells ``only``, up to date with its record."""
-        marks = {cell.cell_id: self._mark(cell) for cell in self.manifest.cells}
-        digest = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+        marks = marked.marks(self.results, self.manifest)
+        digest = marked.digest(marks)
         added = Added()
         if digest == self._digest:
+            marked.remember_complete(self.results, self.manifest, self.uri, digest)
             return added
         mirrored = self._mirrored = self._search() if self._mirrored is None else self._mirrored
         for cell in self.manifest.cells:
@@ -131,6 +132,7 @@ class Mirror:
         if all(marks[cell.cell_id] == _mark_of(mirrored, cell) for cell in self.manifest.cells):
             self.client.set_experiment_tag(self.experiment_id, DIGEST, digest)
             self._digest = digest
+            marked.remember_complete(self.results, self.manifest, self.uri, digest)
         return added
 
     def summarize(self, files: Sequence[Path]) -> None:
@@ -142,23 +144,6 @@ class Mirror:
         for path in files:
             self.client.log_artifact(summary.info.run_id, str(path))
         self.client.set_terminated(summary.info.run_id)
-
-    def _mark(self, cell: Expected) -> str:
-        """What a glance at a record shows, without reading its events; empty where the cell has never run.
-
-        It begins with the state. The name stands in it because it changes when another axis begins to vary.
-        """
-        record = Record(self.runs / cell.cell_id)
-        state, name = record.state(), shown.run_name(self.manifest, cell)
-        if state == "finished":
-            with suppress(FileNotFoundError):
-                return f"finished {len(os.listdir(record.path / 'evaluations'))} {name}"
-            return f"finished 0 {name}"
-        attempts = record.attempts()
-        if not attempts:
-            return ""
-        events = attempts[-1].path / "events.jsonl"
-        return f"{state} {attempts[-1].number} {events.stat().st_size if events.exists() else 0} {name}"
 
     def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _Mirrored], added: Added) -> None:
         record = Record(self.runs / cell.cell_id)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -21,8 +22,7 @@ EMBEDDED_SECONDS, SERVER_SECONDS, END_SHARE = 60.0, 10.0, 0.01
 class Mirrored:
     """A process that mirrors a manifest's records to MLflow while the block runs, and once more after it.
 
-    Before the block it is waited for only where an embedded store has to be created. After it, it is waited for a
-    bounded time, and longer as long as it gets on with an embedded store.
+    Before the block it is waited for only where an embedded store has to be created; after it, for a bounded time.
 
     ``complete``, after the block: whether everything is mirrored.
     """
@@ -32,7 +32,6 @@ class Mirrored:
         self.log = results / "mlflow-mirror.log"
         self._command = [sys.executable, "-m", "harness.sweep.mirror", str(results), name, uri]
         self._store = embedded(uri)
-        self._heard = 0.0
         self._ready = threading.Event()
 
     def __enter__(self) -> Mirrored:
@@ -51,15 +50,13 @@ class Mirrored:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        ended = time.monotonic()
-        patience = (EMBEDDED_SECONDS if self._store else SERVER_SECONDS) + END_SHARE * (ended - self._began)
+        patience = EMBEDDED_SECONDS if self._store else SERVER_SECONDS
+        patience += END_SHARE * (time.monotonic() - self._began)
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            while time.monotonic() - max(ended, self._heard if self._store else 0.0) < patience:
-                if self._process.poll() is not None:
-                    break
-                time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
         finally:
             self._process.kill()  # nothing is lost: whatever it was about to write is missing, and is written next time
             self.complete = self._process.wait() == 0
@@ -67,7 +64,6 @@ class Mirrored:
     def _listen(self) -> None:
         """Until the process has ended, which may be before it was ready."""
         assert self._process.stdout is not None
-        for _ in self._process.stdout:
-            self._heard = time.monotonic()
-            self._ready.set()
+        self._process.stdout.readline()
         self._ready.set()
+        self._process.stdout.read()

@@ -1,4 +1,4 @@
-"""How long ``harness status`` and ``harness report`` take over many finished records.
+"""How long ``status``, ``report`` and a ``sweep`` with nothing to do take over many finished records.
 
 ``python tests/benchmarks/records_scale.py [CELLS]`` makes them in a temporary folder (nothing is trained; every record
 has the files that a trained one has), and prints the seconds of each verb without and with what the index remembers.
@@ -6,28 +6,23 @@ has the files that a trained one has), and prints the seconds of each verb witho
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from harness.catalog import DATASETS
-from harness.cell import Cell, Dataset, Loss
-from harness.evaluation import Evaluation
-from harness.manifest import Claim, Expected, Manifest
+from harness.cell import Cell
+from harness.cli.declared import load
 from harness.record import process_identity
+from harness.sweep.marks import digest, marks, remember_complete
+from harness.sweep.uri import default_uri
 
-AXES = {
-    "loss.name": ["infonce", "dcl", "flatnce", "eqco", "dclw"],
-    "batch_size": [32, 64, 128, 256, 512],
-    "loss.temperature": [0.07, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5],
-    "epochs": [10, 100],
-}
 EPOCHS = 10
 PROVENANCE = {
     **process_identity(), "started": 0.0, "revision": "0" * 40, "dirty": False, "sources": "0" * 12, "pid": 1,
@@ -40,7 +35,7 @@ def write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1))
 
 
-def finished(runs: Path, cell: Cell) -> None:
+def finished(runs: Path, cell: Cell, evaluation: Mapping[str, Any]) -> None:
     """A record as training leaves it."""
     folder = runs / cell.cell_id
     attempt = folder / "attempts" / "1"
@@ -52,7 +47,7 @@ def finished(runs: Path, cell: Cell) -> None:
         "scale": "demo",
         "threads": 1,
         "device": "cpu",
-        "evaluation": asdict(Evaluation()),
+        "evaluation": evaluation,
     }
     write(folder / "cell.json", asdict(cell))
     write(folder / "submission.json", {**submission, "sweep": "scale.demo.1", "attempts_before": 0, "submitted": 0.0})
@@ -66,32 +61,42 @@ def finished(runs: Path, cell: Cell) -> None:
     lines = [{"time": 0.0, "step": 100 * n, "epoch": n, "metrics": metrics} for n, metrics in enumerate(epochs)]
     (attempt / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     outcome = {
-        "attempt": 1, "state": "finished", "metrics": metrics, "evaluation": asdict(Evaluation()), "steps": 1000,
+        "attempt": 1, "state": "finished", "metrics": metrics, "evaluation": evaluation, "steps": 1000,
         "peak_lr": 0.1, "dropped": 13, "world_size": 1, "train_seconds": 50.0, "seconds": 60.0,
     }  # fmt: skip
     write(attempt / "outcome.json", outcome)
     os.link(attempt / "outcome.json", folder / "outcome.json")
 
 
-def sweep(results: Path, count: int) -> None:
-    """A manifest of so many cells, and their records."""
-    seeds = list(range(-(-count // len(list(itertools.product(*AXES.values()))))))
-    axes = {**AXES, "seed": seeds}
-    points = list(itertools.islice(itertools.product(*axes.values()), count))
-    cells = [
-        Cell(loss=Loss(name, temperature), dataset=Dataset("digits"), batch_size=size, epochs=epochs, seed=seed)
-        for name, size, temperature, epochs, seed in points
-    ]
-    claim = Claim("dcl-robust", "DCL loses less accuracy.", "nowhere", "smaller_drop", "dcl", "infonce")
-    expected = [
-        Expected(cell.cell_id, dict(zip(axes, point, strict=True))) for cell, point in zip(cells, points, strict=True)
-    ]
-    Manifest(
-        "scale", "demo", "Many records", "How long does it take?", "", True, DATASETS["digits"].label, axes, expected,
-        [claim], asdict(Evaluation()), asdict(cells[0]), [], "0" * 40,
-    ).write(results)  # fmt: skip
-    for cell in cells:
-        finished(results / "runs", cell)
+EXPERIMENT = """
+defaults: [schema, {dataset: digits}, {backbone: convnet}, {method: simclr}, {optimizer: sgd}, {evaluate: solo_learn},
+           {cluster: local}, _self_]
+title: Many records
+scale: demo
+axes:
+  loss: [infonce, dcl, flatnce, eqco, dclw]
+  batch_size: [32, 64, 128, 256, 512]
+  temperature: [0.07, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5]
+  epochs: [10, 100]
+  seed: SEEDS
+claims:
+  - {name: dcl-robust, says: DCL loses less., source: nowhere, kind: smaller_drop, loss: dcl, baseline: infonce}
+scales: {demo: {}}
+"""
+
+
+def sweep(folder: Path, count: int) -> None:
+    """An experiment of about so many cells, its manifest, and their records."""
+    file, results = folder / "scale.yaml", folder / "results"
+    file.write_text(EXPERIMENT.replace("SEEDS", str(-(-count // 500))))
+    declared = load(str(file), [], results)
+    declared.manifest.write(results)
+    for entry in declared.plan.entries:
+        finished(results / "runs", entry.cell, declared.manifest.evaluation)
+    # As if MLflow had everything: to write 10,000 runs into it takes a quarter of an hour once.
+    uri = default_uri(results)
+    (results / "mlflow.db").touch()
+    remember_complete(results, declared.manifest, uri, digest(marks(results, declared.manifest)))
 
 
 def seconds(*arguments: str, cwd: Path) -> str:
@@ -108,9 +113,15 @@ def seconds(*arguments: str, cwd: Path) -> str:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with tempfile.TemporaryDirectory() as folder:
-        sweep(Path(folder) / "results", count)
+        sweep(Path(folder), count)
         time.sleep(3)  # what changed just now is not remembered
-        for arguments in (["status"], ["report", "scale.demo"], ["status", "loss=dcl state=failed,finished"]):
+        verbs = (
+            ["status"],
+            ["report", "scale.demo"],
+            ["status", "loss=dcl state=failed,finished"],
+            ["sweep", "scale.yaml"],
+        )
+        for arguments in verbs:
             cold = seconds(*arguments, cwd=Path(folder))
             warm = seconds(*arguments, cwd=Path(folder))
             print(f"{count} records, harness {' '.join(arguments)}: {cold}, again {warm}", flush=True)

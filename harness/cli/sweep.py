@@ -159,6 +159,6 @@ def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_
             continue
         if there:
             cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
-            cost = f"about {hours(there.estimate(there.plan.entries).wall_hours)} on this machine"
+            cost = f"about {hours(there.estimate(there.plan.entries, memory=False).wall_hours)} on this machine"
             start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri, plugins)
             print(f"{other + ':':9} {cells}, {cost}: {start}")

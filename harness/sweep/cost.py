@@ -100,17 +100,22 @@ class Costs:
 
 
 def measure(
-    cells: Iterable[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
+    cells: Iterable[tuple[Cell, int]],
+    files: DatasetFiles,
+    threads: int,
+    device: str,
+    plugins: Sequence[str] = (),
+    memory: bool = True,
 ) -> Costs:
     """Measure one of every kind of these cells, each with its world size, or recall what was measured on this machine
-    with this torch.
+    with this torch; without ``memory``, which takes the longer half, seconds and files only.
 
     Raises:
         UserError: a step cannot be run here.
     """
     cells = list(cells)
     steps = {shape(cell, device): cell for cell, _ in cells}
-    prints = {footprint(cell, ranks): cell for cell, ranks in cells}
+    prints = {footprint(cell, ranks): cell for cell, ranks in cells} if memory else {}
     asked: dict[str, list[Json]] = {
         "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
         "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],

@@ -79,7 +79,9 @@ def _exported(record: Record, encoders: bool) -> Iterator[Path]:
 
 def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Whose files they were is nobody's business elsewhere."""
-    return member.replace(uid=0, gid=0, uname="", gname="", deep=False)
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def import_(file: Path, results: Path) -> tuple[Imported, Imported]:
@@ -105,7 +107,7 @@ def import_(file: Path, results: Path) -> tuple[Imported, Imported]:
 def _unpack(file: Path, folder: Path) -> None:
     try:
         with tarfile.open(file, "r:gz") as archive:
-            archive.extractall(folder, _checked(archive, file, shutil.disk_usage(folder).free), filter="data")
+            _extract(archive, _checked(archive, file, shutil.disk_usage(folder).free), folder)
             assert archive.fileobj
             while archive.fileobj.read(2**20):  # to the end, where the checksum stands
                 pass
@@ -132,6 +134,21 @@ def _checked(archive: tarfile.TarFile, file: Path, free: int) -> list[tarfile.Ta
     if len({member.name for member in members}) < len(members):
         raise UserError("it holds a file twice", where=str(file))
     return members
+
+
+def _extract(archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo], folder: Path) -> None:
+    """Files and folders with their times, and nothing else that an archive may say of them (modes, owners, links).
+
+    (Python's own filter for that is not there before 3.11.4.)
+    """
+    for member in members:
+        path = folder / member.name
+        (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
+        if content := archive.extractfile(member):
+            with content, path.open("wb") as target:
+                shutil.copyfileobj(content, target)
+    for member in members:
+        os.utime(folder / member.name, (member.mtime, member.mtime))
 
 
 def _check(record: Record, file: Path) -> None:

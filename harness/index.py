@@ -168,9 +168,9 @@ class Index:
 
     def _look(self, cell_id: str) -> Summary:
         folder = str(self.runs / cell_id)
-        if known := self._remembered.get(cell_id):
-            times, facts = known
-            if times == _times(folder, facts["attempt"]):
+        with suppress(TypeError, ValueError, KeyError):  # a damaged memory costs time and nothing else
+            times, facts = self._remembered.get(cell_id) or ([], {"attempt": 0})
+            if times and times == _times(folder, facts["attempt"]):
                 return Summary(**facts)
         now, record = time.time(), self.record(cell_id)
         numbers = [attempt.number for attempt in record.attempts()]

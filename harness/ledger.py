@@ -41,11 +41,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Failure:
-    """``cause``: error, diverged, out_of_memory or killed."""
+    """``cause``: error, diverged, out_of_memory or killed; ``final``: the cell is not tried again."""
 
     cell_id: str
     cause: str
     error: str
+    final: bool
 
     @property
     def kind(self) -> str:
@@ -110,13 +111,14 @@ class Ledger:
         with suppress(FileNotFoundError):
             (self.path / "failures" / f"{cell_id}.json").unlink()
 
-    def failed(self, cell_id: str, cause: str, error: str) -> None:
-        write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error})
+    def failed(self, cell_id: str, cause: str, error: str, final: bool) -> None:
+        """``final``: the cell is not tried again."""
+        write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:
         found = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
                  for name in sorted(os.listdir(self.path / "failures")) if not name.startswith(".")]  # fmt: skip
-        return [Failure(cell_id, said["cause"], said["error"]) for cell_id, said in found if said]
+        return [Failure(cell_id, **said) for cell_id, said in found if said]
 
     def stop(self, reason: str) -> None:
         """Start no more cells of this sweep."""
@@ -127,8 +129,9 @@ class Ledger:
         if said := read_json(self.path / "stopped.json"):
             return str(said["reason"])
         failures, policy = self.failures(), self.policy()
-        if policy.max_failures is not None and len(failures) >= policy.max_failures:
-            return f"{len(failures)} cells have failed (failures.max_failures is {policy.max_failures})"
+        final = sum(failure.final for failure in failures)
+        if policy.max_failures is not None and final >= policy.max_failures:
+            return f"{final} cells have failed (failures.max_failures is {policy.max_failures})"
         alike = len({failure.kind for failure in failures}) == 1 and len(failures) >= policy.alike
         if alike and not (self.path / "finished").exists():
             return f"the first {len(failures)} cells all failed alike: {failures[0].error}"

@@ -181,10 +181,13 @@ class Record:
         Raises:
             Busy: the cell has finished, the last attempt is alive, or somebody else has just begun.
         """
+        attempts = self.attempts()
+        last = attempts[-1].outcome() if attempts else None
+        if last and last["state"] == "finished" and not self.outcome():
+            attempts[-1].publish()  # it was killed, or has not come to it yet
         if self.outcome():
             raise Busy(f"cell {self.cell_id} has already finished")
-        attempts = self.attempts()
-        if attempts and attempts[-1].outcome() is None and attempts[-1].alive(_clock_of(self.path)):
+        if attempts and last is None and attempts[-1].alive(_clock_of(self.path)):
             raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
         attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
         try:
@@ -252,14 +255,16 @@ class Attempt:
     def events(self) -> Iterator[Json]:
         """Complete lines only: a kill may tear the last one."""
         try:
-            lines = (self.path / "events.jsonl").read_text(encoding="utf-8").split("\n")
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return
         for line in lines[:-1]:
             try:
-                yield json.loads(line)
+                event = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(event, dict) and {"step", "metrics"} <= event.keys():
+                yield event
 
     @contextmanager
     def redirected_output(self) -> Iterator[None]:
@@ -303,10 +308,20 @@ class Attempt:
             return
         if self.superseded():
             raise Superseded(self.holder())
+        self.publish()
+
+    def publish(self) -> None:
+        """Make this attempt's outcome the cell's; whoever does it, it is done once.
+
+        Raises:
+            Superseded: another attempt's was published before.
+        """
+        published = self.record.path / "outcome.json"
         try:
-            os.link(self.path / "outcome.json", self.record.path / "outcome.json")
+            os.link(self.path / "outcome.json", published)
         except FileExistsError:
-            raise Superseded(self.holder()) from None
+            if not published.samefile(self.path / "outcome.json"):
+                raise Superseded(self.holder()) from None
 
 
 class Heartbeat:
@@ -341,10 +356,10 @@ class Heartbeat:
 
 
 def read_json(path: Path) -> Json | None:
-    """A JSON object, or None where the file does not exist, is empty, or is being written for the first time."""
+    """A JSON object, or None where the file does not exist, is empty, damaged, or being written for the first time."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return None
     return loaded if isinstance(loaded, dict) else None
 

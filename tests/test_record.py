@@ -175,3 +175,24 @@ def test_the_evaluation_that_was_published_first_stands(record: Record) -> None:
     record.add_evaluation("abc", {"metrics": {"test_knn": 2.0}})
     assert record.added_evaluation("abc") == {"metrics": {"test_knn": 1.0}}
     assert os.listdir(record.path / "evaluations") == ["abc.json"]
+
+
+def test_a_finished_attempt_that_was_killed_before_its_publication_is_published_and_not_repeated(
+    record: Record,
+) -> None:
+    attempt = record.begin({})
+    write_json(attempt.path / "outcome.json", {"attempt": 1, "state": "finished", "metrics": {}})
+    with pytest.raises(Busy, match="already finished"):
+        record.begin({})
+    assert (record.outcome() or {})["attempt"] == 1
+    attempt.publish()  # the finisher itself comes to it only now, and is not told that somebody else was faster
+    assert len(record.attempts()) == 1
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00garbage", b"[1]", b"", b"{"])
+def test_damaged_files_are_no_outcome_and_no_traceback(record: Record, content: bytes) -> None:
+    attempt = record.begin({})
+    (attempt.path / "events.jsonl").write_bytes(content + b"\n{}\n")
+    (record.path / "outcome.json").write_bytes(content)
+    assert record.outcome() is None
+    assert record.events() == []

@@ -48,10 +48,8 @@ class Declared:
         """Of each cell."""
         return resources(self.declaration)
 
-    def estimate(self, entries: Sequence[Entry], memory: bool = True) -> Estimate:
+    def estimate(self, entries: Sequence[Entry]) -> Estimate:
         """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
-
-        Without ``memory``, whose measurement takes longer than all others', none is refused.
 
         Raises:
             UserError: a step cannot be measured.
@@ -63,7 +61,7 @@ class Declared:
 
         arms = {arm(entry.cell): entry.cell for entry in entries}
         cells = [(cell, ranks_of(cell)) for cell in arms.values()]
-        costs = measure(cells, self.files, slots.threads, slots.device, self.plugins, memory)
+        costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
         finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads)
 
         def need_of(cell: Cell) -> Need:

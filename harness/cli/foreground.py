@@ -12,12 +12,13 @@ import typer
 
 from harness.cli.arguments import command
 from harness.cli.progress import Progress
+from harness.cli.summary import count
 from harness.ledger import Ledger, Policy
 from harness.manifest import Manifest
 from harness.sweep.executors.local import LocalExecutor, Slots
 from harness.sweep.marks import is_complete
 from harness.sweep.mirrored import Mirrored
-from harness.sweep.supervise import Stopped, Task, Watched, supervise
+from harness.sweep.supervise import NOT_STARTED, Stopped, Task, Watched, supervise
 from harness.sweep.uri import default_uri
 
 
@@ -71,6 +72,8 @@ class Foreground:
             print(
                 f"Failed cells, their reasons and logs: {command('status', [self.name, 'state=failed'], self.results)}"
             )
+        if waiting := sum(item.ended == NOT_STARTED for item in unfinished):
+            print(f"{count(waiting)} not started")
         if unfinished:
             print(f"{len(unfinished)} of {len(watched)} cells have not finished; go on with: {self.again}")
         return not unfinished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from harness.cli.summary import hours
 from harness.record import Record
-from harness.sweep.supervise import Watched
+from harness.sweep.supervise import NOT_STARTED, Watched
 
 REFRESH_SECONDS = 2.0
 #: Between lines about running cells, where there is no terminal.
@@ -42,9 +43,14 @@ class Progress:
             self._live.stop()
 
     def update(self, ended: Sequence[Watched], running: Sequence[Watched]) -> None:
-        """Called at every poll."""
+        """Called at every poll; a terminal that is gone is no reason to stop."""
+        with suppress(OSError):
+            self._update(ended, running)
+
+    def _update(self, ended: Sequence[Watched], running: Sequence[Watched]) -> None:
         for watched in ended:
-            self._say(watched)
+            if watched.ended != NOT_STARTED:
+                self._say(watched)
         waited = time.monotonic() - self._refreshed
         if self._live and waited > REFRESH_SECONDS:
             self._live.update(self._table(running), refresh=True)

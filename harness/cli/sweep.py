@@ -144,7 +144,7 @@ def _print_jobs(tasks: Sequence[Task]) -> None:
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
     from harness.cli.declared import other_scale
-    from harness.cli.summary import hours
+    from harness.cli.summary import count
 
     scale = declared.manifest.scale
     print(f"report:   {command('report', [experiment, f'scale={scale}'], results, tracking_uri)}")
@@ -158,7 +158,6 @@ def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_
             print(f"{other + ':':9} {error}")
             continue
         if there:
-            cells = f"{len(there.plan.entries)} cells on {there.manifest.dataset}"
-            cost = f"about {hours(there.estimate(there.plan.entries, memory=False).wall_hours)} on this machine"
-            start = command("sweep", [experiment, f"scale={other}"], results, tracking_uri, plugins)
-            print(f"{other + ':':9} {cells}, {cost}: {start}")
+            cells = f"{count(len(there.plan.entries))} on {there.manifest.dataset}"
+            cost = command("plan", [experiment, f"scale={other}"], results, plugins=plugins)
+            print(f"{other + ':':9} {cells}; what they cost: {cost}")

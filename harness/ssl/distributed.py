@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,6 +101,8 @@ def _die_with_launcher() -> None:
     """A launcher that is killed leaves no ranks behind (Linux; elsewhere they end when they miss each other)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == 1 and b"torch" not in Path("/proc/1/cmdline").read_bytes():
+            raise SystemExit("the launcher was killed while this rank was importing torch")
 
 
 def parallel(module: nn.Module, world: World) -> nn.Module:

@@ -133,7 +133,8 @@ def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> No
     if outcome["state"] == "finished":
         Ledger(folder).finished(record.cell_id)
     else:
-        Ledger(folder).failed(record.cell_id, outcome["cause"], outcome["error"])
+        cause = outcome["cause"]
+        Ledger(folder).failed(record.cell_id, cause, outcome["error"], final=cause != "error")
 
 
 @functools.lru_cache(maxsize=1)

@@ -100,22 +100,17 @@ class Costs:
 
 
 def measure(
-    cells: Iterable[tuple[Cell, int]],
-    files: DatasetFiles,
-    threads: int,
-    device: str,
-    plugins: Sequence[str] = (),
-    memory: bool = True,
+    cells: Iterable[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
 ) -> Costs:
     """Measure one of every kind of these cells, each with its world size, or recall what was measured on this machine
-    with this torch; without ``memory``, which takes the longer half, seconds and files only.
+    with this torch.
 
     Raises:
         UserError: a step cannot be run here.
     """
     cells = list(cells)
     steps = {shape(cell, device): cell for cell, _ in cells}
-    prints = {footprint(cell, ranks): cell for cell, ranks in cells} if memory else {}
+    prints = {footprint(cell, ranks): cell for cell, ranks in cells}
     asked: dict[str, list[Json]] = {
         "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
         "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],

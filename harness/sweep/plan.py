@@ -153,7 +153,7 @@ def need(
         seconds_of(cell, files, evaluation, cost, ranks) if known is None else known,
         known is not None,
         2 * cost.checkpoint_bytes + cost.encoder_bytes + LOG_BYTES,
-        costs.memory.get(footprint(cell, ranks), 0),
+        costs.memory[footprint(cell, ranks)],
         ranks,
     )
 

@@ -18,6 +18,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,14 @@ from harness.record import HEARTBEAT_SECONDS, Attempt, Record
 from harness.sweep.executors.base import KILLED, Executor, Job, JobState
 
 POLL_SECONDS = 0.5
+#: Between two looks at a cell that is held by somebody who seems to be dead and is not.
+HELD_SECONDS = 10.0
 #: Intents are written to disk: the first cells start while those of the others are still being written.
 QUEUED_AT_ONCE = 20
 #: How long cells may take to write their checkpoint after they were asked to stop.
 STOP_SECONDS = 60.0
+#: What became of a cell whose sweep starts no more.
+NOT_STARTED = "not started"
 #: A cell that was killed so often without having got any further is not tried again.
 KILLS = 5
 
@@ -55,6 +60,7 @@ class Watched:
     """A task in the hands of this sweep; ``job`` is None while another sweep computes it.
 
     ``attempts``: how many there were before this sweep's present try. ``kills``: in a row, at the same ``progress``.
+    ``not_before``: when (monotonic) it is looked at again.
     ``ended``: what became of it, in a sentence for people, once that is settled ("" while it is open).
     """
 
@@ -64,6 +70,7 @@ class Watched:
     errors: int = 0
     kills: int = 0
     progress: int = -1
+    not_before: float = 0.0
     ended: str = ""
     finished: bool = False
 
@@ -93,7 +100,7 @@ class Sweep:
 
     def take(self, watched: Watched) -> None:
         if self.refusal:
-            watched.ended = "not started"
+            watched.ended = NOT_STARTED
             self.report([watched], [])
         elif watched.task.record.state() == "running":
             self.leave(watched)
@@ -119,7 +126,9 @@ class Sweep:
         """Look once at everything that is open."""
         states = self.executor.poll(list(self.open))
         ended = [self.open.pop(job) for job, state in states.items() if state == "ended"]
-        lost = [watched for watched in self.elsewhere if watched.task.record.state() != "running"]
+        now = time.monotonic()
+        ready = [watched for watched in self.elsewhere if watched.not_before < now]
+        lost = [watched for watched in ready if watched.task.record.state() != "running"]
         self.elsewhere = [watched for watched in self.elsewhere if watched not in lost]
         for watched in [*ended, *lost]:
             self.settle(watched)
@@ -144,19 +153,25 @@ class Sweep:
         elif outcome.get("state") == "failed":
             self.settle_failed(watched, outcome["cause"], outcome["error"])
         elif self.refusal or self.ledger.refusal():
-            watched.ended = "not started"
-        elif words and not attempts:
-            self.ledger.failed(record.cell_id, "error", words)
+            watched.ended = NOT_STARTED
+        elif words and not outcome:  # it could not begin, or ended without a word in its record
+            if attempts:
+                attempts[-1].fail(words)
             self.settle_failed(watched, "error", words)
-        else:
+        elif attempts or watched.job is None:
             self.start(watched)
+        else:  # somebody holds the cell whom this machine's clock takes for dead: the file system's decides
+            watched.not_before = time.monotonic() + HELD_SECONDS
+            self.leave(watched)
 
     def settle_failed(self, watched: Watched, cause: str, error: str) -> None:
         watched.errors += 1
-        if cause == "error" and watched.errors <= self.retries and not self.ledger.refusal():
+        again = cause == "error" and watched.errors <= self.retries
+        self.ledger.failed(watched.task.record.cell_id, cause, error, final=not again)
+        if again and not self.ledger.refusal():
             self.start(watched)
         else:
-            watched.ended = f"FAILED: {error}"
+            watched.ended = f"FAILED: {error.splitlines()[0][:200] if error else cause}"
 
     def settle_killed(self, watched: Watched, attempt: Attempt, words: str) -> None:
         """A process that was killed leaves no word of its own; its kernel may know why."""
@@ -171,7 +186,6 @@ class Sweep:
         cause = "out_of_memory" if lacked_memory else "killed" if "SIGKILL" in words else "error"
         error = f"{words} for lack of memory" if lacked_memory else words
         attempt.fail(error, cause)
-        self.ledger.failed(attempt.record.cell_id, cause, error)
         self.settle_failed(watched, cause, error)
 
     def refuse(self, reason: str) -> None:
@@ -207,6 +221,9 @@ def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report:
             executor.wait(0 if waiting else POLL_SECONDS)
     except KeyboardInterrupt:
         raise Stopped(_stop(sweep)) from None
+    except BaseException:
+        executor.cancel(list(sweep.open))
+        raise
     finally:
         ledger.close()
     return watched
@@ -214,9 +231,10 @@ def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report:
 
 def _stop(sweep: Sweep) -> str:
     """No new cells; running ones write their checkpoint; after a second Ctrl-C everything ends now."""
-    print("\nstopping: running cells write their checkpoints; Ctrl-C again ends them now", flush=True)
     try:
         sweep.executor.cancel(list(sweep.open))
+        with suppress(OSError):  # the terminal may be gone
+            print("\nstopping: running cells write their checkpoints; Ctrl-C again ends them now", flush=True)
         deadline = time.monotonic() + STOP_SECONDS
         while (running := _running(sweep)) and time.monotonic() < deadline:
             sweep.executor.wait(POLL_SECONDS)

@@ -30,7 +30,7 @@ def test_from_a_yaml_file_to_a_report(tiny: Path) -> None:
     swept = harness("sweep", "tiny.yaml", *FEW, cwd=folder)
     assert swept.returncode == 0, swept.stderr
     assert "[2/2]" in swept.stdout
-    assert "wide:     12 cells on scikit-learn digits (8x8), about" in swept.stdout
+    assert "wide:     12 cells on scikit-learn digits (8x8); what they cost: harness plan" in swept.stdout
     assert "big:      " in swept.stdout, "another scale's mistake is said, and costs this sweep nothing"
 
     again = harness("sweep", "tiny.yaml", *FEW, cwd=folder)

@@ -26,7 +26,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second an image and a GiB a cell, 4 GiB at batch 256, on a machine of 2 GiB."""
 
     def measured(
-        cells: list[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: list[str], memory: bool
+        cells: list[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: list[str]
     ) -> Costs:
         a_step = Measured(sample=1.0, feature=0.0, start=0.0, encoder_bytes=10**6, checkpoint_bytes=10**6)
         needs = {footprint(cell, ranks): GIB * (4 if cell.batch_size == 256 else 1) for cell, ranks in cells}

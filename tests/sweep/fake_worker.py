@@ -1,8 +1,8 @@
 """A worker that trains nothing: what each attempt at a cell does stands in its submission, as ``acts``.
 
-The n-th attempt does ``acts[n]`` (the last one from then on): ok, ``error: words``, diverged, kill, segfault, nap (it
-takes long and stops when it is asked to), stubborn (the same; deaf to signals if ``deaf`` is told), refuse (fails
-before it begins).
+The n-th attempt does ``acts[n]`` (the last one from then on): ok, ``error: words``, diverged, kill, segfault, quit (exit
+code 3), nap (it takes long and stops when it is asked to), stubborn (the same; deaf to signals if ``deaf`` is told),
+refuse (fails before it begins).
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ def perform(act: str, attempt: Attempt, ledger: Ledger) -> tuple[int, str]:
             return 75, "interrupted"
     if act in ("kill", "segfault"):
         os.kill(os.getpid(), signal.SIGKILL if act == "kill" else signal.SIGSEGV)
+    if act == "quit":
+        os._exit(3)
     if act == "ok":
         attempt.end({"state": "finished", "metrics": {}, "seconds": 0.0})
         ledger.finished(cell_id)
         return 0, ""
     cause = "diverged" if act == "diverged" else "error"
     attempt.fail(act, cause)
-    ledger.failed(cell_id, cause, act)
+    ledger.failed(cell_id, cause, act, final=cause != "error")
     return 1, act
 
 

@@ -115,6 +115,37 @@ def test_a_crash_is_an_error(bench: Bench) -> None:
     assert len(bench.record(0).attempts()) == 2
 
 
+def test_a_process_that_ends_itself_without_a_word_is_an_error(bench: Bench) -> None:
+    ended = bench.run({0: ["quit"], 1: ["ok"]}, slots=1)
+    assert ended == {"seed=0": "FAILED: the process ended by itself with exit code 3", "seed=1": "finished"}
+    assert len(bench.record(0).attempts()) == 2
+
+
+def test_retries_come_before_max_failures(bench: Bench) -> None:
+    assert bench.run({0: ["error: once", "ok"]}, max_failures=1) == {"seed=0": "finished"}
+
+
+def test_a_holder_that_only_seems_dead_is_not_asked_all_the_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is ahead of the file system's: the state says missing, and beginning says busy."""
+    record = Record.prepare(bench.results / "runs", bench.cell(0))
+    held = record.begin({"host": "another", "boot": "another"})
+    monkeypatch.setattr(module, "HELD_SECONDS", 0.3)
+    real = Record.state
+    monkeypatch.setattr(Record, "state", lambda self: "missing" if real(self) == "running" else real(self))
+    submitted = []
+    keep = Record.submit
+    monkeypatch.setattr(Record, "submit", lambda self, told: (submitted.append(1), keep(self, told)))
+
+    def finish() -> None:
+        time.sleep(2)
+        held.end({"state": "finished", "metrics": {}})
+
+    other = in_the_background(finish)
+    assert bench.run({0: ["error: must not run"]}) == {"seed=0": "finished"}
+    other.join()
+    assert len(submitted) < 10
+
+
 def test_a_cell_that_cannot_begin_fails_with_its_words(bench: Bench) -> None:
     assert bench.run({0: ["refuse"]}) == {"seed=0": "FAILED: this cell cannot begin"}
 

@@ -156,9 +156,8 @@ class LocalExecutor:
             self._end(process, answer["said"] if answer["code"] == FAILED else "")
             return
         self._dismiss(process)
-        process.popen.wait()
-        assert process.popen.stdout
-        process.popen.stdout.close()
+        if process.popen.stdout:
+            process.popen.stdout.close()
         self._processes.remove(process)
         process.errors.seek(0)
         words = process.errors.read().decode(errors="replace").strip()
@@ -226,7 +225,8 @@ class LocalExecutor:
             self._command(job),
             env=environment,
             stdin=subprocess.PIPE if job.world_size == 1 else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            # A rank that outlives its torchrun holds torchrun's pipe open: its end is waited for, not read.
+            stdout=subprocess.PIPE if job.world_size == 1 else subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
             text=True,
@@ -237,10 +237,9 @@ class LocalExecutor:
         return process
 
     def _listen(self, process: _Process) -> None:
-        assert process.popen.stdout
-        for line in process.popen.stdout:
-            if process.popen.stdin:  # a worker's answer; torchrun says nothing of interest
-                self._answers.put((process, line))
+        for line in process.popen.stdout or ():
+            self._answers.put((process, line))
+        process.popen.wait()
         self._answers.put((process, ""))
 
     def _settings(self, job: Job) -> list[str]:
@@ -264,4 +263,5 @@ def _obituary(code: int, words: str) -> str:
         return f"{KILLED}{signal.Signals(-code).name}"
     if rank := re.search(r"Root Cause.*?Signal \d+ \((SIG\w+)\)", words, re.DOTALL):
         return f"{KILLED}{rank[1]}"
-    return words.splitlines()[-1] if words and code else ""
+    last = words.splitlines()[-1:] if code else []
+    return last[0] if last else f"the process ended by itself with exit code {code}"

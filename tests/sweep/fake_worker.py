@@ -1,8 +1,8 @@
 """A worker that trains nothing: what each attempt at a cell does stands in its submission, as ``acts``.
 
-The n-th attempt does ``acts[n]`` (the last one from then on): ok, ``error: words``, diverged, kill, segfault, quit (code 3),
-nap (it takes long and stops when it is asked to), stubborn (the same; deaf to signals if ``deaf`` is told),
-refuse (fails before it begins).
+The n-th attempt does ``acts[n]`` (the last one from then on): ok, ``error: words``, diverged, kill, segfault,
+quit (exit code 3), nap (it takes long and stops when it is asked to), stubborn (the same; deaf to signals if
+``deaf`` is told), refuse (fails before it begins).
 """
 
 from __future__ import annotations

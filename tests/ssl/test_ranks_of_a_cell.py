@@ -24,7 +24,8 @@ MakeRecord = Callable[..., Record]
 
 
 def start(record: Record) -> subprocess.Popen[bytes]:
-    script = LocalExecutor(Slots(1, 1, "cpu", 2)).script(Job(record.path, "a cell", 1, "cpu", 2))
+    told = {**(record.submission() or {}), "world_size": 2}
+    script = LocalExecutor(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", told))
     return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.declared import load
 from harness.manifest import Manifest
 from harness.record import Record
 from harness.sweep import mirrored
 from harness.sweep.mirrored import Mirrored
+from tests.sweep.test_mirror import prepared
 
 EPOCHS = 200
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
@@ -30,12 +30,7 @@ FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0
 
 @pytest.fixture
 def manifest(tiny: Path) -> Manifest:
-    overrides = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1,2,3]"]
-    declared = load(str(tiny), overrides, tiny.parent / "results")
-    for entry in declared.plan.entries:
-        Record.prepare(tiny.parent / "results" / "runs", entry.cell)
-    declared.manifest.write(tiny.parent / "results")
-    return declared.manifest
+    return prepared(tiny, ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1,2,3]"])
 
 
 @pytest.fixture

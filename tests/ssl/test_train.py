@@ -123,12 +123,8 @@ def test_a_signal_stops_at_a_checkpoint(
     assert (record.path / "attempts/1/checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("last_step", [7, 20, 40], ids=["within an epoch", "at an epoch's end", "at the end"])
-def test_a_stop_at_any_step_resumes_to_the_same_bits(
-    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
-) -> None:
-    calm, stopped = make_record("calm"), make_record("stopped")
-    run_cell(calm)
+def stop_and_resume(record: Record, last_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute a cell in two attempts, of which the first is asked to stop while it is at this step."""
     update = train.Run.update
 
     def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
@@ -137,10 +133,19 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
 
     monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
     with pytest.raises(train.Interrupted, match=f"step {last_step} "):
-        run_cell(stopped)
+        run_cell(record)
     monkeypatch.undo()
     torch.set_num_threads(1)
-    run_cell(stopped)
+    run_cell(record)
+
+
+@pytest.mark.parametrize("last_step", [7, 20, 40], ids=["within an epoch", "at an epoch's end", "at the end"])
+def test_a_stop_at_any_step_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
+) -> None:
+    calm, stopped = make_record("calm"), make_record("stopped")
+    run_cell(calm)
+    stop_and_resume(stopped, last_step, monkeypatch)
     assert numbers(stopped) == numbers(calm)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from harness.ssl import optim, train
 from harness.ssl.methods.batch import Batch
 from harness.ssl.train import run_cell
-from tests.ssl.test_train import MakeRecord, numbers, outcome
+from tests.ssl.test_train import MakeRecord, numbers, outcome, stop_and_resume
 
 PER_EPOCH = 1293 // 64
 
@@ -70,17 +69,6 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     of_steps = {"steps": PER_EPOCH + 7, "epochs": 2}
     calm, stopped = make_record("calm", **of_steps), make_record("stopped", **of_steps)
     run_cell(calm)
-    update = train.Run.update
-
-    def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
-        self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
-        update(self, batch)
-
-    monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
-    with pytest.raises(train.Interrupted, match=f"step {last_step} "):
-        run_cell(stopped)
-    monkeypatch.undo()
-    torch.set_num_threads(1)
-    run_cell(stopped)
+    stop_and_resume(stopped, last_step, monkeypatch)
     assert numbers(stopped) == numbers(calm)
     assert [event["step"] for event in stopped.events()] == [0, PER_EPOCH, PER_EPOCH + 7]

@@ -16,6 +16,7 @@ import torch
 
 import harness
 from harness.cell import Cell
+from harness.processor import processor
 from harness.revision import revision
 
 PACKAGE = Path(harness.__file__).parent
@@ -59,7 +60,4 @@ def source_hash() -> str:
 def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return processor()

@@ -19,6 +19,7 @@ from typing import Any
 from harness.cell import Backbone, Cell, Head, Method
 from harness.dataset_files import DatasetFiles, cache_folder
 from harness.errors import UserError
+from harness.processor import processor
 from harness.record import Json, read_json, write_json
 from harness.sweep.check import bank_count, train_count
 
@@ -192,13 +193,7 @@ def _run(request: Json, threads: int, device: str) -> dict[str, Json]:
 
 def hardware(device: str) -> str:
     """As records call it: the GPU's or the processor's name."""
-    if device == "cuda":
-        return _nvidia_smi("name")[0]
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _nvidia_smi("name")[0] if device == "cuda" else processor()
 
 
 def memory_bytes(device: str) -> int:

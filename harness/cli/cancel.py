@@ -13,7 +13,6 @@ import typer
 
 from harness.cli.arguments import Results, command
 from harness.cli.target import AsJson, Target
-from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.index import Summary
@@ -46,7 +45,8 @@ def cancel(
     found = select(target, results, index)
     was = {cell_id: state for cell_id, state in found.states().items() if state in ("queued", "running")}
     if not was:
-        raise UserError("none of these cells is queued or runs", where=" ".join(target), next_command="harness status")
+        print("[]" if as_json else "None of these cells is queued or runs.")
+        return
     for cell_id, state in was.items():
         print(f"  {state:8} {cell_id}  {found.names[cell_id]}", file=sys.stderr if as_json else sys.stdout)
     confirm(f"Cancel {count(len(was))}?", yes, command("cancel", target, results))

@@ -42,10 +42,10 @@ def logs(
 
     _, cells = named_cells(target, results)
     begun = [(name, record) for name, record in cells if record.attempts()]
-    if not begun and not follow:
-        raise UserError("none of these cells was ever begun", where=" ".join(target), next_command="harness status")
     if as_json:
         print(json.dumps([_data(name, record) for name, record in begun], indent=1))
+    elif not begun and not follow:
+        print("None of these cells was ever begun.")
     elif not follow:
         for name, record in begun:
             _print(name, record)

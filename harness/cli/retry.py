@@ -12,7 +12,6 @@ import typer
 
 from harness.cli.arguments import Results, command
 from harness.cli.target import AsJson, Target
-from harness.errors import UserError
 from harness.record import Record
 
 
@@ -38,7 +37,8 @@ def retry(
     _, cells = named_cells(target, results)
     failed = [(name, record) for name, record in cells if record.state() == "failed"]
     if not failed:
-        raise UserError("none of these cells has failed", where=" ".join(target), next_command="harness status")
+        print("[]" if as_json else "None of these cells has failed.")
+        return
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         for name, record in failed:
             print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")

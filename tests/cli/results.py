@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from harness.cell import Cell, Loss
-from harness.cli import cancel, gc, logs, status, transfer
+from harness.cli import cancel, gc, logs, retry, status, transfer
 from harness.errors import UserError
 from harness.ledger import Ledger, Policy
 from harness.manifest import Expected, Manifest
@@ -25,7 +25,7 @@ OUTCOME: dict[str, Any] = {
 }  # fmt: skip
 
 app = typer.Typer()
-for verb in (status.status, logs.logs, cancel.cancel, gc.gc):
+for verb in (status.status, logs.logs, cancel.cancel, retry.retry, gc.gc):
     app.command()(verb)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)

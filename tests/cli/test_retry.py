@@ -1,0 +1,11 @@
+"""``harness retry``: what it says before anything runs."""
+
+from __future__ import annotations
+
+from tests.cli.results import Results, as_json, harness
+
+
+def test_nothing_to_retry_is_no_error(results: Results) -> None:
+    results.finish(results.cells[0])
+    assert harness("retry", "tiny.demo", results=results.path) == (0, "None of these cells has failed.\n")
+    assert as_json("retry", "tiny.demo", results=results.path) == []

@@ -4,6 +4,7 @@
 
     results/sweeps/<experiment>.<scale>.<n>/
         sweep.json               who runs it, and its policy
+        manifest.json            what it was declared to run
         heartbeat                touched while somebody watches over it
         failures/<cell_id>.json  cause and error of a cell's last failure
         finished                 there once any cell has finished
@@ -79,6 +80,16 @@ class Ledger:
         holder = {**process_identity(), "started": time.time(), "policy": dataclasses.asdict(policy), **facts}
         write_json(ledger.path / "sweep.json", holder)
         return ledger
+
+    @classmethod
+    def all_of(cls, results: Path, name: str) -> list[Ledger]:
+        """The sweeps of an experiment at a scale, first to last."""
+        folders = [path for path in (results / "sweeps").glob(f"{name}.*") if path.suffix[1:].isdigit()]
+        return [cls(path) for path in sorted(folders, key=lambda path: int(path.suffix[1:])) if path.stem == name]
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
 
     def policy(self) -> Policy:
         return from_dict(Policy, self.facts().get("policy", {}))

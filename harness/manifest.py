@@ -102,11 +102,19 @@ class Manifest:
         return [path for path, values in self.axes.items() if len(values) > 1]
 
     def write(self, results: Path) -> Path:
-        path = results / "manifests" / f"{self.name}.json"
+        """As what the experiment expects from now on."""
+        path = self.file(results, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.save(path)
+        return path
+
+    @staticmethod
+    def file(results: Path, name: str) -> Path:
+        return results / "manifests" / f"{name}.json"
+
+    def save(self, path: Path) -> None:
         without_cells = dataclasses.asdict(dataclasses.replace(self, cells=[]))  # it copies what is in them
         write_json(path, {**without_cells, "cells": [vars(cell) for cell in self.cells]})
-        return path
 
     @classmethod
     def read(cls, results: Path, name: str) -> Manifest:
@@ -115,8 +123,8 @@ class Manifest:
         Raises:
             UserError: there is none, because the experiment was never swept at this scale.
         """
-        data = read_json(results / "manifests" / f"{name}.json")
-        if data is None:
+        path = cls.file(results, name)
+        if read_json(path) is None:
             known = sorted(path.stem for path in (results / "manifests").glob("*.json"))
             raise UserError(
                 f"no manifest of '{name}'",
@@ -124,6 +132,16 @@ class Manifest:
                 allowed=", ".join(known) or "none yet",
                 next_command=f"harness sweep experiments/{name.rsplit('.', 1)[0]}.yaml",
             )
+        return cls.load(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """What was saved there.
+
+        Raises:
+            UserError: it is no manifest, or one of another version of harness.
+        """
+        data = read_json(path) or {}
         try:
             cells = [Expected(**item) for item in data.pop("cells")]
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
@@ -132,6 +150,6 @@ class Manifest:
         except (TypeError, KeyError):
             raise UserError(
                 "the manifest was written by another version of harness",
-                where=str(results / "manifests" / f"{name}.json"),
+                where=str(path),
                 next_command="the same harness sweep again: it writes the manifest anew and runs only what is missing",
             ) from None

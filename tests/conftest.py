@@ -1,4 +1,4 @@
-"""Every test has a cache of its own, and one thread: sums in another order have other last digits."""
+"""Every test has a cache and a machine of its own, and one thread: sums in another order have other last digits."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ scales:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
     torch.set_num_threads(1)
 
 

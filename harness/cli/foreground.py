@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from harness.sweep.uri import default_uri
 
 @dataclass(frozen=True)
 class Foreground:
-    """Where a verb's cells run and what it says: ``name`` is the manifest's, ``again`` the command to go on with."""
+    """Where a verb's cells run and what it says: ``again`` is the command to go on with."""
 
-    name: str
+    manifest: Manifest
     results: Path
     tracking_uri: str
     again: str
@@ -36,24 +35,26 @@ class Foreground:
     def run(self, tasks: Sequence[Task], done: int, total: int) -> bool:
         """Run the cells (``done`` of ``total`` have finished before), mirror all; True if all of them have finished."""
         uri = self.tracking_uri or default_uri(self.results)
-        if not tasks and is_complete(self.results, Manifest.read(self.results, self.name), uri):
+        name = self.manifest.name
+        if not tasks and is_complete(self.results, self.manifest, uri):
             return True
-        mirrored = Mirrored(self.results, self.name, uri)
+        ledger = Ledger.open(self.results, name, self.policy, again=self.again) if tasks else None
+        manifest = ledger.manifest if ledger else Manifest.file(self.results, name)
+        if ledger:  # a file of its own to mirror: a later sweep of the experiment may declare other cells
+            self.manifest.save(manifest)
+        mirrored = Mirrored(self.results, manifest, uri)
         try:
             with mirrored:
-                return self._supervised(tasks, Progress(done, total)) if tasks else True
+                return self._supervised(tasks, ledger, Progress(done, total)) if ledger else True
         finally:
             if not mirrored.complete:
-                sync = command("sync", [self.name], self.results, self.tracking_uri)
+                sync = command("sync", [name], self.results, self.tracking_uri)
                 print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")
 
-    def _supervised(self, tasks: Sequence[Task], progress: Progress) -> bool:
-        foreign = [task.record for task in tasks if task.record.state() == "running"]
-        here = [record for record in foreign if record.attempts()[-1].provenance().get("host") == socket.gethostname()]
-        if here:
-            print(f"{len(here)} cells are still running here from another sweep; they keep their slots")
-        executor = LocalExecutor(self.slots, occupied=lambda: sum(record.state() == "running" for record in here))
-        ledger = Ledger.open(self.results, self.name, self.policy, again=self.again)
+    def _supervised(self, tasks: Sequence[Task], ledger: Ledger, progress: Progress) -> bool:
+        executor = LocalExecutor(self.slots)
+        if taken := executor.taken():
+            print(f"{taken} of this machine's slots are taken by other sweeps; cells start as they become free")
         try:
             with contextlib.closing(executor), progress:
                 watched = supervise(tasks, executor, ledger, progress.update)
@@ -69,9 +70,8 @@ class Foreground:
             print(f"The sweep was stopped: {reason}")
         failed = [item for item in unfinished if item.ended.startswith("FAILED")]
         if failed:
-            print(
-                f"Failed cells, their reasons and logs: {command('status', [self.name, 'state=failed'], self.results)}"
-            )
+            why = command("status", [self.manifest.name, "state=failed"], self.results)
+            print(f"Failed cells, their reasons and logs: {why}")
         if waiting := sum(item.ended == NOT_STARTED for item in unfinished):
             print(f"{count(waiting)} not started")
         if unfinished:

@@ -127,8 +127,7 @@ def _sweeps(group: Group, results: Path) -> list[Json]:
     """Those that somebody watches over, and the last one."""
     from harness.ledger import Ledger
 
-    folders = [path for path in (results / "sweeps").glob(f"{group.name}.*") if path.suffix[1:].isdigit()]
-    ledgers = [Ledger(path) for path in sorted(folders, key=lambda path: int(path.suffix[1:]))]
+    ledgers = Ledger.all_of(results, group.name)
     found = []
     for ledger in ledgers:
         alive = ledger.alive(time.time())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,44 +51,73 @@ def sweep(
     again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
     declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
     to_run = declared.plan.to_run(rerun_stale=rerun_stale)
-    if dry_run:
-        _print_jobs(_tasks(declared, to_run))
-        return
-    print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
-    estimate = _agreed(declared, to_run, yes, again)
-    declared.manifest.write(results)
     elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
-    tasks = _tasks(declared, [*(estimate.entries if estimate else []), *elsewhere])
+    estimate = declared.estimate(to_run)
+    if dry_run:
+        _print_jobs(_tasks(declared, estimate), _refusals(declared, estimate))
+        return
+    _refuse_to_forget(declared, results, again)
+    print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
+    _agree(declared, estimate, results, yes, again)
+    declared.manifest.write(results)
+    # What runs elsewhere is waited for, and taken over when its holder dies.
+    tasks = [*_tasks(declared, estimate), *_tasks(declared, declared.estimate(elsewhere))]
     stale = 0 if rerun_stale else declared.plan.counts()["stale"]
     if stale:
         print(f"{count(stale)} of an older version of a component: {again} --rerun-stale trains the present one")
     if not to_run and not elsewhere and not stale:
         print("Nothing is missing.")
     slots = declared.slots
-    if estimate and slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
+    if slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
         slots = replace(slots, memory=estimate.memory_limit)
-        needs = {entry.cell.cell_id: estimate.memory(entry) for entry in estimate.entries}
-        tasks = [replace(task, memory=needs.get(task.record.cell_id, 0)) for task in tasks]
     policy = Policy(**declared.declaration.values["failures"])
-    foreground = Foreground(declared.manifest.name, results, tracking_uri, again, slots, policy)
+    foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, policy)
     complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
-    if not complete or (estimate and estimate.refused) or declared.plan.not_retried() or stale:
+    if not complete or estimate.refused or declared.plan.not_retried() or stale:
         raise typer.Exit(1)
 
 
-def _agreed(declared: Declared, to_run: Sequence[Entry], yes: bool, again: str) -> Estimate | None:
-    """What will run, after its cost was said and, if it is high, agreed to; None where nothing is missing."""
+def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
+    """A manifest is what an experiment expects: cells that a living sweep of it still has to run must stay in it.
+
+    Raises:
+        UserError: there is such a sweep, with open cells that are not declared here.
+    """
+    from harness.cli.summary import count
+    from harness.ledger import Ledger
+    from harness.manifest import Manifest
+
+    declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
+    for ledger in Ledger.all_of(results, declared.manifest.name):
+        if not (ledger.alive(time.time()) and ledger.manifest.exists()):
+            continue
+        cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells} - declares
+        lost = sum(index[cell_id].state != "finished" for cell_id in cells)
+        if lost:
+            facts = ledger.facts()
+            raise UserError(
+                f"a sweep of {declared.manifest.name} goes on (process {facts['pid']} on {facts['host']}), and "
+                f"{count(lost)} that it has yet to finish would be left out",
+                where=str(ledger.path),
+                allowed="the same cells and more, or a file of another name",
+                next_command=f"wait for it, or stop it with Ctrl-C; then {again}",
+            )
+
+
+def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, again: str) -> None:
+    """Say what will run and what it costs; ask where that is much."""
     from harness.cli.confirm import confirm
-    from harness.cli.summary import hours, refusals
+    from harness.cli.plan import free_bytes
+    from harness.cli.summary import hours, size
 
     for entry in declared.plan.not_retried():
         print(f"not tried again: {_name(declared, entry)} ({entry.cause}); harness retry {entry.cell.cell_id}")
-    if not to_run:
-        return None
-    estimate, slots = declared.estimate(to_run), declared.slots
-    for line in refusals(estimate, declared.manifest.varying):
+    for line in _refusals(declared, estimate):
         print(line)
+    if not estimate.entries:
+        return
+    slots, free = declared.slots, free_bytes(results)
     print(
         f"about {hours(estimate.wall_hours)} ({estimate.device_hours:.1f} device-hours), {slots.count} processes at a "
         f"time on {slots.device}, {slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
@@ -96,15 +126,23 @@ def _agreed(declared: Declared, to_run: Sequence[Entry], yes: bool, again: str) 
     most = declared.declaration.values["cluster"]["ask_hours"]
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
-    return estimate
+    if estimate.disk_bytes > free:
+        needed = f"They write about {size(estimate.disk_bytes)}, and {size(free)} are free in {results}/."
+        confirm(f"{needed} Train all the same?", yes, again)
+
+
+def _refusals(declared: Declared, estimate: Estimate) -> list[str]:
+    from harness.cli.summary import refusals
+
+    return list(refusals(estimate, declared.manifest.varying))
 
 
 def _name(declared: Declared, entry: Entry) -> str:
     return short_names(entry.axes, declared.manifest.varying) or entry.cell.cell_id
 
 
-def _tasks(declared: Declared, entries: Sequence[Entry]) -> list[Task]:
-    """What the supervisor runs, or waits for."""
+def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
+    """What the supervisor runs, or waits for: cells for which there is room."""
     from harness.sweep.supervise import Task
 
     root = declared.declaration.values["dataset"]["root"]
@@ -119,24 +157,28 @@ def _tasks(declared: Declared, entries: Sequence[Entry]) -> list[Task]:
         "evaluation": declared.declaration.values["evaluate"],
     }
     given = declared.resources
-    if any(given(entry.cell).nodes > 1 for entry in entries):
+    if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
         raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
     return [
         Task(
             entry.record,
             entry.cell,
             _name(declared, entry),
-            {**submission, "world_size": given(entry.cell).world_size},
+            {**submission, "world_size": given(entry.cell).world_size, "memory": estimate.memory(entry)},
         )
-        for entry in entries
+        for entry in estimate.entries
     ]
 
 
-def _print_jobs(tasks: Sequence[Task]) -> None:
-    """What would be submitted, in order."""
+def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
+    """What would be submitted, in order, and why other cells would not."""
     from harness.sweep.executors.local import LocalExecutor, Slots
 
     executor = LocalExecutor(Slots(1, 1, "cpu"))
+    for line in refusals:
+        print(f"# {line}")
+    if tasks:
+        print("# (a sweep writes cell.json and submission.json into each record before it begins)")
     for task in tasks:
         print(f"# {task.name}: {task.record.path}")
         print(executor.script(task.job(task.submission)))

@@ -1,7 +1,11 @@
-"""``python -m harness.ssl RECORD``: compute one prepared record; all that a compute node needs."""
+"""``python -m harness.ssl RECORD [SUBMISSION]``: compute one prepared record; all that a compute node needs.
+
+``SUBMISSION``: what the run is told, as JSON; by default what stands in the record.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,10 +14,11 @@ from harness.ssl.worker import attempt
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "submission.json").exists():
-        print("usage: python -m harness.ssl RECORD   (a folder with cell.json and submission.json)", file=sys.stderr)
+    if len(sys.argv) not in (2, 3) or not (Path(sys.argv[1]) / "submission.json").exists():
+        usage = "python -m harness.ssl RECORD [SUBMISSION]   (a folder with cell.json and submission.json, and JSON)"
+        print(f"usage: {usage}", file=sys.stderr)
         return 2
-    code, said = attempt(Record(Path(sys.argv[1])), None)
+    code, said = attempt(Record(Path(sys.argv[1])), json.loads(sys.argv[2]) if len(sys.argv) == 3 else None)
     if said:
         print(said, file=sys.stderr)
     return code

@@ -1,6 +1,6 @@
 """Records -> MLflow: one run a cell, written in batches by one writer, with the events' own timestamps.
 
-A process beside the sweep (``python -m harness.sweep.mirror RESULTS NAME URI``) mirrors until its standard input
+A process beside the sweep (``python -m harness.sweep.mirror RESULTS MANIFEST URI``) mirrors until its standard input
 closes, once more after that, and ends. Training never waits for it: a dead or slow server costs a sweep nothing.
 
 Mirroring again adds only what is missing, wherever it was interrupted. The store itself says how far it has come: each
@@ -252,7 +252,7 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def follow(results: Path, name: str, uri: str, closed: threading.Event, say: Callable[[str], object]) -> bool:
+def follow(results: Path, manifest: Path, uri: str, closed: threading.Event, say: Callable[[str], object]) -> bool:
     """Mirror every EVERY_SECONDS until ``closed``, then once more; whether that last pass has mirrored everything."""
     mirror: Mirror | None = None
     number, pause = 0, 0.0
@@ -262,7 +262,7 @@ def follow(results: Path, name: str, uri: str, closed: threading.Event, say: Cal
         try:
             with turn(claims(results, uri)) as mine, explained():
                 if mirror is None or mine != number + 1:  # somebody else has written since
-                    mirror = Mirror(results, Manifest.read(results, name), uri)
+                    mirror = Mirror(results, Manifest.load(manifest), uri)
                     say("ready")
                 number = mine
                 errors = mirror.mirror(progress=say).errors
@@ -308,7 +308,7 @@ def main() -> int:
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     with redirect_stdout(sys.stderr):
-        return 0 if follow(Path(sys.argv[1]), sys.argv[2], sys.argv[3], closed, say) else 1
+        return 0 if follow(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], closed, say) else 1
 
 
 if __name__ == "__main__":

@@ -20,17 +20,17 @@ EMBEDDED_SECONDS, SERVER_SECONDS, END_SHARE = 60.0, 10.0, 0.01
 
 
 class Mirrored:
-    """A process that mirrors a manifest's records to MLflow while the block runs, and once more after it.
+    """A process that mirrors the records of a manifest's file to MLflow while the block runs, and once more after it.
 
     Before the block it is waited for only where an embedded store has to be created; after it, for a bounded time.
 
     ``complete``, after the block: whether everything is mirrored.
     """
 
-    def __init__(self, results: Path, name: str, uri: str) -> None:
+    def __init__(self, results: Path, manifest: Path, uri: str) -> None:
         self.complete = False
         self.log = results / "mlflow-mirror.log"
-        self._command = [sys.executable, "-m", "harness.sweep.mirror", str(results), name, uri]
+        self._command = [sys.executable, "-m", "harness.sweep.mirror", str(results), str(manifest), uri]
         self._store = embedded(uri)
         self._ready = threading.Event()
 

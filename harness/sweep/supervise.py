@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
+from types import FrameType
 from typing import Any
 
 from harness.cell import Cell
@@ -43,16 +45,15 @@ KILLS = 5
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to run: ``name`` for people, ``submission`` what its run is told, ``memory`` bytes that it needs."""
+    """One cell to run: ``name`` for people, ``submission`` what its run is told."""
 
     record: Record
     cell: Cell
     name: str
     submission: Mapping[str, Any]
-    memory: int = 0
 
     def job(self, submission: Mapping[str, Any]) -> Job:
-        return Job(self.record.path, f"{submission['experiment']} {self.name}", submission, self.memory)
+        return Job(self.record.path, f"{submission['experiment']} {self.name}", submission)
 
 
 @dataclass
@@ -199,19 +200,17 @@ class Sweep:
 def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report: Report) -> list[Watched]:
     """Run every task and wait for those that another sweep computes; return what became of each.
 
-    SIGTERM and SIGHUP stop like Ctrl-C; a second one ends everything at once.
-
     Raises:
-        Stopped: after Ctrl-C, once the running cells have stopped.
+        Stopped: after Ctrl-C, SIGTERM or SIGHUP, once the running cells have stopped; after a second one, at once.
     """
     watched = [Watched(task) for task in tasks]
     sweep = Sweep(executor, ledger, report)
-    # A shell starts background jobs with SIGINT ignored; set all, so that a sweep can be stopped wherever it runs.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    signals = Signals()
     try:
         beaten, waiting = 0.0, deque(watched)
         while waiting or sweep.open or sweep.elsewhere:
+            if signals.count:
+                raise Stopped(_stop(sweep, signals))
             if time.monotonic() - beaten > HEARTBEAT_SECONDS:
                 ledger.beat()
                 beaten = time.monotonic()
@@ -219,30 +218,50 @@ def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report:
                 sweep.take(waiting.popleft())
             sweep.turn()
             executor.wait(0 if waiting else POLL_SECONDS)
-    except KeyboardInterrupt:
-        raise Stopped(_stop(sweep)) from None
     except BaseException:
         executor.cancel(list(sweep.open))
         raise
     finally:
         ledger.close()
+        signals.restore()
     return watched
 
 
-def _stop(sweep: Sweep) -> str:
-    """No new cells; running ones write their checkpoint; after a second Ctrl-C everything ends now."""
-    try:
-        sweep.executor.cancel(list(sweep.open))
-        with suppress(OSError):  # the terminal may be gone
-            print("\nstopping: running cells write their checkpoints; Ctrl-C again ends them now", flush=True)
-        deadline = time.monotonic() + STOP_SECONDS
-        while (running := _running(sweep)) and time.monotonic() < deadline:
-            sweep.executor.wait(POLL_SECONDS)
-    except KeyboardInterrupt:
-        sweep.executor.kill()
-        return "running cells were ended at once; they lose what they did since their last checkpoint"
-    left = f"{running} cells have not stopped yet and will at their next step"
-    return left if running else "running cells have written their checkpoints"
+class Signals:
+    """How often somebody has asked to stop. Counted, not raised: a signal may come at any line.
+
+    A shell starts background jobs with SIGINT ignored; all are set, so that a sweep can be stopped wherever it runs.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before = {number: signal.signal(number, self._asked) for number in (SIGINT, SIGTERM, SIGHUP)}
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _stop(sweep: Sweep, signals: Signals) -> str:
+    """No new cells; running ones write their checkpoint; after a second signal everything ends now."""
+    asked = _running(sweep)
+    sweep.executor.cancel(list(sweep.open))
+    if not asked:
+        return "nothing was running"
+    with suppress(OSError):  # the terminal may be gone
+        print(f"\nstopping: {asked} running cells write their checkpoints; Ctrl-C again ends them now", flush=True)
+    deadline = time.monotonic() + STOP_SECONDS
+    while (running := _running(sweep)) and signals.count < 2 and time.monotonic() < deadline:
+        sweep.executor.wait(POLL_SECONDS)
+    if not running:
+        return "what ran has stopped, and what it did is in its checkpoints"
+    if signals.count < 2:
+        return f"{running} of {asked} running cells have not stopped yet and will at their next step"
+    sweep.executor.kill()
+    return "running cells were ended at once; they lose what they did since their last checkpoint"
 
 
 def _running(sweep: Sweep) -> int:

@@ -35,9 +35,9 @@ def measure(variant: str, epochs: int) -> tuple[float, float]:
             ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]", f"axes.epochs=[{epochs}]"],
             results,
         )
-        declared.manifest.write(results)
+        manifest = declared.manifest.write(results)
         uri = default_uri(results) if variant == "sqlite" else f"http://127.0.0.1:{hung.getsockname()[1]}"
-        process = None if variant == "none" else stack.enter_context(Mirrored(results, declared.manifest.name, uri))
+        process = None if variant == "none" else stack.enter_context(Mirrored(results, manifest, uri))
         records = [Record.prepare(results / "runs", entry.cell) for entry in declared.plan.entries]
         evaluation = declared.declaration.values["evaluate"]
         for record in records:

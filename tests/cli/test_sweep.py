@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,8 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(folder: Path) -> Non
     done = harness("sweep", "tiny.yaml", *FEW, "--dry-run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert not (folder / "results").exists()
-    name, script = done.stdout.splitlines()
+    prepared, name, script = done.stdout.splitlines()
+    assert prepared.startswith("# ")
     assert name.startswith("# ")
     assert harness("sweep", "tiny.yaml", *FEW, cwd=folder).returncode == 0
     (record,) = records(folder)
@@ -52,6 +55,37 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(folder: Path) -> Non
     assert request["record"] == f"results/runs/{record.cell_id}"
     submitted = record.submission() or {}
     assert request["submission"] == {key: submitted[key] for key in request["submission"]}
+
+
+def test_a_dry_run_leaves_out_what_a_sweep_would_refuse(folder: Path) -> None:
+    with_limit = (
+        "import sys; sys.argv = ['harness', 'sweep', 'tiny.yaml', *{words!r}]\n"
+        "import harness.cli.declared as declared; declared.memory_bytes = lambda device: 2**20\n"
+        "import harness.cli.main; harness.cli.main.main()"
+    )
+    command = [sys.executable, "-c", with_limit.format(words=[*FEW, "--dry-run"])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "of memory, this machine has 1 MiB" in done.stdout
+    assert all(line.startswith("#") for line in done.stdout.splitlines())
+
+
+def test_a_sweep_whose_cells_a_second_one_would_leave_out_is_not_forgotten(folder: Path) -> None:
+    words = ["sweep", "tiny.yaml", "axes.loss=[dcl]", "axes.batch_size=[64]", "axes.epochs=[40]", "cluster.slots=1"]
+    command = [sys.executable, "-m", "harness.cli.main", *words, "axes.seed=2"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
+        deadline = time.monotonic() + 60
+        while not list((folder / "results").glob("runs/*/attempts/1")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        fewer = harness(*words, "axes.seed=[0]", cwd=folder)
+        assert fewer.returncode == 2
+        assert "a sweep of tiny.demo goes on" in fewer.stderr
+        assert "1 cell that it has yet to finish would be left out" in fewer.stderr
+        first.send_signal(signal.SIGINT)
+        said = first.stdout.read() if first.stdout else ""
+    assert "Go on with" in said
+    assert harness(*words, "axes.seed=[0]", "--dry-run", cwd=folder).returncode == 0
 
 
 def test_what_costs_much_is_asked_about_and_nobody_answers_for_a_script(folder: Path) -> None:

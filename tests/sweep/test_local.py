@@ -46,7 +46,8 @@ def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalEx
 
 
 def job(record: str | Path = "x", memory: int = 0) -> Job:
-    return Job(Path(record), "a cell", {"threads": 1, "device": "cpu", "world_size": 1}, memory)
+    told = {"threads": 1, "device": "cpu", "world_size": 1, "memory": memory}
+    return Job(Path(record), "a cell", told)
 
 
 def drain(executor: Executor, ids: list[str]) -> int:
@@ -61,14 +62,83 @@ def drain(executor: Executor, ids: list[str]) -> int:
     raise AssertionError("the jobs never ended")
 
 
+def wait_until_nothing_is_taken(*executors: LocalExecutor) -> None:
+    deadline = time.monotonic() + 10
+    while any(executor.taken() for executor in executors):
+        assert time.monotonic() < deadline
+        for executor in executors:
+            executor.poll([])
+            executor.wait(0.02)
+
+
 def test_no_more_cells_run_at_once_than_there_are_slots() -> None:
     with sleeper(Slots(2, 1, "cpu")) as executor:
         assert drain(executor, [executor.submit(job()) for _ in range(5)]) == 2
 
 
-def test_slots_held_by_an_earlier_sweep_are_respected() -> None:
-    with sleeper(Slots(2, 1, "cpu"), occupied=lambda: 1) as executor:
-        assert drain(executor, [executor.submit(job()) for _ in range(3)]) == 1
+def test_two_sweeps_together_take_no_more_than_the_machine_has() -> None:
+    cores = len(os.sched_getaffinity(0))
+    with sleeper(Slots(cores, 1, "cpu"), seconds=0.3) as one, sleeper(Slots(cores, 1, "cpu"), seconds=0) as other:
+        first = [one.submit(job()) for _ in range(cores)]
+        assert set(one.poll(first).values()) == {"running"}
+        assert other.taken() == cores
+        second = [other.submit(job()) for _ in range(cores)]
+        assert set(other.poll(second).values()) == {"queued"}
+        deadline = time.monotonic() + 30
+        while set(other.poll(second).values()) != {"ended"}:
+            assert time.monotonic() < deadline
+            one.poll(first)
+            other.wait(0.02)
+        assert set(one.poll(first).values()) == {"ended"}
+        wait_until_nothing_is_taken(one, other)
+
+
+def test_a_cell_that_outlives_its_sweep_keeps_its_core(tmp_path: Path) -> None:
+    """The sweep is killed; the worker holds the lock that it has inherited."""
+    cores = len(os.sched_getaffinity(0))
+    sweep = os.fork()
+    if sweep == 0:
+        executor = LocalExecutor(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", SLEEPER.format(seconds=3)))
+        executor.poll([executor.submit(job())])
+        (tmp_path / "worker").write_text(str(executor._processes[0].popen.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(sweep, 0)
+    executor = LocalExecutor(Slots(cores, 1, "cpu"))
+    assert executor.taken() == 1
+    os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
+    wait_until_nothing_is_taken(executor)
+
+
+def test_idle_workers_leave_their_cores_to_others() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job())]
+        drain(executor, ids)
+        wait_until_nothing_is_taken(executor)
+
+
+def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
+    with sleeper(Slots(2, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job()) for _ in range(2)]
+        drain(executor, ids)
+        wide = Job(Path("x"), "a cell", {"threads": 1, "device": "cpu", "world_size": 2})
+        assert drain(executor, [executor.submit(wide)]) == 1
+
+
+def test_every_slot_has_its_own_gpu_among_all_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with sleeper(Slots(2, 1, "cuda"), seconds=60) as one, sleeper(Slots(2, 1, "cuda"), seconds=60) as other:
+        first = [one.submit(job())]
+        one.poll(first)
+        second = [other.submit(job()) for _ in range(2)]
+        assert sorted(other.poll(second).values()) == ["queued", "running"]
+        visible = {
+            dict(entry.split(b"=", 1) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if entry)[
+                b"CUDA_VISIBLE_DEVICES"
+            ]
+            for executor in (one, other)
+            for pid in (executor._processes[0].popen.pid,)
+        }
+        assert visible == {b"4", b"7"}
 
 
 def test_no_more_cells_run_at_once_than_fit_in_memory() -> None:

@@ -82,7 +82,7 @@ def history(results: Path, run: Run, metric: str) -> list[tuple[int, float]]:
 
 
 def command(results: Path, uri: str) -> list[str]:
-    return [sys.executable, "-m", "harness.sweep.mirror", str(results), "tiny.demo", uri]
+    return [sys.executable, "-m", "harness.sweep.mirror", str(results), str(Manifest.file(results, "tiny.demo")), uri]
 
 
 def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
@@ -260,7 +260,7 @@ def test_eight_cells_at_once_lose_no_point_and_double_none(tiny: Path, results: 
     overrides = ["axes.loss=[dcl,infonce]", "axes.batch_size=[64]", "axes.seed=[0,1,2,3]"]
     manifest = prepared(tiny, overrides)
     with subprocess.Popen(
-        [sys.executable, "-c", FOLLOW, str(results), manifest.name, default_uri(results)], stdin=subprocess.PIPE
+        [sys.executable, "-c", FOLLOW, *command(results, default_uri(results))[3:]], stdin=subprocess.PIPE
     ) as follower:
         cells = [subprocess.Popen([sys.executable, "-c", WRITE, record.path]) for record in records(results, manifest)]
         assert [cell.wait(120) for cell in cells] == [0] * 8
@@ -298,7 +298,7 @@ def test_the_store_in_the_results_has_one_name_on_all_machines(tmp_path: Path) -
 def test_a_sweep_begins_when_its_embedded_store_is_there_and_ends_when_it_is_complete(
     results: Path, manifest: Manifest
 ) -> None:
-    with Mirrored(results, manifest.name, default_uri(results)) as process:
+    with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
         experiment = MlflowClient(default_uri(results)).get_experiment_by_name("tiny.demo")
         assert experiment is not None
         finish(records(results, manifest)[0], manifest)
@@ -308,7 +308,7 @@ def test_a_sweep_begins_when_its_embedded_store_is_there_and_ends_when_it_is_com
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
 def test_a_mirror_gives_way_to_cells_in_other_sessions(results: Path, manifest: Manifest) -> None:
-    with Mirrored(results, manifest.name, default_uri(results)) as process:
+    with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
         assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 19\n")
 
 
@@ -320,7 +320,7 @@ def test_a_mirror_that_waits_for_another_one_is_not_waited_for(
     finish(records(results, manifest)[0], manifest)
     with turn(claims(results, default_uri(results))):
         began = time.monotonic()
-        with Mirrored(results, manifest.name, default_uri(results)) as process:
+        with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
             pass
         assert time.monotonic() - began < 5
     assert not process.complete

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,6 @@ from harness.sweep.executors.local import LocalExecutor, Slots
 from harness.sweep.supervise import Stopped, Task, Watched, supervise
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_they_were() -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 class Bench:
@@ -244,11 +235,31 @@ def test_a_signal_stops_in_order(bench: Bench, number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
 
     other = in_the_background(stop)
-    with pytest.raises(Stopped, match="have written their checkpoints"):
+    with pytest.raises(Stopped, match="what it did is in its checkpoints"):
         bench.run({0: ["nap"], 1: ["ok"]}, slots=1)
     other.join()
     assert (bench.record(0).attempts()[0].outcome() or {})["state"] == "interrupted"
     assert bench.record(1).attempts() == [], "no new cells"
+
+
+def test_stopping_before_anything_runs_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal at any line is counted: here while the first cell is being submitted."""
+    keep = Record.submit
+
+    def interrupted(record: Record, told: Mapping[str, Any]) -> None:
+        keep(record, told)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Record, "submit", interrupted)
+    with pytest.raises(Stopped, match=r"nothing was running|at once"):
+        bench.run({0: ["nap"]}, slots=1)
+
+
+def test_signals_are_as_they_were_after_a_sweep(bench: Bench) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    bench.run({0: ["ok"]})
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_ends_everything_now(bench: Bench) -> None:

@@ -20,12 +20,11 @@ KILLED = "killed by "
 @dataclass(frozen=True)
 class Job:
     """``name``: experiment and cell, for people; ``submission``: what the run is told (data, device, threads of each
-    of its ``world_size`` processes, evaluation); ``memory``: bytes that the whole cell needs, 0 where unknown."""
+    of its ``world_size`` processes, evaluation, bytes of ``memory`` that the whole cell needs)."""
 
     record: Path
     name: str
     submission: Mapping[str, Any]
-    memory: int = 0
 
     @property
     def threads(self) -> int:
@@ -34,6 +33,11 @@ class Job:
     @property
     def world_size(self) -> int:
         return int(self.submission["world_size"])
+
+    @property
+    def memory(self) -> int:
+        """0 where nobody knows, or on GPUs, of which every process has one to itself."""
+        return int(self.submission.get("memory", 0))
 
 
 class Executor(Protocol):

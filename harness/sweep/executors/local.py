@@ -19,12 +19,14 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from harness.errors import UserError
+from harness.sweep.executors import machine
 from harness.sweep.executors.base import KILLED, Job, JobState
+from harness.sweep.executors.machine import Claim
 
 #: A worker's answer after which it ends.
 FAILED = 1
@@ -75,10 +77,11 @@ def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> S
 
 @dataclass
 class _Process:
-    """A worker, or the torchrun of one cell; ``slots``: those it holds."""
+    """A worker, or the torchrun of one cell; ``slots``: those it holds of the sweep's, ``claim``: of the machine's."""
 
     popen: subprocess.Popen[str]
     slots: tuple[int, ...]
+    claim: Claim
     errors: IO[bytes]
     job_id: str | None = None
 
@@ -88,13 +91,12 @@ class LocalExecutor:
 
     Args:
         slots: how the machine is divided.
-        occupied: how many slots are held by cells of an earlier sweep that was killed and left them running.
         worker: the command of a worker (see ``harness.ssl.worker``).
     """
 
-    def __init__(self, slots: Slots, occupied: Callable[[], int] = lambda: 0, worker: Collection[str] = WORKER) -> None:
+    def __init__(self, slots: Slots, worker: Collection[str] = WORKER) -> None:
         self._slots = slots
-        self._occupied = occupied
+        self._gpus = gpus() if slots.device == "cuda" else []
         self._worker = tuple(worker)
         self._queue: deque[tuple[str, Job]] = deque()
         self._jobs: dict[str, Job] = {}  # that run
@@ -138,6 +140,13 @@ class LocalExecutor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.popen.pid, signal.SIGKILL)
 
+    def taken(self) -> int:
+        """How many of the slots other sweeps hold now."""
+        slots = self._slots
+        if slots.device == "cuda":
+            return slots.count - machine.free(unit for slot in range(slots.count) for unit in self._units(slot))
+        return max(0, slots.count - machine.free(self._units(0)) // slots.threads)
+
     def close(self) -> None:
         """Let idle workers end; those that compute end after their cell."""
         for process in self._processes:
@@ -159,6 +168,7 @@ class LocalExecutor:
         if process.popen.stdout:
             process.popen.stdout.close()
         self._processes.remove(process)
+        process.claim.release()
         process.errors.seek(0)
         words = process.errors.read().decode(errors="replace").strip()
         process.errors.close()
@@ -177,10 +187,13 @@ class LocalExecutor:
             free = self._free_slots()
             room = self._slots.memory - sum(running.memory for running in self._jobs.values())
             cramped = bool(self._slots.memory and self._jobs) and job.memory > room
-            if len(free) - self._occupied() < job.world_size or cramped:
-                return
+            if len(free) < job.world_size or cramped or not self._start(job_id, job, free):
+                break
             self._queue.popleft()
-            self._start(job_id, job, tuple(free[: job.world_size]))
+        if not self._queue:  # other sweeps may have what nobody here waits for
+            for process in self._processes:
+                if process.job_id is None:
+                    self._dismiss(process)
 
     def _free_slots(self) -> list[int]:
         """Those with an idle worker first."""
@@ -188,13 +201,16 @@ class LocalExecutor:
         idle = {process.slots[0] for process in self._processes if process.job_id is None and process.popen.stdin}
         return sorted(set(range(self._slots.count)) - busy, key=lambda slot: (slot not in idle, slot))
 
-    def _start(self, job_id: str, job: Job, slots: tuple[int, ...]) -> None:
-        there = [process for process in self._processes if process.job_id is None and set(process.slots) & set(slots)]
-        process = there[0] if job.world_size == 1 and there and self._usable(there[0]) else None
+    def _start(self, job_id: str, job: Job, free: Sequence[int]) -> bool:
+        """On some of the free slots; False where the machine has none for them yet."""
+        process = self._idle_worker(free) if job.world_size == 1 else None
         if process is None:
-            for idle in there:
-                self._dismiss(idle)
-            process = self._launch(job, slots)
+            unused = [slot for slot in free if not any(slot in process.slots for process in self._processes)]
+            claimed = self._claimed(unused, job.world_size)
+            if claimed is None:
+                self._make_room(free)
+                return False
+            process = self._launch(job, *claimed)
         process.job_id = job_id
         self._jobs[job_id] = job
         if job.world_size == 1:
@@ -202,6 +218,39 @@ class LocalExecutor:
             with contextlib.suppress(BrokenPipeError):  # it has just died: its end will be read as the job's
                 process.popen.stdin.write(_request(job) + "\n")
                 process.popen.stdin.flush()
+        return True
+
+    def _idle_worker(self, free: Sequence[int]) -> _Process | None:
+        idle = [process for process in self._processes if process.job_id is None and self._usable(process)]
+        return next((process for slot in free for process in idle if slot in process.slots), None)
+
+    def _claimed(self, unused: Sequence[int], count: int) -> tuple[tuple[int, ...], Claim] | None:
+        """So many of these slots, with what they are of the machine."""
+        if self._slots.device == "cpu":
+            claim = machine.claim(self._units(0), count * self._slots.threads) if len(unused) >= count else None
+            return (tuple(unused[:count]), claim) if claim else None
+        found = [(slot, claim) for slot in unused if (claim := machine.claim(self._units(slot), 1))]
+        for _, more in found[count:]:
+            more.release()
+        together = Claim(tuple(descriptor for _, claim in found[:count] for descriptor in claim.descriptors))
+        if len(found) < count:
+            together.release()
+            return None
+        return tuple(slot for slot, _ in found[:count]), together
+
+    def _units(self, slot: int) -> list[str]:
+        """What a slot may be of the machine: any core; the GPU that is its own."""
+        slots = self._slots
+        if slots.device == "cpu":
+            cores = max(len(os.sched_getaffinity(0)), slots.count * slots.threads)
+            return [f"core-{number}" for number in range(cores)]
+        return [f"gpu-{self._gpus[slot % len(self._gpus)]}-{slot // len(self._gpus)}"]
+
+    def _make_room(self, free: Sequence[int]) -> None:
+        """A cell of several processes waits until idle workers have left their slots."""
+        for process in self._processes:
+            if process.job_id is None and set(process.slots) & set(free):
+                self._dismiss(process)
 
     @staticmethod
     def _usable(process: _Process) -> bool:
@@ -214,11 +263,11 @@ class LocalExecutor:
             with contextlib.suppress(BrokenPipeError):
                 process.popen.stdin.close()
 
-    def _launch(self, job: Job, slots: tuple[int, ...]) -> _Process:
+    def _launch(self, job: Job, slots: tuple[int, ...], claim: Claim) -> _Process:
         environment = {**os.environ, **dict(setting.split("=", 1) for setting in self._settings(job))}
         if self._slots.device == "cuda":  # which GPU is known only when a slot is free: the one thing a script lacks
-            cuda = gpus()
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(cuda[slot % len(cuda)] for slot in slots)
+            own = (self._gpus[slot % len(self._gpus)] for slot in slots)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the process has ended)
         # A session of its own: the terminal's Ctrl-C reaches the sweep alone, which then stops its cells in order.
         popen = subprocess.Popen(
@@ -229,9 +278,10 @@ class LocalExecutor:
             stdout=subprocess.PIPE if job.world_size == 1 else subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
+            pass_fds=claim.descriptors,
             text=True,
         )
-        process = _Process(popen, slots, errors)
+        process = _Process(popen, slots, claim, errors)
         self._processes.append(process)
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
         return process
@@ -249,11 +299,13 @@ class LocalExecutor:
         if job.world_size == 1:
             return list(self._worker)
         ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "harness.ssl", str(job.record)]
+        told = json.dumps(dict(job.submission))
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "harness.ssl", str(job.record), told]
 
 
 def _request(job: Job) -> str:
-    """What a worker reads. With the submission: another machine that shares the folder may have written its own."""
+    """What a worker reads. With the submission, as for ranks: another machine that shares the folder may have written
+    its own."""
     return json.dumps({"record": str(job.record), "submission": dict(job.submission)})
 
 

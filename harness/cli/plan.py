@@ -57,11 +57,18 @@ def plan(
     if as_json:
         print(json.dumps(_as_json(declared, wanted, estimate, unknown, results, again), indent=2))
     else:
-        _show(declared, wanted, estimate, unknown, results, again)
+        notes = [*_notes(declared, results), *([] if rerun_stale else _stale(declared))]
+        _show(declared, notes, wanted, estimate, unknown, results, again)
 
 
 def _show(
-    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path, again: str
+    declared: Declared,
+    notes: Sequence[str],
+    wanted: Sequence[Entry],
+    estimate: Estimate | None,
+    unknown: str,
+    results: Path,
+    again: str,
 ) -> None:
     from rich.console import Console
 
@@ -71,7 +78,7 @@ def _show(
     console = Console(highlight=False, markup=False)
     console.print(f"{declared.manifest.name}: {states(declared.plan.counts())}", soft_wrap=True)
     axes = ((short_name(path), ", ".join(map(str, values))) for path, values in declared.manifest.axes.items())
-    console.print(_rows([*axes, *(("–", note) for note in _notes(declared, results))]))
+    console.print(_rows([*axes, *(("–", note) for note in notes)]))
     if not wanted:
         console.print("Nothing is missing.")
         return
@@ -88,7 +95,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=LABEL)
-    table.add_column()
+    table.add_column(overflow="fold")  # a command is no use without its end
     for row in rows:
         table.add_row(*row)
     return table
@@ -103,6 +110,13 @@ def _notes(declared: Declared, results: Path) -> Iterator[str]:
     retry = command("retry", [declared.manifest.name], results)
     for cause, cells in causes.items():
         yield f"{count(cells)} failed ({cause}) and would again; to try all the same: {retry}"
+
+
+def _stale(declared: Declared) -> Iterator[str]:
+    from harness.cli.summary import count
+
+    if stale := declared.plan.counts()["stale"]:
+        yield f"{count(stale)} stale: finished with an earlier version of a component; --rerun-stale trains anew"
 
 
 def _arms(declared: Declared, estimate: Estimate | None) -> Table:

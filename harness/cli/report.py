@@ -31,6 +31,7 @@ def report(
 
     Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies.
     """
+    from harness.cli.summary import count
     from harness.cli.target import manifest_name
     from harness.manifest import Manifest
     from harness.study.pdf import bounds
@@ -49,9 +50,9 @@ def report(
         print(f"  {verdict.word:15} {verdict.claim.name} ({setting}) {measured}")
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
-        print(f"{written.unevaluated} of {len(manifest.cells)} cells are not evaluated so; next: {again}")
+        print(f"not evaluated so: {written.unevaluated} of {count(len(manifest.cells))}; next: {again}")
     for exclusion in manifest.exclusions:
-        print(f"left out on purpose: {exclusion.where}, {exclusion.cells} cells: {exclusion.reason}")
+        print(f"left out on purpose: {exclusion.where}, {count(exclusion.cells)}: {exclusion.reason}")
     _attach(swept, [*written.files, *([written.excluded] if written.excluded else [])], results, tracking_uri)
     names = ("data", "table", "", "", "plot", "", "PDF")
     for name, path in zip(names, written.files, strict=True):

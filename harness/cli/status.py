@@ -190,7 +190,7 @@ def _heading(experiment: Json) -> Iterator[Line]:
         elif sweep["alive"]:
             yield Line(f"sweep {sweep['name']} goes on, on {sweep['host']}", indent=2)
     for exclusion in experiment["excluded"]:
-        said = f"left out on purpose: {exclusion['where']}, {exclusion['cells']} cells: {exclusion['reason']}"
+        said = f"left out on purpose: {exclusion['where']}, {summary.count(exclusion['cells'])}: {exclusion['reason']}"
         yield Line(said, indent=2)
 
 

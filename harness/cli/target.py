@@ -33,6 +33,8 @@ CELL_ID = re.compile(r"[0-9a-f]{6,12}")
 STATE, COLLAPSED = "state", "collapsed"
 #: The name of cells that were begun and stand in no manifest.
 OTHERS = "of no experiment"
+#: What a cell is called by that differs from no other.
+NAMING = ["loss.name", "batch_size", "seed"]
 #: Of values that a message lists.
 MOST_VALUES = 10
 
@@ -76,21 +78,28 @@ class Selection:
         """Every cell by what differs between the chosen ones; a single one by its values in its experiment."""
         if len(self.groups) == 1 and self.groups[0].manifest:
             return names_in(self.groups[0])
-        found = {cell_id: self._values(cell_id) for cell_id in self.cell_ids}
-        varying = _varying(list(found.values()))
-        return {cell_id: short_names(values, varying) or cell_id for cell_id, values in found.items()}
+        found: dict[str, dict[str, Any]] = {}
+        for group in self.groups:
+            for cell in group.cells:
+                found.setdefault(cell.cell_id, self._values(cell, group.manifest))
+        varying = _varying(list(found.values())) or NAMING
+        return {
+            cell_id: short_names({path: values.get(path) for path in varying}, varying)
+            for cell_id, values in found.items()
+        }
 
-    def _values(self, cell_id: str) -> dict[str, Any]:
-        summary = self.index[cell_id]
-        own = summary.value(OWN.rstrip(".")) or {}
-        return {path: summary.value(path) for path in [*paths(Cell), *(OWN + name for name in own)]}
+    def _values(self, cell: Expected, manifest: Manifest | None) -> dict[str, Any]:
+        own = self.index[cell.cell_id].value(OWN.rstrip(".")) or {}
+        read = _reader(cell, manifest, self.index)
+        return {path: read(path) for path in [*paths(Cell), *cell.axes, *(OWN + name for name in own)]}
 
 
 def names_in(group: Group) -> dict[str, str]:
     """The cells of an experiment by their axes."""
     assert group.manifest
-    varying = _varying([cell.axes for cell in group.cells]) or group.manifest.varying
-    return {cell.cell_id: short_names(cell.axes, varying) or cell.cell_id for cell in group.cells}
+    varying = _varying([cell.axes for cell in group.cells]) or group.manifest.varying or NAMING
+    fixed = {path: _declared(group.manifest.settings, path) for path in varying}
+    return {cell.cell_id: short_names({**fixed, **cell.axes}, varying) for cell in group.cells}
 
 
 def state_of(index: Index, cell: Expected) -> str:

@@ -62,7 +62,7 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
         "question": manifest.question,
         "answer": abstract(verdicts, frame),
         "caveat": _upper(manifest.caveat),
-        "cells_line": f"{finished} of {len(frame)} cells",
+        "cells_line": f"{finished} of {len(frame)} cell{'' if len(frame) == 1 else 's'}",
         "panels": len(settings(manifest, frame)) if frame["batch_size"].nunique() > 1 else 1,
         "heading": "Accuracy against batch size" if frame["batch_size"].nunique() > 1 else "Accuracy",
         "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
@@ -71,7 +71,10 @@ def content(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict]) ->
         "diagnostics": _diagnostics(manifest, frame),
         "collapsed": _collapsed(manifest, frame),
         "confounds": _confounds(frame),
-        "excluded": [f"{item.where} ({item.cells} cells): {item.reason}." for item in manifest.exclusions],
+        "excluded": [
+            f"{item.where} ({item.cells} cell{'' if item.cells == 1 else 's'}): {item.reason}."
+            for item in manifest.exclusions
+        ],
         "run": _run(manifest, frame),
         "appendix": _appendix(manifest, frame),
     }

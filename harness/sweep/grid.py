@@ -47,7 +47,11 @@ class Expansion:
             f"and {'is' if count == 1 else 'are'} trained once"
             for names, count in shared.items()
         ]
-        return twice + [f"{item.cells} cells are excluded, {item.where}: {item.reason}" for item in self.exclusions]
+        left_out = [
+            f"{item.cells} cell{' is' if item.cells == 1 else 's are'} excluded, {item.where}: {item.reason}"
+            for item in self.exclusions
+        ]
+        return twice + left_out
 
 
 def hidden(declaration: Declaration) -> list[str]:

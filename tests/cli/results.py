@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from harness.cell import Cell, Loss
+from harness.cell import Cell, Loss, get
 from harness.cli import cancel, gc, logs, retry, status, transfer
 from harness.errors import UserError
 from harness.ledger import Ledger, Policy
@@ -41,6 +41,7 @@ class Results:
 
     def declare(self, experiment: str, cells: list[Cell], **more: Any) -> Manifest:
         losses = list(dict.fromkeys(cell.loss.name for cell in cells))
+        stated: dict[str, Any] = {"axes": {"loss.name": losses, "batch_size": [256], "seed": [0, 1]}, **more}
         manifest = Manifest(
             experiment=experiment,
             scale="demo",
@@ -49,14 +50,13 @@ class Results:
             caveat="",
             comparable=True,
             dataset="digits",
-            axes={"loss.name": losses, "batch_size": [256], "seed": [0, 1]},
-            cells=[Expected(c.cell_id, {"loss.name": c.loss.name, "batch_size": 256, "seed": c.seed}) for c in cells],
+            cells=[Expected(cell.cell_id, {path: get(cell, path) for path in stated["axes"]}) for cell in cells],
             claims=[],
             evaluation=EVALUATION,
             settings=asdict(cells[0]),
             overrides=[],
             revision="0" * 40,
-            **more,
+            **stated,
         )
         manifest.write(self.path)
         return manifest

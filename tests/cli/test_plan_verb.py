@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,18 @@ def test_it_says_which_cells_are_not_tried_again(tiny: Path) -> None:
     assert "1 cell failed (diverged)" in unwrapped(said)
     assert "harness retry tiny.demo" in unwrapped(said)
     assert "To run   5 cells" in said
+
+
+def test_stale_cells_are_said_and_how_to_train_them(tiny: Path) -> None:
+    for cell in cells(tiny):
+        finish(tiny, replace(cell, versions={**cell.versions, "loss": 0}), seconds=360)
+    said = unwrapped(planned(*arguments(tiny)))
+    assert "6 cells: 6 stale" in said
+    assert "6 cells stale: finished with an earlier version of a component; --rerun-stale trains anew" in said
+    assert said.endswith("Nothing is missing.")
+    said = unwrapped(planned(*arguments(tiny), "--rerun-stale"))
+    assert "To run 6 cells" in said
+    assert "trains anew" not in said
 
 
 def test_json_has_the_same_numbers_under_stable_keys(tiny: Path) -> None:

@@ -101,6 +101,8 @@ def test_collapsed_cells(results: Results) -> None:
 def test_cells_that_were_left_out_stay_visible(results: Results) -> None:
     results.declare("tiny", results.cells, exclusions=[Exclusion("loss=vicreg", "it diverges", 2)])
     assert "left out on purpose: loss=vicreg, 2 cells: it diverges" in shown(results)
+    results.declare("tiny", results.cells, exclusions=[Exclusion("loss=vicreg", "it diverges", 1)])
+    assert "left out on purpose: loss=vicreg, 1 cell: it diverges" in shown(results)
 
 
 def test_records_of_no_experiment_have_a_place(results: Results) -> None:

@@ -104,6 +104,34 @@ def test_names_hold_what_differs_between_the_chosen(results: Results) -> None:
     assert both.names == {results.cells[0].cell_id: "epochs=4", other.cell_id: "epochs=5"}
 
 
+def test_a_cell_that_differs_from_nothing_is_named_by_its_values(results: Results) -> None:
+    results.declare("alone", results.cells[:1], axes={"loss.name": ["dcl"], "batch_size": [256], "seed": [0]})
+    (name,) = chosen(results, "alone.demo").names.values()
+    assert name == "loss=dcl batch_size=256 seed=0"
+    results.finish(results.cells[0])
+    (name,) = chosen(results, results.cells[0].cell_id).names.values()
+    assert name == "loss=dcl batch_size=256 seed=0", "of two experiments"
+    other = another_seed(results.cells[0])
+    results.finish(other)
+    (name,) = chosen(results, other.cell_id).names.values()
+    assert name == "loss=dcl batch_size=256 seed=9", "of no experiment"
+
+
+def test_a_cell_of_an_experiment_without_axes_is_named_by_what_was_declared(results: Results) -> None:
+    cell_id = results.cells[0].cell_id
+    results.declare("plain", results.cells[:1], axes={})
+    assert chosen(results, "plain.demo").names == {cell_id: "loss=dcl batch_size=256 seed=0"}
+
+
+def test_cells_that_were_never_begun_have_the_values_that_were_declared(results: Results) -> None:
+    others = [replace(cell, epochs=5) for cell in results.cells]
+    results.declare("longer", others)
+    results.finish(results.cells[0])
+    names = chosen(results).names
+    assert names[results.cells[0].cell_id] == "loss=dcl epochs=4 seed=0"
+    assert names[others[3].cell_id] == "loss=infonce epochs=5 seed=1"
+
+
 def test_a_manifest_belongs_to_cells_that_are_named_by_their_experiment(results: Results) -> None:
     results.finish(results.cells[0])
     manifest, cells = named_cells(["tiny.demo", "loss=dcl"], results.path)

@@ -40,6 +40,8 @@ def test_what_is_excluded_is_not_trained_and_stands_in_the_manifest_with_its_rea
     expected.write(tiny.parent)
     assert Manifest.read(tiny.parent, "tiny.demo") == expected
     assert "4 cells are excluded, loss=dcl batch_size<=64: diverges there" in expanded(tiny).notes()
+    one = "exclude=[{where:'loss=dcl batch_size=64 seed=0',reason:'it diverged'}]"
+    assert "1 cell is excluded, loss=dcl batch_size=64 seed=0: it diverged" in expanded(tiny, one).notes()
 
 
 def test_exclusions_can_be_taken_back_and_a_scale_has_its_own(tiny: Path) -> None:

@@ -60,11 +60,13 @@ def import_(
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:
-    """Add the records of an archive to those here; a record or manifest that is here already stays as it is.
+    """Add the records of an archive to those here; what is here already stays as it is.
 
-    An imported finished cell counts as finished for sweep and report.
+    An imported finished cell counts as finished for sweep and report. A cell that is here and has not finished is
+    completed by one that has: as a new attempt, after those here. One that runs here is left alone.
 
-    --json prints, for cells and for manifests: added, identical, different (the last two were here, and stay).
+    --json prints, for cells and for manifests: added, completed, identical, different, running (the last three were
+    here, and stay as they are).
     """
     from harness.cli.summary import count
     from harness.sweep import transfer
@@ -73,7 +75,11 @@ def import_(
     if as_json:
         print(json.dumps({"cells": vars(cells), "manifests": vars(manifests)}, indent=1))
         return
-    print(f"added {count(len(cells.added))}; {len(cells.identical)} were here already, with the same content")
+    completed = f"completed {count(len(cells.completed))} that had not finished here; " if cells.completed else ""
+    already = f"here already, with the same content: {count(len(cells.identical))}"
+    print(f"added {count(len(cells.added))}; {completed}{already}")
+    for cell_id in cells.running:
+        print(f"  left alone: {cell_id} runs here; import again when it has ended", file=sys.stderr)
     for name in [*cells.different, *manifests.different]:
         print(f"  kept: {name} is here already, with other content", file=sys.stderr)
     for name in manifests.added:

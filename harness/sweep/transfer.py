@@ -3,11 +3,15 @@
 An archive (tar.gz) holds ``runs/<cell_id>/`` and ``manifests/<name>.json`` as a results folder does, and nothing else.
 Whatever an archive holds, an import overwrites nothing, writes nowhere but below ``runs`` and ``manifests``, and takes
 all or nothing: everything is unpacked beside them and checked before the first record is renamed into its place.
+
+A cell that has finished there and not here is completed: what finished it there becomes a new attempt here, after those
+that are here, which stay. It begins as any attempt does, so that nobody else computes the cell at that moment.
 """
 
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -20,7 +24,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.manifest import Manifest
-from harness.record import Record, read_json
+from harness.record import Attempt, Busy, Json, Record, Superseded, read_json
 
 OF_RECORD = r"cell\.json|submission\.json|outcome\.json|evaluations/[0-9a-f]{12}\.json"
 OF_ATTEMPT = r"provenance\.json|events\.jsonl|outcome\.json|stdout\.log|stderr\.log"
@@ -37,11 +41,16 @@ MOST_MEMBERS = 10_000_000
 
 @dataclass
 class Imported:
-    """Cell ids and names of manifests: ``added``, and those that stand here already with the same or other content."""
+    """Cell ids, or names of manifests: ``added``; and those that stand here already with the same or other content.
+
+    ``completed``: cells that had not finished here; ``running``: those that are left to whoever computes them here.
+    """
 
     added: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
     identical: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
 
 
 def export(records: Iterable[Record], manifests: Sequence[Manifest], results: Path, to: Path, encoders: bool) -> None:
@@ -101,7 +110,7 @@ def import_(file: Path, results: Path) -> tuple[Imported, Imported]:
         for path in manifests:
             if Manifest.read(unpacked, path.stem).name != path.stem:
                 raise UserError(f"the manifest of {path.stem} is another's", where=str(file))
-        return _place(records, results / "runs"), _place(manifests, results / "manifests")
+        return _place_records(records, results / "runs"), _place_manifests(manifests, results / "manifests")
 
 
 def _unpack(file: Path, folder: Path) -> None:
@@ -152,7 +161,8 @@ def _extract(archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo], folde
 
 
 def _check(record: Record, file: Path) -> None:
-    """A record must be of the cell that it is named after, and its published outcome that of one of its attempts."""
+    """A record must be of the cell that it is named after, its published outcome that of one of its attempts, and its
+    events a curve."""
     try:
         record.cell()
     except UserError:
@@ -160,13 +170,35 @@ def _check(record: Record, file: Path) -> None:
     if not (record.path / "outcome.json").exists():
         return
     outcome = record.outcome() or {}
-    attempt = record.path / "attempts" / str(outcome.get("attempt")) / "outcome.json"
-    if outcome.get("state") != "finished" or read_json(attempt) != outcome:
+    number = outcome.get("attempt")
+    whole = isinstance(number, int) and Attempt(record, number).outcome() == outcome
+    if outcome.get("state") != "finished" or not whole:
         raise UserError(f"the outcome of {record.cell_id} is damaged", where=str(file))
+    try:
+        record.events()
+    except TypeError:
+        raise UserError(f"the curve of {record.cell_id} is damaged", where=str(file)) from None
 
 
-def _place(paths: Sequence[Path], folder: Path) -> Imported:
-    """Move records or manifests to where they belong, each at once, and none over another."""
+def _place_records(paths: Sequence[Path], runs: Path) -> Imported:
+    """Move records to where they belong, each at once, and none over another."""
+    runs.mkdir(exist_ok=True)
+    found = Imported()
+    for path in paths:
+        here, imported = Record(runs / path.name), Record(path)
+        if not here.path.exists():
+            path.rename(here.path)
+            found.added.append(path.name)
+        elif _same(path, here.path) or _same_result(imported, here):
+            found.identical.append(path.name)
+        elif imported.outcome() and here.state() != "finished":
+            getattr(found, _complete(imported, here)).append(path.name)
+        else:
+            found.different.append(path.name)
+    return found
+
+
+def _place_manifests(paths: Sequence[Path], folder: Path) -> Imported:
     folder.mkdir(exist_ok=True)
     found = Imported()
     for path in paths:
@@ -175,14 +207,57 @@ def _place(paths: Sequence[Path], folder: Path) -> Imported:
             path.rename(target)
             found.added.append(path.stem)
         else:
-            (found.identical if _same(path, target) else found.different).append(path.stem)
+            same = filecmp.cmp(path, target, shallow=False)
+            (found.identical if same else found.different).append(path.stem)
     return found
+
+
+def _complete(imported: Record, here: Record) -> str:
+    """Move what finished the cell there into a new attempt here; what became of the cell, as ``Imported`` calls it."""
+    theirs, outcome = _finished(imported)
+    try:
+        attempt = Record.prepare(here.path.parent, imported.cell()).begin({})
+    except Busy:
+        return "different" if here.state() == "finished" else "running"
+    # Of all its attempts: the last one did not begin at the first step if it went on from a checkpoint.
+    curve = "".join(f"{json.dumps(event)}\n" for event in imported.events())
+    (attempt.path / "events.jsonl").write_text(curve, encoding="utf-8")
+    for path in theirs.path.iterdir():
+        if path.name not in ("events.jsonl", "outcome.json"):
+            path.replace(attempt.path / path.name)
+    for path in (imported.path / "evaluations").glob("*.json"):
+        here.add_evaluation(path.stem, read_json(path) or {})
+    try:
+        attempt.end(outcome)
+    except Superseded:  # somebody else has begun the cell meanwhile, because this took minutes
+        return "different" if here.state() == "finished" else "running"
+    return "completed"
+
+
+def _finished(record: Record) -> tuple[Attempt, Json]:
+    """The published attempt, and how it ended but for its number."""
+    outcome = record.outcome() or {}
+    return Attempt(record, outcome["attempt"]), {key: value for key, value in outcome.items() if key != "attempt"}
 
 
 def _same(imported: Path, here: Path) -> bool:
     """Whether every imported file is here with the same content."""
-    files = [path for path in imported.rglob("*") if path.is_file()] if imported.is_dir() else [imported]
-    return all(
-        (there := here / path.relative_to(imported)).is_file() and filecmp.cmp(path, there, shallow=False)
-        for path in files
+    files = [path for path in imported.rglob("*") if path.is_file()]
+    return all(_same_file(path, here / path.relative_to(imported)) for path in files)
+
+
+def _same_result(imported: Record, here: Record) -> bool:
+    """Whether the cell has finished in both with the same outcome and curve: as where it was completed before."""
+    if not (imported.outcome() and here.outcome()):
+        return False
+    (_, theirs), (attempt, mine) = _finished(imported), _finished(here)
+    added = (imported.path / "evaluations").glob("*.json")
+    return (
+        mine == theirs
+        and list(attempt.events()) == imported.events()
+        and all(_same_file(path, here.path / "evaluations" / path.name) for path in added)
     )
+
+
+def _same_file(imported: Path, here: Path) -> bool:
+    return here.is_file() and filecmp.cmp(imported, here, shallow=False)

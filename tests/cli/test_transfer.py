@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 from harness.cell import Cell
 from harness.index import Index
 from harness.manifest import Manifest
-from harness.record import Record
+from harness.record import Attempt, Record, write_json
 from harness.study.frame import tidy
-from tests.cli.results import Results, as_json, harness
+from tests.cli.results import OUTCOME, Results, as_json, harness
 
 
 @pytest.fixture
@@ -32,6 +33,9 @@ def exported(results: Results, to: Path, *options: str) -> Path:
     code, said = harness("export", "tiny.demo", "--to", str(to), *options, results=results.path)
     assert code == 0, said
     return to
+
+
+NONE: dict[str, list[str]] = {"added": [], "completed": [], "identical": [], "different": [], "running": []}
 
 
 def members(archive: Path) -> set[str]:
@@ -60,8 +64,8 @@ def test_an_imported_finished_cell_counts_as_finished(results: Results, archive:
     said = as_json("import", str(archive), results=there)
     both = sorted(cell.cell_id for cell in results.cells[:2])
     assert said == {
-        "cells": {"added": both, "identical": [], "different": []},
-        "manifests": {"added": ["tiny.demo"], "identical": [], "different": []},
+        "cells": {"added": both, "completed": [], "identical": [], "different": [], "running": []},
+        "manifests": {"added": ["tiny.demo"], "completed": [], "identical": [], "different": [], "running": []},
     }
     manifest = Manifest.read(there, "tiny.demo")
     assert list(tidy(manifest, there)["state"]) == ["finished", "failed", "missing", "missing"]
@@ -83,7 +87,7 @@ def test_nothing_is_overwritten(results: Results, archive: Path) -> None:
     (other.path / "attempts" / "1" / "events.jsonl").write_text("something else\n")
     before = content(results.path)
     said = as_json("import", str(archive), results=results.path)
-    assert said["cells"] == {"added": [], "identical": [same.cell_id], "different": [other.cell_id]}
+    assert said["cells"] == {**NONE, "identical": [same.cell_id], "different": [other.cell_id]}
     assert content(results.path) == before
     shutil.rmtree(same.path)
     assert as_json("import", str(archive), results=results.path)["cells"]["added"] == [same.cell_id]
@@ -120,6 +124,108 @@ def test_nothing_to_export_and_a_file_that_exists(results: Results, archive: Pat
     code, said = harness("export", "tiny.demo", "--to", str(archive), results=results.path)
     assert (code, "such a file already" in said) == (2, True)
     assert not list(tmp_path.glob(".*tar*"))
+
+
+# Cells that had begun here, and have finished there.
+
+UNFINISHED: dict[str, Callable[[Results, Cell], object]] = {
+    "prepared": lambda here, cell: here.record(cell),
+    "failed": lambda here, cell: here.fail(cell),
+    "interrupted": lambda here, cell: here.begin(cell).end({"state": "interrupted", "cause": "signal"}),
+    "killed": lambda here, cell: kill(here.begin(cell)),
+    "queued": lambda here, cell: here.queue(cell),
+}
+
+
+def kill(attempt: Attempt) -> None:
+    write_json(attempt.path / "provenance.json", {**attempt.provenance(), "pid": 2**22 + 1})
+
+
+def elsewhere(tmp_path: Path) -> tuple[Path, Record]:
+    """An archive of a cell that was interrupted after its first epoch, went on and finished; and its record."""
+    there = Results(tmp_path / "elsewhere")
+    there.begin(there.cells[0]).end({"state": "interrupted", "cause": "signal"})
+    resumed = there.record(there.cells[0]).begin({"hardware": "another processor", "threads": 8})
+    resumed.log_event(10, {"val_knn": 35.0, "loss": 2.0}, epoch=2)
+    resumed.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)
+    (resumed.path / "stdout.log").write_text("finished there\n")
+    (resumed.path / "encoder.safetensors").write_bytes(b"weights")
+    resumed.end(OUTCOME)
+    there.record(there.cells[0]).add_evaluation("0" * 12, {"metrics": {"test_knn": 1.0}})
+    return exported(there, tmp_path / "elsewhere.tar.gz", "--encoders"), there.record(there.cells[0])
+
+
+@pytest.mark.parametrize("kind", sorted(UNFINISHED))
+def test_what_is_unfinished_here_takes_the_finished_attempt(results: Results, tmp_path: Path, kind: str) -> None:
+    cell = results.cells[0]
+    UNFINISHED[kind](results, cell)
+    archive, theirs = elsewhere(tmp_path)
+    mine = results.record(cell)
+    before, attempts = content(mine.path), len(mine.attempts())
+    said = as_json("import", str(archive), results=results.path)
+    assert said["cells"] == {**NONE, "completed": [cell.cell_id]}
+    assert mine.state() == "finished"
+    assert mine.outcome() == {**(theirs.outcome() or {}), "attempt": attempts + 1}
+    assert (mine.path / "outcome.json").samefile(mine.attempts()[-1].path / "outcome.json")
+    assert before.items() <= content(mine.path).items(), "what was here stays as it was"
+    assert mine.events() == theirs.events(), "those of its earlier attempts too"
+    taken = mine.attempts()[-1]
+    assert taken.provenance() == theirs.attempts()[-1].provenance()
+    assert (taken.path / "stdout.log").read_text() == "finished there\n"
+    assert mine.encoder() == taken.path / "encoder.safetensors"
+    assert mine.added_evaluation("0" * 12)
+    assert Index(results.path / "runs")[cell.cell_id].state == "finished"
+    assert not list(results.path.glob(".import*"))
+
+
+def test_the_curve_is_the_archives_where_both_have_points(results: Results, tmp_path: Path) -> None:
+    partial = results.begin(results.cells[0])
+    partial.log_event(10, {"val_knn": 34.9, "loss": 2.1}, epoch=2)  # other threads, other last digits
+    partial.end({"state": "interrupted", "cause": "signal"})
+    archive, theirs = elsewhere(tmp_path)
+    as_json("import", str(archive), results=results.path)
+    assert results.record(results.cells[0]).events() == theirs.events()
+
+
+def test_what_was_completed_is_identical_afterwards(results: Results, tmp_path: Path) -> None:
+    results.fail(results.cells[0])
+    archive, theirs = elsewhere(tmp_path)
+    code, said = harness("import", str(archive), results=results.path)
+    assert (code, "completed 1 cell that had not finished here" in said) == (0, True)
+    before = content(results.path)
+    again = as_json("import", str(archive), results=results.path)
+    assert again["cells"] == {**NONE, "identical": [theirs.cell_id]}
+    assert content(results.path) == before
+    theirs.add_evaluation("1" * 12, {"metrics": {"test_knn": 2.0}})
+    later = exported(Results(tmp_path / "elsewhere"), tmp_path / "later.tar.gz")
+    assert as_json("import", str(later), results=results.path)["cells"] == {**NONE, "different": [theirs.cell_id]}
+
+
+def test_what_runs_here_is_left_alone(results: Results, tmp_path: Path) -> None:
+    attempt = results.begin(results.cells[0])
+    archive, theirs = elsewhere(tmp_path)
+    before = content(attempt.record.path)
+    assert as_json("import", str(archive), results=results.path)["cells"] == {**NONE, "running": [theirs.cell_id]}
+    code, said = harness("import", str(archive), results=results.path)
+    assert (code, "added 0 cells" in said) == (0, True)
+    assert content(attempt.record.path) == before
+    assert attempt.record.state() == "running"
+
+
+def test_what_has_finished_here_stays(results: Results, tmp_path: Path) -> None:
+    mine = results.finish(results.cells[0]).record
+    archive, _ = elsewhere(tmp_path)
+    before = content(mine.path)
+    assert as_json("import", str(archive), results=results.path)["cells"] == {**NONE, "different": [mine.cell_id]}
+    assert content(mine.path) == before
+
+
+def test_what_failed_there_completes_nothing(results: Results, archive: Path, tmp_path: Path) -> None:
+    there = Results(tmp_path / "there")
+    there.begin(there.cells[1]).end({"state": "interrupted", "cause": "signal"})
+    said = as_json("import", str(archive), results=there.path)
+    assert said["cells"]["different"] == [there.cells[1].cell_id]
+    assert there.record(there.cells[1]).state() == "missing"
 
 
 # Archives that nobody exported.
@@ -166,6 +272,26 @@ def test_an_archive_that_no_export_has_written_is_refused_whole(tmp_path: Path, 
     code, said = harness("import", str(bad), results=there)
     assert (code, words in said) == (2, True), said
     assert content(tmp_path) == {"bad.tar.gz": bad.read_bytes()}
+
+
+FINISHED = {"state": "finished", "attempt": 1}
+OTHERWISE: dict[str, tuple[dict[str, object], str, str]] = {
+    "an attempt elsewhere": ({**FINISHED, "attempt": "../attempts/1"}, "", "the outcome of"),
+    "no curve": (FINISHED, '{"step": [], "metrics": {}}\n', "the curve of"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(OTHERWISE))
+def test_a_finished_attempt_that_is_none_is_refused(tmp_path: Path, kind: str) -> None:
+    outcome, events, words = OTHERWISE[kind]
+    with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as opened:
+        file(opened, CELL)
+        for name in ("outcome.json", "attempts/1/outcome.json"):
+            file(opened, f"runs/{ID}/{name}", json.dumps(outcome))
+        file(opened, f"runs/{ID}/attempts/1/events.jsonl", events)
+    code, said = harness("import", str(tmp_path / "bad.tar.gz"), results=tmp_path / "there")
+    assert (code, f"{words} {ID} is damaged" in said) == (2, True), said
+    assert not list((tmp_path / "there").rglob("*"))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

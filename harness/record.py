@@ -95,6 +95,10 @@ class Record:
         """Take the intent back: whoever has the cell in a queue will not start it."""
         write_json(self.path / "submission.json", {**(self.submission() or {}), "withdrawn": time.time()})
 
+    def told(self) -> Json:
+        """How it was last submitted, to be submitted so again, whether or not that was taken back."""
+        return {name: said for name, said in (self.submission() or {}).items() if name != "withdrawn"}
+
     def sweep_folder(self, submission: Mapping[str, Any]) -> Path | None:
         """Where the sweep that submitted this cell keeps its ledger."""
         name = submission.get("sweep")
@@ -365,12 +369,20 @@ def read_json(path: Path) -> Json | None:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write through a temporary file and a rename, so that no reader and no kill ever sees half of it."""
+    """Write through a temporary file and a rename, so that no reader and no kill ever sees half of it.
+
+    Raises:
+        OSError: it cannot be written there; it names the path, and leaves nothing.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.chmod(temporary, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
     os.replace(temporary, path)
 

@@ -55,23 +55,29 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[str, list[tuple[str, Rec
     """Cells by the manifest that they were submitted for."""
     found: dict[str, list[tuple[str, Record]]] = {}
     for name, record in failed:
-        submission = record.submission() or {}
+        submission = record.told()
         found.setdefault(f"{submission['experiment']}.{submission['scale']}", []).append((name, record))
     return found
 
 
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
     from harness.cli.foreground import Foreground
-    from harness.ledger import Policy
+    from harness.ledger import Ledger, Policy
+    from harness.manifest import Manifest
+    from harness.sweep.cost import memory_bytes
     from harness.sweep.executors.local import Slots, divide
     from harness.sweep.supervise import Task
 
-    tasks = [Task(record, record.cell(), shown, record.submission() or {}) for shown, record in failed]
+    tasks = [Task(record, record.cell(), shown, record.told()) for shown, record in failed]
     told = [task.submission for task in tasks]
     here = divide(len(tasks), None, told[0]["device"], max(one["world_size"] for one in told))
     # With as many threads as before: sums in another order have other last digits.
-    slots = Slots(here.count, told[0]["threads"], here.device)
-    return Foreground(name, results, tracking_uri, again, slots, Policy()).run(tasks, 0, len(tasks))
+    memory = memory_bytes(here.device) if here.device == "cpu" else 0
+    slots = Slots(here.count, told[0]["threads"], here.device, memory)
+    sweep = failed[0][1].sweep_folder(told[0])
+    policy = Ledger(sweep).policy() if sweep else Policy()
+    manifest = Manifest.read(results, name)
+    return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
 
 
 def _listed(name: str, record: Record) -> dict[str, Any]:

@@ -118,9 +118,11 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
     if not estimate.entries:
         return
     slots, free = declared.slots, free_bytes(results)
+    processes = f"{slots.count} process{'' if slots.count == 1 else 'es'} at a time on {slots.device}"
+    threads = f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each"
     print(
-        f"about {hours(estimate.wall_hours)} ({estimate.device_hours:.1f} device-hours), {slots.count} processes at a "
-        f"time on {slots.device}, {slots.threads} thread{'s' if slots.threads > 1 else ''} each; Ctrl-C stops in order",
+        f"about {hours(estimate.wall_hours)} ({estimate.device_hours:.1f} device-hours), {processes}, {threads}; "
+        "Ctrl-C stops in order",
         flush=True,
     )
     most = declared.declaration.values["cluster"]["ask_hours"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write beside, sync, rename; the previous checkpoint is kept until the next save."""
+    """Write beside, sync, rename; the previous checkpoint is kept until the next save.
+
+    Raises:
+        OSError: the disk is full, or cannot be written; nothing half-written is left.
+    """
     temporary = folder / f".{NAME}.new"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch's writer says only that it failed
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free // 2**20
+        raise OSError(f"the checkpoint cannot be written, {free} MiB are free on the disk of {folder}") from error
     if (folder / NAME).exists():
         os.replace(folder / NAME, folder / PREVIOUS)
     os.replace(temporary, folder / NAME)

@@ -9,3 +9,12 @@ def test_nothing_to_retry_is_no_error(results: Results) -> None:
     results.finish(results.cells[0])
     assert harness("retry", "tiny.demo", results=results.path) == (0, "None of these cells has failed.\n")
     assert as_json("retry", "tiny.demo", results=results.path) == []
+
+
+def test_a_failed_cell_that_was_cancelled_in_the_queue_may_run_again(results: Results) -> None:
+    record = results.fail(results.cells[0]).record
+    record.submit({"threads": 1})
+    record.withdraw()
+    assert "withdrawn" not in record.told()
+    record.submit(record.told())
+    assert "withdrawn" not in (record.submission() or {})

@@ -121,10 +121,10 @@ class Manifest:
         """The manifest of ``<experiment>.<scale>``.
 
         Raises:
-            UserError: there is none, because the experiment was never swept at this scale.
+            UserError: there is none, because the experiment was never swept at this scale; or it is damaged.
         """
         path = cls.file(results, name)
-        if read_json(path) is None:
+        if not path.exists():
             known = sorted(path.stem for path in (results / "manifests").glob("*.json"))
             raise UserError(
                 f"no manifest of '{name}'",
@@ -135,11 +135,24 @@ class Manifest:
         return cls.load(path)
 
     @classmethod
+    def all_of(cls, results: Path) -> tuple[list[Manifest], dict[str, UserError]]:
+        """Of every experiment that was swept into this folder; and, by name, what is wrong with those that cannot be
+        read: they must not keep anybody from the others."""
+        found: list[Manifest] = []
+        damaged: dict[str, UserError] = {}
+        for path in sorted((results / "manifests").glob("*.json")):
+            try:
+                found.append(cls.load(path))
+            except UserError as error:
+                damaged[path.stem] = error
+        return found, damaged
+
+    @classmethod
     def load(cls, path: Path) -> Manifest:
         """What was saved there.
 
         Raises:
-            UserError: it is no manifest, or one of another version of harness.
+            UserError: it is damaged, or of another version of harness.
         """
         data = read_json(path) or {}
         try:
@@ -147,9 +160,9 @@ class Manifest:
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
             exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
             return cls(cells=cells, claims=claims, exclusions=exclusions, **data)
-        except (TypeError, KeyError):
+        except (TypeError, KeyError, AttributeError):
             raise UserError(
-                "the manifest was written by another version of harness",
+                "the manifest is damaged, or of another version of harness",
                 where=str(path),
                 next_command="the same harness sweep again: it writes the manifest anew and runs only what is missing",
             ) from None

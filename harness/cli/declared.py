@@ -139,9 +139,9 @@ def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Pat
 def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
     """What ``harness evaluate`` takes: a manifest that expects these cells, or else their ids."""
     wanted = {entry.cell.cell_id for entry in entries}
-    for path in sorted((results / "manifests").glob("*.json")):
-        if wanted <= {cell.cell_id for cell in Manifest.read(results, path.stem).cells}:
-            return [path.stem]
+    for manifest in Manifest.all_of(results)[0]:
+        if wanted <= {cell.cell_id for cell in manifest.cells}:
+            return [manifest.name]
     return sorted(wanted)
 
 

@@ -50,7 +50,8 @@ def status(
     Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
 
     --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
-    cells), cells (cell_id, name, state, attempts, host, progress, cause, error, log, collapsed, metrics, seconds).
+    cells), cells (cell_id, name, state, attempts, host, progress, cause, error, log, collapsed, metrics, seconds); of
+    one whose manifest cannot be read name and error.
     """
     from harness.index import Index
 
@@ -85,7 +86,7 @@ def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]
                 "cells": cells,
             }
         )
-    return listed
+    return [*listed, *({"name": name, "error": str(error)} for name, error in found.damaged.items())]
 
 
 def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
@@ -163,6 +164,8 @@ def _watch(words: Sequence[str], results: Path, index: Index) -> None:
 
 
 def _goes_on(experiment: Json) -> bool:
+    if "error" in experiment:
+        return False
     open_cells = {"queued", "running"} & set(experiment["counts"])
     return bool(open_cells) or any(sweep["alive"] for sweep in experiment["sweeps"])
 
@@ -173,11 +176,20 @@ def _lines(found: list[Json], words: Sequence[str], results: Path) -> Iterator[L
     if not found:
         yield Line(f"No experiment has been swept into {results}/ yet.")
     for experiment in found:
+        if "error" in experiment:
+            yield from _wrong(experiment)
+            continue
         yield from _heading(experiment)
         if is_whole(words):
             yield from _most(experiment, results)
         else:
             yield from (line for cell in sorted(experiment["cells"], key=_order) for line in _described(cell))
+
+
+def _wrong(experiment: Json) -> Iterator[Line]:
+    what, *more = experiment["error"].splitlines()
+    yield Line(f"{experiment['name']}: {what}", "red")
+    yield from (Line(line.strip(), indent=2) for line in more)
 
 
 def _heading(experiment: Json) -> Iterator[Line]:

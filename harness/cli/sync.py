@@ -13,6 +13,7 @@ import typer
 from harness.cli.arguments import Results
 
 if TYPE_CHECKING:
+    from harness.errors import UserError
     from harness.manifest import Manifest
     from harness.sweep.mirror import Added
 
@@ -35,32 +36,37 @@ def sync(
     """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
     from harness.sweep.uri import default_uri
 
-    asked = _asked(target or [], results)
-    if not asked and not as_json:
+    asked, damaged = _asked(target or [], results)
+    if not asked and not damaged and not as_json:
         print(f"No experiment has been swept into {results}/ yet.")
     uri = tracking_uri or default_uri(results)
     added = {manifest.name: _sync(manifest, cells, results, uri) for manifest, cells in asked}
     if as_json:
         listed = [{"experiment": name, **vars(one)} for name, one in added.items()]
+        listed += [{"experiment": name, "error": str(error)} for name, error in damaged.items()]
         print(json.dumps({"tracking_uri": uri, "experiments": listed}, indent=1))
     else:
         _print(added)
-    if any(one.errors for one in added.values()):
+        for name, error in damaged.items():
+            print(f"not mirrored: {name}: {error}")
+    if damaged or any(one.errors for one in added.values()):
         raise typer.Exit(1)
 
 
-def _asked(target: list[str], results: Path) -> list[tuple[Manifest, set[str]]]:
-    """The experiments, each with its cells that are asked for."""
+def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
+    """The experiments, each with its cells that are asked for; and those whose manifests cannot be read, and why."""
     from harness.cli.target import named_cells
     from harness.manifest import Manifest
 
     manifest, named = named_cells(target, results) if target else (None, [])
     wanted = {record.cell_id for _, record in named}
     if manifest:
-        return [(manifest, wanted)]
-    manifests = [Manifest.read(results, path.stem) for path in sorted((results / "manifests").glob("*.json"))]
+        return [(manifest, wanted)], {}
+    manifests, damaged = Manifest.all_of(results)
     cells = [(manifest, {cell.cell_id for cell in manifest.cells}) for manifest in manifests]
-    return [(manifest, ids & wanted) for manifest, ids in cells if ids & wanted] if target else cells
+    if not target:
+        return cells, damaged
+    return [(manifest, ids & wanted) for manifest, ids in cells if ids & wanted], {}
 
 
 def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> Added:

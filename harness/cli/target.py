@@ -61,10 +61,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was named; a cell that stands in several experiments is in several groups."""
+    """What was named; a cell that stands in several experiments is in several groups.
+
+    ``damaged``: of everything, what is wrong with manifests that cannot be read, by experiment.
+    """
 
     groups: list[Group]
     index: Index
+    damaged: Mapping[str, UserError]
 
     @property
     def cell_ids(self) -> list[str]:
@@ -115,11 +119,10 @@ def select(words: Sequence[str], results: Path, index: Index) -> Selection:
     scales = [word for word in words if word.startswith("scale=")]
     conditions = [word for word in words if _is_filter(word)]
     named = [word for word in words if word not in scales and word not in conditions]
-    groups = _named(named, scales, results, index) if named else _everything(results, index)
-    if not conditions:
-        return Selection(groups, index)
-    chosen = _filtered(groups, _parsed(" ".join(conditions), groups, index), index)
-    return Selection(chosen, index)
+    groups, damaged = (_named(named, scales, results, index), {}) if named else _everything(results, index)
+    if conditions:
+        groups = _filtered(groups, _parsed(" ".join(conditions), groups, index), index)
+    return Selection(groups, index, damaged)
 
 
 def is_whole(words: Sequence[str]) -> bool:
@@ -181,11 +184,6 @@ def record_of(beginning: str, results: Path) -> Record:
     return Record(found[0])
 
 
-def manifests(results: Path) -> list[Manifest]:
-    """Of every experiment that was swept into this folder."""
-    return [Manifest.read(results, path.stem) for path in sorted((results / "manifests").glob("*.json"))]
-
-
 def _is_id(word: str) -> bool:
     return bool(CELL_ID.fullmatch(word))
 
@@ -199,17 +197,18 @@ def _named(words: Sequence[str], scales: Sequence[str], results: Path, index: In
     ids = {record_of(word, results).cell_id for word in words if _is_id(word)}
     names = dict.fromkeys(manifest_name(word, scales) for word in words if not _is_id(word))
     whole = [Group(manifest, manifest.cells) for manifest in (Manifest.read(results, name) for name in names)]
-    others = [group for group in _everything(results, index) if group.name not in names] if ids else []
+    others = [group for group in _everything(results, index)[0] if group.name not in names] if ids else []
     parts = [replace(group, cells=[cell for cell in group.cells if cell.cell_id in ids]) for group in others]
     return [*whole, *(group for group in parts if group.cells)]
 
 
-def _everything(results: Path, index: Index) -> list[Group]:
-    """What was declared, and what was begun and stands in no manifest."""
-    groups = [Group(manifest, manifest.cells) for manifest in manifests(results)]
+def _everything(results: Path, index: Index) -> tuple[list[Group], dict[str, UserError]]:
+    """What was declared, and what was begun and stands in no manifest; and which manifests cannot be read."""
+    manifests, damaged = Manifest.all_of(results)
+    groups = [Group(manifest, manifest.cells) for manifest in manifests]
     declared = {cell.cell_id for group in groups for cell in group.cells}
     others = [Expected(cell_id, {}) for cell_id in index.cell_ids() if cell_id not in declared]
-    return [*groups, *([Group(None, others)] if others else [])]
+    return [*groups, *([Group(None, others)] if others else [])], damaged
 
 
 def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:

@@ -68,3 +68,15 @@ def test_a_store_that_is_none_is_said_in_one_line(tiny: Path, manifest: Manifest
 
 def test_nothing_was_swept_yet(tmp_path: Path) -> None:
     assert "No experiment has been swept" in CliRunner().invoke(app, ["sync", "--results", str(tmp_path)]).output
+
+
+def test_a_damaged_manifest_is_named_and_the_others_are_mirrored(tiny: Path, manifest: Manifest) -> None:
+    (tiny.parent / "results" / "manifests" / "hurt.demo.json").write_text("{")
+    done = sync(tiny)
+    assert done.exit_code == 1
+    assert "tiny.demo: 3 runs and 6 points added" in done.output
+    assert "not mirrored: hurt.demo: " in done.output
+    assert "hurt.demo.json: the manifest is damaged" in done.output
+    found = json.loads(sync(tiny, "--json").stdout)["experiments"]
+    assert [("error" in one, one["experiment"]) for one in found] == [(False, "tiny.demo"), (True, "hurt.demo")]
+    assert sync(tiny, "tiny.demo").exit_code == 0

@@ -1,8 +1,9 @@
 """``python -m harness.ssl.measure THREADS DEVICE``: what cells take of time, disk and memory, for a plan.
 
 Reads ``{"plugins": [file, ...], "steps": [kind, ...], "memory": [kind, ...]}`` from standard input, a kind being
-``{"key", "cell", "channels"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``. Prints ``{key:
-{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}}`` of steps and ``{key: {"bytes"}}`` of memory.
+``{"key", "cell", "channels"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``. Prints a line
+``[key, null]`` before it measures a kind, so that its reader knows which one has killed it, and then ``[key, costs]``:
+``{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}`` of steps, ``{"bytes"}`` of memory.
 
 Time comes from steps that are run. Memory does not: a step at the cell's own batch size may take minutes, or be killed.
 Instead the step is traced with tensors that have shapes and no content, and what lives at its worst moment is counted.
@@ -18,7 +19,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,19 +264,22 @@ def main() -> None:
     threads, device = int(sys.argv[1]), torch.device(sys.argv[2])
     torch.set_num_threads(threads)
     start = time.perf_counter() - STARTED
-    asked = json.load(sys.stdin)
-    plugins.register(asked["plugins"])
-    found: dict[str, dict[str, float]] = {}
-    base = base_bytes(device) if asked["memory"] else 0
-    for kind in asked["memory"]:
-        found[kind["key"]] = {"bytes": memory(kind, base, device)}
-    for kind in asked["steps"]:
-        with trusted_values():
-            found[kind["key"]] = {
-                **time_and_disk(from_dict(Cell, kind["cell"]), kind["channels"], device),
-                "start": start,
-            }
-    json.dump(found, sys.stdout)
+    asked, answers = json.load(sys.stdin), sys.stdout
+
+    def say(kind: Mapping[str, Any], costs: Mapping[str, float] | None) -> None:
+        print(json.dumps([kind["key"], costs]), file=answers, flush=True)
+
+    with redirect_stdout(sys.stderr):  # what a user's loss prints is no answer
+        plugins.register(asked["plugins"])
+        base = base_bytes(device) if asked["memory"] else 0
+        for kind in asked["memory"]:
+            say(kind, None)
+            say(kind, {"bytes": memory(kind, base, device)})
+        for kind in asked["steps"]:
+            say(kind, None)
+            with trusted_values():
+                costs = time_and_disk(from_dict(Cell, kind["cell"]), kind["channels"], device)
+            say(kind, {**costs, "start": start})
 
 
 def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:

@@ -9,14 +9,16 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell import Backbone, Cell, Head, Method
+from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
 from harness.dataset_files import DatasetFiles, cache_folder
 from harness.errors import UserError
 from harness.processor import processor
@@ -26,6 +28,8 @@ from harness.sweep.check import bank_count, train_count
 #: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
 #: images of 32x32 pixels are enough, or fewer larger ones.
 CPU_BATCH, CPU_PIXELS, CPU_FEWEST = 64, 64 * 32 * 32, 4
+#: What a cell is called by that is measured alone.
+NAMING = ("loss.name", "backbone.name", "batch_size")
 #: Where control groups lie, and their limits in version 2 and 1.
 CGROUP, LIMITS = Path("/sys/fs/cgroup"), ("memory.max", "memory.limit_in_bytes")
 
@@ -107,7 +111,7 @@ def measure(
     with this torch.
 
     Raises:
-        UserError: a step cannot be run here.
+        UserError: one of them cannot be measured here; what was measured before it is remembered.
     """
     cells = list(cells)
     steps = {shape(cell, device): cell for cell, _ in cells}
@@ -116,12 +120,20 @@ def measure(
         "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
         "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
     }
-    found = _recalled_or_measured(asked, threads, device, plugins)
+    keys = [item["key"] for item in [*asked["steps"], *asked["memory"]]]
+    cell_of = dict(zip(keys, [*steps.values(), *prints.values()], strict=True))
+    found = _recalled_or_measured(asked, threads, device, plugins, lambda key: _called(cell_of[key], cell_of.values()))
     return Costs(
         device,
         {kind: Measured(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
         {kind: found[item["key"]]["bytes"] for kind, item in zip(prints, asked["memory"], strict=True)},
     )
+
+
+def _called(cell: Cell, among: Iterable[Cell]) -> str:
+    """A cell by what differs between those that are measured."""
+    varying = [path for path in paths() if path != "seed" and len({get(one, path) for one in among}) > 1]
+    return " ".join(f"{short_name(path)}={get(cell, path)}" for path in varying or NAMING)
 
 
 def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
@@ -147,7 +159,11 @@ def _asked(kind: Shape | Footprint, cell: Cell, more: Mapping[str, Any]) -> Json
 
 
 def _recalled_or_measured(
-    asked: Mapping[str, list[Json]], threads: int, device: str, plugins: Sequence[str]
+    asked: Mapping[str, list[Json]],
+    threads: int,
+    device: str,
+    plugins: Sequence[str],
+    called: Callable[[str], str],
 ) -> dict[str, Json]:
     machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version()]
     folder = cache_folder() / "costs"
@@ -160,7 +176,7 @@ def _recalled_or_measured(
     unknown = {name: [item for item in kinds if item["key"] not in known] for name, kinds in asked.items()}
     if any(unknown.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        for key, costs in _run({"plugins": list(plugins), **unknown}, threads, device).items():
+        for key, costs in _run({"plugins": list(plugins), **unknown}, threads, device, called):
             write_json(files[key], costs)
             known[key] = costs
     return known
@@ -173,22 +189,43 @@ def _torch_version() -> str:
         raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .") from None
 
 
-def _run(request: Json, threads: int, device: str) -> dict[str, Json]:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.ssl.measure", str(threads), device],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
+def _run(request: Json, threads: int, device: str, called: Callable[[str], str]) -> Iterator[tuple[str, Json]]:
+    """What the measuring process finds, as soon as it has found it.
+
+    Raises:
+        UserError: it ended before it had found everything; ``called`` names the cell of a key.
+    """
+    begun = ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as asked, tempfile.TemporaryFile("w+b") as errors:
+        json.dump(request, asked)
+        asked.seek(0)
+        command = [sys.executable, "-m", "harness.ssl.measure", str(threads), device]
+        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                key, costs = json.loads(line)
+                if costs is None:
+                    begun = key
+                else:
+                    yield key, costs
+        if process.returncode == 0:
+            return
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    what = f"{called(begun)} cannot" if begun else "nothing can"
+    raise UserError(
+        f"{what} be measured on {device}: {_ended(process.returncode, said)}",
+        next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
     )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(
-            f"a training step cannot be run on {device}: {said[-1]}",
-            next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
-        )
-    found: dict[str, Json] = json.loads(done.stdout)
-    return found
+
+
+def _ended(code: int, said: str) -> str:
+    """How a process ended, in a clause."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        lacking = ", as the kernel does where memory is short" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{lacking}"
+    return (said.strip().splitlines() or [f"exit code {code}"])[-1]
 
 
 def hardware(device: str) -> str:

@@ -151,6 +151,10 @@ def test_the_process_answers_in_json() -> None:
     }
     command = [sys.executable, "-m", "harness.ssl.measure", "1", "cpu"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(key, costs is None) for key, costs in said] == [
+        (key, begins) for key in ("b", "c", "a") for begins in (True, False)
+    ], "what begins, so that who dies is known, and what it came to"
+    found = {key: costs for key, costs in said if costs}
     assert set(found["a"]) == {"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}
     assert 2 * found["c"]["bytes"] < found["b"]["bytes"] < 3.5 * found["c"]["bytes"], "two ranks and torchrun"

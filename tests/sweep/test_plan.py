@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,9 +187,9 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
     run = cost._run
 
-    def counted(request: dict[str, list[object]], threads: int, device: str) -> dict[str, dict[str, object]]:
+    def counted(request: dict[str, list[object]], *more: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         asked.append(len(request["steps"]) + len(request["memory"]))
-        return run(json.loads(json.dumps(request)), threads, device)
+        return run(request, *more)
 
     monkeypatch.setattr(cost, "_run", counted)
     return asked

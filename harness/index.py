@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness.batches import Batches, Said
 from harness.cell import Dataset, kin
 from harness.collapse import collapse
 from harness.dataset_files import cache_folder
@@ -111,6 +112,7 @@ class Index:
         self._listed = _listed(self.runs)
         self._seen: dict[str, Summary] = {}
         self._alive: dict[Path, bool] = {}
+        self._batches: dict[Path, Batches] = {}
         self._kin: dict[str, list[str]] | None = None
 
     def cell_ids(self) -> list[str]:
@@ -136,6 +138,16 @@ class Index:
         """The state of a declared cell: stale where only another version of it has finished."""
         state = self[cell_id].state
         return "stale" if state == "missing" and self.of_kin(kin) else state
+
+    def said_of(self, cell_id: str) -> Said | None:
+        """What the scheduler last said of the job that has this cell; None where none has it."""
+        batches = self._scheduled(self[cell_id])
+        return batches.said_of(cell_id) if batches else None
+
+    def task_id(self, cell_id: str) -> str:
+        """The scheduler's id of the job that last had this cell; empty where there is none."""
+        batches = self._scheduled(self[cell_id])
+        return batches.task_id(cell_id) if batches else ""
 
     def record(self, cell_id: str) -> Record:
         return Record(self.runs / cell_id)
@@ -182,14 +194,29 @@ class Index:
         return summary
 
     def _queued(self, summary: Summary) -> bool:
-        """Whether a sweep that is alive means to begin it."""
+        """Whether a sweep that is alive means to begin it, or a scheduler's job that is not over has it."""
         intent = summary.intent
         folder = self.record(summary.cell_id).sweep_folder(intent)
-        if folder is None or "withdrawn" in intent or intent.get("attempts_before") != summary.attempts:
+        if folder is None or "withdrawn" in intent:
+            return False
+        begun = intent.get("attempts_before") != summary.attempts
+        if batches := self._scheduled(summary):
+            said = batches.said_of(summary.cell_id)
+            return said is not None and not said.over and not (begun and summary.state == "failed")
+        if begun:
             return False
         if folder not in self._alive:
             self._alive[folder] = Ledger(folder).alive(time.time())
         return self._alive[folder]
+
+    def _scheduled(self, summary: Summary) -> Batches | None:
+        """The batches of the sweep that last submitted it, if that went through a scheduler."""
+        folder = self.record(summary.cell_id).sweep_folder(summary.intent)
+        if folder is None:
+            return None
+        if folder not in self._batches:
+            self._batches[folder] = Batches(folder)
+        return self._batches[folder] if self._batches[folder].there else None
 
 
 #: A memory of another version of harness, or of other fields, is none.

@@ -191,7 +191,8 @@ class Record:
             attempts[-1].publish()  # it was killed, or has not come to it yet
         if self.outcome():
             raise Busy(f"cell {self.cell_id} has already finished")
-        if attempts and last is None and attempts[-1].alive(_clock_of(self.path)):
+        held = attempts and last is None and not self._restarted(attempts[-1], provenance)
+        if held and attempts[-1].alive(_clock_of(self.path)):
             raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
         attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
         try:
@@ -201,6 +202,12 @@ class Record:
         (attempt.path / "heartbeat").touch()
         write_json(attempt.path / "provenance.json", {**process_identity(), "started": time.time(), **provenance})
         return attempt
+
+    @staticmethod
+    def _restarted(last: Attempt, provenance: Mapping[str, Any]) -> bool:
+        """Whether the scheduler started the last attempt's job again: it is dead, however fresh its heartbeat."""
+        before, now = last.provenance().get("scheduler") or {}, provenance.get("scheduler") or {}
+        return bool(now) and before.get("job") == now["job"] and bool(before["restart"] < now["restart"])
 
 
 @dataclass(frozen=True)

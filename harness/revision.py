@@ -1,7 +1,10 @@
-"""The git revision that results come from; none where the package is installed without its history."""
+"""The code that results come from: its git revision, none where the package is installed without its history, and a
+hash of its sources."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -23,3 +26,13 @@ def revision() -> dict[str, str | bool]:
         }
     except FileNotFoundError:
         return {"revision": "", "dirty": False}
+
+
+@functools.cache
+def source_hash() -> str:
+    """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*package.joinpath("ssl").rglob("*.py"), package / "cell.py"]):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

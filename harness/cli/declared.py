@@ -48,13 +48,21 @@ class Declared:
         """Of each cell."""
         return resources(self.declaration)
 
+    @property
+    def on_cluster(self) -> bool:
+        return str(self.declaration.values["cluster"]["scheduler"]) != "none"
+
     def estimate(self, entries: Sequence[Entry]) -> Estimate:
         """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
+
+        On a cluster of machines without GPUs the steps are measured here all the same.
 
         Raises:
             UserError: a step cannot be measured.
         """
         of, slots, evaluation = self.resources, self.slots, self.declaration.values["evaluate"]
+        memory = self.declaration.values["cluster"]["memory"] if self.on_cluster else None
+        limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
 
         def ranks_of(cell: Cell) -> int:
             return of(cell).world_size
@@ -67,7 +75,7 @@ class Declared:
         def need_of(cell: Cell) -> Need:
             return need(cell, ranks_of(cell), costs, finished, self.files, evaluation)
 
-        return estimate(entries, need_of, slots.count, memory_bytes(slots.device))
+        return estimate(entries, need_of, slots.count, limit)
 
 
 def load(
@@ -148,7 +156,28 @@ def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
 def _slots(declaration: Declaration, expansion: Expansion) -> Slots:
     cluster, of = declaration.values["cluster"], resources(declaration)
     ranks = max(of(cell).world_size for cell, _ in expansion.cells)
+    if cluster["scheduler"] != "none":
+        return _cluster_slots(declaration, len(expansion.cells), ranks)
     return divide(len(expansion.cells), cluster["slots"], cluster["device"], ranks)
+
+
+def _cluster_slots(declaration: Declaration, cells: int, ranks: int) -> Slots:
+    """As many jobs at once as the cluster is asked for, whatever it gives.
+
+    Raises:
+        UserError: the profile lacks what this machine cannot know of the cluster.
+    """
+    cluster, where = declaration.values["cluster"], declaration.locator.where
+    if cluster["device"] == "auto":
+        what = "what a cluster's nodes have cannot be seen from here"
+        raise UserError(what, where=where("cluster.device"), allowed="cpu, cuda")
+    if not cluster["time"]:
+        what = "a cluster's jobs need a time limit, in minutes"
+        raise UserError(what, where=where("cluster.time"), allowed="value > 0, such as cluster.time=240")
+    if cluster["cells_per_job"] > 1 and ranks > 1:
+        what = f"cells of {ranks} processes have a job each"
+        raise UserError(what, where=where("cluster.cells_per_job"), allowed="1")
+    return Slots((cluster["throttle"] or cells) * ranks, cluster["cpus"], cluster["device"])
 
 
 def _download(name: str, folder: str) -> None:

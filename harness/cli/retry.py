@@ -26,7 +26,8 @@ def retry(
 ) -> None:
     """Run failed cells again, each from its last checkpoint: also cells that diverged or lacked memory.
 
-    They run here, with the threads, the data and the evaluation that they were submitted with.
+    They run where they ran, with the threads, the data and the evaluation that they were submitted with: here, or as
+    jobs of the cluster.
 
     --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
     """
@@ -61,6 +62,8 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[str, list[tuple[str, Rec
 
 
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
+    if cluster := _cluster_of(failed):
+        return _submit(name, failed, results, cluster, again)
     from harness.cli.foreground import Foreground
     from harness.ledger import Ledger, Policy
     from harness.manifest import Manifest
@@ -78,6 +81,38 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
     policy = Ledger(sweep).policy() if sweep else Policy()
     manifest = Manifest.read(results, name)
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
+
+
+def _cluster_of(failed: list[tuple[str, Record]]) -> dict[str, Any]:
+    """The cluster that these cells were submitted to; empty where they ran here."""
+    from harness.ledger import Ledger
+
+    sweep = failed[0][1].sweep_folder(failed[0][1].told())
+    return dict((Ledger(sweep).facts() if sweep else {}).get("cluster", {}))
+
+
+def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: dict[str, Any], again: str) -> bool:
+    """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
+    from harness.cli.summary import count
+    from harness.ledger import Ledger
+    from harness.manifest import Manifest
+    from harness.revision import source_hash
+    from harness.sweep.cluster import Cluster
+    from harness.sweep.resources import Resources
+    from harness.sweep.supervise import Task
+
+    tasks = []
+    for shown, record in failed:
+        told = {**record.told(), "sources": source_hash()}
+        given = Resources(told["world_size"] // told["nodes"], told["nodes"], told["time"])
+        tasks.append((Task(record, record.cell(), shown, told), given))
+    sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
+    assert sweep
+    ledger = Ledger.open(results, name, Ledger(sweep).policy(), again=again, cluster=cluster)
+    ledger.close()
+    Manifest.read(results, name).save(ledger.manifest)
+    print(f"{count(Cluster(ledger, cluster).submit(tasks))} submitted as {ledger.path.name}")
+    return True
 
 
 def _listed(name: str, record: Record) -> dict[str, Any]:

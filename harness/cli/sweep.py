@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command, short_names
 from harness.errors import UserError
+from harness.revision import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,21 +36,39 @@ def sweep(
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Also train stale cells: those of an older version of a component.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="On a cluster: stay until all has ended, and submit again what may succeed.")
+    ] = False,
+    allow_code_drift: Annotated[
+        bool, typer.Option("--allow-code-drift", help="On a cluster: jobs run although the code changes after this.")
+    ] = False,
 ) -> None:
     """Train every missing cell of an experiment, and mirror all to MLflow.
 
     The same command again runs only what is missing; interrupted cells go on from their checkpoints. Ctrl-C once: no
     new cells, running ones write their checkpoints and stop; twice: now.
+
+    On a cluster (cluster=NAME, docs/slurm.md) it submits and ends; the same command again, status and sync see to the
+    rest.
     """
     from harness.cli.declared import load
     from harness.cli.foreground import Foreground
+    from harness.cli.queues import ask
     from harness.cli.summary import count, states
     from harness.ledger import Policy
 
     plugins = plugin or []
+    ask(results, settling=not dry_run)
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
     declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
+    if declared.on_cluster:
+        from harness.cli.submitted import Submitted
+
+        told = {**_submission(declared), **({} if allow_code_drift else {"sources": source_hash()})}
+        submitted = Submitted(declared, results, tracking_uri, again, told, rerun_stale)
+        submitted.print_scripts() if dry_run else submitted.run(yes, wait)
+        return
     to_run = declared.plan.to_run(rerun_stale=rerun_stale)
     elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
     estimate = declared.estimate(to_run)
@@ -147,18 +166,7 @@ def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
     """What the supervisor runs, or waits for: cells for which there is room."""
     from harness.sweep.supervise import Task
 
-    root = declared.declaration.values["dataset"]["root"]
-    submission = {
-        "experiment": declared.manifest.experiment,
-        "scale": declared.manifest.scale,
-        "executor": "local",
-        "threads": declared.slots.threads,
-        "device": declared.slots.device,
-        "plugins": declared.plugins,
-        "root": str(Path(root).resolve()) if root else None,
-        "evaluation": declared.declaration.values["evaluate"],
-    }
-    given = declared.resources
+    submission, given = _submission(declared), declared.resources
     if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
         raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
     return [
@@ -170,6 +178,20 @@ def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
         )
         for entry in estimate.entries
     ]
+
+
+def _submission(declared: Declared) -> dict[str, Any]:
+    """What every cell's run is told."""
+    root = declared.declaration.values["dataset"]["root"]
+    return {
+        "experiment": declared.manifest.experiment,
+        "scale": declared.manifest.scale,
+        "threads": declared.slots.threads,
+        "device": declared.slots.device,
+        "plugins": declared.plugins,
+        "root": str(Path(root).resolve()) if root else None,
+        "evaluation": declared.declaration.values["evaluate"],
+    }
 
 
 def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:

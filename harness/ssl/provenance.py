@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import harness
+from harness.batches import here
 from harness.cell import Cell
 from harness.processor import processor
-from harness.revision import revision
-
-PACKAGE = Path(harness.__file__).parent
+from harness.revision import revision, source_hash
 
 
 def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -37,7 +33,7 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
         },
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
-        "scheduler_id": os.environ.get("SLURM_JOB_ID", ""),
+        "scheduler": here(),
     }
 
 
@@ -45,15 +41,6 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
 def _revision_at_start() -> Mapping[str, Any]:
     """Of the code that this process runs, whatever the checkout holds when its next cell begins."""
     return revision()
-
-
-@functools.cache
-def source_hash() -> str:
-    """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
-    digest = hashlib.sha256()
-    for path in sorted([*PACKAGE.joinpath("ssl").rglob("*.py"), PACKAGE / "cell.py"]):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 @functools.cache

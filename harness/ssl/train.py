@@ -21,14 +21,17 @@ from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation, final
 from harness.ledger import Ledger
 from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
+from harness.revision import source_hash
 from harness.ssl import checkpoint, distributed, encoder_file, methods, models, optim
 from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
+from harness.ssl.data.stage import staged
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
+from harness.ssl.job import warned
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
 from harness.ssl.provenance import provenance
@@ -39,6 +42,10 @@ CHECKPOINT_SECONDS = 30.0
 
 class Diverged(Exception):
     """The loss or the weights are no longer finite numbers."""
+
+
+class CodeDrift(Exception):
+    """What computes the cell is not the code that it was submitted with."""
 
 
 class Interrupted(Exception):
@@ -70,11 +77,12 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
         attempt = _begin(record, submission, provenance(cell, submission, device), world)
         stack.enter_context(attempt.redirected_output())
         heartbeat = Heartbeat(attempt)
-        stack.enter_context(stopped_by_signals(heartbeat))
+        stack.enter_context(stopped_by_signals(heartbeat, submission))
         if world.rank == 0:
             stack.enter_context(heartbeat)
         try:
-            data = _loaded(cell.dataset, submission["root"], device)
+            _refuse_other_code(submission)
+            data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
             run = Run(cell, data, Evaluation(**submission["evaluation"]), attempt, heartbeat, device, world)
             with trusted_values():
                 outcome = run.train()
@@ -94,9 +102,9 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
 
 
 def cause_of(error: BaseException) -> str:
-    """``diverged``, ``out_of_memory`` or ``error``: whether another try could help."""
-    if isinstance(error, Diverged):
-        return "diverged"
+    """``diverged``, ``out_of_memory``, ``code_drift`` or ``error``: whether another try could help."""
+    if isinstance(error, Diverged | CodeDrift):
+        return "diverged" if isinstance(error, Diverged) else "code_drift"
     # torch's CPU allocator has no error of its own.
     lacked = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
     return "out_of_memory" if lacked else "error"
@@ -125,6 +133,16 @@ def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
         raise Unwanted(f"the sweep starts no more cells: {reason}")
 
 
+def _refuse_other_code(submission: Mapping[str, Any]) -> None:
+    """Between submission and start somebody may have changed what computes the cell."""
+    submitted = submission.get("sources")
+    if submitted and submitted != source_hash():
+        raise CodeDrift(
+            f"the code has changed since the cell was submitted (sources {submitted} then, {source_hash()} now); "
+            "give the same harness sweep again, or submit with --allow-code-drift"
+        )
+
+
 def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> None:
     """Write into the sweep's ledger how this attempt ended."""
     folder, outcome = record.sweep_folder(submission), attempt.outcome()
@@ -135,6 +153,13 @@ def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> No
     else:
         cause = outcome["cause"]
         Ledger(folder).failed(record.cell_id, cause, outcome["error"], final=cause != "error")
+
+
+def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
+    """Where the images lie, or their copy on this node's own disk."""
+    root: str | None = submission["root"]
+    stage = submission.get("stage")
+    return staged(root, dataset.fingerprint, stage) if root and stage else root
 
 
 @functools.lru_cache(maxsize=1)
@@ -370,11 +395,11 @@ class Run:
 
 
 @contextmanager
-def stopped_by_signals(heartbeat: Heartbeat) -> Iterator[None]:
+def stopped_by_signals(heartbeat: Heartbeat, told: Mapping[str, Any]) -> Iterator[None]:
     """SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) let the step finish, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
-        heartbeat.stop = "signal"
+        heartbeat.stop = heartbeat.stop or (warned(told) if number == signal.SIGUSR2 else "signal")
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     before = [signal.signal(number, request) for number in numbers]

@@ -37,6 +37,7 @@ NAMES: dict[str, Collection[str]] = {
     "optimizer.lr_rule": LR_RULES,
     "precision": PRECISIONS,
     "cluster.device": ("auto", "cpu", "cuda"),
+    "cluster.scheduler": ("none", "slurm"),
     "evaluate.linear": LINEAR_PROBES,
 }
 
@@ -64,6 +65,12 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "cluster.gpus": (1, None),
     "cluster.nodes": (1, None),
     "cluster.ask_hours": (0, None),
+    "cluster.cpus": (1, None),
+    "cluster.memory": (0.1, None),
+    "cluster.throttle": (1, None),
+    "cluster.max_jobs": (1, None),
+    "cluster.cells_per_job": (1, None),
+    "cluster.grace": (1, 3600),
     "failures.retries": (0, None),
     "failures.max_failures": (1, None),
     "failures.alike": (1, None),

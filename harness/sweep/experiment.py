@@ -30,6 +30,7 @@ from harness.cell import Cell
 from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
 from harness.manifest import Claim
+from harness.sweep import profiles
 from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -40,18 +41,47 @@ GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() a
 
 @dataclass
 class ClusterConfig:
-    """``slots``: cells at a time (None: as many as there are GPUs, or cores); ``device``: auto, cpu or cuda.
+    """Where cells run: ``scheduler`` is none (this machine) or slurm; ``device``: auto, cpu or cuda.
 
     ``gpus``: processes of a cell on each of its ``nodes``, each with a GPU of its own, or with cores where there is
-    none; ``time``: minutes that a scheduler gives a cell; ``ask_hours``: device-hours above which a sweep asks first.
+    none; ``ask_hours``: device-hours above which a sweep asks first.
+
+    On this machine, ``slots``: cells at a time (None: as many as there are GPUs, or cores).
+
+    On a cluster, ``time``: minutes that a job gets at a time; ``partition``, ``account``, ``qos``, ``constraint``: as
+    sbatch takes them; ``cpus``: of each process; ``memory``: GiB of each node; ``gpu_type``: of ``--gpus-per-node``;
+    ``throttle``: array tasks that run at once; ``max_jobs``: of one experiment in the queue; ``cells_per_job``: small
+    cells that share a job, one after another; ``requeue``: whether an interrupted job goes back into the queue;
+    ``grace``: seconds before its end that a job is warned; ``sbatch``: more options, by name; ``srun``: more arguments;
+    ``python``: the command that runs Python there (a container's); ``setup``: lines before it; ``interface``: the
+    network between nodes; ``stage``: a folder of each node that the images are copied to first.
     """
 
+    scheduler: str = "none"
     slots: int | None = None
     device: str = "auto"
     gpus: int = 1
     nodes: int = 1
     time: float | None = None
     ask_hours: float = 12.0
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    cpus: int = 1
+    memory: float | None = None
+    gpu_type: str | None = None
+    throttle: int | None = None
+    max_jobs: int | None = None
+    cells_per_job: int = 1
+    requeue: bool = True
+    grace: int = 90
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    srun: list[str] = field(default_factory=list)
+    python: str | None = None
+    setup: list[str] = field(default_factory=list)
+    interface: str | None = None
+    stage: str | None = None
 
 
 @dataclass
@@ -163,7 +193,8 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         UserError: a key or value that is not allowed, with its place.
     """
     raw = _loaded(path, [])
-    scale, rest = _chosen_scale(raw, overrides)
+    scale, declared = _chosen_scale(raw, overrides)
+    rest = declared
     locator = Locator(path, scale, rest)
     _check_shape({key: value for key, value in raw.items() if key != "defaults"}, Experiment, "", locator)
     scales = raw.get("scales") or {}
@@ -183,11 +214,12 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     _check_shape(_nested(settings), Experiment, "", locator)
     overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
     typed = [f"++{override}" if override.startswith(OPEN) else override for override in rest]
-    chosen = _group_values(rest)
+    chosen = {**_group_values(rest), **_profile_values(rest)}
+    rest = [_with_own_groups(override) for override in rest]
     again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
     values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
     claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
-    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
+    return Declaration(path.stem, path, scale, list(scales), values, claims, declared, locator, chosen)
 
 
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -204,6 +236,37 @@ def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
             own = "" if "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0] else f"{group}."
             found[override] = leaves(_plain(OmegaConf.load(file)), own)
     return found
+
+
+def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a cluster profile sets, as a group that the command line chooses does.
+
+    Raises:
+        UserError: there is no such profile, or it sets what is not allowed.
+    """
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        if group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file():
+            continue
+        path = profiles.find(name)
+        if path is None:
+            known = [*sorted(file.stem for file in (CONF / "cluster").glob("*.yaml")), *profiles.names()]
+            where = ", ".join(f"{folder}/" for folder in profiles.folders())
+            raise UserError(
+                f"no cluster '{name}'{nearest(name, known)}",
+                where=f"command line: {override}",
+                allowed=f"{', '.join(known)}, or the path of a profile",
+                next_command=f"a profile in {where} (docs/slurm.md)",
+            )
+        return {override: {f"cluster.{key}": value for key, value in profiles.load(path, ClusterConfig).items()}}
+    return {}
+
+
+def _with_own_groups(override: str) -> str:
+    """A profile's values are set over the defaults of Slurm."""
+    group, _, name = override.lstrip("+").partition("=")
+    own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
+    return override if own else "cluster=slurm"
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

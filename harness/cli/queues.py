@@ -1,0 +1,23 @@
+"""Asking a scheduler what became of submitted cells, for the verbs that show or need to know it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def ask(results: Path, *, settling: bool, at_once: bool = False) -> None:
+    """One question for all open jobs, unless it was asked lately; where there are none, nothing.
+
+    ``settling``: also write into records how attempts ended that could not say so themselves.
+    """
+    if not any((results / "sweeps").glob("*/batches")):  # the usual case: nothing was ever submitted from here
+        return
+    from harness.sweep.cluster import look, open_sweeps, settle
+
+    clusters = open_sweeps(results)
+    if why := look(clusters, at_once):
+        print(f"note: the cluster's queue could not be read ({why}); shown is what is known", file=sys.stderr)
+    if settling:
+        for cluster in clusters:
+            settle(cluster)

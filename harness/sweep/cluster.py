@@ -1,0 +1,260 @@
+"""A sweep on a cluster: submit what is missing as job arrays, and let go.
+
+Nobody has to stay: jobs read the sweep's ledger, records say what became of cells, and whoever looks later asks the
+scheduler once for all of them (``look``) and writes down how attempts ended that could not do so themselves
+(``settle``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harness.batches import GONE, Batch, Batches, Queue, Said
+from harness.errors import UserError
+from harness.ledger import Ledger
+from harness.record import Attempt, Busy, Record
+from harness.sweep.executors.slurm import Profile, Slurm, Unreachable
+from harness.sweep.resources import Resources
+from harness.sweep.supervise import Task
+
+#: Between two questions: at first, and at most, while nothing changes.
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 180.0
+#: A batch without an id is not looked for while whoever submits it may still be doing so.
+SUBMITTING_SECONDS = 90.0
+#: How an attempt ended of which the scheduler says that, and not the record.
+INTERRUPTED = {"TIMEOUT": "time_limit", "PREEMPTED": "preempted", "CANCELLED": "cancelled"}
+#: Cell ids in a job's comment.
+MOST_NAMED = 40
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a sweep's jobs go; ``cluster``: the declared profile, which the ledger keeps."""
+
+    ledger: Ledger
+    cluster: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Cluster:
+        """That of a sweep that was submitted before."""
+        return cls(ledger, ledger.facts()["cluster"])
+
+    @property
+    def batches(self) -> Batches:
+        return Batches(self.ledger.path)
+
+    @property
+    def slurm(self) -> Slurm:
+        return Slurm(self._log)
+
+    @property
+    def profile(self) -> Profile:
+        return Profile(self.cluster, (self.ledger.path / "jobs").absolute())
+
+    def _log(self, line: str) -> None:
+        with suppress(OSError), (self.ledger.path / "slurm.log").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%F %T')} {line}\n")
+
+    def submit(self, tasks: Sequence[tuple[Task, Resources]]) -> int:
+        """Write the intents, then submit; return how many cells the scheduler has taken.
+
+        Raises:
+            UserError: the scheduler refuses a batch, or does not answer; what it has taken before stays.
+        """
+        slurm, taken = self.slurm, 0
+        try:
+            most = slurm.most_array_tasks()
+            for given, packs in arrays(tasks, int(self.cluster["cells_per_job"]), most):
+                self._submit(given, packs)
+                taken += sum(map(len, packs))
+        except Unreachable as why:
+            raise UserError(
+                f"{why}; {taken} of {len(tasks)} cells are submitted",
+                where="cluster",
+                next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
+            ) from None
+        return taken
+
+    def _submit(self, given: Resources, packs: Sequence[Sequence[Task]]) -> None:
+        batches = self.batches
+        batch = batches.add([[task.record.cell_id for task in pack] for pack in packs])
+        for task in (task for pack in packs for task in pack):
+            record = Record.prepare(task.record.path.parent, task.cell)
+            told = {
+                "nodes": given.nodes,
+                "time": given.time,
+                "grace": self.cluster["grace"],
+                "stage": self.cluster["stage"],
+            }
+            record.submit({**task.submission, **told, "sweep": self.ledger.path.name, "batch": batch.number})
+        paths = [[task.record.path.absolute() for task in pack] for pack in packs]
+        try:
+            job = self.profile.submit(batch.name, comment(batch), paths, given)
+        except UserError as refusal:
+            batches.write(dataclasses.replace(batch, failed=str(refusal)))
+            raise
+        self._log(f"sbatch: job {job}, {len(packs)} tasks")
+        batches.write(dataclasses.replace(batch, job=job))
+
+    def scripts(self, tasks: Sequence[tuple[Task, Resources]], most: int) -> Iterator[str]:
+        """What ``submit`` would hand to sbatch."""
+        for number, (given, packs) in enumerate(arrays(tasks, int(self.cluster["cells_per_job"]), most), 1):
+            ids = [[task.record.cell_id for task in pack] for pack in packs]
+            batch = Batch(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
+            yield self.profile.script(batch.name, comment(batch), len(packs), given)
+
+
+def arrays(
+    tasks: Sequence[tuple[Task, Resources]], cells_per_job: int, most: int
+) -> Iterator[tuple[Resources, list[list[Task]]]]:
+    """Cells by equal resources, packed into jobs, jobs into arrays of at most ``most`` tasks."""
+    by_resources: dict[Resources, list[Task]] = {}
+    for task, given in tasks:
+        by_resources.setdefault(given, []).append(task)
+    for given, some in by_resources.items():
+        packs = _chunks(some, cells_per_job)
+        while array := list(islice(packs, most)):
+            yield given, array
+
+
+def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
+    rest = iter(tasks)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def comment(batch: Batch) -> str:
+    """Which cells a job has, in the order of its tasks."""
+    ids = [cell_id for task in batch.tasks for cell_id in task]
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return f"harness {batch.name.rsplit('-', 2)[0]}: {' '.join(ids[:MOST_NAMED])}{more}"
+
+
+def open_sweeps(results: Path, name: str = "*") -> list[Cluster]:
+    """The submitted sweeps (of an experiment at a scale) with tasks that may not be over."""
+    folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
+    found = [Ledger(folder) for folder in sorted(folders)]
+    return [Cluster.of(ledger) for ledger in found if any(Batches(ledger.path).open_cells())]
+
+
+def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
+    """Ask the scheduler, in one question, what became of the open tasks of these sweeps, unless it was asked lately.
+
+    Returns why it could not be asked; empty where it could or need not be.
+    """
+    now = time.time()
+    due = [cluster for cluster in clusters if at_once or _due(cluster.batches.queue, now)]
+    if not due:
+        return ""
+    try:
+        said, names = due[0].slurm.queue()
+        for cluster in due:
+            _reconcile(cluster, names, now)
+            _hear(cluster, said, now)
+    except (Unreachable, UserError) as why:
+        return why.what if isinstance(why, UserError) else str(why)
+    return ""
+
+
+def _due(queue: Queue, now: float) -> bool:
+    return now >= queue.asked + queue.pause or now < queue.asked
+
+
+def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
+    """Batches without an id: their submitter died in between. In the queue they have their name."""
+    batches = cluster.batches
+    for batch in batches.all:
+        if batch.job or batch.failed or now - batch.submitted < SUBMITTING_SECONDS:
+            continue
+        job = names.get(batch.name, "")
+        if not job:
+            with suppress(Unreachable):  # without accounting the queue is all there is
+                job = cluster.slurm.job_named(batch.name, batch.submitted)
+        if not job:
+            batches.write(dataclasses.replace(batch, failed="it never reached the queue"))
+            continue
+        runs = cluster.ledger.path.parent.parent / "runs"
+        paths = [[(runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
+        Profile(cluster.cluster, cluster.profile.folder).complete(job, paths)
+        batches.write(dataclasses.replace(batch, job=job))
+
+
+def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
+    """Write down what was said of the sweep's tasks; of those that are no longer in the queue, what accounting says."""
+    batches, before = cluster.batches, cluster.batches.queue
+    known = {task: one for task, one in before.said.items() if one.over}
+    ids = [batch.task_id(task) for batch in batches.all if batch.job for task in range(len(batch.tasks))]
+    heard = {task: said[task] for task in ids if task not in known and task in said}
+    lost = [task for task in ids if task not in known and task not in said]
+    past: dict[str, Said] = {}
+    if lost:
+        with suppress(Unreachable):
+            first = min(batch.submitted for batch in batches.all)
+            past = cluster.slurm.past({task.partition("_")[0] for task in lost}, first)
+    heard |= {task: one if (one := past.get(task)) and one.over else Said(GONE) for task in lost}
+    everything = {**known, **heard}
+    changed = everything != before.said
+    pause = PAUSE_SECONDS if changed else min(LONGEST_PAUSE_SECONDS, 1.5 * before.pause)
+    batches.write_queue(Queue(now, max(pause, PAUSE_SECONDS), everything))
+
+
+def settle(cluster: Cluster) -> None:
+    """Write into records how attempts ended that could not do so: their tasks are over, and they said nothing."""
+    batches, runs = cluster.batches, cluster.ledger.path.parent.parent / "runs"
+    for batch in batches.all:
+        for cell_id in (cell_id for task in batch.tasks for cell_id in task):
+            said, task = batches.said_of(cell_id), batches.task_id(cell_id)
+            if said and said.over and task.startswith(batch.job or "-"):
+                _settle(Record(runs / cell_id), said, task, cluster)
+
+
+def _settle(record: Record, said: Said, task: str, cluster: Cluster) -> None:
+    attempts = record.attempts()
+    last = attempts[-1] if attempts else None
+    mine = last is not None and (last.provenance().get("scheduler") or {}).get("task") == task
+    if record.outcome() or (mine and last and last.outcome()):
+        return
+    words, lacked_memory = _last_words(cluster.profile.folder, task)
+    if said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"):
+        if not mine or last is None:
+            last = _begun_for(record, task)
+        if last:
+            _fail(last, said, words, lacked_memory or said.state == "OUT_OF_MEMORY", cluster.ledger)
+    elif mine and last:
+        last.end({"state": "interrupted", "cause": INTERRUPTED.get(said.state, "node_failure")})
+
+
+def _begun_for(record: Record, task: str) -> Attempt | None:
+    """An attempt for a job that ended before its cell began; None where somebody else computes the cell."""
+    try:
+        return record.begin({"scheduler": {"task": task, "job": "", "restart": 0}})
+    except Busy:
+        return None
+
+
+def _fail(last: Attempt, said: Said, words: str, lacked_memory: bool, ledger: Ledger) -> None:
+    why = f"job {said.state.lower().replace('_', ' ')} ({said.why})"
+    if lacked_memory:
+        error, cause = f"the {why}: more memory than cluster.memory allows: {words}", "out_of_memory"
+    else:
+        error, cause = f"the {why}: {words or 'no word on standard error'}", "error"
+    last.fail(error, cause)
+    ended = last.outcome() or {}
+    ledger.failed(last.record.cell_id, ended["cause"], ended["error"], final=ended["cause"] != "error")
+
+
+def _last_words(folder: Path, task: str) -> tuple[str, bool]:
+    """The last line that the job's ranks left on standard error, and whether one says that memory was lacking."""
+    lines: list[str] = []
+    for path in sorted(folder.glob(f"{task}_*_log.err")):
+        lines += [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lacked = [line for line in lines if re.search(r"exceeded memory limit|oom.kill", line, re.IGNORECASE)]
+    return (lacked or lines or [""])[-1][:500], bool(lacked)

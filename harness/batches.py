@@ -16,7 +16,7 @@ import dataclasses
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ OVER = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 })  # fmt: skip
+#: About when this process began, if it is a job's.
+STARTED = time.monotonic()
 #: Of a job of which the scheduler knows nothing any more.
 GONE = "GONE"
 
@@ -151,3 +153,11 @@ def here() -> dict[str, Any]:
         return {}
     task = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
     return {"job": job, "task": task, "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
+
+
+def warned(told: Mapping[str, Any]) -> str:
+    """Why a scheduler sends its warning signal: the time limit (minutes), if that is near, or else a preemption."""
+    if "time" not in told:
+        return "signal"
+    left = 60 * told["time"] - (time.monotonic() - STARTED)
+    return "time_limit" if left < 1.5 * told["grace"] + 30 else "preempted"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness import plugins
+from harness.batches import warned
 from harness.catalog import LOSSES
 from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation, final
@@ -31,7 +32,6 @@ from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
-from harness.ssl.job import warned
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
 from harness.ssl.provenance import provenance

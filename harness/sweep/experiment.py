@@ -193,8 +193,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         UserError: a key or value that is not allowed, with its place.
     """
     raw = _loaded(path, [])
-    scale, declared = _chosen_scale(raw, overrides)
-    rest = declared
+    scale, rest = _chosen_scale(raw, overrides)
     locator = Locator(path, scale, rest)
     _check_shape({key: value for key, value in raw.items() if key != "defaults"}, Experiment, "", locator)
     scales = raw.get("scales") or {}
@@ -213,13 +212,13 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     settings = {key: value for key, value in overlaid.items() if not (key in GROUPS and isinstance(value, str))}
     _check_shape(_nested(settings), Experiment, "", locator)
     overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
-    typed = [f"++{override}" if override.startswith(OPEN) else override for override in rest]
+    own = [_own_group(override) for override in rest]
+    typed = [f"++{override}" if override.startswith(OPEN) else override for override in own]
     chosen = {**_group_values(rest), **_profile_values(rest)}
-    rest = [_with_own_groups(override) for override in rest]
     again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
     values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
     claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
-    return Declaration(path.stem, path, scale, list(scales), values, claims, declared, locator, chosen)
+    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
 
 
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -262,7 +261,7 @@ def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {}
 
 
-def _with_own_groups(override: str) -> str:
+def _own_group(override: str) -> str:
     """A profile's values are set over the defaults of Slurm."""
     group, _, name = override.lstrip("+").partition("=")
     own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.batches import Said
 from harness.errors import UserError
-from harness.ssl.job import Cells
+from harness.sweep.executors.payload import Cells
 from harness.sweep.resources import Resources
 
 #: Of one call; a controller that is down answers after some ten seconds.

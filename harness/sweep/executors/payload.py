@@ -10,10 +10,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.batches import here
 from harness.record import Record
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: An interrupted attempt's cause after which its job is to run again.
 WARNED = ("preempted", "time_limit")
-#: About when this job began.
-STARTED = time.monotonic()
 #: How long a job that has put itself back into the queue waits for its end.
 END_SECONDS = 120
 
@@ -85,11 +82,3 @@ def requeue() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
-
-
-def warned(told: Mapping[str, Any]) -> str:
-    """Why a scheduler sends its warning signal: the time limit (minutes), if that is near, or else a preemption."""
-    if "time" not in told:
-        return "signal"
-    left = 60 * told["time"] - (time.monotonic() - STARTED)
-    return "time_limit" if left < 1.5 * told["grace"] + 30 else "preempted"

@@ -37,10 +37,12 @@ def cancel(
     checkpoint (true, false).
     """
     from harness.cli.confirm import confirm
+    from harness.cli.queues import ask, take_back
     from harness.cli.summary import count
     from harness.cli.target import select
     from harness.index import Index
 
+    ask(results, settling=True)
     index = Index(results / "runs")
     found = select(target, results, index)
     was = {cell_id: state for cell_id, state in found.states().items() if state in ("queued", "running")}
@@ -54,6 +56,7 @@ def cancel(
     for cell_id, state in was.items():
         if state == "queued":
             records[cell_id].withdraw()
+    take_back(results, {cell_id for cell_id, state in was.items() if state == "queued"})
     _stop(records)
     listed = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -21,3 +22,13 @@ def ask(results: Path, *, settling: bool, at_once: bool = False) -> None:
     if settling:
         for cluster in clusters:
             settle(cluster)
+
+
+def take_back(results: Path, cells: Collection[str]) -> None:
+    """Remove from a scheduler's queue the jobs that have none but these cells; those of other jobs are withdrawn."""
+    if not any((results / "sweeps").glob("*/batches")):
+        return
+    from harness.sweep.cluster import open_sweeps
+
+    for cluster in open_sweeps(results):
+        cluster.cancel(cells)

@@ -32,9 +32,11 @@ def retry(
     --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
     """
     from harness.cli.confirm import confirm
+    from harness.cli.queues import ask
     from harness.cli.summary import count
     from harness.cli.target import named_cells
 
+    ask(results, settling=True)
     _, cells = named_cells(target, results)
     failed = [(name, record) for name, record in cells if record.state() == "failed"]
     if not failed:

@@ -26,9 +26,12 @@ REFRESH_SECONDS = 2.0
 #: Of whole experiments, so many cells of a kind are listed.
 MOST_CELLS = 10
 #: What is listed of whole experiments, and of chosen cells.
-LISTED = ("running", "failed", "stale", "collapsed")
+LISTED = ("running", "held", "failed", "stale", "collapsed")
 ALL = ("running", "queued", "failed", "stale", "missing", "finished")
 COLOURS = {"running": "cyan", "failed": "red", "stale": "yellow", "collapsed": "magenta", "finished": "green"}
+
+#: In a scheduler's reasons for which a job waits for ever, unless somebody does something.
+STUCK = ("held", "limit", "invalid", "badconstraints", "neversatisfied", "dependencynever")
 
 Json = dict[str, Any]
 
@@ -50,13 +53,16 @@ def status(
     Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
 
     --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
-    cells), cells (cell_id, name, state, attempts, host, progress, cause, error, log, collapsed, metrics, seconds); of
-    one whose manifest cannot be read name and error.
+    cells), cells (cell_id, name, state, attempts, host, job, waits, held, progress, cause, error, log, collapsed, metrics,
+    seconds), where job is a scheduler's id, waits its reason, and held whether somebody has to do something about it; of
+    an experiment whose manifest cannot be read name and error.
     """
+    from harness.cli.queues import ask
     from harness.index import Index
 
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
+    ask(results, settling=False)
     index, words = Index(results / "runs"), target or []
     if watch:
         _watch(words, results, index)
@@ -98,6 +104,9 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
         "state": state,
         "attempts": found.attempts,
         "host": found.ran.get("host"),
+        "job": index.task_id(cell_id) or None,
+        "waits": (waits := _waits(index, cell_id) if state == "queued" else None),
+        "held": any(word in (waits or "").lower() for word in STUCK),
         "progress": _progress(found) if found.progress else None,
         "cause": found.cause if state == "failed" else None,
         "error": found.error if state == "failed" else None,
@@ -106,6 +115,12 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
         "metrics": outcome.get("metrics"),
         "seconds": outcome.get("seconds"),
     }
+
+
+def _waits(index: Index, cell_id: str) -> str | None:
+    """Why a queued cell does not run yet, by the scheduler's word."""
+    said = index.said_of(cell_id)
+    return (said.why or said.state.lower()) if said else None
 
 
 def _progress(running: Summary) -> Json:
@@ -153,8 +168,11 @@ def _watch(words: Sequence[str], results: Path, index: Index) -> None:
     from rich.console import Group as Lines
     from rich.live import Live
 
+    from harness.cli.queues import ask
+
     with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
         while True:
+            ask(results, settling=False)
             index.refresh()
             found = experiments(words, results, index)
             live.update(Lines(*map(_padded, _lines(found, words, results))), refresh=True)
@@ -215,7 +233,7 @@ def _most(experiment: Json, results: Path) -> Iterator[Line]:
         for cell in cells[:MOST_CELLS]:
             yield from _described(cell, kind)
         if len(cells) > MOST_CELLS:
-            wanted = "collapsed=true" if kind == "collapsed" else f"state={kind}"
+            wanted = {"collapsed": "collapsed=true", "held": "state=queued"}.get(kind, f"state={kind}")
             named = [] if experiment["name"] == OTHERS else [experiment["name"]]
             yield Line(f"and {len(cells) - MOST_CELLS} more: {command('status', [*named, wanted], results)}", indent=2)
     if "stale" in experiment["counts"]:
@@ -245,6 +263,9 @@ def _result(cell: Json, kind: str) -> str:
 
     if kind == "finished" and cell["metrics"]:
         return f"kNN {cell['metrics']['test_knn']:.2f} %, {hours(cell['seconds'] / 3600)}"
+    if kind in ("queued", "held") and cell["job"]:
+        held = f"; scontrol release {cell['job']}" if "held" in (cell["waits"] or "").lower() else ""
+        return f"job {cell['job']} waits ({cell['waits']}){held}"
     if kind == "missing" and cell["attempts"]:
         return "interrupted; the next sweep goes on from its checkpoint"
     return cell["collapsed"] if kind == "collapsed" else ""

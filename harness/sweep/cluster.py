@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -103,6 +103,27 @@ class Cluster:
             raise
         self._log(f"sbatch: job {job}, {len(packs)} tasks")
         batches.write(dataclasses.replace(batch, job=job))
+
+    def cancel(self, cells: Collection[str]) -> None:
+        """Take tasks back that have none but these cells; of other tasks the cells' own intents say so.
+
+        Raises:
+            UserError: the scheduler does not answer.
+        """
+        batches = self.batches
+        tasks = [
+            batch.task_id(number)
+            for batch in batches.all
+            for number, task in enumerate(batch.tasks)
+            if batch.job
+            and set(task) <= set(cells)
+            and all((said := batches.said_of(cell)) and not said.over for cell in task)
+        ]
+        try:
+            self.slurm.cancel(tasks)
+        except Unreachable as why:
+            what = f"{why}; the cells are withdrawn, and their jobs will end as soon as they begin"
+            raise UserError(what, where="cluster") from None
 
     def scripts(self, tasks: Sequence[tuple[Task, Resources]], most: int) -> Iterator[str]:
         """What ``submit`` would hand to sbatch."""

@@ -53,9 +53,9 @@ def status(
     Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
 
     --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
-    cells), cells (cell_id, name, state, attempts, host, job, waits, held, progress, cause, error, log, collapsed, metrics,
-    seconds), where job is a scheduler's id, waits its reason, and held whether somebody has to do something about it; of
-    an experiment whose manifest cannot be read name and error.
+    cells), cells (cell_id, name, state, attempts, host, job, waits, held, progress, cause, error, log, collapsed,
+    metrics, seconds), where job is a scheduler's id, waits its reason, and held whether somebody has to do something
+    about it; of an experiment whose manifest cannot be read name and error.
     """
     from harness.cli.queues import ask
     from harness.index import Index

@@ -12,7 +12,7 @@ import typer
 
 from harness.cli.arguments import command, short_names
 from harness.cli.confirm import confirm
-from harness.cli.summary import count, hours, refusals, states
+from harness.cli.summary import count, hours, not_retried, refusals, states
 from harness.errors import UserError
 from harness.index import Index
 from harness.ledger import Ledger, Policy
@@ -62,7 +62,7 @@ class Submitted:
         manifest, plan = self.declared.manifest, self.declared.plan
         print(f"{manifest.name}: {states(plan.counts())}", flush=True)
         entries, refused = self._fitting(plan.to_run(self.rerun_stale))
-        for line in refused:
+        for line in [*not_retried(plan, manifest.varying), *refused]:
             print(line)
         if entries:
             self._agree(entries, yes)

@@ -10,7 +10,7 @@ from harness.cli.arguments import short_names
 from harness.record import STATES
 
 if TYPE_CHECKING:
-    from harness.sweep.plan import Entry, Estimate
+    from harness.sweep.plan import Entry, Estimate, Plan
 
 
 def states(counts: Counter[str]) -> str:
@@ -47,6 +47,13 @@ def sources(estimate: Estimate) -> str:
 
 def arm_name(entry: Entry, varying: Sequence[str]) -> str:
     return short_names(entry.axes, [path for path in varying if path != "seed"]) or "all"
+
+
+def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
+    """Failed cells that a sweep leaves alone, and what to do about each."""
+    for entry in plan.not_retried():
+        name = short_names(entry.axes, varying) or entry.cell.cell_id
+        yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
 def refusals(estimate: Estimate, varying: Sequence[str]) -> Iterator[str]:

@@ -62,6 +62,8 @@ def sweep(
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
     declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
+    if not dry_run:
+        _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
         from harness.cli.submitted import Submitted
 
@@ -75,7 +77,6 @@ def sweep(
     if dry_run:
         _print_jobs(_tasks(declared, estimate), _refusals(declared, estimate))
         return
-    _refuse_to_forget(declared, results, again)
     print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
     _agree(declared, estimate, results, yes, again)
     declared.manifest.write(results)
@@ -103,24 +104,26 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     Raises:
         UserError: there is such a sweep, with open cells that are not declared here.
     """
+    from harness.batches import Batches
     from harness.cli.summary import count
     from harness.ledger import Ledger
     from harness.manifest import Manifest
 
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
-        if not (ledger.alive(time.time()) and ledger.manifest.exists()):
-            continue
-        cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells} - declares
-        lost = sum(index[cell_id].state != "finished" for cell_id in cells)
+        cells, facts = set(Batches(ledger.path).open_cells()), ledger.facts()
+        who, stop = "in the cluster's queue", command("cancel", [declared.manifest.name], results)
+        if ledger.alive(time.time()) and ledger.manifest.exists():
+            cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells}
+            who, stop = f"process {facts['pid']} on {facts['host']}", "Ctrl-C there"
+        lost = sum(index[cell_id].state != "finished" for cell_id in cells - declares)
         if lost:
-            facts = ledger.facts()
             raise UserError(
-                f"a sweep of {declared.manifest.name} goes on (process {facts['pid']} on {facts['host']}), and "
-                f"{count(lost)} that it has yet to finish would be left out",
+                f"a sweep of {declared.manifest.name} goes on ({who}), and {count(lost)} that it has yet to finish "
+                "would be left out",
                 where=str(ledger.path),
                 allowed="the same cells and more, or a file of another name",
-                next_command=f"wait for it, or stop it with Ctrl-C; then {again}",
+                next_command=f"wait for it, or stop it: {stop}; then {again}",
             )
 
 
@@ -128,11 +131,9 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
     """Say what will run and what it costs; ask where that is much."""
     from harness.cli.confirm import confirm
     from harness.cli.plan import free_bytes
-    from harness.cli.summary import hours, size
+    from harness.cli.summary import hours, not_retried, size
 
-    for entry in declared.plan.not_retried():
-        print(f"not tried again: {_name(declared, entry)} ({entry.cause}); harness retry {entry.cell.cell_id}")
-    for line in _refusals(declared, estimate):
+    for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
         print(line)
     if not estimate.entries:
         return

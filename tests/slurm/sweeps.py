@@ -43,8 +43,8 @@ cpus: 1
 memory: 1.2
 grace: 10
 """
-#: A cell that computes for some twenty seconds.
-LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs=[100]"]
+#: A cell that computes for some ten seconds.
+LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs=[70]"]
 
 
 class Folder:
@@ -135,7 +135,7 @@ def events(record: Record) -> Iterator[dict[str, Any]]:
         yield from attempt.events()
 
 
-def begun(folder: Folder, epochs: int = 15) -> Attempt:
+def begun(folder: Folder, epochs: int = 10) -> Attempt:
     """The running attempt, once it has trained so far."""
 
     def far() -> Attempt | None:

@@ -41,7 +41,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, obj
 def computed_here(path: Path, cache: Path, *words: str) -> list[dict[str, object]]:
     """With one thread a cell, as on the cluster: with another number sums have other last digits."""
     made = Folder(path, cache)
-    done = made.harness("sweep", "study.yaml", *words, before=["taskset", "-c", "0"] if words else [])
+    done = made.harness("sweep", "study.yaml", *words, before=["taskset", "-c", "0"] if LONG[2] in words else [])
     assert done.returncode == 0, done.stdout + done.stderr
     return [numbers(record) for record in made.records()]
 
@@ -180,12 +180,32 @@ def test_a_preempted_cell_goes_on_to_the_same_numbers(folder: Folder, calm: dict
     assert numbers(folder.record) == calm
 
 
-def test_a_cell_takes_as_many_time_limits_as_it_needs(folder: Folder, calm: dict[str, object]) -> None:
-    folder.sweep(*LONG, "cluster.time=1", "cluster.grace=54")
+def test_a_cell_that_reaches_its_time_limit_goes_on_to_the_same_numbers(
+    folder: Folder, cache: Path, tmp_path: Path
+) -> None:
+    """Slurm looks at limits every half minute, and warns a job of one minute at its first look."""
+    longer = [*LONG[:-1], "axes.epochs=[200]"]
+    folder.sweep(*longer, "cluster.time=1", "cluster.grace=60")
+    (calm,) = computed_here(tmp_path / "calm", cache, *longer)
     until(folder.finished, 240)
     assert set(causes(folder.record)[:-1]) == {"time_limit"}
-    assert len(folder.record.attempts()) > 4, "submitit's own limit is three"
     assert numbers(folder.record) == calm
+
+
+def test_a_cell_takes_as_many_warnings_as_come(folder: Folder, calm: dict[str, object]) -> None:
+    """submitit would give up after three."""
+    folder.sweep(*LONG)
+    for number in range(1, 5):
+        until(lambda number=number: attempts_with_events(folder) == number)
+        slurm("scancel", "--signal=USR2", *folder.jobs())
+        until(lambda number=number: causes(folder.record)[number - 1] != "?")
+    until(folder.finished)
+    assert causes(folder.record) == ["preempted"] * 4 + ["finished"]
+    assert numbers(folder.record) == calm
+
+
+def attempts_with_events(folder: Folder) -> int:
+    return sum(bool(list(attempt.events())) for attempt in folder.record.attempts())
 
 
 def test_a_cell_whose_node_crashes_goes_on_elsewhere(

@@ -1,5 +1,5 @@
 # make demo   install, train the demo's cells, write its report
-# make test   install, lint, types, import contracts, tests
+# make test   install, lint, types, import contracts, tests; those of Slurm one by one (see slurm/dev-cluster)
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
@@ -16,8 +16,10 @@ test:
 	"$$bin/ruff" check .
 	"$$bin/ruff" format --check .
 	"$$bin/mypy"
+	"$$bin/mypy" slurm/dev-cluster
 	"$$bin/lint-imports"
-	"$$python" -m pytest
+	"$$python" -m pytest --ignore tests/slurm
+	"$$python" -m pytest -n 0 tests/slurm
 
 format:
 	@bin="$$(dirname "$$(tools/install.sh)")"

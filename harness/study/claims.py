@@ -102,9 +102,17 @@ def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.
     measured = mean_interval(values)
     if measured.n < SEEDS:
         said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
+    said += _mixed_hardware(finished)
     if not manifest.comparable:
         return Verdict(claim, setting, "NOT COMPARABLE", measured, said, manifest.caveat)
     return Verdict(claim, setting, decide(measured), measured, said)
+
+
+def _mixed_hardware(rows: pd.DataFrame) -> str:
+    """A warning where cells that are compared, of one seed and batch size, were computed on different hardware."""
+    kinds = rows.groupby(["seed", "batch_size"])["hardware"].nunique()
+    mixed = int((kinds > 1).sum())
+    return f"; {mixed} of {len(kinds)} pairs of cells ran on different hardware" if mixed else ""
 
 
 def decide(measured: Interval) -> str:

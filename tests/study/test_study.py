@@ -103,6 +103,17 @@ def test_a_missing_cell_leaves_the_claim_incomplete(synthetic: Synthetic) -> Non
     assert (verdict.word, verdict.why) == ("INCOMPLETE", "11 of 12 cells have finished")
 
 
+def test_pairs_of_cells_on_different_hardware_are_flagged(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust)
+    (verdict,) = judge(manifest, tidy(manifest, results))
+    assert "hardware" not in verdict.why
+    frame = tidy(manifest, results)
+    elsewhere = (frame["loss"] == "dcl") & (frame["batch_size"] == 64) & (frame["seed"] == 1)
+    frame.loc[elsewhere, "hardware"] = "another processor"
+    (verdict,) = judge(manifest, frame)
+    assert verdict.why.endswith("1 of 6 pairs of cells ran on different hardware")
+
+
 def test_a_caveat_is_printed_and_leaves_the_verdict(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "caveat='small nets'")
     frame = tidy(manifest, results)

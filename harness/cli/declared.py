@@ -21,10 +21,21 @@ from harness.revision import revision
 from harness.study.claims import check_claims
 from harness.sweep import grid, presets
 from harness.sweep.cost import hardware, measure, memory_bytes
-from harness.sweep.executors.local import Slots, divide
+from harness.sweep.executors.local import Slots, divide, gpus
 from harness.sweep.experiment import Declaration, declare
 from harness.sweep.grid import Expansion
-from harness.sweep.plan import Entry, Estimate, Need, Plan, arm, estimate, finished_seconds, make_plan, need
+from harness.sweep.plan import (
+    LOG_BYTES,
+    Entry,
+    Estimate,
+    Need,
+    Plan,
+    arm,
+    estimate,
+    finished_seconds,
+    make_plan,
+    need,
+)
 from harness.sweep.resources import Resources, resources
 
 #: torchvision can fetch these.
@@ -55,18 +66,20 @@ class Declared:
     def estimate(self, entries: Sequence[Entry]) -> Estimate:
         """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
 
-        On a cluster of machines without GPUs the steps are measured here all the same.
+        For a cluster without GPUs the steps are measured here all the same; for one with GPUs, where this machine has
+        none, finished seeds are all there is.
 
         Raises:
             UserError: a step cannot be measured.
         """
         of, slots, evaluation = self.resources, self.slots, self.declaration.values["evaluate"]
         memory = self.declaration.values["cluster"]["memory"] if self.on_cluster else None
-        limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
 
         def ranks_of(cell: Cell) -> int:
             return of(cell).world_size
 
+        if self.on_cluster and slots.device == "cuda" and not gpus():
+            return estimate(entries, self._known_needs(ranks_of), slots.count, 0)
         arms = {arm(entry.cell): entry.cell for entry in entries}
         cells = [(cell, ranks_of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
@@ -75,7 +88,20 @@ class Declared:
         def need_of(cell: Cell) -> Need:
             return need(cell, ranks_of(cell), costs, finished, self.files, evaluation)
 
+        limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
         return estimate(entries, need_of, slots.count, limit)
+
+    def _known_needs(self, ranks_of: Callable[[Cell], int]) -> Callable[[Cell], Need]:
+        """Of arms that have finished seeds, on whatever hardware of the cluster."""
+        finished = finished_seconds(self.plan.index, None, self.slots.threads)
+
+        def need_of(cell: Cell) -> Need:
+            seconds = finished.get((arm(cell), ranks_of(cell)))
+            if seconds is None:
+                raise UserError("there is no GPU here to measure a step, and no seed of some arm has finished yet")
+            return Need(seconds, True, LOG_BYTES, 0, ranks_of(cell))
+
+        return need_of
 
 
 def load(

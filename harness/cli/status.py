@@ -251,7 +251,7 @@ def _described(cell: Json, kind: str = "") -> Iterator[Line]:
     result = _result(cell, kind)
     yield Line(f"{kind:9} {cell['cell_id']}  {cell['name']}{': ' if result else ''}{result}", COLOURS.get(kind, ""), 2)
     if kind == "running":
-        yield Line(f"{_doing(cell['progress'])}, on {cell['host']}", indent=12)
+        yield Line(f"{_doing(cell['progress'])}, on {cell['host'] or 'its node'}", indent=12)
     if kind == "failed":
         said_twice = cell["error"].lower().startswith(cell["cause"])
         yield Line(cell["error"] if said_twice else f"{cell['cause']}: {cell['error']}", indent=12)

@@ -163,11 +163,12 @@ def arm(cell: Cell) -> str:
     return canonical_json(cell, without="seed")
 
 
-def finished_seconds(index: Index, hardware: str, threads: int) -> dict[tuple[str, int], float]:
-    """Median over the finished cells of an arm and a world size, of those that ran here with so many threads."""
+def finished_seconds(index: Index, hardware: str | None, threads: int) -> dict[tuple[str, int], float]:
+    """Median over the finished cells of an arm and a world size, of those that ran on this hardware (None: on any) with
+    so many threads."""
     found = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
-        like = (summary.ran.get("hardware"), summary.ran.get("threads")) == (hardware, threads)
+        like = summary.ran.get("threads") == threads and hardware in (None, summary.ran.get("hardware"))
         if summary.outcome and summary.cell and like:
             name = arm(from_dict(Cell, summary.cell)), summary.outcome.get("world_size", 1)
             found[name].append(summary.outcome["seconds"])

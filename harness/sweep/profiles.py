@@ -45,6 +45,10 @@ def load(path: Path, schema: type[Any]) -> dict[str, Any]:
     Raises:
         UserError: the file does not exist, or has a key or value that is not allowed.
     """
+    if not path.is_file():
+        raise UserError(
+            "no such profile", where=f"command line: cluster={path}", allowed=", ".join(names()) or "none yet"
+        )
     where = Locator(path, "", []).where
     values = typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path), resolve=False))
     known = [item.name for item in fields(schema)]

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ class Summary:
 
     ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
     that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``intent``: how it was last submitted.
+    ``ends``: how many attempts ended by each cause (finished, where by none; killed, where without a word).
     ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``val_knn``: the
     last point of the curve. ``ran``: the provenance of the published attempt, or else of the last. ``progress``: what a
     running attempt says of itself.
@@ -58,6 +59,7 @@ class Summary:
     cell: Json = field(default_factory=dict)
     attempts: int = 0
     attempt: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
     intent: Json = field(default_factory=dict)
     outcome: Json | None = None
     ended: Json | None = None
@@ -266,6 +268,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         dataclasses.asdict(cell) if cell else {},
         len(numbers),
         numbers[-1] if numbers else 0,
+        _ends(record, numbers, state),
         _part(record.submission() or {}, INTENT),
         outcome,
         last.outcome() if last else None,
@@ -275,6 +278,13 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         _part(shown.provenance(), PROVENANCE) if shown else {},
         last.progress() if last and state == "running" else {},
     )
+
+
+def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
+    """A running attempt has not ended."""
+    over = numbers[:-1] if state == "running" else numbers
+    said = (Attempt(record, number).outcome() or {"state": "killed"} for number in over)
+    return dict(Counter(str(outcome.get("cause") or outcome["state"]) for outcome in said))
 
 
 def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:

@@ -9,32 +9,44 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import typer
 
 from harness.cli.arguments import Results
+from harness.sweep.finding import Finding
 
 
-class Finding(NamedTuple):
-    """``mend`` is empty where all is well."""
-
-    what: str
-    found: str
-    mend: str = ""
-    needed: bool = True
-
-
-def doctor(results: Results = Path("results")) -> None:
-    """Say what this machine has and lacks, with the command that mends each lack; fails if something needed lacks."""
-    findings = [*_machine(results), *_packages(), *_torch(), *_datasets()]
-    for finding in findings:
+def doctor(
+    cluster: Annotated[
+        list[str] | None,
+        typer.Argument(help="cluster=NAME, and cluster.KEY=VALUE: that cluster instead.", show_default=False),
+    ] = None,
+    results: Results = Path("results"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Of a cluster: also train a cell on it, and interrupt it; ten minutes.")
+    ] = False,
+) -> None:
+    """Say what this machine, or a cluster, has and lacks, with what mends it; fails if something needed lacks."""
+    lacks = False
+    for finding in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
         mark = "ok  " if not finding.mend else "LACK" if finding.needed else "note"
-        print(f"{mark} {finding.what:14} {finding.found}")
+        print(f"{mark} {finding.what:14} {finding.found}", flush=True)
         if finding.mend:
-            print(f"     {'':14} mend: {finding.mend}")
-    if any(finding.mend and finding.needed for finding in findings):
+            print(f"     {'':14} mend: {finding.mend}", flush=True)
+        lacks |= finding.lack
+    if lacks:
         raise typer.Exit(1)
+
+
+def _of_machine(results: Path) -> Iterator[Finding]:
+    return iter([*_machine(results), *_packages(), *_torch(), *_datasets()])
+
+
+def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Finding]:
+    from harness.cli.doctor_cluster import findings
+
+    return findings(words, results, full)
 
 
 def _machine(results: Path) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.arguments import Results, command
+from harness.cli.queues import ask
 from harness.cli.target import AsJson, Target
 from harness.errors import UserError
 from harness.index import Index
@@ -126,6 +127,7 @@ def _next(record: Record, done: int) -> Attempt | None:
     """The next attempt, once it begins: its cell is queued, or about to be."""
     index, until = Index(record.path.parent), time.monotonic() + RETRY_SECONDS
     while True:
+        ask(record.path.parent.parent, settling=False)
         later = [attempt for attempt in record.attempts() if attempt.number > done]
         if later:
             return later[0]

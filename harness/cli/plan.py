@@ -43,7 +43,9 @@ def plan(
     next time.
     """
     from harness.cli.declared import load
+    from harness.cli.queues import ask
 
+    ask(results, settling=False)
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         declared = load(experiment, overrides or [], results, plugins=plugin or [])
     wanted = declared.plan.to_run(rerun_stale)

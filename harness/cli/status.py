@@ -53,9 +53,9 @@ def status(
     Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
 
     --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
-    cells), cells (cell_id, name, state, attempts, host, job, waits, held, progress, cause, error, log, collapsed,
-    metrics, seconds), where job is a scheduler's id, waits its reason, and held whether somebody has to do something
-    about it; of an experiment whose manifest cannot be read name and error.
+    cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error, log, collapsed,
+    metrics, seconds); of one whose manifest cannot be read name and error. ends counts attempts by how they ended; job
+    is a scheduler's id, waits its reason, held whether somebody has to do something about it.
     """
     from harness.cli.queues import ask
     from harness.index import Index
@@ -103,6 +103,7 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
         "name": name,
         "state": state,
         "attempts": found.attempts,
+        "ends": found.ends,
         "host": found.ran.get("host"),
         "job": index.task_id(cell_id) or None,
         "waits": (waits := _waits(index, cell_id) if state == "queued" else None),
@@ -250,6 +251,9 @@ def _described(cell: Json, kind: str = "") -> Iterator[Line]:
     kind = kind or cell["state"]
     result = _result(cell, kind)
     yield Line(f"{kind:9} {cell['cell_id']}  {cell['name']}{': ' if result else ''}{result}", COLOURS.get(kind, ""), 2)
+    if kind == "running" and cell["ends"]:
+        causes = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in cell["ends"].items())
+        yield Line(f"attempt {cell['attempts']}; before: {causes}", indent=12)
     if kind == "running":
         yield Line(f"{_doing(cell['progress'])}, on {cell['host'] or 'its node'}", indent=12)
     if kind == "failed":

@@ -34,8 +34,10 @@ def sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
+    from harness.cli.queues import ask
     from harness.sweep.uri import default_uri
 
+    ask(results, settling=True)
     asked, damaged = _asked(target or [], results)
     if not asked and not damaged and not as_json:
         print(f"No experiment has been swept into {results}/ yet.")

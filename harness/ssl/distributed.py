@@ -83,16 +83,16 @@ def own_device(kind: str) -> torch.device:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[World]:
     """The process group that the launcher's environment describes (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
     _die_with_launcher()
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     try:
-        yield World(dist.get_rank(), size, dist.new_group(backend="gloo", timeout=PATIENCE))
+        yield World(dist.get_rank(), size, dist.new_group(backend="gloo", timeout=patience))
     finally:
         dist.destroy_process_group()
 
@@ -161,6 +161,14 @@ def gather(x: Tensor) -> Tensor:
 def total(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Sum over the ranks of a group, differentiable."""
     summed: Tensor = _Sum.apply(x, group)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def added(x: Tensor) -> Tensor:
+    """Sum over all ranks, for who only looks at it."""
+    summed = x.clone()
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(summed)
     return summed
 
 

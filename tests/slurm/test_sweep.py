@@ -268,6 +268,46 @@ def test_too_little_memory_is_said_and_not_tried_again(folder: Folder) -> None:
     assert len(folder.jobs()) == 1
 
 
+def test_a_cluster_that_requeues_nothing_leaves_the_cell_to_the_next_sweep(
+    folder: Folder, calm: dict[str, object]
+) -> None:
+    folder.sweep(*LONG, "cluster.requeue=false")
+    begun(folder)
+    slurm("scancel", "--signal=USR2", *folder.jobs())
+    until(lambda: not slurm("squeue", "-h", "-j", folder.jobs()[0], "-o", "%i").strip(), 30)
+    forget_when_asked(folder)
+    (cell,) = folder.status()
+    assert (cell["state"], cell["ends"]) == ("missing", {"preempted": 1})
+    folder.sweep(*LONG)
+    until(folder.finished)
+    assert numbers(folder.record) == calm
+
+
+def test_no_more_cells_are_in_the_queue_than_is_allowed(folder: Folder) -> None:
+    words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "cluster.max_jobs=2", "cluster.sbatch.hold=true"]
+    assert "4 cells wait for the next harness sweep (cluster.max_jobs is 2)" in folder.sweep(*words)
+    assert "6 cells wait" not in folder.sweep(*words)
+    queued = [cell for cell in folder.status() if cell["state"] == "queued"]
+    assert len(queued) == 2
+
+
+def test_a_failed_cell_is_retried_on_the_cluster(folder: Folder) -> None:
+    mended = folder.path / "mended"
+    (folder.path / "mine.py").write_text(
+        "import os\n"
+        "def fragile(z1, z2, *, temperature=0.1):\n"
+        f"    if 'SLURM_JOB_ID' in os.environ and not os.path.exists({str(mended)!r}):\n"
+        "        raise RuntimeError('no such table')\n"
+        "    return -(z1 * z2).sum(1).mean()\n"
+    )
+    folder.sweep("axes.loss=[fragile]", "axes.batch_size=[64]", "axes.seed=[0]", "--plugin", "mine.py")
+    until(lambda: folder.record.state() == "failed")
+    mended.touch()
+    done = folder.harness("retry", "study.demo", "--yes")
+    assert "1 cell submitted as study.demo.2" in done.stdout, done.stderr
+    until(folder.finished)
+
+
 def test_changed_code_is_refused_by_a_waiting_job(folder: Folder) -> None:
     folder.sweep(*LONG, "cluster.sbatch.hold=true")
     submission = folder.record.path / "submission.json"

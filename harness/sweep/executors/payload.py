@@ -45,10 +45,9 @@ class Cells:
             if said:
                 print(f"{record.cell_id}: {said}", file=sys.stderr, flush=True)
             if code == NOT_FINISHED and _cause(record) in WARNED:
-                if world.rank == 0:
-                    requeue()
-                time.sleep(END_SECONDS)
-                return
+                if world.rank > 0 or requeue():
+                    time.sleep(END_SECONDS)  # the scheduler ends this job; the first rank ends it where it does not
+                raise SystemExit(NOT_FINISHED)
             if code == FAILED and record is todo[-1]:
                 raise SystemExit(FAILED)
             if code == FAILED:
@@ -76,9 +75,10 @@ def _cause(record: Record) -> str:
     return str(((attempts[-1].outcome() or {}) if attempts else {}).get("cause", ""))
 
 
-def requeue() -> None:
+def requeue() -> bool:
     """Back into the queue with the same id, if the cluster allows it; else the next sweep submits the cell anew."""
     command = ["scontrol", "requeue", here()["job"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
+    return done.returncode == 0

@@ -65,11 +65,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Queue:
-    """``asked``: when, ``pause``: for how many seconds not again, ``said``: by task id."""
+    """``asked``: when, ``pause``: for how many seconds not again, ``said``: by task id; ``settled``: whether records
+    know how those ended that are over."""
 
     asked: float = 0.0
     pause: float = 0.0
     said: dict[str, Said] = field(default_factory=dict)
+    settled: bool = False
 
 
 class Batches:
@@ -94,7 +96,7 @@ class Batches:
     def queue(self) -> Queue:
         content = read_json(self.folder / "queue.json") or {}
         said = {task: Said(*words) for task, words in content.get("said", {}).items()}
-        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), said)
+        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), said, content.get("settled", False))
 
     @cached_property
     def _task_of(self) -> dict[str, tuple[Batch, int]]:
@@ -116,7 +118,7 @@ class Batches:
             return None
         if not batch.job or batch.submitted > self.queue.asked:
             return Said("PENDING", "submitted")
-        return self.queue.said.get(batch.task_id(task), Said(GONE))
+        return self.queue.said.get(batch.task_id(task), Said("PENDING", "submitted"))
 
     def open_cells(self) -> Iterator[str]:
         """Those whose task is not over, as far as is known."""

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def ask(results: Path, *, settling: bool, at_once: bool = False) -> None:
+def ask(results: Path, *, settling: bool) -> None:
     """One question for all open jobs, unless it was asked lately; where there are none, nothing.
 
     ``settling``: also write into records how attempts ended that could not say so themselves.
@@ -17,7 +17,7 @@ def ask(results: Path, *, settling: bool, at_once: bool = False) -> None:
     from harness.sweep.cluster import look, open_sweeps, settle
 
     clusters = open_sweeps(results)
-    if why := look(clusters, at_once):
+    if why := look(clusters):
         print(f"note: the cluster's queue could not be read ({why}); shown is what is known", file=sys.stderr)
     if settling:
         for cluster in clusters:

@@ -110,10 +110,8 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
         tasks.append((Task(record, record.cell(), shown, told), given))
     sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
     assert sweep
-    ledger = Ledger.open(results, name, Ledger(sweep).policy(), again=again, cluster=cluster)
-    ledger.close()
-    Manifest.read(results, name).save(ledger.manifest)
-    print(f"{count(Cluster(ledger, cluster).submit(tasks))} submitted as {ledger.path.name}")
+    submitted = Cluster.open(results, Manifest.read(results, name), Ledger(sweep).policy(), cluster, again)
+    print(f"{count(submitted.submit(tasks))} submitted as {submitted.ledger.path.name}")
     return True
 
 

@@ -70,10 +70,8 @@ class Submitted:
         ledger = None
         if entries:
             policy = Policy(**self.declared.declaration.values["failures"])
-            cluster = dict(self.declared.declaration.values["cluster"])
-            ledger = Ledger.open(self.results, manifest.name, policy, again=self.again, cluster=cluster)
-            ledger.close()  # nobody watches over it: its jobs do not need that
-            manifest.save(ledger.manifest)
+            profile = self.declared.declaration.values["cluster"]
+            ledger = Cluster.open(self.results, manifest, policy, profile, self.again).ledger
         store = default_uri(self.results)
         # The store is there before any job starts; and jobs never write to it.
         with Mirrored(self.results, manifest.file(self.results, manifest.name), self.tracking_uri or store):

@@ -4,6 +4,7 @@ must have the same numbers. What happens is what a sweep's cell meets: the same 
 
 from __future__ import annotations
 
+import getpass
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +109,8 @@ class Run:
     @cached_property
     def cluster(self) -> Cluster:
         name = f"{self.declaration.name}.{self.declaration.scale}"
-        ledger = Ledger.open(self.results, name, Policy(retries=0), again="harness doctor", cluster=self.values)
+        facts = {"again": "harness doctor", "cluster": self.values, "user": getpass.getuser()}
+        ledger = Ledger.open(self.results, name, Policy(retries=0), **facts)
         ledger.close()
         return Cluster(ledger, self.values)
 

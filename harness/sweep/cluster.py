@@ -8,6 +8,7 @@ scheduler once for all of them (``look``) and writes down how attempts ended tha
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from typing import Any
 
 from harness.batches import GONE, Batch, Batches, Queue, Said
 from harness.errors import UserError
-from harness.ledger import Ledger
+from harness.ledger import Ledger, Policy
+from harness.manifest import Manifest
 from harness.record import Attempt, Busy, Record
 from harness.sweep.executors.slurm import Profile, Slurm, Unreachable
 from harness.sweep.resources import Resources
@@ -41,6 +43,15 @@ class Cluster:
 
     ledger: Ledger
     cluster: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, results: Path, manifest: Manifest, policy: Policy, cluster: Mapping[str, Any], again: str) -> Cluster:
+        """A new sweep, whose cells are about to be submitted; nobody watches over it: its jobs do not need that."""
+        facts = {"again": again, "cluster": dict(cluster), "user": getpass.getuser()}
+        ledger = Ledger.open(results, manifest.name, policy, **facts)
+        ledger.close()
+        manifest.save(ledger.manifest)
+        return cls(ledger, cluster)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Cluster:
@@ -160,10 +171,14 @@ def comment(batch: Batch) -> str:
 
 
 def open_sweeps(results: Path, name: str = "*") -> list[Cluster]:
-    """The submitted sweeps (of an experiment at a scale) with tasks that may not be over."""
+    """The submitted sweeps (of an experiment at a scale) with tasks that may not be over, or are and not settled."""
     folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
     found = [Ledger(folder) for folder in sorted(folders)]
-    return [Cluster.of(ledger) for ledger in found if any(Batches(ledger.path).open_cells())]
+    return [Cluster.of(ledger) for ledger in found if "cluster" in ledger.facts() and _is_open(Batches(ledger.path))]
+
+
+def _is_open(batches: Batches) -> bool:
+    return not batches.queue.settled or any(batches.open_cells())
 
 
 def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
@@ -172,21 +187,22 @@ def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
     Returns why it could not be asked; empty where it could or need not be.
     """
     now = time.time()
-    due = [cluster for cluster in clusters if at_once or _due(cluster.batches.queue, now)]
+    due = [cluster for cluster in clusters if at_once or _due(cluster.batches, now)]
     if not due:
         return ""
     try:
-        said, names = due[0].slurm.queue()
+        said, names = due[0].slurm.queue({cluster.ledger.facts().get("user", "") for cluster in due})
         for cluster in due:
             _reconcile(cluster, names, now)
             _hear(cluster, said, now)
-    except (Unreachable, UserError) as why:
+    except (Unreachable, UserError, OSError) as why:  # somebody who only reads the folder is shown what is known
         return why.what if isinstance(why, UserError) else str(why)
     return ""
 
 
-def _due(queue: Queue, now: float) -> bool:
-    return now >= queue.asked + queue.pause or now < queue.asked
+def _due(batches: Batches, now: float) -> bool:
+    asked, pause = batches.queue.asked, batches.queue.pause
+    return (now >= asked + pause or now < asked) and any(batches.open_cells())
 
 
 def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
@@ -212,14 +228,17 @@ def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
     """Write down what was said of the sweep's tasks; of those that are no longer in the queue, what accounting says."""
     batches, before = cluster.batches, cluster.batches.queue
     known = {task: one for task, one in before.said.items() if one.over}
-    ids = [batch.task_id(task) for batch in batches.all if batch.job for task in range(len(batch.tasks))]
-    heard = {task: said[task] for task in ids if task not in known and task in said}
-    lost = [task for task in ids if task not in known and task not in said]
+    submitted = {
+        batch.task_id(task): batch.submitted for batch in batches.all if batch.job for task in range(len(batch.tasks))
+    }
+    heard = {task: said[task] for task in submitted if task in said}
+    # What was being submitted while Slurm answered cannot be in its answer.
+    old = {task for task, when in submitted.items() if now - when > SUBMITTING_SECONDS}
+    lost = old - known.keys() - said.keys()
     past: dict[str, Said] = {}
     if lost:
         with suppress(Unreachable):
-            first = min(batch.submitted for batch in batches.all)
-            past = cluster.slurm.past({task.partition("_")[0] for task in lost}, first)
+            past = cluster.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
     heard |= {task: one if (one := past.get(task)) and one.over else Said(GONE) for task in lost}
     everything = {**known, **heard}
     changed = everything != before.said
@@ -235,6 +254,7 @@ def settle(cluster: Cluster) -> None:
             said, task = batches.said_of(cell_id), batches.task_id(cell_id)
             if said and said.over and task.startswith(batch.job or "-"):
                 _settle(Record(runs / cell_id), said, task, cluster)
+    batches.write_queue(dataclasses.replace(batches.queue, settled=True))
 
 
 def _settle(record: Record, said: Said, task: str, cluster: Cluster) -> None:
@@ -256,7 +276,8 @@ def _settle(record: Record, said: Said, task: str, cluster: Cluster) -> None:
 def _begun_for(record: Record, task: str) -> Attempt | None:
     """An attempt for a job that ended before its cell began; None where somebody else computes the cell."""
     try:
-        return record.begin({"scheduler": {"task": task, "job": "", "restart": 0}})
+        scheduler = {"task": task, "job": "", "restart": 0}
+        return record.begin({"scheduler": scheduler, "submission": record.submission() or {}})
     except Busy:
         return None
 

@@ -44,7 +44,10 @@ class Cells:
             code, said = attempt(record, None)
             if said:
                 print(f"{record.cell_id}: {said}", file=sys.stderr, flush=True)
-            if code == NOT_FINISHED and _cause(record) in WARNED:
+            cause = _cause(record)
+            if code == NOT_FINISHED and cause == "signal":  # the job is being ended
+                raise SystemExit(NOT_FINISHED)
+            if code == NOT_FINISHED and cause in WARNED:
                 if world.rank > 0 or requeue():
                     time.sleep(END_SECONDS)  # the scheduler ends this job; the first rank ends it where it does not
                 raise SystemExit(NOT_FINISHED)
@@ -71,8 +74,10 @@ def tried_here(record: Record) -> bool:
 
 
 def _cause(record: Record) -> str:
+    """Why this start's attempt at the cell ended; empty where it had none."""
     attempts = record.attempts()
-    return str(((attempts[-1].outcome() or {}) if attempts else {}).get("cause", ""))
+    mine = bool(attempts) and attempts[-1].provenance().get("scheduler") == here()
+    return str((attempts[-1].outcome() or {}).get("cause", "")) if mine else ""
 
 
 def requeue() -> bool:

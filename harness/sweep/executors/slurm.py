@@ -6,7 +6,6 @@ a failed node's job taken for over) is not used: states come from one squeue, an
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
 import subprocess
@@ -73,9 +72,10 @@ class Slurm:
             raise Unreachable(f"{command[0]}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
         return done.stdout
 
-    def queue(self) -> tuple[dict[str, Said], dict[str, str]]:
-        """The user's jobs by task id, of those too that ended some minutes ago; and their ids by name."""
-        lines = self.ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-t", "all", "-o", "%i|%T|%r|%j").splitlines()
+    def queue(self, users: Collection[str]) -> tuple[dict[str, Said], dict[str, str]]:
+        """These users' jobs by task id, of those too that ended some minutes ago; and their ids by name."""
+        whose = ",".join(sorted(users))
+        lines = self.ask("squeue", "-h", "-r", "-u", whose, "-t", "all", "-o", "%i|%T|%r|%j").splitlines()
         said, names = {}, {}
         for line in lines:
             task, state, why, name = line.split("|", 3)

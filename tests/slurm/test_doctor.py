@@ -63,7 +63,7 @@ def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
         ("cluster.constraint=quantum", "a job", "no node fulfils the constraint", "cluster.constraint"),
         ("cluster.python=/nowhere/python", "probe job", "/nowhere/python: No such file", "cluster.python"),
         ("cluster.interface=ib7", "gloo", "Unable to find address for: ib7", "cluster.interface=NAME"),
-        ("cluster.memory=0.2", "memory", "exceeded memory limit", "cluster.memory"),
+        ("cluster.memory=0.1", "memory", "memory limit", "cluster.memory: more, or none"),
         ("cluster.device=cuda", "GPUs", "torch sees 0 on node", "cluster.python: a CUDA build of torch"),
         ("cluster.sbatch.colour=red", "a job", "one of the options colour", "cluster.sbatch"),
         ("cluster.srun=[--colour]", "probe job", "unrecognized option '--colour'", "cluster.srun"),

@@ -228,6 +228,11 @@ class Attempt:
         """How the attempt ended: state finished, failed or interrupted; None while it runs or where it was killed."""
         return read_json(self.path / "outcome.json")
 
+    def outcome_now(self) -> Json | None:
+        """The outcome, whatever this machine remembers of a shared file system: a new entry renews what it knows."""
+        _clock_of(self.path)
+        return self.outcome()
+
     def progress(self) -> Json:
         """What the attempt last said of itself: step, steps, epoch, loss, rate."""
         return read_json(self.path / "heartbeat") or {}

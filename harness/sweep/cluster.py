@@ -261,7 +261,7 @@ def _settle(record: Record, said: Said, task: str, cluster: Cluster) -> None:
     attempts = record.attempts()
     last = attempts[-1] if attempts else None
     mine = last is not None and (last.provenance().get("scheduler") or {}).get("task") == task
-    if record.outcome() or (mine and last and last.outcome()):
+    if record.outcome() or (mine and last and last.outcome_now()):
         return
     words, lacked_memory = _last_words(cluster.profile.folder, task)
     if said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"):

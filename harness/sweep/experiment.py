@@ -35,7 +35,7 @@ from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
 #: Open mappings, whose keys the command line may add without Hydra's ``+``.
-OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.")
+OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
 GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "__pycache__"))
 
 

@@ -1,4 +1,4 @@
-"""What the development cluster promises, and the rest of these tests lean on."""
+"""What the development cluster promises beside what sweeps on it show (requeues, preemption, crashes: test_sweep.py)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,6 @@ import pytest
 from tests.slurm.conftest import Cluster
 
 pytestmark = pytest.mark.xdist_group("slurm")
-
-#: Of a job that computes until it is interrupted; its second run ends at once.
-TWICE = """
-echo "run ${SLURM_RESTART_COUNT:-0} on $(hostname)"
-[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && exit
-trap 'echo signal' USR2
-while true; do sleep 0.1; done
-"""
 
 
 def refusal(*options: str) -> str:
@@ -69,45 +61,6 @@ def test_a_job_above_its_memory_fails_and_says_so(cluster: Cluster, tmp_path: Pa
 )
 def test_what_no_node_or_account_has_is_refused(cluster: Cluster, option: str, says: str) -> None:
     assert says in refusal(option)
-
-
-def test_a_requeued_job_runs_again_under_its_id_and_counts_its_restarts(cluster: Cluster, tmp_path: Path) -> None:
-    output = tmp_path / "job"
-    job = cluster.submit(TWICE, output)
-    cluster.until(lambda: output.exists() and "run 0" in output.read_text(), "the first run")
-    cluster.ask("scontrol", "requeue", job)
-    cluster.ended(job, "REQUEUED", "COMPLETED")
-    assert "run 1" in output.read_text()
-
-
-def test_the_high_partition_requeues_a_job_that_had_its_signal(cluster: Cluster, tmp_path: Path) -> None:
-    output = tmp_path / "low"
-    low = cluster.submit(TWICE, output, "-w", "node3", "--cpus-per-task=4", "--signal=B:USR2@60")
-    cluster.until(lambda: output.exists() and "run 0" in output.read_text(), "the first run")
-    high = cluster.submit("hostname", tmp_path / "high", "-p", "high", "-w", "node3", "--cpus-per-task=4")
-    cluster.until(lambda: "signal" in output.read_text(), "the signal", seconds=10)
-    assert cluster.state(low) == "RUNNING"
-    cluster.ended(high, "COMPLETED")
-    cluster.ended(low, "PREEMPTED", "COMPLETED")
-    assert "run 1" in output.read_text()
-
-
-def test_a_node_that_crashes_loses_its_jobs_and_comes_back(
-    cluster: Cluster, dev_cluster: Callable[..., None], tmp_path: Path
-) -> None:
-    output = tmp_path / "job"
-    job = cluster.submit(TWICE, output, "-w", "node4")
-    cluster.until(lambda: output.exists() and "run 0" in output.read_text(), "the first run")
-    dev_cluster("node", "crash", "4")
-    try:
-        cluster.until(lambda: cluster.runs(job)[:1] == ["NODE_FAIL"], "the crash is noticed")
-        assert cluster.state(job) == "PENDING"
-        assert cluster.node_state("node4") == "down*"
-    finally:
-        dev_cluster("node", "up", "4")
-    assert cluster.node_state("node4") in ("idle", "mixed")
-    cluster.ended(job, "NODE_FAIL", "COMPLETED")
-    assert output.read_text() == "run 0 on node4\nrun 1 on node4\n"
 
 
 def test_running_jobs_outlive_the_controller_and_the_accounting(

@@ -6,6 +6,7 @@ a failed node's job taken for over) is not used: states come from one squeue, an
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ REFUSALS = (
         "no node has what is asked for",
         "gpus, nodes, cpus, memory",
     ),
+    ("unrecognized option|invalid option", "it does not know this option", "sbatch"),
     ("contact slurm controller|connection|timed out", "the controller does not answer", ""),
 )
 
@@ -69,7 +71,7 @@ class Slurm:
             raise Unreachable(f"{command[0]} did not answer within {CALL_SECONDS:.0f} seconds") from None
         self._log(f"{command[0]}: {done.returncode}, {time.monotonic() - began:.2f} s")
         if done.returncode:
-            raise Unreachable(f"{command[0]}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+            raise Unreachable(f"{command[0]}: {_error(done.stderr)}")
         return done.stdout
 
     def queue(self, users: Collection[str]) -> tuple[dict[str, Said], dict[str, str]]:
@@ -106,7 +108,7 @@ class Slurm:
     def most_array_tasks(self) -> int:
         """MaxArraySize, above which an index may not go."""
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config"))
-        return int(found[1]) if found else 1001
+        return max(1, int(found[1])) if found else 1001  # 0: the cluster has no arrays, and every cell a job of its own
 
     def cancel(self, tasks: Collection[str]) -> None:
         if tasks:
@@ -204,10 +206,16 @@ class Profile:
         }
 
 
+def _error(said: str) -> str:
+    """The line that says what is wrong, of what a command wrote."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word"]
+    wrong = [line for line in lines if re.search("error|unrecognized|invalid", line, re.IGNORECASE)]
+    return (wrong or lines)[-1]
+
+
 def refused(said: str) -> UserError | Unreachable:
     """sbatch's words, with the key of the profile that mends them."""
-    lines = [line for line in said.splitlines() if "error" in line.lower()] or said.splitlines()[-1:]
-    last = lines[-1].replace("sbatch: error: ", "").strip() if lines else "no word"
+    last = _error(said).replace("sbatch: error: ", "")
     for pattern, meaning, key in REFUSALS:
         if re.search(pattern, said, re.IGNORECASE):
             if not key:
@@ -221,11 +229,10 @@ def refused(said: str) -> UserError | Unreachable:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Without a job's own variables, which sbatch would take as options of the new one."""
-    import os
-
-    inherited = {name: os.environ.pop(name) for name in list(os.environ) if re.match(r"SLURM_|SBATCH_|SUBMITIT_", name)}
-    os.environ |= {name: value for name, value in inherited.items() if name == "SLURM_CONF"}
+    """Without the variables of the job that this may run in, which sbatch would take as options of the new one."""
+    inside = "SLURM_JOB_ID" in os.environ
+    own = [name for name in os.environ if re.match("SLURM_|SUBMITIT_", name) and name != "SLURM_CONF"] if inside else []
+    inherited = {name: os.environ.pop(name) for name in own}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What the development cluster promises beside what sweeps on it show (requeues, preemption, crashes: test_sweep.py)."""
+"""What the development cluster promises, beside what sweeps on it show: requeues, preemption, crashes."""
 
 from __future__ import annotations
 

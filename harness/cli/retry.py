@@ -12,6 +12,7 @@ import typer
 
 from harness.cli.arguments import Results, command
 from harness.cli.target import AsJson, Target
+from harness.index import Index
 from harness.record import Record
 
 
@@ -38,7 +39,8 @@ def retry(
 
     ask(results, settling=True)
     _, cells = named_cells(target, results)
-    failed = [(name, record) for name, record in cells if record.state() == "failed"]
+    index = Index(results / "runs")  # which knows what is in a queue already
+    failed = [(name, record) for name, record in cells if index[record.cell_id].state == "failed"]
     if not failed:
         print("[]" if as_json else "None of these cells has failed.")
         return
@@ -47,24 +49,25 @@ def retry(
             print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")
         confirm(f"Run {count(len(failed))} again?", yes, command("retry", target, results))
         again = command("retry", [*target, "--yes"], results, tracking_uri)
-        complete = [_run(name, some, results, tracking_uri, again) for name, some in _by_sweep(failed).items()]
+        complete = [_run(name, some, results, tracking_uri, again) for (name, _), some in _by_sweep(failed).items()]
     if as_json:
         print(json.dumps([_listed(name, record) for name, record in failed], indent=1))
     if not all(complete):
         raise typer.Exit(1)
 
 
-def _by_sweep(failed: list[tuple[str, Record]]) -> dict[str, list[tuple[str, Record]]]:
-    """Cells by the manifest that they were submitted for."""
-    found: dict[str, list[tuple[str, Record]]] = {}
+def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tuple[str, Record]]]:
+    """Cells by the manifest that they were submitted for, and by the cluster."""
+    found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
-        submission = record.told()
-        found.setdefault(f"{submission['experiment']}.{submission['scale']}", []).append((name, record))
+        submission, cluster = record.told(), _cluster_of(record)
+        key = f"{submission['experiment']}.{submission['scale']}", json.dumps(cluster, sort_keys=True)
+        found.setdefault(key, []).append((name, record))
     return found
 
 
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
-    if cluster := _cluster_of(failed):
+    if cluster := _cluster_of(failed[0][1]):
         return _submit(name, failed, results, cluster, again)
     from harness.cli.foreground import Foreground
     from harness.ledger import Ledger, Policy
@@ -85,16 +88,17 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
 
 
-def _cluster_of(failed: list[tuple[str, Record]]) -> dict[str, Any]:
-    """The cluster that these cells were submitted to; empty where they ran here."""
+def _cluster_of(record: Record) -> dict[str, Any]:
+    """The cluster that this cell was submitted to; empty where it ran here."""
     from harness.ledger import Ledger
 
-    sweep = failed[0][1].sweep_folder(failed[0][1].told())
+    sweep = record.sweep_folder(record.told())
     return dict((Ledger(sweep).facts() if sweep else {}).get("cluster", {}))
 
 
 def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: dict[str, Any], again: str) -> bool:
     """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
+    from harness.cli.submitted import one_submitter
     from harness.cli.summary import count
     from harness.ledger import Ledger
     from harness.manifest import Manifest
@@ -110,8 +114,9 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
         tasks.append((Task(record, record.cell(), shown, told), given))
     sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
     assert sweep
-    submitted = Cluster.open(results, Manifest.read(results, name), Ledger(sweep).policy(), cluster, again)
-    print(f"{count(submitted.submit(tasks))} submitted as {submitted.ledger.path.name}")
+    with one_submitter(results):
+        submitted = Cluster.open(results, Manifest.read(results, name), Ledger(sweep).policy(), cluster, again)
+        print(f"{count(submitted.submit(tasks))} submitted as {submitted.ledger.path.name}")
     return True
 
 

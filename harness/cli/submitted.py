@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.batches import Batches
 from harness.cli.arguments import command, short_names
 from harness.cli.confirm import confirm
 from harness.cli.summary import count, hours, not_retried, refusals, states
 from harness.errors import UserError
 from harness.index import Index
 from harness.ledger import Ledger, Policy
-from harness.record import Record
+from harness.record import Busy, Record
 from harness.sweep.cluster import Cluster, look, open_sweeps, settle
 from harness.sweep.mirrored import Mirrored
-from harness.sweep.plan import Entry, make_plan
+from harness.sweep.plan import Entry, Plan, make_plan
 from harness.sweep.resources import Resources
 from harness.sweep.supervise import KILLS, Task
+from harness.sweep.turn import turn
 from harness.sweep.uri import default_uri
 
 if TYPE_CHECKING:
@@ -67,16 +71,10 @@ class Submitted:
         if entries:
             self._agree(entries, yes)
         manifest.write(self.results)
-        ledger = None
-        if entries:
-            policy = Policy(**self.declared.declaration.values["failures"])
-            profile = self.declared.declaration.values["cluster"]
-            ledger = Cluster.open(self.results, manifest, policy, profile, self.again).ledger
         store = default_uri(self.results)
         # The store is there before any job starts; and jobs never write to it.
         with Mirrored(self.results, manifest.file(self.results, manifest.name), self.tracking_uri or store):
-            if entries and ledger:
-                self._submit(ledger, entries)
+            ledger = self._submit(entries, None) if entries else None
             if wait:
                 self._wait(ledger)
         self._say_what_next(bool(entries), wait)
@@ -122,27 +120,43 @@ class Submitted:
             found.append((Task(entry.record, entry.cell, name, told), given))
         return found
 
-    def _submit(self, ledger: Ledger, entries: Sequence[Entry]) -> None:
-        most = self.declared.declaration.values["cluster"]["max_jobs"]
-        chosen = entries if most is None else entries[: max(0, most - self._open())]
-        taken = self._cluster(ledger).submit(self._tasks(chosen))
-        print(f"{count(taken)} submitted as {ledger.path.name}", flush=True)
-        if left := len(entries) - len(chosen):
-            print(f"{count(left)} wait for the next harness sweep (cluster.max_jobs is {most})")
+    def _submit(self, entries: Sequence[Entry], ledger: Ledger | None) -> Ledger | None:
+        """Submit what of these is still missing and has room, for a sweep or for a new one; return the sweep's ledger.
+
+        Raises:
+            UserError: somebody else is submitting, or the cluster refuses.
+        """
+        with one_submitter(self.results):
+            open_still = {entry.cell.cell_id for entry in self._present().to_run(self.rerun_stale)}
+            entries = [entry for entry in entries if entry.cell.cell_id in open_still]
+            most = self.declared.declaration.values["cluster"]["max_jobs"]
+            chosen = entries if most is None else entries[: max(0, most - self._open())]
+            if chosen:
+                ledger = ledger or self._ledger()
+                taken = self._cluster(ledger).submit(self._tasks(chosen))
+                print(f"{count(taken)} submitted as {ledger.path.name}", flush=True)
+        if (left := len(entries) - len(chosen)) and (chosen or ledger is None):
+            print(f"{count(left)} wait until there is room in the queue (cluster.max_jobs is {most})", flush=True)
+        return ledger
+
+    def _ledger(self) -> Ledger:
+        values = self.declared.declaration.values
+        policy, manifest = Policy(**values["failures"]), self.declared.manifest
+        return Cluster.open(self.results, manifest, policy, values["cluster"], self.again).ledger
 
     def _open(self) -> int:
         """The experiment's cells in the queue."""
         clusters = open_sweeps(self.results, self.declared.manifest.name)
         return sum(1 for cluster in clusters for _ in cluster.batches.open_cells())
 
-    def _present(self) -> Any:
+    def _present(self) -> Plan:
         """The plan as it is now."""
         cells = [(entry.cell, dict(entry.axes)) for entry in self.declared.plan.entries]
         return make_plan(cells, Index(self.results / "runs"))
 
     def _wait(self, ledger: Ledger | None) -> None:
         """Until nothing is in the queue and nothing may be submitted again; Ctrl-C ends only the waiting."""
-        name, before = self.declared.manifest.name, None
+        name, before = self.declared.manifest.name, ""
         try:
             while True:
                 clusters = open_sweeps(self.results, name)
@@ -150,14 +164,15 @@ class Submitted:
                 for cluster in clusters:
                     settle(cluster)
                 plan = self._present()
-                if plan.counts() != before:
-                    print(f"{time.strftime('%T')} {states(plan.counts())}", flush=True)
-                before = plan.counts()
-                open_cells = before["queued"] + before["running"]
+                counts, waiting = plan.counts(), _waiting(plan)
+                line = f"{states(counts)}{f' ({waiting})' if waiting else ''}"
+                if line != before:
+                    print(f"{time.strftime('%T')} {line}", flush=True)
+                before = line
                 again = [entry for entry in plan.to_run(self.rerun_stale) if ledger and _again(entry.record, ledger)]
                 if again and ledger and not ledger.refusal():
-                    self._submit(ledger, again)
-                elif not open_cells:
+                    self._submit(again, ledger)
+                elif not counts["queued"] + counts["running"]:
                     return
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
@@ -172,12 +187,41 @@ class Submitted:
         print(f"again:    {self.again}   (submits only what is missing)")
 
 
+def _waiting(plan: Plan) -> str:
+    """Why queued cells do not run, by the scheduler's word."""
+    said = (plan.index.said_of(entry.cell.cell_id) for entry in plan.entries if entry.state == "queued")
+    why = Counter(one.why for one in said if one and one.why)
+    return ", ".join(f"{cells} {reason}" for reason, cells in why.items())
+
+
+@contextmanager
+def one_submitter(results: Path) -> Iterator[None]:
+    """Two submitters at once would both take the same cells for missing.
+
+    Raises:
+        UserError: there is another one.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(turn(results / "sweeps" / "submitting"))
+        except Busy as busy:
+            raise UserError(
+                f"somebody else is submitting cells ({busy})",
+                where=str(results / "sweeps"),
+                next_command="the same command again in a moment",
+            ) from None
+        yield
+
+
 def _again(record: Record, ledger: Ledger) -> bool:
     """Whether a cell that has not finished is submitted again by the same sweep: as a sweep on one machine would."""
     mine = [attempt for attempt in record.attempts() if _of(attempt.provenance(), ledger.path.name)]
     ends = [attempt.outcome() or {} for attempt in mine]
+    batches, cell_id = Batches(ledger.path), record.cell_id
+    if (said := batches.said_of(cell_id)) and said.state == "CANCELLED":
+        return False
     if not ends:
-        return True
+        return sum(cell_id in task for batch in batches.all for task in batch.tasks) < KILLS
     if ends[-1].get("cause") == "cancelled" or "withdrawn" in (record.submission() or {}):
         return False
     errors = sum(end.get("state") == "failed" for end in ends)

@@ -73,6 +73,10 @@ def sweep(
         return
     to_run = declared.plan.to_run(rerun_stale=rerun_stale)
     elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
+    on_cluster = [
+        entry for entry in elsewhere if (said := declared.plan.index.said_of(entry.cell.cell_id)) and not said.over
+    ]
+    elsewhere = [entry for entry in elsewhere if entry not in on_cluster]
     estimate = declared.estimate(to_run)
     if dry_run:
         _print_jobs(_tasks(declared, estimate), _refusals(declared, estimate))
@@ -85,7 +89,9 @@ def sweep(
     stale = 0 if rerun_stale else declared.plan.counts()["stale"]
     if stale:
         print(f"{count(stale)} of an older version of a component: {again} --rerun-stale trains the present one")
-    if not to_run and not elsewhere and not stale:
+    if on_cluster:
+        print(f"{count(len(on_cluster))} left to a cluster's jobs (harness status; harness cancel takes them back)")
+    if not to_run and not elsewhere and not stale and not on_cluster:
         print("Nothing is missing.")
     slots = declared.slots
     if slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
@@ -94,8 +100,14 @@ def sweep(
     foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, policy)
     complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
-    if not complete or estimate.refused or declared.plan.not_retried() or stale:
+    if not complete or estimate.refused or declared.plan.not_retried() or stale or on_cluster:
         raise typer.Exit(1)
+
+
+def _is_submitted(declared: Declared, entry: Entry) -> bool:
+    """Whether a cluster's job has the cell."""
+    said = declared.plan.index.said_of(entry.cell.cell_id)
+    return said is not None and not said.over
 
 
 def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:

@@ -22,7 +22,7 @@ from harness.batches import GONE, Batch, Batches, Queue, Said
 from harness.errors import UserError
 from harness.ledger import Ledger, Policy
 from harness.manifest import Manifest
-from harness.record import Attempt, Busy, Record
+from harness.record import Attempt, Busy, Record, process_exists
 from harness.sweep.executors.slurm import Profile, Slurm, Unreachable
 from harness.sweep.resources import Resources
 from harness.sweep.supervise import Task
@@ -33,6 +33,8 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 180.0
 SUBMITTING_SECONDS = 90.0
 #: How an attempt ended of which the scheduler says that, and not the record.
 INTERRUPTED = {"TIMEOUT": "time_limit", "PREEMPTED": "preempted", "CANCELLED": "cancelled"}
+#: What submitit says where its submitter has left it nothing to do.
+NO_PICKLE = "could not find submitted jobs"
 #: Cell ids in a job's comment.
 MOST_NAMED = 40
 
@@ -191,7 +193,7 @@ def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
     if not due:
         return ""
     try:
-        said, names = due[0].slurm.queue({cluster.ledger.facts().get("user", "") for cluster in due})
+        said, names = due[0].slurm.queue({cluster.ledger.facts().get("user") or getpass.getuser() for cluster in due})
         for cluster in due:
             _reconcile(cluster, names, now)
             _hear(cluster, said, now)
@@ -209,7 +211,7 @@ def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
     """Batches without an id: their submitter died in between. In the queue they have their name."""
     batches = cluster.batches
     for batch in batches.all:
-        if batch.job or batch.failed or now - batch.submitted < SUBMITTING_SECONDS:
+        if batch.job or batch.failed or _being_submitted(cluster, batch, now):
             continue
         job = names.get(batch.name, "")
         if not job:
@@ -222,6 +224,11 @@ def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
         paths = [[(runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
         Profile(cluster.cluster, cluster.profile.folder).complete(job, paths)
         batches.write(dataclasses.replace(batch, job=job))
+
+
+def _being_submitted(cluster: Cluster, batch: Batch, now: float) -> bool:
+    age = now - batch.submitted
+    return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and process_exists(cluster.ledger.facts()))
 
 
 def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
@@ -239,7 +246,7 @@ def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
     if lost:
         with suppress(Unreachable):
             past = cluster.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
-    heard |= {task: one if (one := past.get(task)) and one.over else Said(GONE) for task in lost}
+    heard |= {task: past.get(task, Said(GONE)) for task in lost}
     everything = {**known, **heard}
     changed = everything != before.said
     pause = PAUSE_SECONDS if changed else min(LONGEST_PAUSE_SECONDS, 1.5 * before.pause)
@@ -250,53 +257,72 @@ def settle(cluster: Cluster) -> None:
     """Write into records how attempts ended that could not do so: their tasks are over, and they said nothing."""
     batches, runs = cluster.batches, cluster.ledger.path.parent.parent / "runs"
     for batch in batches.all:
-        for cell_id in (cell_id for task in batch.tasks for cell_id in task):
-            said, task = batches.said_of(cell_id), batches.task_id(cell_id)
-            if said and said.over and task.startswith(batch.job or "-"):
-                _settle(Record(runs / cell_id), said, task, cluster)
+        for number, cells in enumerate(batch.tasks):
+            said = batches.queue.said.get(batch.task_id(number)) if batch.job else None
+            if said and said.over:
+                _settle([Record(runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster)
     batches.write_queue(dataclasses.replace(batches.queue, settled=True))
 
 
-def _settle(record: Record, said: Said, task: str, cluster: Cluster) -> None:
-    attempts = record.attempts()
-    last = attempts[-1] if attempts else None
-    mine = last is not None and (last.provenance().get("scheduler") or {}).get("task") == task
-    if record.outcome() or (mine and last and last.outcome_now()):
+def _settle(records: Sequence[Record], said: Said, batch: Batch, task: str, cluster: Cluster) -> None:
+    """Of one task: the attempts that it left without a word; or, if it failed before any began, its cells."""
+    attempts = [attempt for record in records for attempt in record.attempts() if _of_task(attempt, task)]
+    failed = said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL")
+    for attempt in attempts:
+        # Of a job that only vanished nothing is known: it may be on a node that cannot be reached.
+        unknown = said.state == GONE and attempt.alive(time.time())
+        if unknown or attempt.superseded() or attempt.record.outcome() or attempt.outcome_now():
+            continue
+        if failed:
+            _fail(attempt, said, cluster, task)
+        else:
+            attempt.end({"state": "interrupted", "cause": INTERRUPTED.get(said.state, "node_failure")})
+    if failed and not attempts:
+        for record in records:
+            _fail_before_beginning(record, said, batch, task, cluster)
+
+
+def _of_task(attempt: Attempt, task: str) -> bool:
+    return bool((attempt.provenance().get("scheduler") or {}).get("task") == task)
+
+
+def _fail_before_beginning(record: Record, said: Said, batch: Batch, task: str, cluster: Cluster) -> None:
+    """An attempt for a job that ended before its cell began, if nobody has submitted or begun the cell since."""
+    told = record.submission() or {}
+    mine = (told.get("sweep"), told.get("batch")) == (cluster.ledger.path.name, batch.number)
+    words, _ = _last_words(cluster.profile.folder, task)
+    orphaned = NO_PICKLE in words  # its submitter died before submitit had left what the job was to do
+    if not mine or orphaned or "withdrawn" in told or told.get("attempts_before") != len(record.attempts()):
         return
-    words, lacked_memory = _last_words(cluster.profile.folder, task)
-    if said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"):
-        if not mine or last is None:
-            last = _begun_for(record, task)
-        if last:
-            _fail(last, said, words, lacked_memory or said.state == "OUT_OF_MEMORY", cluster.ledger)
-    elif mine and last:
-        last.end({"state": "interrupted", "cause": INTERRUPTED.get(said.state, "node_failure")})
-
-
-def _begun_for(record: Record, task: str) -> Attempt | None:
-    """An attempt for a job that ended before its cell began; None where somebody else computes the cell."""
     try:
-        scheduler = {"task": task, "job": "", "restart": 0}
-        return record.begin({"scheduler": scheduler, "submission": record.submission() or {}})
+        attempt = record.begin({"scheduler": {"task": task, "job": "", "restart": 0}, "submission": told})
     except Busy:
-        return None
+        return
+    (attempt.path / "stderr.log").write_text(_all_words(cluster.profile.folder, task), encoding="utf-8")
+    _fail(attempt, said, cluster, task)
 
 
-def _fail(last: Attempt, said: Said, words: str, lacked_memory: bool, ledger: Ledger) -> None:
-    why = f"job {said.state.lower().replace('_', ' ')} ({said.why})"
-    if lacked_memory:
-        error, cause = f"the {why}: more memory than cluster.memory allows: {words}", "out_of_memory"
+def _fail(last: Attempt, said: Said, cluster: Cluster, task: str) -> None:
+    words, lacked_memory = _last_words(cluster.profile.folder, task)
+    why = f"job {task} {said.state.lower().replace('_', ' ')} ({said.why})"
+    if lacked_memory or said.state == "OUT_OF_MEMORY":
+        error, cause = f"{why}: more memory than cluster.memory allows: {words}", "out_of_memory"
     else:
-        error, cause = f"the {why}: {words or 'no word on standard error'}", "error"
+        error, cause = f"{why}: {words or 'no word on standard error'}", "error"
     last.fail(error, cause)
     ended = last.outcome() or {}
-    ledger.failed(last.record.cell_id, ended["cause"], ended["error"], final=ended["cause"] != "error")
+    cluster.ledger.failed(last.record.cell_id, ended["cause"], ended["error"], final=ended["cause"] != "error")
+
+
+def _all_words(folder: Path, task: str) -> str:
+    """What the job's ranks left on standard error."""
+    paths = sorted(folder.glob(f"{task}_*_log.err"))
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
 
 
 def _last_words(folder: Path, task: str) -> tuple[str, bool]:
-    """The last line that the job's ranks left on standard error, and whether one says that memory was lacking."""
-    lines: list[str] = []
-    for path in sorted(folder.glob(f"{task}_*_log.err")):
-        lines += [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    """The last line that is the job's own, and whether one says that memory was lacking."""
+    lines = [line for line in _all_words(folder, task).splitlines() if line.strip()]
     lacked = [line for line in lines if re.search(r"exceeded memory limit|oom.kill", line, re.IGNORECASE)]
-    return (lacked or lines or [""])[-1][:500], bool(lacked)
+    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    return (lacked or own or lines or [""])[-1][:500], bool(lacked)

@@ -7,7 +7,6 @@ A profile is a file of the keys of ``cluster:`` for one cluster: ``slurm/cluster
 from __future__ import annotations
 
 import os
-import typing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,14 @@ from harness.errors import UserError, nearest
 from harness.sweep.check import check_range
 from harness.sweep.locate import Locator
 
+#: What belongs at keys that Slurm itself writes otherwise.
+FORMS = {
+    "time": "minutes, such as 240",
+    "memory": "GiB, such as 64",
+    "setup": "a list of shell lines, such as [module load cuda]",
+    "srun": "a list of arguments, such as [--cpu-bind=cores]",
+    "sbatch": "options by their long names, such as {exclude: node13}",
+}
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -50,17 +57,18 @@ def load(path: Path, schema: type[Any]) -> dict[str, Any]:
             "no such profile", where=f"command line: cluster={path}", allowed=", ".join(names()) or "none yet"
         )
     where = Locator(path, "", []).where
-    values = typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path), resolve=False))
-    known = [item.name for item in fields(schema)]
+    loaded, known = OmegaConf.to_container(OmegaConf.load(path), resolve=False), [item.name for item in fields(schema)]
+    if not isinstance(loaded, dict) or not loaded:
+        raise UserError("a profile is a mapping of keys", where=str(path), allowed=", ".join(known))
+    values = {str(key): value for key, value in loaded.items()}
     for key, value in values.items():
         if key not in known:
-            raise UserError(
-                f"unknown key '{key}'{nearest(str(key), known)}", where=where(str(key)), allowed=", ".join(known)
-            )
+            raise UserError(f"unknown key '{key}'{nearest(key, known)}", where=where(key), allowed=", ".join(known))
         try:
             OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-        except OmegaConfBaseException as error:
-            raise UserError(str(error).splitlines()[0], where=where(key), allowed="see docs/slurm.md") from None
+        except OmegaConfBaseException:
+            allowed = FORMS.get(key, "see docs/slurm.md")
+            raise UserError(f"{value!r} does not belong here", where=where(key), allowed=allowed) from None
         if value is not None:
             check_range(f"cluster.{key}", value, where(key))
     return values

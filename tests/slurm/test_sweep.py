@@ -284,10 +284,24 @@ def test_a_cluster_that_requeues_nothing_leaves_the_cell_to_the_next_sweep(
 
 def test_no_more_cells_are_in_the_queue_than_is_allowed(folder: Folder) -> None:
     words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "cluster.max_jobs=2", "cluster.sbatch.hold=true"]
-    assert "4 cells wait for the next harness sweep (cluster.max_jobs is 2)" in folder.sweep(*words)
-    assert "6 cells wait" not in folder.sweep(*words)
+    assert "4 cells wait until there is room in the queue (cluster.max_jobs is 2)" in folder.sweep(*words)
+    assert "submitted" not in folder.sweep(*words)
+    assert len(list((folder.results / "sweeps").glob("study.demo.*"))) == 1, (
+        "nothing is left of a sweep that had no room"
+    )
     queued = [cell for cell in folder.status() if cell["state"] == "queued"]
     assert len(queued) == 2
+
+
+def test_a_sweep_on_this_machine_leaves_a_clusters_cells_to_it(folder: Folder) -> None:
+    words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]"]
+    folder.sweep(*words, "cluster.sbatch.hold=true")
+    here = folder.harness("sweep", "study.yaml", *words)
+    assert here.returncode == 1
+    assert "2 cells left to a cluster's jobs" in here.stdout
+    assert not any(record.attempts() for record in folder.records())
+    slurm("scontrol", "release", *folder.jobs())
+    until(folder.finished)
 
 
 def test_a_failed_cell_is_retried_on_the_cluster(folder: Folder) -> None:

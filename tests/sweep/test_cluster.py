@@ -34,7 +34,9 @@ def cluster(tmp_path: Path) -> Cluster:
 def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> Batch:
     """One array of these cells, as the scheduler took it so many seconds ago."""
     for cell in cells:
-        Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit({"sweep": cluster.ledger.path.name})
+        Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit(
+            {"sweep": cluster.ledger.path.name, "batch": 1}
+        )
     batch = replace(cluster.batches.add([[cell.cell_id] for cell in cells]), job="7", submitted=time.time() - ago)
     cluster.batches.write(batch)
     return batch
@@ -94,7 +96,34 @@ def test_what_neither_the_queue_nor_the_accounting_knows_is_over(
 ) -> None:
     submitted(cluster, *CELLS, ago=SUBMITTING_SECONDS + 10)
     hear(monkeypatch, cluster, {"7_0": Said("PENDING", "Priority")}, {"7_1": Said("RUNNING")})
-    assert states(cluster, *CELLS) == ["queued", "missing", "missing"]
+    assert states(cluster, *CELLS) == ["queued", "queued", "missing"]
+
+
+def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    submitted(cluster, CELLS[0], CELLS[1])
+    attempt = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).begin(
+        {"scheduler": {"job": "8", "task": "7_0", "restart": 0}, "host": "node1", "boot": ""}
+    )
+    hear(monkeypatch, cluster, {"7_1": Said("RUNNING")}, {})
+    settle(cluster)
+    assert attempt.outcome() is None
+    assert states(cluster, CELLS[0]) == ["running"]
+
+
+def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    batch = submitted(cluster, *CELLS[:2])
+    cluster.batches.write(replace(batch, tasks=[[cell.cell_id for cell in CELLS[:2]]]))
+    runs = cluster.ledger.path.parents[1] / "runs"
+    Record(runs / CELLS[0].cell_id).withdraw()
+    last = Record(runs / CELLS[1].cell_id).begin({"scheduler": {"job": "7", "task": "7", "restart": 0}})
+    last.fail("boom")
+    hear(monkeypatch, cluster, {"7": Said("FAILED", "exit code 1:0")}, {})
+    settle(cluster)
+    assert states(cluster, *CELLS[:2]) == ["missing", "failed"]
 
 
 def test_a_job_that_was_over_and_is_requeued_waits_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:

@@ -28,7 +28,9 @@ CALL_SECONDS = 60.0
 TIME_LIMITS = 100_000
 #: What sbatch says, in part, what that means here, and the key that mends it.
 REFUSALS = (
-    ("invalid partition|partition.* not (available|valid)", "there is no such partition", "partition"),
+    ("violates accounting/QOS|submit limit", "a limit of the account or its quality of service", "max_jobs, time, qos"),
+    ("partition configuration not available", "the partition does not give what is asked for", "gpus, nodes, time"),
+    ("invalid partition|partition.* not valid", "there is no such partition", "partition"),
     ("account", "this account (or partition for it) is refused", "account"),
     ("qos", "this quality of service is refused", "qos"),
     ("time limit", "the time limit is above the partition's", "time"),

@@ -30,8 +30,8 @@ OVER = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 })  # fmt: skip
-#: About when this process began, if it is a job's.
-STARTED = time.monotonic()
+#: About when this job began, also where its process was replaced since.
+STARTED = float(os.environ.get("HARNESS_JOB_STARTED", time.monotonic()))
 #: Of a job of which the scheduler knows nothing any more.
 GONE = "GONE"
 

@@ -156,7 +156,7 @@ class Submitted:
 
     def _wait(self, ledger: Ledger | None) -> None:
         """Until nothing is in the queue and nothing may be submitted again; Ctrl-C ends only the waiting."""
-        name, before = self.declared.manifest.name, ""
+        name, before, trouble = self.declared.manifest.name, "", ""
         try:
             while True:
                 clusters = open_sweeps(self.results, name)
@@ -169,10 +169,18 @@ class Submitted:
                 if line != before:
                     print(f"{time.strftime('%T')} {line}", flush=True)
                 before = line
-                again = [entry for entry in plan.to_run(self.rerun_stale) if ledger and _again(entry.record, ledger)]
-                if again and ledger and not ledger.refusal():
-                    self._submit(again, ledger)
-                elif not counts["queued"] + counts["running"]:
+                goes_on = counts["queued"] + counts["running"]
+                again = [entry for entry in plan.to_run(self.rerun_stale) if not ledger or _again(entry.record, ledger)]
+                if again and not (ledger and ledger.refusal()):
+                    try:
+                        ledger = self._submit(again, ledger)
+                    except UserError as why:  # a controller that is down for a while ends no sweep that goes on
+                        if not goes_on:
+                            raise
+                        if why.what != trouble:
+                            print(f"{time.strftime('%T')} {why.what}; it will be tried again", flush=True)
+                        trouble = why.what
+                elif not goes_on:
                     return
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:

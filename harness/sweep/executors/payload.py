@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.batches import here
+from harness.batches import STARTED, here
 from harness.record import Record
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Cells:
             if code == FAILED and record is todo[-1]:
                 raise SystemExit(FAILED)
             if code == FAILED:
+                os.environ["HARNESS_JOB_STARTED"] = str(STARTED)
                 os.execv(sys.executable, [sys.executable, "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
 
     def checkpoint(self) -> DelayedSubmission:

@@ -131,7 +131,8 @@ def test_a_server_that_comes_later_gets_everything_and_one_that_was_killed_lacks
 ) -> None:
     database, port = tmp_path / "server.db", free_port()
     uri = f"http://127.0.0.1:{port}"
-    follower = subprocess.Popen([sys.executable, "-c", FOLLOW, str(results), manifest.name, uri], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", FOLLOW, str(results), str(Manifest.file(results, manifest.name)), uri]
+    follower = subprocess.Popen(command, stdin=subprocess.PIPE)
     servers: list[subprocess.Popen[bytes]] = []
 
     def start_and_kill() -> None:

@@ -12,6 +12,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -67,16 +68,21 @@ def together(device: str) -> dict[str, Any]:
         return {"ranks": world.size, "network": wrong, "speed": values.nbytes / seconds}
 
 
+def say(words: Mapping[str, Any]) -> None:
+    """A line, written at once: srun labels what each rank writes, and would cut a line that comes in parts."""
+    os.write(1, f"{json.dumps(words)}\n".encode())
+
+
 def main() -> None:
     folder, device = Path(sys.argv[1]), sys.argv[2]
     seen = alone(folder, device)
-    print(json.dumps(seen), flush=True)
+    say(seen)
     try:
         met = together(device)
     except Exception as error:  # noqa: BLE001  (whatever the network's libraries raise is the answer)
         said = [line for line in str(error).splitlines() if line.strip()]
         met = {"network": f"{type(error).__name__}: {said[0] if said else ''}"}
-    print(json.dumps({"rank": seen["rank"], **met}), flush=True)
+    say({"rank": seen["rank"], **met})
 
 
 if __name__ == "__main__":

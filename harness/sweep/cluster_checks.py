@@ -224,10 +224,6 @@ class Checks:
             try:
                 self.slurm.ask("sbatch", "--test-only", str(script))
             except Unreachable as why:
-                if "--help" in str(why):  # its last words upon an unknown option
-                    what = f"sbatch does not know one of the options {', '.join(cluster['sbatch'])}"
-                    yield Finding("a job", what, "cluster.sbatch: the long names of sbatch's options (man sbatch)")
-                    return
                 refusal = refused(str(why))
                 if not isinstance(refusal, UserError):
                     raise refusal from None

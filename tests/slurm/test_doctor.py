@@ -65,7 +65,7 @@ def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
         ("cluster.interface=ib7", "gloo", "Unable to find address for: ib7", "cluster.interface=NAME"),
         ("cluster.memory=0.1", "memory", "memory limit", "cluster.memory: more, or none"),
         ("cluster.device=cuda", "GPUs", "torch sees 0 on node", "cluster.python: a CUDA build of torch"),
-        ("cluster.sbatch.colour=red", "a job", "one of the options colour", "cluster.sbatch"),
+        ("cluster.sbatch.colour=red", "a job", "unrecognized option '--colour=red'", "cluster.sbatch"),
         ("cluster.srun=[--colour]", "probe job", "unrecognized option '--colour'", "cluster.srun"),
     ],
 )  # fmt: skip

@@ -108,11 +108,12 @@ def test_what_sbatch_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     words = Words()
     words.answers["sbatch --test-only"] = "error: allocation failure: Invalid qos specification"
     ((said, remedy),) = found(monkeypatch, words)
-    assert "this quality of service is refused (sbatch: allocation failure: Invalid qos specification)" in said
+    assert "this quality of service is refused (allocation failure: Invalid qos specification)" in said
     assert remedy == "change cluster.qos"
-    words.answers["sbatch --test-only"] = 'error: Try "sbatch --help" for more information'
+    words.answers["sbatch --test-only"] = "error: unrecognized option '--colour=red'"
     ((said, remedy),) = found(monkeypatch, words, sbatch={"colour": "red"})
-    assert said == "sbatch does not know one of the options colour"
+    assert "it does not know this option (unrecognized option '--colour=red')" in said
+    assert remedy == "change cluster.sbatch"
 
 
 def test_without_accounting_there_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

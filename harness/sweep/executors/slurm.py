@@ -217,7 +217,7 @@ def _error(said: str) -> str:
 
 def refused(said: str) -> UserError | Unreachable:
     """sbatch's words, with the key of the profile that mends them."""
-    last = _error(said).replace("sbatch: error: ", "")
+    last = re.sub(r"^(sbatch: )+(error: )?", "", _error(said))
     for pattern, meaning, key in REFUSALS:
         if re.search(pattern, said, re.IGNORECASE):
             if not key:

@@ -15,6 +15,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "slurm" / "dev-cluster"
 START = "slurm/dev-cluster install && slurm/dev-cluster up"
 CALL_SECONDS = 90.0
+WORKING = {"idle", "mixed", "allocated", "completing"}
 
 
 @dataclass
@@ -111,7 +112,11 @@ def dev_cluster(cluster: Cluster) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def _in_turn(cluster: Cluster) -> Iterator[None]:
-    """Tests crash nodes and fill them: one at a time has the cluster, whatever the number of workers."""
+    """Tests crash nodes and fill them: one at a time has the cluster, whatever the number of workers, and all its nodes
+    (a controller that has just been started does not know them yet)."""
     with cluster.conf.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        cluster.until(
+            lambda: set(cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split()) <= WORKING, "nodes"
+        )
         yield

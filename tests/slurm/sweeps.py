@@ -127,7 +127,11 @@ def until(condition: Callable[[], object], seconds: float = 120) -> Any:
 
 
 def slurm(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    """What a command prints; nothing where it hangs, as scancel does on a node that is dying."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def events(record: Record) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -24,6 +25,8 @@ from harness.cli import (
     ui,
 )
 from harness.errors import UserError
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="harness",
@@ -63,6 +66,8 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"harness: {error}", file=sys.stderr)
+        if error.errno in UNWRITABLE:
+            print("  next:    make room or get write access there, or --results OTHER_FOLDER", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:  # the second Ctrl-C
         print("\nstopped at once; cells stop by themselves at their next step", file=sys.stderr)

@@ -71,3 +71,15 @@ def test_a_sweep_on_a_full_disk_ends_with_a_line_that_names_it(tiny: Path, small
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "0 MiB are free on the disk of" in ended.stdout or "No space left" in ended.stderr
+
+
+def test_a_results_folder_that_cannot_be_written_is_named_with_a_way_out(tiny: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    words = ["sweep", str(tiny), "axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=1", "--results", str(small_disk)]
+    command = [sys.executable, "-m", "harness.cli.main", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Read-only file system" in done.stderr
+    assert str(small_disk) in done.stderr
+    assert "--results OTHER_FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -115,7 +115,8 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
     sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
     assert sweep
     with one_submitter(results):
-        submitted = Cluster.open(results, Manifest.read(results, name), Ledger(sweep).policy(), cluster, again)
+        submitted = Cluster.open(results, name, Ledger(sweep).policy(), cluster, again)
+        Manifest.read(results, name).save(submitted.ledger.manifest)
         print(f"{count(submitted.submit(tasks))} submitted as {submitted.ledger.path.name}")
     return True
 

@@ -22,7 +22,7 @@ from harness.ledger import Ledger, Policy
 from harness.record import Busy, Record
 from harness.sweep.cluster import Cluster, look, open_sweeps, settle
 from harness.sweep.mirrored import Mirrored
-from harness.sweep.plan import Entry, Plan, make_plan
+from harness.sweep.plan import Entry, Estimate, Plan, make_plan
 from harness.sweep.resources import Resources
 from harness.sweep.supervise import KILLS, Task
 from harness.sweep.turn import turn
@@ -50,9 +50,11 @@ class Submitted:
 
     def print_scripts(self) -> None:
         """The batch scripts, as sbatch would get them."""
-        entries, refused = self._fitting(self.declared.plan.to_run(self.rerun_stale))
+        to_run = self.declared.plan.to_run(self.rerun_stale)
+        estimate = self._estimate(to_run)
+        entries = estimate.entries if estimate else to_run
         cluster = self._cluster(Ledger(self.results / "sweeps" / f"{self.declared.manifest.name}.N"))
-        for line in refused:
+        for line in self._refusals(estimate):
             print(f"# {line}")
         for script in cluster.scripts(self._tasks(entries), USUAL_ARRAY):
             print(script)
@@ -65,11 +67,13 @@ class Submitted:
         """
         manifest, plan = self.declared.manifest, self.declared.plan
         print(f"{manifest.name}: {states(plan.counts())}", flush=True)
-        entries, refused = self._fitting(plan.to_run(self.rerun_stale))
-        for line in [*not_retried(plan, manifest.varying), *refused]:
+        to_run = plan.to_run(self.rerun_stale)
+        estimate = self._estimate(to_run)
+        entries = estimate.entries if estimate else to_run
+        for line in [*not_retried(plan, manifest.varying), *self._refusals(estimate)]:
             print(line)
         if entries:
-            self._agree(entries, yes)
+            self._agree(entries, estimate, yes)
         manifest.write(self.results)
         store = default_uri(self.results)
         # The store is there before any job starts; and jobs never write to it.
@@ -84,26 +88,29 @@ class Submitted:
     def _cluster(self, ledger: Ledger) -> Cluster:
         return Cluster(ledger, self.declared.declaration.values["cluster"])
 
-    def _fitting(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-        """The cells that fit on a node, as far as their memory is known, and why others do not."""
+    def _estimate(self, entries: Sequence[Entry]) -> Estimate | None:
+        """What they would take; None where nobody knows: a GPU's steps cannot be measured where there is none."""
         try:
-            estimate = self.declared.estimate(entries)
-        except UserError:  # a GPU's steps cannot be measured where there is none
-            return list(entries), []
-        return estimate.entries, list(refusals(estimate, self.declared.manifest.varying))
+            return self.declared.estimate(entries)
+        except UserError:
+            return None
 
-    def _agree(self, entries: Sequence[Entry], yes: bool) -> None:
+    def _refusals(self, estimate: Estimate | None) -> list[str]:
+        """Why cells are left out that fit on no node, as far as their memory is known."""
+        return list(refusals(estimate, self.declared.manifest.varying)) if estimate else []
+
+    def _agree(self, entries: Sequence[Entry], estimate: Estimate | None, yes: bool) -> None:
         cluster, of = self.declared.declaration.values["cluster"], self.declared.resources
         given = [of(entry.cell) for entry in entries]
         device = "GPU-hours" if cluster["device"] == "cuda" else "core-hours"
-        most = sum((one.time or 0) / 60 * one.world_size for one in given)
-        try:
-            estimate = self.declared.estimate(entries)
+        if estimate:
             about = estimate.device_hours
             said = f"about {about:.2g} {device}, {hours(estimate.wall_hours)} once they all run"
-        except UserError:
-            about = most
-            said = f"at most {most:.2g} {device} if every cell needs its whole time limit once; nobody knows better yet"
+        else:
+            about = sum((one.time or 0) / 60 * one.world_size for one in given)
+            said = (
+                f"at most {about:.2g} {device} if every cell needs its whole time limit once; nobody knows better yet"
+            )
         where = cluster["partition"] or "the default partition"
         print(f"{count(len(entries))} to submit to {where}: {said}", flush=True)
         if about > cluster["ask_hours"]:
@@ -142,7 +149,9 @@ class Submitted:
     def _ledger(self) -> Ledger:
         values = self.declared.declaration.values
         policy, manifest = Policy(**values["failures"]), self.declared.manifest
-        return Cluster.open(self.results, manifest, policy, values["cluster"], self.again).ledger
+        ledger = Cluster.open(self.results, manifest.name, policy, values["cluster"], self.again).ledger
+        manifest.save(ledger.manifest)
+        return ledger
 
     def _open(self) -> int:
         """The experiment's cells in the queue."""

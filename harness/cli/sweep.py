@@ -72,11 +72,9 @@ def sweep(
         submitted.print_scripts() if dry_run else submitted.run(yes, wait)
         return
     to_run = declared.plan.to_run(rerun_stale=rerun_stale)
-    elsewhere = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
-    on_cluster = [
-        entry for entry in elsewhere if (said := declared.plan.index.said_of(entry.cell.cell_id)) and not said.over
-    ]
-    elsewhere = [entry for entry in elsewhere if entry not in on_cluster]
+    others = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
+    on_cluster = [entry for entry in others if _is_submitted(declared, entry)]
+    elsewhere = [entry for entry in others if not _is_submitted(declared, entry)]
     estimate = declared.estimate(to_run)
     if dry_run:
         _print_jobs(_tasks(declared, estimate), _refusals(declared, estimate))

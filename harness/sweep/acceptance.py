@@ -4,7 +4,6 @@ must have the same numbers. What happens is what a sweep's cell meets: the same 
 
 from __future__ import annotations
 
-import getpass
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from harness.dataset_files import find
 from harness.errors import UserError
-from harness.ledger import Ledger, Policy
+from harness.ledger import Policy
 from harness.record import Attempt, Record
 from harness.revision import source_hash
 from harness.sweep import grid
@@ -109,10 +108,7 @@ class Run:
     @cached_property
     def cluster(self) -> Cluster:
         name = f"{self.declaration.name}.{self.declaration.scale}"
-        facts = {"again": "harness doctor", "cluster": self.values, "user": getpass.getuser()}
-        ledger = Ledger.open(self.results, name, Policy(retries=0), **facts)
-        ledger.close()
-        return Cluster(ledger, self.values)
+        return Cluster.open(self.results, name, Policy(retries=0), self.values, "harness doctor")
 
     def submit(self) -> None:
         self.cluster.submit([self.task])

@@ -21,7 +21,6 @@ from typing import Any
 from harness.batches import GONE, Batch, Batches, Queue, Said
 from harness.errors import UserError
 from harness.ledger import Ledger, Policy
-from harness.manifest import Manifest
 from harness.record import Attempt, Busy, Record, process_exists
 from harness.sweep.executors.slurm import Profile, Slurm, Unreachable
 from harness.sweep.resources import Resources
@@ -47,12 +46,11 @@ class Cluster:
     cluster: Mapping[str, Any]
 
     @classmethod
-    def open(cls, results: Path, manifest: Manifest, policy: Policy, cluster: Mapping[str, Any], again: str) -> Cluster:
+    def open(cls, results: Path, name: str, policy: Policy, cluster: Mapping[str, Any], again: str) -> Cluster:
         """A new sweep, whose cells are about to be submitted; nobody watches over it: its jobs do not need that."""
         facts = {"again": again, "cluster": dict(cluster), "user": getpass.getuser()}
-        ledger = Ledger.open(results, manifest.name, policy, **facts)
+        ledger = Ledger.open(results, name, policy, **facts)
         ledger.close()
-        manifest.save(ledger.manifest)
         return cls(ledger, cluster)
 
     @classmethod
@@ -63,6 +61,10 @@ class Cluster:
     @property
     def batches(self) -> Batches:
         return Batches(self.ledger.path)
+
+    @property
+    def runs(self) -> Path:
+        return self.ledger.path.parent.parent / "runs"
 
     @property
     def slurm(self) -> Slurm:
@@ -220,9 +222,8 @@ def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
         if not job:
             batches.write(dataclasses.replace(batch, failed="it never reached the queue"))
             continue
-        runs = cluster.ledger.path.parent.parent / "runs"
-        paths = [[(runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
-        Profile(cluster.cluster, cluster.profile.folder).complete(job, paths)
+        paths = [[(cluster.runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
+        cluster.profile.complete(job, paths)
         batches.write(dataclasses.replace(batch, job=job))
 
 
@@ -255,12 +256,16 @@ def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
 
 def settle(cluster: Cluster) -> None:
     """Write into records how attempts ended that could not do so: their tasks are over, and they said nothing."""
-    batches, runs = cluster.batches, cluster.ledger.path.parent.parent / "runs"
+    batches = cluster.batches
+    if batches.queue.settled:
+        return
     for batch in batches.all:
         for number, cells in enumerate(batch.tasks):
             said = batches.queue.said.get(batch.task_id(number)) if batch.job else None
             if said and said.over:
-                _settle([Record(runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster)
+                _settle(
+                    [Record(cluster.runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster
+                )
     batches.write_queue(dataclasses.replace(batches.queue, settled=True))
 
 

@@ -69,6 +69,8 @@ SPOT_CHECKS = {
     "solo_learn.moco_v2_plus_c10_1000": (92.94, "read-repro"),
     "solo_learn.vicreg_c100_1000": (68.54, "read-repro"),
     "solo_learn.barlow_twins_in100_400": (80.38, "read-repro"),
+    "supcontrast.simclr_c100_1024_1000": (70.7, "read-repro"),
+    "supcontrast.simclr_c100_512_1000_user": (70.5, "read-repro"),
     "dkobak.c10_512_100_knn": (83.2, "read-repro"),
     "dkobak.c10_512_1000_linear": (91.7, "read-repro"),
 }
@@ -136,6 +138,7 @@ def test_a_reproduction_is_not_the_papers_number() -> None:
         "lightly",
         "raminnakhli",
         "solo_learn",
+        "supcontrast",
         "dkobak",
     }
 

@@ -48,9 +48,9 @@ class Summary:
     ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
     that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``intent``: how it was last submitted.
     ``ends``: how many attempts ended by each cause (finished, where by none; killed, where without a word).
-    ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``val_knn``: the
-    last point of the curve. ``ran``: the provenance of the published attempt, or else of the last. ``progress``: what a
-    running attempt says of itself.
+    ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``curve``: the
+    learning curve, epochs and kNN accuracies. ``ran``: the provenance of the published attempt, or else of the last.
+    ``progress``: what a running attempt says of itself.
     """
 
     cell_id: str
@@ -65,9 +65,14 @@ class Summary:
     ended: Json | None = None
     first: Json | None = None
     last: Json | None = None
-    val_knn: float | None = None
+    curve: list[list[float]] = field(default_factory=list)
     ran: Json = field(default_factory=dict)
     progress: Json = field(default_factory=dict)
+
+    @property
+    def val_knn(self) -> float | None:
+        """The last point of the curve."""
+        return self.curve[-1][1] if self.curve else None
 
     @property
     def error(self) -> str:
@@ -256,7 +261,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     last = Attempt(record, numbers[-1]) if numbers else None
     shown = Attempt(record, outcome["attempt"]) if outcome else last
     events = record.events()
-    curve = [event["metrics"]["val_knn"] for event in events if "val_knn" in event["metrics"]]
+    curve = [[event.get("epoch", 0), event["metrics"]["val_knn"]] for event in events if "val_knn" in event["metrics"]]
     try:
         cell = record.cell()
     except UserError:
@@ -274,7 +279,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         last.outcome() if last else None,
         events[0] if events else None,
         events[-1] if events else None,
-        curve[-1] if curve else None,
+        curve,
         _part(shown.provenance(), PROVENANCE) if shown else {},
         last.progress() if last and state == "running" else {},
     )

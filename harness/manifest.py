@@ -20,15 +20,27 @@ from harness.record import read_json, write_json
 
 @dataclass(frozen=True)
 class Claim:
-    """A checkable sentence of a paper. ``kind`` names how it is measured (see ``harness.study.claims``)."""
+    """A checkable sentence of a paper.
+
+    ``measure`` names what is computed of the ``arms`` (``harness.study.measures``), each a filter such as ``loss=dcl``;
+    ``over``: the axis along which; ``at``: a filter of the cells that count; ``margin``: in points of ``metric`` (of
+    ``ratio``: a factor); None where the measure has one of its own. ``comparable``: a filter that the cells must meet
+    for the claim to be about them. ``published``: numbers of ``harness/study/papers`` that it rests on; ``paper``: a
+    file of them.
+    """
 
     name: str
     says: str
     source: str
-    kind: str
-    loss: str
-    baseline: str
+    measure: str
+    arms: list[str]
+    over: str = ""
+    at: str = ""
+    margin: float | None = None
     metric: str = "test_knn"
+    comparable: str = ""
+    paper: str = ""
+    published: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ claims:
   - name: dcl-robust
     says: DCL loses less accuracy than InfoNCE when the batch shrinks.
     source: nowhere
-    kind: smaller_drop
-    loss: dcl
-    baseline: infonce
+    measure: drop
+    arms: [loss=dcl, loss=infonce]
+    over: batch_size
 scales:
   demo: {}
   wide:

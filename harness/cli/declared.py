@@ -18,7 +18,7 @@ from harness.index import Index
 from harness.manifest import Manifest
 from harness.plugins import register
 from harness.revision import revision
-from harness.study.claims import check_claims
+from harness.study.check import check_claims
 from harness.sweep import grid, presets
 from harness.sweep.cost import hardware, measure, memory_bytes
 from harness.sweep.executors.local import Slots, divide, gpus

@@ -23,6 +23,7 @@ from harness.cli import (
     sync,
     transfer,
     ui,
+    verify,
 )
 from harness.errors import UserError
 
@@ -44,6 +45,7 @@ for verb in (
     cancel.cancel,
     retry.retry,
     report.report,
+    verify.verify,
     evaluate.evaluate,
     sync.sync,
     gc.gc,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.arguments import Experiment, Overrides, Results, command
-from harness.cli.evaluate import OnDataset, Root, asked
+from harness.cli.evaluate import Added, OnDataset, Root, asked
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,38 +27,49 @@ def report(
     root: Root = "",
     tracking_uri: Annotated[str, typer.Option(help="The MLflow store that gets table, plot and PDF.")] = "",
 ) -> None:
-    """Write the results of what was swept: CSV, tables, plot and PDF, and print the verdicts.
+    """Write the results of what was swept: CSV, tables, claims, plot and PDF, and print the verdicts.
 
     Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies.
     """
     from harness.cli.summary import count
-    from harness.cli.target import manifest_name
-    from harness.manifest import Manifest
-    from harness.study.pdf import bounds
     from harness.study.report import write_report
+    from harness.study.words import bounds, setting, signed
 
-    swept = Manifest.read(results, manifest_name(experiment, overrides or []))
-    if dataset and not preset:
-        raise UserError("an added evaluation is found by its preset", where="--dataset", allowed="--preset NAME")
-    added = asked(preset, dataset, root) if preset else None
-    manifest = added.of(swept) if added else swept
+    swept, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     written = write_report(manifest, results, reports)
     print(written.answer)
     for verdict in written.verdicts:
-        measured = f"{verdict.measured.mean:+.2f} {bounds(verdict.measured)}" if verdict.measured.n > 1 else ""
-        setting = " ".join(f"{name}={value}" for name, value in verdict.setting.items())
-        print(f"  {verdict.word:15} {verdict.claim.name} ({setting}) {measured}")
+        measured = f"{signed(verdict.measured.mean)} {bounds(verdict.measured)}" if verdict.measured.n > 1 else ""
+        place = f" ({setting(verdict.setting)})" if verdict.setting else ""
+        print(f"  {verdict.word:15} {verdict.claim.name}{place} {measured}")
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
         print(f"not evaluated so: {written.unevaluated} of {count(len(manifest.cells))}; next: {again}")
     for exclusion in manifest.exclusions:
         print(f"left out on purpose: {exclusion.where}, {count(exclusion.cells)}: {exclusion.reason}")
-    _attach(swept, [*written.files, *([written.excluded] if written.excluded else [])], results, tracking_uri)
-    names = ("data", "table", "", "", "plot", "", "PDF")
-    for name, path in zip(names, written.files, strict=True):
-        if name:
-            print(f"{name + ':':9} {path}")
+    excluded = [written.excluded] if written.excluded else []
+    _attach(swept, [*written.files.values(), *excluded], results, tracking_uri)
+    for name in ("data", "table", "claims", "plot", "PDF"):
+        print(f"{name + ':':9} {written.files[name]}")
     print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
+
+
+def reported(
+    experiment: str, overrides: list[str] | None, results: Path, preset: str, dataset: str, root: str
+) -> tuple[Manifest, Manifest, Added | None]:
+    """The manifest as it was swept, and under the evaluation that was asked for.
+
+    Raises:
+        UserError: it was never swept, or the evaluation has no name.
+    """
+    from harness.cli.target import manifest_name
+    from harness.manifest import Manifest
+
+    swept = Manifest.read(results, manifest_name(experiment, overrides or []))
+    if dataset and not preset:
+        raise UserError("an added evaluation is found by its preset", where="--dataset", allowed="--preset NAME")
+    added = asked(preset, dataset, root) if preset else None
+    return swept, added.of(swept) if added else swept, added
 
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:

@@ -1,124 +1,211 @@
 """Claim + table -> verdict.
 
-A claim is judged in each setting (combination of the other axes) by itself. Verdicts: REPRODUCED (the whole interval
-lies where the claim is true), CONTRADICTED (where it is false), INCONCLUSIVE (it holds both, or there are fewer than
-three seeds), INCOMPLETE (k of n cells), NOT COMPARABLE (the scale cannot speak about the claim; it says why).
+A claim is judged in each setting (combination of the axes that it is not about) by itself. REPRODUCED: the whole
+interval lies where the claim is true; CONTRADICTED: where it is false; INCONCLUSIVE: it holds both, or there are fewer
+than three seeds; INCOMPLETE: k of n cells; NOT COMPARABLE: these cells cannot speak about the claim, and why.
+
+The interval's level is what Holm's procedure leaves each claim of the family that the manifest fixed: the more claims
+an experiment makes, the wider.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.catalog import LOSSES, loss_label
-from harness.errors import UserError, nearest
 from harness.manifest import Claim, Manifest
-from harness.study.frame import METRICS, in_setting, settings
-from harness.study.statistics import Interval, mean_interval, signed
+from harness.study.decision import SEEDS, Evidence
+from harness.study.frame import axis_columns
+from harness.study.measures import MEASURES, Contrast, Measured, Range, margin_of
+from harness.study.questions import Question, questions
+from harness.study.statistics import (
+    CONFIDENCE,
+    MOST_SEEDS,
+    Estimate,
+    Interval,
+    SeedEffect,
+    holm,
+    mean_interval,
+    of_difference,
+    of_mean,
+    seed_effect,
+    seeds_needed,
+)
+from harness.study.words import count
 
-if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
+if TYPE_CHECKING:
     import pandas as pd
 
-#: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
-SEEDS = 3
+WORDS = ("REPRODUCED", "CONTRADICTED", "INCONCLUSIVE", "INCOMPLETE", "NOT COMPARABLE")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A contrast in numbers. ``values``: one a seed; ``usual``: its 95 % interval; ``interval``: that which counts."""
+
+    label: str
+    values: list[float]
+    usual: Interval
+    interval: Interval
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``measured``: the claimed quantity in points of accuracy, positive where the claim is true.
+    """``said``: what was measured, or why nothing was; ``reservation``: why it decides nothing all the same;
+    ``settle``: what more would.
 
-    ``said``: what was measured, or why nothing was; ``reservation``: why it decides nothing all the same.
+    ``compared``: the claim's contrasts, of which ``deciding`` decides, at ``level``; ``true``: where they all lie if
+    the claim is true; ``paired``: seed by seed. ``cells``: of each arm.
     """
 
     claim: Claim
     setting: Mapping[str, Any]
     word: str
-    measured: Interval
     said: str
+    settle: str
     reservation: str = ""
+    compared: list[Compared] = field(default_factory=list)
+    deciding: int = 0
+    level: float = CONFIDENCE
+    true: Range | None = None
+    paired: bool = True
+    cells: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def why(self) -> str:
         return f"{self.said}; but {self.reservation}" if self.reservation else self.said
 
+    @property
+    def measured(self) -> Interval:
+        """The contrast that decides; of no seeds where nothing was measured."""
+        return self.compared[self.deciding].interval if self.compared else mean_interval([])
 
-def judge(manifest: Manifest, frame: pd.DataFrame) -> list[Verdict]:
-    """Every claim in every setting of its two losses."""
-    found = []
-    for claim in manifest.claims:
-        own = frame[frame["loss"].isin([claim.loss, claim.baseline])]
-        rows = frame if own.empty else own
-        found += [_judge(claim, setting, manifest, frame) for setting in settings(manifest, rows)]
-    return found
-
-
-def check_claims(claims: list[Claim], where: Callable[[str], str]) -> None:
-    """Raises a UserError where a claim names a kind, metric or loss that does not exist; ``where``: of a key."""
-    for index, claim in enumerate(claims):
-        for what, value, allowed in (
-            ("kind", claim.kind, list(MEASURES)),
-            ("metric", claim.metric, list(METRICS)),
-            ("loss", claim.loss, list(LOSSES)),
-            ("loss", claim.baseline, list(LOSSES)),
-        ):
-            if value not in allowed:
-                raise UserError(
-                    f"{claim.name}: unknown {what} '{value}'{nearest(value, allowed)}",
-                    where=where(f"claims[{index}]"),
-                    allowed=", ".join(allowed),
-                )
+    @property
+    def unit(self) -> str:
+        return MEASURES[self.claim.measure].unit
 
 
-def smaller_drop(claim: Claim, rows: pd.DataFrame) -> tuple[list[float], str]:
-    """How much less ``loss`` loses than ``baseline`` from the largest batch to the smallest: one number a seed.
+@dataclass(frozen=True)
+class Judged:
+    """Of a whole experiment. ``effects``: by metric, whether seeds move the arms together."""
 
-    ``(A_loss(B_min) - A_loss(B_max)) - (A_baseline(B_min) - A_baseline(B_max))``, paired by seed. Where accuracy
-    rises as the batch shrinks (equal epochs are more steps), this is how much more ``loss`` gains.
-    """
-    small, large = rows["batch_size"].min(), rows["batch_size"].max()
-    table = rows.pivot_table(index="seed", columns=["loss", "batch_size"], values=claim.metric)
-    changes = {name: (table[name, small] - table[name, large]).dropna() for name in (claim.loss, claim.baseline)}
-    differences = changes[claim.loss] - changes[claim.baseline]
-    said = " and ".join(f"{loss_label(name)} changes by {signed(change.mean())}" for name, change in changes.items())
-    return differences.tolist(), f"from batch {large} to {small}, {said} points"
+    verdicts: list[Verdict]
+    effects: Mapping[str, SeedEffect]
 
 
-MEASURES = {"smaller_drop": smaller_drop}
+def judge(manifest: Manifest, frame: pd.DataFrame) -> Judged:
+    """Every claim in every setting; ``frame``: ``harness.study.frame.tidy``."""
+    metrics = dict.fromkeys(claim.metric for claim in manifest.claims)
+    effects = {metric: seed_effect(_by_seed_and_arm(frame, manifest, metric)) for metric in metrics}
+    answers = [
+        _answer(question, effects[claim.metric].paired)
+        for claim in manifest.claims
+        for question in questions(claim, manifest, frame)
+    ]
+    # What these cells cannot speak about is no part of the family; what has not finished is.
+    family = [answer for answer in answers if answer.question.rows]
+    levels = iter(holm([answer.evidence.p if answer.evidence else 1.0 for answer in family]))
+    return Judged(
+        [_verdict(answer, next(levels), manifest) if answer.question.rows else _refused(answer.question)
+         for answer in answers],
+        effects,
+    )  # fmt: skip
 
 
-def _judge(claim: Claim, setting: dict[str, Any], manifest: Manifest, frame: pd.DataFrame) -> Verdict:
-    rows = in_setting(frame[frame["loss"].isin([claim.loss, claim.baseline])], setting)
-    ends = rows[rows["batch_size"].isin([rows["batch_size"].min(), rows["batch_size"].max()])]
-    finished = ends[ends[claim.metric].notna()]
-    absent = [loss_label(name) for name in (claim.loss, claim.baseline) if name not in set(rows["loss"])]
-    if absent or rows["batch_size"].nunique() < 2:
-        why = f"no cells with {' or '.join(absent)} were declared" if absent else "it takes at least two batch sizes"
-        return Verdict(claim, setting, "NOT COMPARABLE", mean_interval([]), why)
-    if len(finished) < len(ends):
-        why = f"{len(finished)} of {len(ends)} cells have finished"
-        return Verdict(claim, setting, "INCOMPLETE", mean_interval([]), why)
-    values, said = MEASURES[claim.kind](claim, finished)
-    measured = mean_interval(values)
-    if measured.n < SEEDS:
-        said += f"; {measured.n} seed{'s decide' if measured.n > 1 else ' decides'} nothing, it takes {SEEDS}"
-    said += _mixed_hardware(finished)
-    if not manifest.comparable:
-        return Verdict(claim, setting, "NOT COMPARABLE", measured, said, manifest.caveat)
-    return Verdict(claim, setting, decide(measured), measured, said)
+def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd.DataFrame:
+    """A row a seed, a column an arm; arms that lack a seed are left out."""
+    arms = [name for name in axis_columns(manifest) if name != "seed"]
+    return frame.pivot_table(index="seed", columns=arms, values=metric, observed=True).dropna(axis="columns")
 
 
-def _mixed_hardware(rows: pd.DataFrame) -> str:
-    """A warning where cells that are compared, of one seed and batch size, were computed on different hardware."""
-    kinds = rows.groupby(["seed", "batch_size"])["hardware"].nunique()
-    mixed = int((kinds > 1).sum())
-    return f"; {mixed} of {len(kinds)} pairs of cells ran on different hardware" if mixed else ""
+@dataclass(frozen=True)
+class _Answer:
+    """What was measured of a question, and what that says; None where its cells have not all finished."""
+
+    question: Question
+    measured: Measured | None = None
+    evidence: Evidence | None = None
 
 
-def decide(measured: Interval) -> str:
-    """The verdict of an interval of a quantity that is positive where the claim is true."""
-    if measured.n >= SEEDS and measured.low > 0:
-        return "REPRODUCED"
-    if measured.n >= SEEDS and measured.high < 0:
-        return "CONTRADICTED"
-    return "INCONCLUSIVE"
+def _answer(question: Question, paired: bool) -> _Answer:
+    if not question.rows or question.finished < question.wanted:
+        return _Answer(question)
+    claim = question.claim
+    measured = MEASURES[claim.measure].function(claim, question.accuracies(), margin_of(claim))
+    return _Answer(question, measured, Evidence([_estimate(one, paired) for one in measured.contrasts], measured.true))
+
+
+def _estimate(contrast: Contrast, paired: bool) -> Estimate:
+    first, second = contrast.first.tolist(), contrast.second
+    return of_mean(first) if second is None else of_difference(first, second.tolist(), paired)
+
+
+def _refused(question: Question) -> Verdict:
+    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "cells that can")
+
+
+def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
+    question, measured, evidence = answer.question, answer.measured, answer.evidence
+    cells = {name: some["cell_id"].tolist() for name, some in question.rows.items()}
+    if measured is None or evidence is None:
+        said = f"{question.finished} of {count(question.wanted, 'cell')} have finished"
+        left = f"the other {count(question.wanted - question.finished, 'cell')}"
+        return Verdict(question.claim, question.setting, "INCOMPLETE", said, left, cells=cells)
+    unscaled = "" if manifest.comparable else manifest.caveat or "this scale is not declared comparable"
+    reservation = question.refused or unscaled
+    word = "NOT COMPARABLE" if reservation else evidence.word(level)
+    own = evidence.level(level)
+    pairs = zip(measured.contrasts, evidence.estimates, strict=True)
+    return Verdict(
+        question.claim,
+        question.setting,
+        word,
+        said=measured.said + _reservations(question),
+        settle="cells that can" if reservation else _settle(word, evidence, own),
+        reservation=reservation,
+        compared=[_compared(contrast, estimate, own, measured.scale) for contrast, estimate in pairs],
+        deciding=evidence.deciding,
+        level=own,
+        true=Range(measured.scale(measured.true.low), measured.scale(measured.true.high)),
+        paired=evidence.estimates[0].paired,
+        cells=cells,
+    )
+
+
+def _compared(contrast: Contrast, estimate: Estimate, level: float, scale: Callable[[float], float]) -> Compared:
+    values = contrast.first if contrast.second is None else contrast.first - contrast.second
+    usual, interval = (_scaled(estimate.interval(one), scale) for one in (CONFIDENCE, level))
+    return Compared(contrast.label, [scale(value) for value in values], usual, interval)
+
+
+def _scaled(interval: Interval, scale: Callable[[float], float]) -> Interval:
+    return Interval(scale(interval.mean), scale(interval.low), scale(interval.high), interval.n)
+
+
+def _reservations(question: Question) -> str:
+    """What a reader should know of the cells that were compared."""
+    import pandas as pd
+
+    rows = pd.concat(list(question.rows.values()))
+    said = []
+    if collapsed := int((rows["collapse"] != "").sum()):
+        said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
+    kinds = rows.groupby("seed")["hardware"].nunique()
+    if mixed := int((kinds > 1).sum()):
+        said.append(f"in {mixed} of {count(len(kinds), 'seed')} the cells ran on different hardware")
+    if (revisions := rows["revision"].nunique()) > 1:
+        said.append(f"the cells are of {revisions} revisions of the code")
+    return "".join(f"; {one}" for one in said)
+
+
+def _settle(word: str, evidence: Evidence, level: float) -> str:
+    """What more would decide the claim."""
+    if word != "INCONCLUSIVE":
+        return "nothing more in this setting"
+    if evidence.seeds < SEEDS:
+        return f"at least {count(SEEDS - evidence.seeds, 'seed')} more of every arm"
+    needed = seeds_needed(evidence.estimates[evidence.deciding], evidence.distance, level)
+    if needed is None:
+        return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"
+    return f"about {needed} seeds an arm instead of {evidence.seeds}, if it is what it seems"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,22 @@ from harness.collapse import DIAGNOSTICS
 from harness.evaluation import final
 from harness.index import Index
 from harness.manifest import Expected, Manifest
+from harness.study.words import ABSENT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: An axis's value in the rows of a loss or method that lacks it.
-ABSENT = "–"
 METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
+#: What stays out of the CSV file.
+CURVE = "curve"
 COST = ("steps", "peak_lr", "dropped", "seconds")
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
 
 
 def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
     """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last
-    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE.
+    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE,
+    CURVE (the learning curve: epochs and kNN accuracies).
 
     A finished cell without the manifest's evaluation counts as missing.
     """
@@ -32,7 +35,17 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
     index = Index(results / "runs")
     rows = [_row(cell, index, manifest) for cell in manifest.cells]
     index.remember()
-    columns = ["cell_id", "state", *axis_columns(manifest), *METRICS, "collapse", *DIAGNOSTICS, *COST, *PROVENANCE]
+    columns = [
+        "cell_id",
+        "state",
+        *axis_columns(manifest),
+        *METRICS,
+        "collapse",
+        *DIAGNOSTICS,
+        *COST,
+        *PROVENANCE,
+        CURVE,
+    ]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))  # steps may be an axis, too
     numbers = [*METRICS, *DIAGNOSTICS, *COST]
     frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
@@ -50,10 +63,26 @@ def setting_columns(manifest: Manifest) -> list[str]:
     return [name for name in axis_columns(manifest) if name not in ("loss", "batch_size", "seed")]
 
 
-def settings(manifest: Manifest, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every combination of the setting columns' values that the table holds; one that differs from another only by
-    lacking values belongs to it."""
-    rows = table[setting_columns(manifest)].drop_duplicates().to_dict("records")
+def main_axis(manifest: Manifest, frame: pd.DataFrame) -> str:
+    """The axis along which accuracy is drawn: the batch size, or else the first numeric one that varies and that no
+    cell lacks; empty where there is none."""
+    return next((name for name in ("batch_size", *setting_columns(manifest)) if is_numeric(frame[name])), "")
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether a column holds several numbers, and nothing else."""
+    import pandas as pd
+
+    kinds = pd.api.types
+    return kinds.is_numeric_dtype(column) and not kinds.is_bool_dtype(column) and column.nunique() > 1
+
+
+def settings(table: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Every combination of these axes' values that the table holds; one that differs from another only by lacking
+    values belongs to it."""
+    if not axes:
+        return [{}]
+    rows = table[[*axes]].drop_duplicates().to_dict("records")
     found = [{str(name): value for name, value in setting.items()} for setting in rows]
 
     def is_part(one: dict[str, Any]) -> bool:
@@ -66,7 +95,7 @@ def _belongs(one: dict[str, Any], setting: dict[str, Any]) -> bool:
     return all(value in (setting[name], ABSENT) for name, value in one.items())
 
 
-def in_setting(table: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
+def in_setting(table: pd.DataFrame, setting: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of one setting; a loss that lacks a parameter is in the settings of all its values."""
     for name, value in setting.items():
         table = table[(table[name] == value) | (table[name] == ABSENT)]
@@ -81,6 +110,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         "cell_id": cell.cell_id,
         "state": index.state_of(cell.cell_id, cell.kin),
         "collapse": "",
+        CURVE: [],
         **{name: ABSENT if value is None else value for name, value in values.items()},
     }
     outcome, metrics = found.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
@@ -95,6 +125,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         **metrics,
         # The curve was measured while the cell was trained: numbers of two evaluations do not stand in one row.
         "val_knn": found.val_knn if judged_then else None,
+        CURVE: found.curve if judged_then else [],
         "collapse": found.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: outcome[name] for name in COST},
@@ -105,4 +136,4 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False, float_format="%.4f")
+    frame.drop(columns=CURVE).to_csv(path, index=False, float_format="%.4f")

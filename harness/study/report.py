@@ -1,29 +1,37 @@
-"""The whole report of an experiment at a scale: CSV, tables, plot, PDF, verdicts."""
+"""The whole report of an experiment at a scale: CSV, tables, plot, claims, PDF; and one document of all experiments."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness.manifest import Manifest
-from harness.study.claims import Verdict, judge
+from harness.study.claims import Verdict
+from harness.study.content import Study, content, study
 from harness.study.frame import tidy, write_csv
-from harness.study.pdf import abstract, write_pdf
-from harness.study.plots import accuracy
+from harness.study.pdf import write_pdf
+from harness.study.plots.accuracy import accuracy
+from harness.study.plots.claim import claim_figure
+from harness.study.plots.explain import curves, gradients
+from harness.study.plots.heatmap import heatmap
 from harness.study.tables import write_tables
+from harness.study.verdicts import as_json
 
 
 @dataclass(frozen=True)
 class Report:
-    """``answer`` in a sentence; ``files``: csv, table.csv, table.md, table.tex, svg, png and pdf, in this order.
+    """``answer`` in a sentence; ``files`` by what they are.
 
     ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which were left out, and why.
     """
 
     answer: str
-    files: list[Path]
+    files: Mapping[str, Path]
     verdicts: list[Verdict]
     unevaluated: int
     excluded: Path | None
@@ -32,15 +40,39 @@ class Report:
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     """Write everything from the manifest and the records alone."""
     frame = tidy(manifest, results)
-    csv, pdf = results / f"{manifest.name}.csv", reports / f"{manifest.name}.pdf"
+    found = study(manifest, frame)
+    files = _write_results(found, results)
+    printed, figures = _chapter(found, files["plot"].read_bytes(), "")
+    files["PDF"] = reports / f"{manifest.name}.pdf"
+    write_pdf({"title": manifest.title, "name": manifest.name, "studies": [printed]}, figures, files["PDF"])
+    excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
+    return Report(found.answer, files, found.verdicts, int(frame["test_knn"].isna().sum()), excluded)
+
+
+def _write_results(study: Study, results: Path) -> dict[str, Path]:
+    """Data, tables, plot and claims, beside the records."""
+    manifest, frame = study.manifest, study.frame
+    csv, claims = results / f"{manifest.name}.csv", results / f"{manifest.name}.claims.json"
     write_csv(frame, csv)
     tables = write_tables(manifest, frame, results)
-    plots = accuracy(manifest, frame, results)
-    verdicts = judge(manifest, frame)
-    write_pdf(manifest, frame, verdicts, plots[0], pdf)
-    files = [csv, *tables, *plots, pdf]
-    excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
-    return Report(abstract(verdicts, frame), files, verdicts, int(frame["test_knn"].isna().sum()), excluded)
+    svg, png = accuracy(manifest, frame, results)
+    claims.write_text(json.dumps(as_json(study.judged), indent=1) + "\n", encoding="utf-8")
+    names = ("table", "table as Markdown", "table as LaTeX")
+    return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}
+
+
+def _chapter(study: Study, plot: bytes, prefix: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What the template prints of a study, and its figures, whose names begin with ``prefix``."""
+    manifest, frame = study.manifest, study.frame
+    figures = {"accuracy": plot, "curves": curves(manifest, frame), "gradients": gradients(manifest, frame)}
+    figures["heatmap"] = heatmap(manifest, frame)
+    printed = content(study)
+    for position, claim in enumerate(printed["claims"]):
+        verdicts = study.of_claim(claim["name"])
+        claim["figure"] = f"{prefix}claim-{position}.svg"
+        figures[f"claim-{position}"] = claim_figure(manifest, frame, verdicts, study.same_images)
+    drawn = {f"{prefix}{name}.svg": figure for name, figure in figures.items() if figure is not None}
+    return {**printed, "figures": {name: f"{prefix}{name}.svg" for name in figures if figures[name]}}, drawn
 
 
 def _write_excluded(manifest: Manifest, path: Path) -> Path | None:

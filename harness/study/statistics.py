@@ -1,4 +1,7 @@
-"""Intervals, each a small pure function around scipy."""
+"""Means, intervals, tests and how many seeds more: each a small function around scipy or statsmodels.
+
+docs/statistics.md says why each was chosen, and what error rates simulations find.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,18 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
+    import pandas as pd
 
 CONFIDENCE = 0.95
+#: What a wrong verdict may cost over all claims of an experiment together.
+ALPHA = 1 - CONFIDENCE
+#: With which probability the seeds that a verdict asks for would decide.
+POWER = 0.8
+#: More seeds than these are not worth a number.
+MOST_SEEDS = 200
 
 
 @dataclass(frozen=True)
@@ -20,22 +33,151 @@ class Interval:
     n: int
 
 
-def signed(number: float) -> str:
-    """``+1.20`` or ``-0.50``, with a real minus sign."""
-    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of two, with its standard ``error`` and degrees of freedom ``df``; ``n`` seeds an arm.
+
+    ``paired``: a difference of arms seed by seed. For fewer than two seeds, ``error`` is NaN.
+    """
+
+    mean: float
+    error: float
+    df: float
+    n: int
+    paired: bool = True
+
+    def interval(self, level: float) -> Interval:
+        from scipy.special import stdtrit  # scipy.stats takes a second to import, which plans need not wait for
+
+        half = self.error * float(stdtrit(self.df, (1 + level) / 2)) if self.n > 1 else float("nan")
+        return Interval(self.mean, self.mean - half, self.mean + half, self.n)
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p of "the true value is at most ``bound``"; 1 where nothing is known."""
+        from scipy.special import stdtr
+
+        if self.n < 2:
+            return 1.0
+        if self.error == 0:  # the same difference in every seed, such as none at all
+            return 0.0 if self.mean > bound else 1.0
+        return float(stdtr(self.df, (bound - self.mean) / self.error))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p of "the true value is at least ``bound``"."""
+        return Estimate(-self.mean, self.error, self.df, self.n).p_above(-bound)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], level: float = CONFIDENCE) -> Interval:
     """Student's t interval of a mean: at these sample sizes a bootstrap's is too narrow (84 % at n = 5).
 
     Args:
         values: (n,), one number a seed.
     """
-    from scipy.special import stdtrit  # half a second, which plans need not wait for
+    return of_mean(values).interval(level)
+
+
+def of_mean(values: Sequence[float]) -> Estimate:
+    """A mean over seeds; ``values``: (n,)."""
+    n = len(values)
+    if n < 2:
+        return Estimate(statistics.fmean(values) if n else float("nan"), float("nan"), float("nan"), n)
+    return Estimate(statistics.fmean(values), statistics.stdev(values) / math.sqrt(n), n - 1, n)
+
+
+def of_difference(first: Sequence[float], second: Sequence[float], paired: bool) -> Estimate:
+    """Mean of ``first`` less mean of ``second``; (n,) each, in the same order of seeds.
+
+    Unpaired, it is Welch's: the arms' variances may differ.
+    """
+    if paired or min(len(first), len(second)) < 2:
+        return of_mean([one - other for one, other in zip(first, second, strict=True)])
+    one, other = of_mean(first), of_mean(second)
+    a, b = one.error**2, other.error**2
+    # Welch and Satterthwaite; where neither arm varies, any number of degrees of freedom says the same.
+    df = (a + b) ** 2 / (a**2 / one.df + b**2 / other.df) if a + b > 0 else one.df + other.df
+    return Estimate(one.mean - other.mean, math.sqrt(a + b), df, min(one.n, other.n), paired=False)
+
+
+@dataclass(frozen=True)
+class SeedEffect:
+    """Whether what a seed brings with it (weights, order, views) moves the arms together.
+
+    ``correlation``: mean over pairs of ``arms``; ``p``: Friedman's test of "no seed is better than another in all of
+    them". Both NaN where there are fewer than three seeds or two arms.
+    """
+
+    correlation: float
+    p: float
+    arms: int
+    seeds: int
+
+    @property
+    def paired(self) -> bool:
+        return self.p < ALPHA
+
+
+def seed_effect(table: pd.DataFrame) -> SeedEffect:
+    """Of an experiment: a row a seed, a column an arm, complete arms only.
+
+    It looks at how seeds rank within arms, and never at a difference between arms: so to pair or not to pair cannot be
+    chosen by the result. Seeds are the treatments and arms the blocks of Friedman's test, which takes every arm alike
+    however much its accuracy varies.
+    """
+    import numpy as np
+
+    seeds, arms = table.shape
+    unknown = SeedEffect(float("nan"), float("nan"), arms, seeds)
+    if seeds < 3 or arms < 2:
+        return unknown
+    from scipy.stats import friedmanchisquare
+
+    varying = table.loc[:, table.std() > 0]
+    if varying.shape[1] < 2:
+        return unknown
+    correlations = np.corrcoef(varying.to_numpy().T)
+    pairs = correlations[np.triu_indices_from(correlations, k=1)]
+    return SeedEffect(float(pairs.mean()), float(friedmanchisquare(*varying.to_numpy()).pvalue), arms, seeds)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The level at which Holm's procedure looks at each of a family of hypotheses: its interval at this level excludes
+    what the procedure rejects, and holds what it does not.
+
+    The j-th smallest p is compared with alpha / (m - j + 1) until one fails; all others stop at that one's level.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    if not p:
+        return []
+    rejected = multipletests(p, alpha=ALPHA, method="holm")[0]
+    order = sorted(range(len(p)), key=p.__getitem__)
+    steps = {index: min(step, int(rejected.sum())) for step, index in enumerate(order)}
+    return [1 - ALPHA / (len(p) - steps[index]) for index in range(len(p))]
+
+
+def seeds_needed(estimate: Estimate, distance: float, level: float) -> int | None:
+    """So many seeds an arm would decide with ``POWER``, if the true value lies ``distance`` from the bound, as it does
+    in these; None for more than ``MOST_SEEDS``."""
+    from statsmodels.stats.power import TTestIndPower, TTestPower
+
+    alpha, error = (1 - level) / 2, estimate.error
+    spread = error * math.sqrt(estimate.n if estimate.paired else estimate.n / 2)
+    test = TTestPower() if estimate.paired else TTestIndPower()
+    for n in range(estimate.n + 1, MOST_SEEDS + 1):
+        size = distance / spread if spread else float("inf")
+        if float(test.power(size, n, alpha, alternative="larger")) >= POWER:
+            return n
+    return None
+
+
+def prediction(values: Sequence[float]) -> Interval:
+    """Where one more run of the same arm would lie with 95 %: what a published number is held against, which is one
+    run of somebody else's. ``values``: (n,)."""
+    from statsmodels.regression.linear_model import OLS
 
     n = len(values)
     if n < 2:
-        return Interval(statistics.fmean(values) if n else float("nan"), float("nan"), float("nan"), n)
-    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(n)
-    half = error * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))  # scipy.stats says the same in a thousand times as long
-    return Interval(mean, mean - half, mean + half, n)
+        return mean_interval(values)
+    found = OLS(list(values), [1.0] * n).fit().get_prediction([1.0]).summary_frame(alpha=ALPHA)
+    low, high = (float(found[f"obs_ci_{end}"].iloc[0]) for end in ("lower", "upper"))
+    return Interval(statistics.fmean(values), low, high, n)

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from harness.catalog import METHODS, loss_label
 from harness.manifest import Manifest
 from harness.study.frame import setting_columns
 from harness.study.statistics import Interval, mean_interval
+from harness.study.words import axis, shown
 
 TABLE_METRICS = {"test_knn": "kNN (%)", "test_linear": "linear probe (%)"}
-HEADERS = {"batch_size": "batch size", "loss": "loss", "seeds": "seeds"}
 
 
 def arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
     """One row an arm (cells that differ only in seed), with numbers; ``k`` of ``n`` seeds have finished."""
     keys = [*setting_columns(manifest), "batch_size", "loss"]
+    table = over_seeds(frame, keys, (*TABLE_METRICS, "init_knn", "init_linear"))
+    return table.sort_values(keys, key=lambda column: _declared_order(column, frame))
+
+
+def over_seeds(frame: pd.DataFrame, keys: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Of the cells that agree in ``keys``: mean, ``_low`` and ``_high`` of every metric; ``k`` of ``n`` have the first
+    of these."""
     rows = []
     for values, cells in frame.groupby(keys, sort=False):
-        row = dict(zip(keys, values if isinstance(values, tuple) else (values,), strict=True))
-        row |= {"k": int(cells["test_knn"].notna().sum()), "n": len(cells)}
-        for metric in (*TABLE_METRICS, "init_knn", "init_linear"):
+        row: dict[str, Any] = dict(zip(keys, values, strict=True))
+        row |= {"k": int(cells[metrics[0]].notna().sum()), "n": len(cells)}
+        for metric in metrics:
             interval = mean_interval(cells[metric].dropna().tolist())
             row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
         rows.append(row)
-    table = pd.DataFrame(rows)
-    return table.sort_values(keys, key=lambda column: _declared_order(column, frame))
+    return pd.DataFrame(rows)
 
 
 def _declared_order(column: pd.Series, frame: pd.DataFrame) -> pd.Series:
@@ -37,25 +44,18 @@ def _declared_order(column: pd.Series, frame: pd.DataFrame) -> pd.Series:
     return column.map({name: position for position, name in enumerate(frame[column.name].drop_duplicates())})
 
 
-def shown(name: str, value: object) -> str:
-    """A value on the axis ``name`` as people know it."""
-    if name == "loss":
-        return loss_label(str(value))
-    return METHODS[str(value)].label if name == "method" else str(value)
-
-
 def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
     """The same as text: settings that do not vary are left out, means carry their interval's half width."""
     text = pd.DataFrame()
     for name in setting_columns(manifest):
         if table[name].nunique() > 1:
-            text[name] = [shown(name, value) for value in table[name]]
-    text[HEADERS["batch_size"]] = table["batch_size"].astype(str)
-    text[HEADERS["loss"]] = [shown("loss", name) for name in table["loss"]]
+            text[axis(name)] = [shown(name, value) for value in table[name]]
+    text["batch size"] = table["batch_size"].astype(str)
+    text["loss"] = [shown("loss", name) for name in table["loss"]]
     for metric, header in TABLE_METRICS.items():
         cells = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], table["k"], strict=True)
         text[header] = [with_interval(Interval(*numbers)) for numbers in cells]
-    text[HEADERS["seeds"]] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
+    text["seeds"] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
     return text.reset_index(drop=True)
 
 

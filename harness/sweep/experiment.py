@@ -31,6 +31,7 @@ from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
 from harness.manifest import Claim
 from harness.sweep import profiles
+from harness.sweep.claim import read_claim
 from harness.sweep.locate import Locator, key_lines
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -217,7 +218,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     chosen = {**_group_values(rest), **_profile_values(rest)}
     again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
     values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
-    claims = [_claim(index, item, locator) for index, item in enumerate(values["claims"])]
+    claims = [read_claim(item, locator.where(f"claims[{index}]")) for index, item in enumerate(values["claims"])]
     return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
 
 
@@ -487,20 +488,6 @@ def _siblings(key: str) -> list[str]:
         if not is_dataclass(node):
             return []
     return [item.name for item in fields(node)]
-
-
-def _claim(index: int, item: Any, locator: Locator) -> Claim:
-    names = [entry.name for entry in fields(Claim)]
-    where = locator.where(f"claims[{index}]")
-    if not isinstance(item, Mapping):
-        raise UserError("a claim is a mapping", where=where, allowed=", ".join(names))
-    for key in item:
-        if key not in names:
-            raise UserError(f"unknown key '{key}'{nearest(key, names)}", where=where, allowed=", ".join(names))
-    required = [entry.name for entry in fields(Claim) if entry.default is dataclasses.MISSING]
-    if missing := [name for name in required if name not in item]:
-        raise UserError(f"a claim needs {', '.join(missing)}", where=where, allowed=", ".join(names))
-    return Claim(**{key: str(value) for key, value in item.items()})
 
 
 def _plain(config: Any) -> dict[str, Any]:

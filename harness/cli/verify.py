@@ -1,0 +1,74 @@
+"""``harness verify``: a verdict per claim, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.arguments import Experiment, Overrides, Results
+from harness.cli.evaluate import OnDataset, Root
+from harness.cli.report import reported
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.study.claims import Verdict
+
+
+def verify(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    results: Results = Path("results"),
+    preset: Annotated[
+        str, typer.Option(help="Judge the evaluation that harness evaluate has added under this name.")
+    ] = "",
+    dataset: OnDataset = "",
+    root: Root = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdicts, intervals and cells as JSON.")] = False,
+) -> None:
+    """Judge the claims of what was swept; write nothing.
+
+    Exit code 0: every claim is REPRODUCED in every setting; 1: not. Of the overrides only scale=NAME applies.
+    """
+    from harness.study.claims import judge
+    from harness.study.frame import tidy
+    from harness.study.verdicts import as_json as plain
+
+    _, manifest, _ = reported(experiment, overrides, results, preset, dataset, root)
+    if not manifest.claims:
+        raise UserError(f"{manifest.name} makes no claims", where=experiment, allowed="claims: (docs/experiments.md)")
+    judged = judge(manifest, tidy(manifest, results))
+    if as_json:
+        print(json.dumps(plain(judged), indent=1))
+    else:
+        _print(judged.verdicts)
+    if any(verdict.word != "REPRODUCED" for verdict in judged.verdicts):
+        raise typer.Exit(1)
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    """A table, and below it a sentence a verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.study.answer import tally
+    from harness.study.words import bounds, setting, signed, upper
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("verdict", "claim", "measured", "interval", "level", "seeds"):
+        table.add_column(name, no_wrap=name in ("verdict", "interval"))
+    for verdict in verdicts:
+        measured = verdict.measured
+        name = f"{verdict.claim.name} ({setting(verdict.setting)})" if verdict.setting else verdict.claim.name
+        known = [signed(measured.mean), bounds(measured), f"{verdict.level:.1%}"] if measured.n > 1 else ["–", "–", "–"]
+        table.add_row(verdict.word, name, *known, str(measured.n or "–"))
+    console = Console(highlight=False)
+    console.print(table)
+    for verdict in verdicts:
+        name = f"{verdict.claim.name}{f' ({setting(verdict.setting)})' if verdict.setting else ''}"
+        console.print(f"\n[bold]{name}[/bold]: {verdict.claim.says}\n  {upper(verdict.why)}.")
+        if verdict.word not in ("REPRODUCED", "CONTRADICTED"):
+            console.print(f"  What would settle it: {verdict.settle}.")
+    console.print(f"\n{tally(verdicts)}")

@@ -1,0 +1,100 @@
+"""Published numbers beside measured ones, and what makes them comparable or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.cell import short_name
+from harness.evaluation import final
+from harness.manifest import Manifest
+from harness.study.frame import METRICS, axis_columns
+from harness.study.published import Number, differences, number, papers
+from harness.study.statistics import Interval, mean_interval, prediction
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published number beside the arm that is nearest to its setting. ``measured``: that arm's mean; ``expected``:
+    where one more run of it would lie with 95 %; both of no seeds where there is no such arm. ``apart``: how the
+    settings differ.
+    """
+
+    number: Number
+    arm: Mapping[str, Any]
+    apart: list[str]
+    measured: Interval
+    expected: Interval
+
+    @property
+    def comparable(self) -> bool:
+        return not self.apart
+
+    @property
+    def said(self) -> str:
+        """What the comparison says, in a clause."""
+        if not self.arm:
+            return "no such arm here"
+        if not self.comparable:
+            return f"not comparable: {', '.join(self.apart)}"
+        if self.expected.n < 2:
+            return "comparable, but it takes two seeds to expect anything"
+        inside = self.expected.low <= (self.number.value or 0.0) <= self.expected.high
+        place = "where one more run is expected" if inside else "not where one more run is expected"
+        return f"comparable: {place} ({self.expected.low:.2f} to {self.expected.high:.2f})"
+
+
+def of_claims(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Beside]]:
+    """By claim, the numbers that it refers to."""
+    arms = _arms(manifest, frame)
+    return {
+        claim.name: [_beside(number(reference), manifest, arms) for reference in claim.published]
+        for claim in manifest.claims
+    }
+
+
+def of_same_images(manifest: Manifest, frame: pd.DataFrame) -> list[Beside]:
+    """All that papers and other code bases report of these losses on this data set."""
+    arms = _arms(manifest, frame)
+    every = [one for paper in papers().values() for one in paper.numbers.values()]
+    known = [one for one in every if one.published and one.metric in METRICS]
+    images = _dataset(manifest)
+    found = [_beside(one, manifest, arms) for one in known if one.setting.get("dataset") == images]
+    return [one for one in found if one.arm]
+
+
+def _dataset(manifest: Manifest) -> str:
+    return manifest.on.name if manifest.on else manifest.own_dataset.name
+
+
+def _arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm: its axes, its method, and of every metric the list over seeds."""
+    axes = [name for name in axis_columns(manifest) if name != "seed"]
+    arms = frame.groupby(axes, sort=False)[list(METRICS)].agg(list).reset_index()
+    return arms if "method" in axes else arms.assign(method=manifest.settings["method"]["name"])
+
+
+def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
+    nearest = arms[(arms["loss"] == number.setting.get("loss")) & (arms["method"] == number.setting.get("method"))]
+    if nearest.empty:
+        return Beside(number, {}, [], mean_interval([]), mean_interval([]))
+    for name, value in number.setting.items():
+        if name in nearest and (nearest[name] == value).any():
+            nearest = nearest[nearest[name] == value]
+    arm = {str(name): value for name, value in nearest.iloc[0].items()}
+    values = [value for value in arm[number.metric] if value == value]  # noqa: PLR0124  (NaN: not finished)
+    own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
+    settings = {**_fixed(manifest.settings), **final(manifest.evaluation), "dataset": _dataset(manifest)}
+    return Beside(number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values))
+
+
+def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """By short name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, Mapping) else {}
+        found |= {short_name(f"{name}.{key}"): one for key, one in inner.items()} if inner else {name: value}
+    return found

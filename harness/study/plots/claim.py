@@ -1,0 +1,138 @@
+"""The figure of a claim: its arms along an axis, and the differences that decide it, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.cell import short_name
+from harness.filter import parse
+from harness.manifest import Manifest
+from harness.study.beside import Beside
+from harness.study.claims import Compared, Verdict
+from harness.study.frame import in_setting, is_numeric, main_axis
+from harness.study.plots import style
+from harness.study.questions import holds, named
+from harness.study.tables import over_seeds
+from harness.study.words import METRIC_WORDS
+from harness.study.words import setting as setting_words
+
+INCHES = 7.6
+ROW_INCHES = 0.3
+#: What fits beside the left panel.
+MOST_CONTRASTS = 14
+TRUE_COLOUR = "#D9EFE4"
+
+
+def claim_figure(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[Beside]) -> bytes:
+    """An SVG of one claim in all its settings; on the left, the first of them that was measured."""
+    first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
+    rows = [(verdict, compared) for verdict in verdicts for compared in verdict.compared]
+    found = next(_drawable(manifest, frame, first), None)
+    height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
+    with style.styled():
+        figure = Figure(figsize=(INCHES, height), layout="constrained")
+        panels = list(figure.subplots(1, 2 if found and rows else 1, squeeze=False).flatten())
+        if found:
+            _draw_arms(panels[0], *found, first, beside)
+        if rows:
+            _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
+            style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences")
+        style.legend(figure, style.handles_of(panels))
+        return style.svg(figure)
+
+
+def _drawable(
+    manifest: Manifest, frame: pd.DataFrame, verdict: Verdict
+) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    """Axes along which the arms can be drawn, the claim's own before those that its filters name before the main one;
+    and the arms along it, whatever the filters say of that axis."""
+    claim = verdict.claim
+    filtered = [
+        condition.path
+        for text in (claim.at, *claim.arms)
+        if text
+        for condition in parse(text, short_name, "").conditions
+    ]
+    for along in dict.fromkeys((short_name(claim.over), *filtered, main_axis(manifest, frame))):
+        if along not in frame or not is_numeric(frame[along]):
+            continue
+        setting = {name: value for name, value in verdict.setting.items() if name != along}
+        here = in_setting(frame, setting)
+        here = here[holds(_without(along, claim.at), manifest, here)]
+        arms = {}
+        for text in claim.arms:
+            open_filter = _without(along, text)
+            if open_filter:
+                arms[named(open_filter)] = here[holds(open_filter, manifest, here)]
+        if arms and all(some[along].nunique() > 1 and is_numeric(some[along]) for some in arms.values()):
+            yield along, arms
+
+
+def _without(axis: str, text: str) -> str:
+    return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
+
+
+def _draw_arms(
+    axes: Axes, along: str, arms: Mapping[str, pd.DataFrame], verdict: Verdict, beside: Sequence[Beside]
+) -> None:
+    metric = verdict.claim.metric
+    for position, (name, rows) in enumerate(arms.items()):
+        style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, position, metric)
+    published = [one for one in beside if along in one.number.setting and one.number.metric == metric]
+    for one in published:
+        owner = next((index for index, rows in enumerate(arms.values()) if one.arm["loss"] in set(rows["loss"])), None)
+        if owner is not None:
+            _draw_published(axes, one, one.number.setting[along], style.of(owner)["color"])
+    drawn = [one.number.setting[along] for one in published]
+    style.scale(axes, along, [*(value for rows in arms.values() for value in rows[along]), *drawn])
+    axes.set_ylabel(METRIC_WORDS[metric])
+    axes.set_title(setting_words(verdict.setting), fontsize=9)
+
+
+def _draw_published(axes: Axes, beside: Beside, place: float, colour: str) -> None:
+    """A filled star where the settings are the same, an empty one where they are not."""
+    face, label = (colour, "published") if beside.comparable else ("none", "published, in another setting")
+    look: dict[str, Any] = {"marker": "*", "s": 80, "facecolor": face, "edgecolor": colour, "zorder": 3}
+    axes.scatter([place], [beside.number.value or 0.0], label=label, **look)
+
+
+def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first: Verdict) -> None:
+    """Dots are seeds; the thick line is the 95 % interval, the thin one that which decides."""
+    several = len({compared.label for _, compared in rows}) > 1
+    labels = []
+    for height, (verdict, compared) in enumerate(rows):
+        usual, interval = compared.usual, compared.interval
+        axes.plot([interval.low, interval.high], [height] * 2, color="black", linewidth=0.9, marker="|", markersize=6)
+        axes.plot([usual.low, usual.high], [height] * 2, color="black", linewidth=2.6, solid_capstyle="butt")
+        axes.plot(compared.values, [height + 0.22] * len(compared.values), ".", color="#0072B2", markersize=4,
+                  label="a seed")  # fmt: skip
+        axes.plot([usual.mean], [height], "D", color="black", markersize=5)
+        words = [compared.label] if several else []
+        labels.append("\n".join([*words, *filter(None, [setting_words(verdict.setting)])]) or compared.label)
+    _shade(axes, first)
+    axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    what = first.compared[0].label if not several else "differences"
+    axes.set_xlabel(f"{what} ({first.unit})", fontsize=8.5)
+    axes.set_title(f"the claim: {first.true}", fontsize=9)
+
+
+def _shade(axes: Axes, verdict: Verdict) -> None:
+    """Where the claim is true."""
+    if verdict.true is None:
+        return
+    low, high = axes.get_xlim()
+    ends = [end for end in (verdict.true.low, verdict.true.high) if abs(end) < float("inf")]
+    room = 0.06 * max(high - low, 0.1)
+    low, high = min(low, *(end - room for end in ends)), max(high, *(end + room for end in ends))
+    axes.set_xlim(low, high)
+    axes.axvspan(max(low, verdict.true.low), min(high, verdict.true.high), color=TRUE_COLOUR, zorder=0, linewidth=0,
+                 label="where the claim is true")  # fmt: skip
+    for end in ends:
+        axes.axvline(end, color="0.4", linewidth=0.8, linestyle=":")
+    axes.grid(axis="x", color="0.9", linewidth=0.6)

@@ -1,0 +1,61 @@
+"""Accuracy over two axes as a map, a panel a loss: the temperature, or the learning rate, against the main axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from harness.catalog import loss_label
+from harness.manifest import Manifest
+from harness.study.frame import is_numeric, main_axis
+from harness.study.plots import style
+from harness.study.words import axis as axis_word
+
+#: What is tuned, in the order in which a map of it says most.
+TUNED = ("temperature", "lr", "weight_decay", "momentum")
+MOST_PANELS = 6
+#: A number fits into a square of a map this wide.
+MOST_COLUMNS = 8
+
+
+def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+    """kNN accuracy on the test images, the mean over seeds and all other axes; None where nothing tuned varies."""
+    across = main_axis(manifest, frame)
+    down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
+    if not across or not down:
+        return None
+    losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
+    tables = {name: _means(frame[frame["loss"] == name], down, across) for name in losses}
+    values = np.concatenate([table.to_numpy().flatten() for table in tables.values()])
+    if np.isnan(values).all():
+        return None
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    with style.styled():
+        figure, panels = style.grid_of_panels(len(losses), (3.8, 0.9 + 0.34 * frame[down].nunique()))
+        for axes, (name, table) in zip(panels, tables.items(), strict=True):
+            axes.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+            _label(axes, table, down, across, (low + high) / 2)
+            axes.set_title(loss_label(name), fontsize=9)
+        figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
+        style.say_what_is_left_out(figure, len(losses), frame["loss"].nunique(), "losses")
+        return style.svg(figure)
+
+
+def _means(rows: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
+    """NaN where a cell of the square has not finished: nothing is averaged over a part."""
+    squares = rows.groupby([down, across])["test_knn"]
+    whole = squares.agg(lambda values: values.mean() if values.notna().all() else np.nan)
+    return whole.unstack(across).sort_index()
+
+
+def _label(axes: Axes, table: pd.DataFrame, down: str, across: str, middle: float) -> None:
+    axes.set_xticks(range(table.shape[1]), [f"{value:g}" for value in table.columns])
+    axes.set_yticks(range(table.shape[0]), [f"{value:g}" for value in table.index])
+    axes.set_xlabel(axis_word(across))
+    axes.set_ylabel(axis_word(down))
+    if table.shape[1] > MOST_COLUMNS:
+        return
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        text, colour = ("–", "black") if np.isnan(value) else (f"{value:.1f}", "black" if value > middle else "white")
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)

@@ -1,0 +1,132 @@
+"""Which cells a claim is about: its arms' rows of the table, in each setting that the claim leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.cell import Cell, paths, short_name
+from harness.filter import parse
+from harness.manifest import Claim, Manifest
+from harness.study.frame import axis_columns, in_setting, settings
+from harness.study.measures import MEASURES, Accuracies
+from harness.study.words import ABSENT, phrase
+from harness.study.words import axis as axis_word
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim in a setting. ``rows``: of each arm, by its name. ``refused``: why these cells cannot speak about the
+    claim; there may be no rows then."""
+
+    claim: Claim
+    setting: Mapping[str, Any]
+    rows: Mapping[str, pd.DataFrame]
+    refused: str = ""
+
+    @property
+    def wanted(self) -> int:
+        return sum(len(some) for some in self.rows.values())
+
+    @property
+    def finished(self) -> int:
+        return sum(int(some[self.claim.metric].notna().sum()) for some in self.rows.values())
+
+    @property
+    def seeds(self) -> set[int]:
+        """That all arms have."""
+        return set.intersection(*(set(some["seed"]) for some in self.rows.values()))
+
+    def accuracies(self) -> Accuracies:
+        """Of seeds that all arms have; a column a value of the claim's axis, in order."""
+        over, seeds = short_name(self.claim.over), sorted(self.seeds)
+        by_seed = {name: some.set_index("seed") for name, some in self.rows.items()}
+        if over:
+            return {
+                name: some.pivot(columns=over, values=self.claim.metric).loc[seeds] for name, some in by_seed.items()
+            }
+        return {name: some.loc[seeds, [self.claim.metric]] for name, some in by_seed.items()}
+
+
+def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[Question]:
+    """The claim in every setting: every combination of the axes that it says nothing about."""
+    import pandas as pd
+
+    at = holds(claim.at, manifest, frame)
+    rows = {named(text): frame[at & holds(text, manifest, frame)] for text in claim.arms}
+    if absent := [name for name, some in rows.items() if some.empty]:
+        place = f" at {claim.at}" if claim.at else ""
+        return [Question(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
+    open_axes = _open_axes(claim, manifest, rows)
+    found = []
+    for setting in settings(pd.concat(list(rows.values())), open_axes):
+        own = {name: in_setting(some, setting) for name, some in rows.items()}
+        found.append(_question(claim, setting, own, manifest))
+    return found
+
+
+def named(text: str) -> str:
+    """An arm as people call it: ``loss=dcl epochs=100`` is ``DCL, epochs 100``."""
+    words = []
+    for condition in parse(text, short_name, "").conditions:
+        values = " or ".join(phrase(condition.path, value) for value in condition.values)
+        words.append(values if condition.sign == "=" else f"{condition.path} {condition.sign} {condition.values[0]}")
+    return ", ".join(words)
+
+
+def holds(text: str, manifest: Manifest, rows: pd.DataFrame) -> pd.Series:
+    """Of each row, whether the filter holds; all of them hold an empty one."""
+    import pandas as pd
+
+    found = pd.Series(True, index=rows.index)
+    for condition in parse(text, short_name, "").conditions if text else ():
+        if condition.path in rows:
+            holding = {value: condition.holds(value) for value in rows[condition.path].unique()}
+            found &= rows[condition.path].map(holding).astype(bool)
+        else:
+            found &= condition.holds(_fixed(condition.path, manifest))
+    return found
+
+
+def _fixed(name: str, manifest: Manifest) -> Any:
+    """The value of a field that is on no axis."""
+    value: Any = manifest.settings
+    for part in next((path for path in paths(Cell) if short_name(path) == name), name).split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _open_axes(claim: Claim, manifest: Manifest, rows: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Those with several values in an arm where the claim's own axis has one."""
+    over = short_name(claim.over)
+    found: list[str] = []
+    for axis in axis_columns(manifest):
+        for some in rows.values():
+            declared = some[some[axis] != ABSENT]
+            several = declared.groupby(over)[axis].nunique() if over in some else declared[[axis]].nunique()
+            if axis not in ("seed", over, *found) and (several > 1).any():
+                found.append(axis)
+    return found
+
+
+def _question(claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataFrame], manifest: Manifest) -> Question:
+    over = short_name(claim.over)
+    if absent := [name for name, some in rows.items() if some.empty]:
+        return Question(claim, setting, {}, f"no cells with {' or '.join(absent)} were declared there")
+    if over:
+        values = [set(some[over]) - {ABSENT} if over in some else set() for some in rows.values()]
+        common = set.intersection(*values)
+        if len(common) < 2:
+            return Question(claim, setting, {}, f"it takes at least two values of {axis_word(over)}")
+        kept = {min(common), max(common)} if MEASURES[claim.measure].ends else common
+        rows = {name: some[some[over].isin(list(kept))] for name, some in rows.items()}
+    asked = Question(claim, setting, rows)
+    if claim.comparable and not all(holds(claim.comparable, manifest, some).all() for some in rows.values()):
+        return Question(claim, setting, rows, f"the claim is about {claim.comparable}")
+    if not asked.seeds:
+        return Question(claim, setting, {}, "its arms have no seed in common")
+    return asked

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results, command
+from harness.cli.arguments import Overrides, Results, command
 from harness.cli.evaluate import Added, OnDataset, Root, asked
 from harness.errors import UserError
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def report(
-    experiment: Experiment,
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment file, such as experiments/dcl_batchsize.yaml.", show_default=False)
+    ] = "",
     overrides: Overrides = None,
     results: Results = Path("results"),
     reports: Annotated[Path, typer.Option(help="Where PDFs go.")] = Path("reports"),
@@ -26,11 +29,18 @@ def report(
     dataset: OnDataset = "",
     root: Root = "",
     tracking_uri: Annotated[str, typer.Option(help="The MLflow store that gets table, plot and PDF.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="One document of all claims of all experiments that were swept here.")
+    ] = False,
 ) -> None:
     """Write the results of what was swept: CSV, tables, claims, plot and PDF, and print the verdicts.
 
-    Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies.
+    Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies. With --all, one PDF holds every
+    experiment's claims and report.
     """
+    if every or not experiment:
+        _report_all(every, experiment, results, reports)
+        return
     from harness.cli.summary import count
     from harness.study.report import write_report
     from harness.study.words import bounds, setting, signed
@@ -52,6 +62,30 @@ def report(
     for name in ("data", "table", "claims", "plot", "PDF"):
         print(f"{name + ':':9} {written.files[name]}")
     print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
+
+
+def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> None:
+    from harness.manifest import Manifest
+    from harness.study.answer import tally
+    from harness.study.reproduction import write_reproduction
+
+    if not every or experiment:
+        raise UserError(
+            "a report is of one experiment, or of all", where="report", allowed="an experiment file, or --all"
+        )
+    manifests, damaged = Manifest.all_of(results)
+    for error in damaged.values():
+        print(error, file=sys.stderr)
+    if not any(manifest.claims for manifest in manifests):
+        what = "no experiment that makes claims was swept here"
+        raise UserError(what, where=str(results / "manifests"), next_command="harness sweep experiments/NAME.yaml")
+    path, studies = write_reproduction(manifests, results, reports)
+    for study in studies:
+        print(f"{study.manifest.name}: {tally(study.verdicts)}")
+    silent = [manifest.name for manifest in manifests if not manifest.claims]
+    if silent:
+        print(f"no claims, and so not in it: {', '.join(silent)}")
+    print(f"PDF:      {path}")
 
 
 def reported(

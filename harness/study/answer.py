@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from harness.study.claims import WORDS, Verdict
-from harness.study.words import bounds, count, lower, signed, upper
+from harness.study.words import bounds, count, lower, percent, signed, upper
 
 LEAD = {
     "REPRODUCED": "Yes, as measured here",
@@ -39,7 +39,7 @@ def answer(verdicts: list[Verdict]) -> str:
         return f"{LEAD[first.word]}: {first.said}."
     number = f"{first.measured.mean:.3f}" if first.unit == "times" else signed(first.measured.mean)
     label = first.compared[first.deciding].label
-    interval = f"{number} {first.unit}, {first.level:.3g} interval {bounds(first.measured)}"
+    interval = f"{number} {first.unit}, {percent(first.level)} interval {bounds(first.measured)}"
     return f"{LEAD[first.word]}. {upper(first.said)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
 
 

@@ -142,7 +142,7 @@ def _estimate(contrast: Contrast, paired: bool) -> Estimate:
 
 
 def _refused(question: Question) -> Verdict:
-    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "cells that can")
+    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "an experiment that has them")
 
 
 def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
@@ -162,7 +162,7 @@ def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
         question.setting,
         word,
         said=measured.said + _reservations(question),
-        settle="cells that can" if reservation else _settle(word, evidence, own),
+        settle=_elsewhere(question) if reservation else _settle(word, evidence, own),
         reservation=reservation,
         compared=[_compared(contrast, estimate, own, measured.scale) for contrast, estimate in pairs],
         deciding=evidence.deciding,
@@ -197,6 +197,10 @@ def _reservations(question: Question) -> str:
     if (revisions := rows["revision"].nunique()) > 1:
         said.append(f"the cells are of {revisions} revisions of the code")
     return "".join(f"; {one}" for one in said)
+
+
+def _elsewhere(question: Question) -> str:
+    return f"cells with {question.claim.comparable}" if question.refused else "a scale that can speak about it"
 
 
 def _settle(word: str, evidence: Evidence, level: float) -> str:

@@ -12,17 +12,17 @@ import pandas as pd
 from harness.catalog import BACKBONES, DATASETS, LOSSES, METHODS, STEMS, filled
 from harness.cell import short_name
 from harness.collapse import DIAGNOSTICS
-from harness.manifest import Manifest
+from harness.manifest import Claim, Manifest
 from harness.study import answer, beside, limitations
 from harness.study.beside import Beside
 from harness.study.claims import Judged, Verdict, judge
 from harness.study.frame import METRICS, axis_columns, main_axis, setting_columns, settings
 from harness.study.measures import MEASURES
 from harness.study.protocol import added, described
-from harness.study.published import ESSENTIAL, STATUSES, papers
+from harness.study.published import STATUSES, described_setting, papers
 from harness.study.questions import named
 from harness.study.tables import arms, for_people
-from harness.study.words import METRIC_WORDS, axis, bounds, count, shown, signed, upper
+from harness.study.words import METRIC_WORDS, axis, bounds, count, percent, shown, signed, upper
 from harness.study.words import setting as setting_words
 
 HEADERS = {
@@ -95,7 +95,9 @@ def content(study: Study) -> dict[str, Any]:
         "panels": len(settings(frame, panels)) if along else 1,
         "heading": f"Accuracy against {axis(along)}" if along else "Accuracy",
         "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
-        "verdicts": _cut([], [_verdict(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"),
+        "verdicts": _cut(
+            [], [verdict_row(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"
+        ),
         "pairing": _pairing(study),
         "claims": [_claim(name, study) for name in dict.fromkeys(claim.name for claim in manifest.claims)],
         "published": _published(study),
@@ -117,22 +119,33 @@ def _cut(header: list[str], rows: Sequence[Any], file: str) -> dict[str, Any]:
     return {"header": header, "rows": rows[:MOST_ROWS], "note": note}
 
 
-def _verdict(verdict: Verdict, study: Study) -> dict[str, str]:
+def verdict_row(verdict: Verdict, study: Study) -> dict[str, str]:
+    """Of the table of verdicts."""
     measured, beside = verdict.measured, study.published.get(verdict.claim.name, [])
     number = f"{measured.mean:.3f}" if verdict.unit == "times" else signed(measured.mean)
     return {
         "name": verdict.claim.name,
         "says": verdict.claim.says,
-        "source": verdict.claim.source,
+        "source": _source(verdict.claim),
         "setting": setting_words(verdict.setting),
-        "published": " and ".join(f"{one.number.value:g}" for one in beside if one.number.published) or "–",
+        "published": _side_by_side(beside),
         "measured": number if measured.n else "–",
-        "interval": f"{bounds(measured)} ({verdict.level:.1%})".replace("%)", " %)") if measured.n > 1 else "–",
+        "interval": f"{bounds(measured)} ({percent(verdict.level)})" if measured.n > 1 else "–",
         "seeds": str(measured.n) if measured.n else "–",
         "word": verdict.word,
-        "why": upper(verdict.why),
+        "why": upper(verdict.said if verdict.reservation == study.manifest.caveat else verdict.why),
         "settle": verdict.settle,
     }
+
+
+def _source(claim: Claim) -> str:
+    return f"{papers()[claim.paper].cite}, {claim.source}" if claim.paper else claim.source
+
+
+def _side_by_side(beside: Sequence[Beside]) -> str:
+    """``68.2, 61.8 †``: the dagger says that something differs from what was measured here."""
+    values = ", ".join(f"{one.number.value:g}" for one in beside if one.number.published)
+    return f"{values} †" if values and not all(one.comparable for one in beside) else values or "–"
 
 
 def _claim(name: str, study: Study) -> dict[str, Any]:
@@ -141,10 +154,10 @@ def _claim(name: str, study: Study) -> dict[str, Any]:
     claim = verdicts[0].claim
     return {
         "name": name,
-        "says": claim.says,
-        "source": claim.source,
+        "says": claim.says.rstrip("."),
+        "source": _source(claim),
         "measure": _measure(verdicts[0]),
-        "verdicts": [_verdict(verdict, study) for verdict in verdicts[:MOST_ROWS]],
+        "verdicts": [verdict_row(verdict, study) for verdict in verdicts[:MOST_ROWS]],
         "published": [_beside(one) for one in study.published.get(name, [])],
     }
 
@@ -153,7 +166,7 @@ def _measure(verdict: Verdict) -> str:
     """What is measured, and of what."""
     claim = verdict.claim
     along = f" along {axis(short_name(claim.over))}" if claim.over else ""
-    place = f" at {claim.at}" if claim.at else ""
+    place = f" at {named(claim.at)}" if claim.at else ""
     true = f"; true where that is {verdict.true}" if verdict.true else ""
     return f"{MEASURES[claim.measure].says}{along}{place}: {', '.join(map(named, claim.arms))}{true}"
 
@@ -166,11 +179,10 @@ def _published(study: Study) -> dict[str, Any]:
 
 def _beside(one: Beside) -> list[str]:
     number = one.number
-    setting = {name: number.setting[name] for name in ESSENTIAL if name in number.setting}
     value = f"{number.value:g}" if number.published else "not read"
     measured = f"{one.measured.mean:.2f}" if one.measured.n else "–"
     read = f"{STATUSES[number.status]}{f'; {number.note}' if number.note else ''}"
-    return [value, papers()[number.paper].cite, setting_words(setting), read, measured, one.said]
+    return [value, papers()[number.paper].cite, described_setting(number), read, measured, one.said]
 
 
 def _unread(study: Study) -> list[str]:

@@ -111,7 +111,7 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     losses = {name: table[large] - table[small] for name, table in arms.items()}
     changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
     said = f"from {axis(short_name(claim.over))} {large} to {small}, {changes} points"
-    return Measured([_less(losses)], _smaller(losses, margin), said)
+    return Measured([_less(losses, "loss of")], _smaller(losses, margin), said)
 
 
 def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
@@ -130,7 +130,9 @@ def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     )
     smallest = next(iter(arms.values())).columns[0]
     return Measured(
-        [_less(losses)], _smaller(losses, margin), f"down to {axis(short_name(claim.over))} {smallest}, {found}"
+        [_less(losses, "loss of")],
+        _smaller(losses, margin),
+        f"down to {axis(short_name(claim.over))} {smallest}, {found}",
     )
 
 
@@ -154,7 +156,9 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:
         slopes[name] = table @ (centred / (centred**2).sum())
     said = " and ".join(f"{name} gains {signed(one.mean())}" for name, one in slopes.items())
     flat = Range(-margin, margin) if len(slopes) == 1 else Range(margin, INFINITY)
-    return Measured([_less(slopes)], flat, f"{said} points for every doubling of {axis(short_name(claim.over))}")
+    return Measured(
+        [_less(slopes, "gain of")], flat, f"{said} points for every doubling of {axis(short_name(claim.over))}"
+    )
 
 
 MEASURES = {
@@ -183,12 +187,13 @@ def _against(arms: Accuracies) -> Contrast:
     return Contrast(f"{one} − {other}", first.iloc[:, 0], second.iloc[:, 0])
 
 
-def _less(values: Mapping[str, pd.Series]) -> Contrast:
+def _less(values: Mapping[str, pd.Series], what: str) -> Contrast:
     """One arm's value by itself; of two, the second's less the first's."""
-    names = list(values)
-    if len(names) == 1:
-        return Contrast(names[0], values[names[0]])
-    return Contrast(f"{names[1]} − {names[0]}", values[names[1]], values[names[0]])
+    (name, first), *others = values.items()
+    if not others:
+        return Contrast(f"{what} {name}", first)
+    ((other, second),) = others
+    return Contrast(f"{what} {other} − {what} {name}", second, first)
 
 
 def _smaller(values: Mapping[str, Any], margin: float) -> Range:

@@ -142,6 +142,12 @@ def number(reference: str, where: str = "") -> Number:
     return known[identifier]
 
 
+def described_setting(number: Number) -> str:
+    """``ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200``: what is essential, as far as it was read."""
+    known = {key: _shown(key, number.setting[key]) for key in ESSENTIAL if key in number.setting}
+    return ", ".join(value if key in NAMES else f"{_spaced(key)} {value}" for key, value in known.items())
+
+
 def differences(number: Number, arm: Mapping[str, Any]) -> list[str]:
     """In which settings an arm differs from a number, in phrases; none where they are comparable as far as is known.
 

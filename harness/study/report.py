@@ -1,4 +1,4 @@
-"""The whole report of an experiment at a scale: CSV, tables, plot, claims, PDF; and one document of all experiments."""
+"""The whole report of an experiment at a scale: CSV, tables, plot, claims, PDF."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     frame = tidy(manifest, results)
     found = study(manifest, frame)
     files = _write_results(found, results)
-    printed, figures = _chapter(found, files["plot"].read_bytes(), "")
+    printed, figures = chapter(found, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
     write_pdf({"title": manifest.title, "name": manifest.name, "studies": [printed]}, figures, files["PDF"])
     excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
@@ -61,18 +61,23 @@ def _write_results(study: Study, results: Path) -> dict[str, Path]:
     return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}
 
 
-def _chapter(study: Study, plot: bytes, prefix: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What the template prints of a study, and its figures, whose names begin with ``prefix``."""
+def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What the template prints of a study, and its figures, whose names begin with ``prefix``; ``plot``: the SVG of
+    accuracy."""
     manifest, frame = study.manifest, study.frame
-    figures = {"accuracy": plot, "curves": curves(manifest, frame), "gradients": gradients(manifest, frame)}
-    figures["heatmap"] = heatmap(manifest, frame)
+    whole = {
+        "accuracy": plot,
+        "heatmap": heatmap(manifest, frame),
+        "gradients": gradients(manifest, frame),
+        "curves": curves(manifest, frame),
+    }
+    figures = {f"{prefix}{name}.svg": figure for name, figure in whole.items() if figure}
     printed = content(study)
     for position, claim in enumerate(printed["claims"]):
-        verdicts = study.of_claim(claim["name"])
         claim["figure"] = f"{prefix}claim-{position}.svg"
-        figures[f"claim-{position}"] = claim_figure(manifest, frame, verdicts, study.same_images)
-    drawn = {f"{prefix}{name}.svg": figure for name, figure in figures.items() if figure is not None}
-    return {**printed, "figures": {name: f"{prefix}{name}.svg" for name in figures if figures[name]}}, drawn
+        figures[claim["figure"]] = claim_figure(manifest, frame, study.of_claim(claim["name"]), study.same_images)
+    names = {name: f"{prefix}{name}.svg" for name, figure in whole.items() if figure}
+    return {**printed, "figures": names}, figures
 
 
 def _write_excluded(manifest: Manifest, path: Path) -> Path | None:

@@ -57,6 +57,11 @@ def bounds(interval: Interval) -> str:
     return f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
+def percent(level: float) -> str:
+    """``98.75 %``, ``95 %``."""
+    return f"{100 * level:.4g} %"
+
+
 def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 

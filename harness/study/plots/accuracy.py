@@ -24,14 +24,18 @@ MOST_ROWS = 60
 
 def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
     """``<name>.svg`` and ``.png``: kNN accuracy on the test images with 95 % t intervals."""
-    table, along = arms(manifest, frame), main_axis(manifest, frame)
     with style.styled():
-        figure = _along(manifest, table, along) if along else _by_arm(manifest, table)
+        figure = drawn(manifest, frame)
         paths = [results / f"{manifest.name}.{suffix}" for suffix in ("svg", "png")]
         paths[0].write_bytes(style.svg(figure))
         figure.set_layout_engine("none")  # it stays as it is
         figure.savefig(paths[1], dpi=160, metadata={"Software": None})
     return paths
+
+
+def drawn(manifest: Manifest, frame: pd.DataFrame) -> Figure:
+    table, along = arms(manifest, frame), main_axis(manifest, frame)
+    return _along(manifest, table, along) if along else _by_arm(manifest, table)
 
 
 def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:

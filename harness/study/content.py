@@ -95,9 +95,7 @@ def content(study: Study) -> dict[str, Any]:
         "panels": len(settings(frame, panels)) if along else 1,
         "heading": f"Accuracy against {axis(along)}" if along else "Accuracy",
         "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
-        "verdicts": _cut(
-            [], [verdict_row(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"
-        ),
+        "verdicts": _cut([], [_verdict(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"),
         "pairing": _pairing(study),
         "claims": [_claim(name, study) for name in dict.fromkeys(claim.name for claim in manifest.claims)],
         "published": _published(study),
@@ -119,8 +117,12 @@ def _cut(header: list[str], rows: Sequence[Any], file: str) -> dict[str, Any]:
     return {"header": header, "rows": rows[:MOST_ROWS], "note": note}
 
 
-def verdict_row(verdict: Verdict, study: Study) -> dict[str, str]:
+def verdict_rows(study: Study) -> list[dict[str, str]]:
     """Of the table of verdicts."""
+    return [_verdict(verdict, study) for verdict in study.verdicts]
+
+
+def _verdict(verdict: Verdict, study: Study) -> dict[str, str]:
     measured, beside = verdict.measured, study.published.get(verdict.claim.name, [])
     number = f"{measured.mean:.3f}" if verdict.unit == "times" else signed(measured.mean)
     return {
@@ -157,7 +159,7 @@ def _claim(name: str, study: Study) -> dict[str, Any]:
         "says": claim.says.rstrip("."),
         "source": _source(claim),
         "measure": _measure(verdicts[0]),
-        "verdicts": [verdict_row(verdict, study) for verdict in verdicts[:MOST_ROWS]],
+        "verdicts": [_verdict(verdict, study) for verdict in verdicts[:MOST_ROWS]],
         "published": [_beside(one) for one in study.published.get(name, [])],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 def synthetic(tiny: Path) -> Callable[..., tuple[Manifest, Path]]:
     """``synthetic(accuracy, *overrides)``: accuracy of a cell's axes by short name; None leaves the cell missing."""
 
+    folders = itertools.count()
+
     def make(accuracy: Accuracy, *overrides: str) -> tuple[Manifest, Path]:
-        results = tiny.parent / "results"
+        results = tiny.parent / f"results-{next(folders)}"
         declared = load(str(tiny), overrides, results)
         declared.manifest.write(results)
         for entry in declared.plan.entries:

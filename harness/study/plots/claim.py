@@ -112,8 +112,8 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
         axes.plot(compared.values, [height + 0.22] * len(compared.values), ".", color="#0072B2", markersize=4,
                   label="a seed")  # fmt: skip
         axes.plot([usual.mean], [height], "D", color="black", markersize=5)
-        words = [compared.label] if several else []
-        labels.append("\n".join([*words, *filter(None, [setting_words(verdict.setting)])]) or compared.label)
+        words = [compared.label if several else "", setting_words(verdict.setting)]
+        labels.append("\n".join(filter(None, words)))
     _shade(axes, first)
     axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)

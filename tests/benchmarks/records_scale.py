@@ -80,7 +80,8 @@ axes:
   epochs: [10, 100]
   seed: SEEDS
 claims:
-  - {name: dcl-robust, says: DCL loses less., source: nowhere, kind: smaller_drop, loss: dcl, baseline: infonce}
+  - {name: dcl-robust, says: DCL loses less., source: nowhere, measure: drop,
+     arms: [loss=dcl, loss=infonce], over: batch_size}
 scales: {demo: {}}
 """
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.manifest import Manifest
-from harness.study.claims import judge
-from harness.study.frame import ABSENT, settings, tidy
-from harness.study.pdf import content
+from harness.study.content import content, study
+from harness.study.frame import main_axis, tidy
+from harness.study.words import ABSENT
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 DERIVED = ("derive.warmup_epochs={fraction_of_epochs:0.1}", "derive.bn_groups={groups_of:32}")
@@ -23,9 +23,9 @@ def test_batch_sizes_are_compared_at_equal_steps_though_their_epochs_differ(
     manifest, results = synthetic(lambda axes: 50.0, *how, *DERIVED)
     frame = tidy(manifest, results)
     assert set(frame["epochs"]) == {ABSENT}
-    assert len(settings(manifest, frame)) == 1
+    assert main_axis(manifest, frame) == "batch_size"
     assert set(frame["steps"]) == {20}
-    printed = content(manifest, frame, judge(manifest, frame))
+    printed = content(study(manifest, frame))
     assert "steps 20" in printed["design"]
     assert "derived epochs of warm-up" in printed["design"]
     assert "Batch norm over derived groups" in printed["design"]

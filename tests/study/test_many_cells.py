@@ -14,9 +14,10 @@ from harness.index import Index
 from harness.ledger import Ledger, Policy
 from harness.manifest import Exclusion, Manifest
 from harness.record import Record
-from harness.study import pdf, plots
+from harness.study import content as printing
+from harness.study.content import content, study
 from harness.study.frame import tidy
-from harness.study.pdf import content
+from harness.study.plots import accuracy as plots
 from harness.study.report import write_report
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
@@ -30,7 +31,7 @@ def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_pat
     assert pd.read_csv(written.excluded).to_dict("records") == [
         {"where": "loss=vicreg", "reason": "it diverges", "cells": 4}
     ]
-    assert content(excluding, tidy(excluding, results), [])["excluded"] == ["loss=vicreg (4 cells): it diverges."]
+    assert content(study(excluding, tidy(excluding, results)))["excluded"] == ["loss=vicreg (4 cells): it diverges."]
     assert write_report(manifest, results, tmp_path).excluded is None
     assert not written.excluded.exists()
 
@@ -47,7 +48,7 @@ def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic
     frame = tidy(manifest, results)
     states = frame.set_index("cell_id")["state"]
     assert (states[queued], states[stale]) == ("queued", "stale")
-    cells = dict(content(manifest, frame, [])["run"])["Cells"]
+    cells = dict(content(study(manifest, frame))["run"])["Cells"]
     assert cells == "6 missing, 4 finished, 1 queued, 1 stale; 12 declared."
 
 
@@ -55,19 +56,23 @@ def test_long_tables_are_cut_and_say_where_the_whole_is(
     synthetic: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest, results = synthetic(lambda axes: 50.0)
-    monkeypatch.setattr(pdf, "MOST_ROWS", 3)
-    printed = content(manifest, tidy(manifest, results), [])
+    monkeypatch.setattr(printing, "MOST_ROWS", 3)
+    printed = content(study(manifest, tidy(manifest, results)))
     assert len(printed["appendix"]["rows"]) == len(printed["table"]["rows"]) == 3
     assert printed["appendix"]["note"] == "The first 3 of 12 rows; all of them are in tiny.demo.csv."
     assert printed["table"]["note"] == "The first 3 of 4 rows; all of them are in tiny.demo.table.csv."
-    assert write_report(manifest, results, tmp_path).files[-1].read_bytes().startswith(b"%PDF")
+    assert write_report(manifest, results, tmp_path).files["PDF"].read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("axes", ["axes.batch_size=[64,256]", "axes.batch_size=[64]"])
+@pytest.mark.parametrize(
+    "overrides",
+    [["axes.temperature=[0.1,0.2,0.3]"], ["axes.batch_size=[64]", "axes.method=[simclr,moco]"]],
+    ids=["settings", "arms"],
+)
 def test_a_plot_of_more_than_fits_a_page_says_so(
-    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, axes: str
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    manifest, results = synthetic(lambda axes: 50.0, "axes.temperature=[0.1,0.2,0.3]", axes)
+    manifest, results = synthetic(lambda axes: 50.0, *overrides)
     monkeypatch.setattr(plots, "MOST_PANELS", 2)
     monkeypatch.setattr(plots, "MOST_ROWS", 2)
     svg = plots.accuracy(manifest, tidy(manifest, results), results)[0].read_text()

@@ -9,8 +9,8 @@ import pytest
 
 from harness.cell import Dataset
 from harness.manifest import Manifest
+from harness.study.content import content, study
 from harness.study.frame import tidy
-from harness.study.pdf import content
 from harness.study.protocol import described
 from harness.sweep import presets
 
@@ -43,7 +43,7 @@ def test_a_report_of_an_added_evaluation_says_so(synthetic: Callable[..., tuple[
     frame = tidy(added, results)
     assert set(frame["state"]) == {"missing"}, "finished, but not evaluated so"
     assert added.name == "tiny.demo.dkobak.fashion_mnist"
-    printed = content(added, frame, [])
+    printed = content(study(added, frame))
     assert "one vote each" in printed["design"]
     assert "was added to the kept encoders" in printed["design"]
     assert "Fashion-MNIST, fingerprint abc" in printed["design"]

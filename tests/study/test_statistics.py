@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,12 +35,74 @@ SLEEP = (
 )
 #: Three ways of rounding first base, 22 players: Hollander and Wolfe (1973), page 140, as in R's ?friedman.test.
 ROUNDING = np.array(
-    """
-    5.40 5.50 5.55  5.85 5.70 5.75  5.20 5.60 5.50  5.55 5.50 5.40  5.90 5.85 5.70  5.45 5.55 5.60  5.40 5.40 5.35
-    5.45 5.50 5.35  5.25 5.15 5.00  5.85 5.80 5.70  5.25 5.20 5.10  5.65 5.55 5.45  5.60 5.35 5.45  5.05 5.00 4.95
-    5.50 5.50 5.40  5.45 5.55 5.50  5.55 5.55 5.35  5.45 5.50 5.55  5.50 5.45 5.25  5.65 5.60 5.40  5.70 5.65 5.55
-    6.30 6.30 6.25
-    """.split(),
+    [
+        "5.40",
+        "5.50",
+        "5.55",
+        "5.85",
+        "5.70",
+        "5.75",
+        "5.20",
+        "5.60",
+        "5.50",
+        "5.55",
+        "5.50",
+        "5.40",
+        "5.90",
+        "5.85",
+        "5.70",
+        "5.45",
+        "5.55",
+        "5.60",
+        "5.40",
+        "5.40",
+        "5.35",
+        "5.45",
+        "5.50",
+        "5.35",
+        "5.25",
+        "5.15",
+        "5.00",
+        "5.85",
+        "5.80",
+        "5.70",
+        "5.25",
+        "5.20",
+        "5.10",
+        "5.65",
+        "5.55",
+        "5.45",
+        "5.60",
+        "5.35",
+        "5.45",
+        "5.05",
+        "5.00",
+        "4.95",
+        "5.50",
+        "5.50",
+        "5.40",
+        "5.45",
+        "5.55",
+        "5.50",
+        "5.55",
+        "5.55",
+        "5.35",
+        "5.45",
+        "5.50",
+        "5.55",
+        "5.50",
+        "5.45",
+        "5.25",
+        "5.65",
+        "5.60",
+        "5.40",
+        "5.70",
+        "5.65",
+        "5.55",
+        "6.30",
+        "6.30",
+        "6.25",
+    ],
     dtype=float,
 ).reshape(22, 3)
 
@@ -47,6 +110,14 @@ ROUNDING = np.array(
 number = st.integers(-10_000, 10_000).map(lambda hundredths: hundredths / 100)
 accuracies = st.lists(number, min_size=2, max_size=8)
 pairs = st.lists(st.tuples(number, number), min_size=2, max_size=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> Iterator[None]:
+    """statsmodels collects garbage in every call of Holm's procedure, among all that was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def split(values: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -177,11 +248,13 @@ def test_what_both_arms_gain_changes_nothing(values: list[tuple[float, float]], 
 
 
 @given(accuracies, number, st.floats(0.001, 0.4))
-def test_a_bound_below_the_interval_is_what_is_rejected(values: list[float], bound: float, p: float) -> None:
+def test_what_is_rejected_lies_outside_the_interval(values: list[float], bound: float, p: float) -> None:
     found = of_mean(values)
     assume(found.error > 0 and abs(found.p_above(bound) - p) > 1e-9)
     assert (found.p_above(bound) < p) == (found.interval(1 - 2 * p).low > bound)
-    assert (found.p_below(bound) < p) == (found.interval(1 - 2 * p).high < bound) or abs(found.p_below(bound) - p) < 1e-9
+    assert (found.p_below(bound) < p) == (found.interval(1 - 2 * p).high < bound) or abs(
+        found.p_below(bound) - p
+    ) < 1e-9
 
 
 def test_hollanders_runners_are_seeds_and_his_players_arms() -> None:
@@ -205,7 +278,9 @@ def test_seeds_that_rank_alike_everywhere_are_paired_however_much_arms_vary() ->
     assert found.paired
 
 
-@given(st.lists(st.lists(number, min_size=4, max_size=4), min_size=3, max_size=6), st.lists(number, min_size=4, max_size=4))
+@given(
+    st.lists(st.lists(number, min_size=4, max_size=4), min_size=3, max_size=6), st.lists(number, min_size=4, max_size=4)
+)
 def test_pairing_does_not_look_at_differences_between_arms(rows: list[list[float]], gains: list[float]) -> None:
     table = pd.DataFrame(rows)
     assume((table.std() > 0.01).all())
@@ -291,8 +366,8 @@ def test_more_seeds_than_are_worth_a_number() -> None:
     assert MOST_SEEDS - 3 <= (seeds_needed(estimate, barely, 0.95) or 0) <= MOST_SEEDS
 
 
-def test_where_nothing_varies_one_seed_more_is_enough() -> None:
-    assert seeds_needed(of_mean([1.0, 1.0, 1.0]), 0.5, 0.95) == 4
+def test_no_number_of_seeds_decides_what_is_exactly_at_the_bound() -> None:
+    assert seeds_needed(of_mean([1.0, 1.0, 1.0]), 0.0, 0.95) is None
 
 
 def test_a_prediction_by_hand() -> None:

@@ -81,10 +81,12 @@ def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, m
     low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
     axes.fill_between(rows[name].astype(float), low, high, color=look["color"], alpha=0.15, linewidth=0)
     known = rows[metric].dropna()
+    if known.empty:
+        axes.set_ylim(0, 100)
     for _, arm in rows[rows["k"] < rows["n"]].iterrows():
-        height = arm[metric] if arm["k"] else (known.min() if len(known) else 0.0)
+        height = arm[metric] if arm["k"] else (known.min() if len(known) else 50.0)
         axes.annotate(
-            f"{arm['k']} of {arm['n']}", (arm[name], height), xytext=(4, 4), textcoords="offset points", fontsize=7
+            f"{arm['k']:.0f} of {arm['n']:.0f}", (arm[name], height), xytext=(4, 4), textcoords="offset points", fontsize=7
         )
 
 

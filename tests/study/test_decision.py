@@ -46,7 +46,7 @@ def at_edge(evidence: Evidence, level: float) -> bool:
 
 
 def test_an_equivalence_of_a_textbook() -> None:
-    """Moral judgements of 95 and 89 people differ by less than d = 0.43, t(182) = -2.69, p = .004: the data of Moery and
+    """Moral judgements of 95 and 89 people differ by less than d = 0.43, t(182) = -2.69, p = .004: data of Moery and
     Calin-Jageman (2016), tested by Lakens (2017) in R's TOSTER, ?TOSTtwo. (182 without Welch, 181.1 with.)"""
     found = of_difference(sample(5.25, 0.95, 95), sample(5.22, 0.83, 89), paired=False)
     bound = 0.43 * math.sqrt((0.95**2 + 0.83**2) / 2)

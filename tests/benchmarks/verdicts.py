@@ -1,0 +1,426 @@
+"""How often verdicts are wrong, and what they can see: claims on accuracies whose truth is known.
+
+``python -m tests.benchmarks.verdicts [REPETITIONS]``, minutes on one core; prints the tables of docs/statistics.md. An
+accuracy is the arm's mean, plus what its seed does to every arm, plus noise, with a standard deviation of one point.
+``rho`` is the correlation that seeds make between arms. The estimates, Friedman's test, the evidence and Holm's levels
+are those that judge an experiment; that they are put together as ``judge`` does is checked at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.manifest import Claim, Expected, Manifest
+from harness.study.claims import judge
+from harness.study.decision import Evidence
+from harness.study.frame import METRICS
+from harness.study.measures import MEASURES, Contrast, Measured, Range, margin_of
+from harness.study.statistics import (
+    CONFIDENCE,
+    Estimate,
+    holm,
+    of_difference,
+    of_mean,
+    prediction,
+    seed_effect,
+    seeds_needed,
+)
+
+SEEDS = (3, 5, 10)
+RIGHT, WRONG = "REPRODUCED", "CONTRADICTED"
+LOSSES, SIZES = ("dcl", "infonce", "dclw"), (32, 64, 128, 256, 512)
+#: What to do about seeds: what Friedman's test says, or the same always.
+POLICIES: dict[str, bool | None] = {"by the rule": None, "always paired": True, "never paired": False}
+#: In standard deviations of an arm.
+EFFECTS = (1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Design:
+    """An experiment of losses x ``sizes`` arms. ``loading``: of the seed's effect on each loss's arms, whose products
+    are correlations; ``sd``: of each loss; ``heavy``: t with three degrees of freedom in place of a normal."""
+
+    label: str
+    loading: tuple[float, ...]
+    sd: tuple[float, ...] = (1.0, 1.0)
+    sizes: int = 3
+    heavy: bool = False
+
+    @property
+    def losses(self) -> int:
+        return len(self.loading)
+
+    def accuracies(self, rng: np.random.Generator, seeds: int, repetitions: int) -> np.ndarray:
+        """(repetitions, seeds, losses, sizes); every arm's mean is 0."""
+
+        def draw(*shape: int) -> np.ndarray:
+            return rng.standard_t(3, shape) / math.sqrt(3) if self.heavy else rng.standard_normal(shape)
+
+        loading = np.array(self.loading)[:, None]
+        noise = np.sqrt(1 - loading**2) * draw(repetitions, seeds, self.losses, self.sizes)
+        return np.array(self.sd)[:, None] * (loading * draw(repetitions, seeds, 1, 1) + noise)
+
+
+def alike(rho: float, losses: int = 2) -> tuple[float, ...]:
+    return (math.sqrt(rho),) * losses
+
+
+NORMAL = [Design(f"rho {rho:g}", alike(rho)) for rho in (0, 0.5, 0.9)]
+DESIGNS = [
+    *NORMAL,
+    Design("rho 0, two arms", alike(0), sizes=1),
+    Design("rho 0.5, two arms", alike(0.5), sizes=1),
+    Design("rho 0, ten arms", alike(0), sizes=5),
+    Design("rho 0, one loss varies threefold", alike(0), sd=(1.0, 3.0)),
+    Design("rho 0.5, one loss varies threefold", alike(0.5), sd=(1.0, 3.0)),
+    Design("rho 0, heavy tails", alike(0), heavy=True),
+    Design("rho 0.5, heavy tails", alike(0.5), heavy=True),
+    Design("rho 0.9 in one loss, 0 in the other", (math.sqrt(0.9), 0.0)),
+    Design("rho -0.5 between the losses", (math.sqrt(0.5), -math.sqrt(0.5))),
+]
+
+
+def is_paired(accuracies: np.ndarray) -> bool:
+    """What the experiment's arms say together; ``accuracies``: (seeds, losses, sizes)."""
+    return seed_effect(pd.DataFrame(accuracies.reshape(len(accuracies), -1))).paired
+
+
+def family(accuracies: np.ndarray, paired: bool) -> list[Estimate]:
+    """Of the first loss less the second at every size, and of how much less it loses from the last to the first."""
+    first, second = accuracies[:, 0], accuracies[:, 1]
+    pairs = [(first[:, size], second[:, size]) for size in range(first.shape[1])]
+    if len(pairs) > 1:
+        pairs.append((second[:, -1] - second[:, 0], first[:, -1] - first[:, 0]))
+    return [of_difference(one.tolist(), other.tolist(), paired) for one, other in pairs]
+
+
+def shifted(estimate: Estimate, by: float) -> Estimate:
+    return dataclasses.replace(estimate, mean=estimate.mean + by)
+
+
+def above(estimate: Estimate, margin: float = 0.0) -> Evidence:
+    return Evidence([estimate], Range(margin, math.inf))
+
+
+def word_of(estimate: Estimate) -> str:
+    return above(estimate).word(CONFIDENCE)
+
+
+def words_by_holm(evidence: Sequence[Evidence]) -> list[str]:
+    levels = holm([one.p for one in evidence])
+    return [one.word(level) for one, level in zip(evidence, levels, strict=True)]
+
+
+def rate(hits: Sequence[float]) -> str:
+    """Per cent, with its Monte Carlo standard error; ``hits``: a share for every repetition."""
+    values = 100 * np.asarray(hits, dtype=float)
+    if not len(values):
+        return "–"
+    return f"{values.mean():.1f} ± {values.std() / math.sqrt(len(values)):.1f}"
+
+
+def quartiles(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return "–"
+    low, middle, high = np.quantile(numbers, (0.25, 0.5, 0.75))
+    return f"{low:.0f}, {middle:.0f}, {high:.0f}"
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    print(f"\n{title}\n")
+    for row in [header, ["---"] * len(header), *rows]:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def differences(rng: np.random.Generator, repetitions: int) -> None:
+    """Errors where nothing differs, and power where something does."""
+    errors, powers = [], []
+    for design, seeds in itertools.product(DESIGNS, SEEDS):
+        shares: dict[Any, list[float]] = defaultdict(list)
+        for accuracies in design.accuracies(rng, seeds, repetitions):
+            chosen = is_paired(accuracies)
+            both = {paired: family(accuracies, paired) for paired in (True, False)}
+            shares["paired"].append(chosen)
+            shares["family"].append(set(words_by_holm([above(one) for one in both[chosen]])) != {"INCONCLUSIVE"})
+            for policy, always in POLICIES.items():
+                estimates = both[chosen if always is None else always]
+                words = [word_of(estimate) for estimate in estimates[: design.sizes]]
+                for word in (RIGHT, WRONG):
+                    shares[policy, word].append(words.count(word) / len(words))
+                shares[policy].append(1 - words.count("INCONCLUSIVE") / len(words))
+                for effect in EFFECTS if design in NORMAL else ():
+                    shares[policy, effect].append(word_of(shifted(estimates[0], effect)) == RIGHT)
+        rule, *fixed = POLICIES
+        shown = ["paired", (rule, RIGHT), (rule, WRONG), *fixed, "family"]
+        found = [rate(shares[key]) for key in shown]
+        errors.append([design.label, str(seeds), *(found if design.sizes > 1 else [*found[:-1], "–"])])
+        for policy in POLICIES if design in NORMAL else ():
+            powers.append([design.label, str(seeds), policy, *(rate(shares[policy, effect]) for effect in EFFECTS)])
+    table(
+        "Differences exactly at the margin, two losses x three batch sizes unless said: per cent of verdicts that "
+        f"decide ({repetitions:,} experiments a row).",
+        ["design", "seeds", "paired", RIGHT, WRONG, "either, always paired", "either, never paired",
+         "any of the claims, Holm"],
+        errors,
+    )  # fmt: skip
+    table(
+        f"Differences above the margin by so many standard deviations of an arm: per cent REPRODUCED ({repetitions:,} "
+        "experiments a row).",
+        ["design", "seeds", "policy", *(f"{effect:g} sd" for effect in EFFECTS)],
+        powers,
+    )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A claim and the arms' true means: a row a loss, a column a batch size; what it may say by chance alone.
+
+    ``wrong``: the words that are wrong, at most 2.5 % of the time each; exactly at the margin both are.
+    """
+
+    measure: str
+    label: str
+    means: Sequence[Sequence[float]]
+    margin: float | None = None
+    wrong: Sequence[str] = (RIGHT, WRONG)
+
+    @property
+    def claim(self) -> Claim:
+        over = "batch_size" if MEASURES[self.measure].along else ""
+        return Claim("a", "b", "c", self.measure, list(LOSSES[: len(self.means)]), over=over, margin=self.margin)
+
+    def measured(self, accuracies: np.ndarray) -> Measured:
+        claim = self.claim
+        sizes = SIZES if claim.over else SIZES[:1]
+        tables = {
+            name: pd.DataFrame(80 + accuracies[:, index, : len(sizes)] + self.means[index], columns=sizes)
+            for index, name in enumerate(claim.arms)
+        }
+        return MEASURES[claim.measure].function(claim, tables, margin_of(claim))
+
+
+def step(first: float, other: float) -> list[float]:
+    return [first, other, other, other, other]
+
+
+def last(value: float) -> list[float]:
+    return [0, 0, 0, 0, value]
+
+
+FLAT = [0.0] * 5
+RISING = [0.0, 0.5, 1.0, 1.5, 2.0]
+SCENARIOS = [
+    Scenario("equality", "margin 4, differs by 4", [[4], [0]], 4),
+    Scenario("equality", "margin 4, differs by 2", [[2], [0]], 4, [WRONG]),
+    Scenario("equality", "margin 4, differs by 0", [[0], [0]], 4, [WRONG]),
+    Scenario("equality", "margin 0.5, differs by 0.5", [[0.5], [0]], 0.5),
+    Scenario("equality", "margin 0.01, differs by 0", [[0], [0]], 0.01, [WRONG]),
+    Scenario("ratio", "margin 1.05, is 1.05", [[4], [0]], 1.05),
+    Scenario("ordering", "margin 0, three arms alike", [[0], [0], [0]]),
+    Scenario("ordering", "margin 0, the first two alike, 8 above the third", [[8], [8], [0]]),
+    Scenario("ordering", "margin 0, steps of 4", [[8], [4], [0]], None, [WRONG]),
+    Scenario("drop", "margin 2, drops by 2", [RISING], 2),
+    Scenario("drop", "two arms that both drop by 2", [RISING, RISING]),
+    Scenario("drop_from_best", "margin 2, drops by 2 from one best value", [last(2)], 2),
+    Scenario("drop_from_best", "margin 2, drops by 2 from four best values", [step(0, 2)], 2),
+    Scenario("drop_from_best", "margin 0.5, drops by 0.5 from one best value", [last(0.5)], 0.5),
+    Scenario("drop_from_best", "margin 0.5, drops by 0.5 from four best values", [step(0, 0.5)], 0.5),
+    Scenario("drop_from_best", "margin 0.1, drops by 0.1 from one best value", [last(0.1)], 0.1),
+    Scenario("drop_from_best", "margin 0.5, flat", [FLAT], 0.5, [WRONG]),
+    Scenario("drop_from_best", "two arms, both flat", [FLAT, FLAT]),
+    Scenario("drop_from_best", "two arms that both drop by 0.5 from one best value", [last(0.5), last(0.5)]),
+    Scenario("drop_from_best", "two arms that both drop by 2 from four best values", [step(0, 2), step(0, 2)]),
+    Scenario("drop_from_best", "both drop by 2, from one value and from four", [last(2), step(0, 2)]),
+    Scenario("spread", "margin 4, two values apart by 4", [[0, 2, 2, 2, 4]], 4),
+    Scenario("spread", "margin 4, one value apart by 4 from four", [last(4)], 4),
+    Scenario("spread", "margin 4, flat", [FLAT], 4, [WRONG]),
+    Scenario("spread", "margin 0.01, flat", [FLAT], 0.01, [WRONG]),
+    Scenario("spread", "margin 1, one value apart by 4 from four", [last(4)], 1, [RIGHT]),
+    Scenario("slope", "margin 0.5, rises by 0.5 a doubling", [RISING], 0.5),
+    Scenario("slope", "margin 0.5, flat", [FLAT], 0.5, [WRONG]),
+    Scenario("slope", "two arms that both rise by 0.5 a doubling", [RISING, RISING]),
+]
+
+
+def estimated(contrasts: Sequence[Contrast], paired: bool) -> list[Estimate]:
+    return [
+        of_mean(first) if second is None else of_difference(first, second.tolist(), paired)
+        for first, second in ((one.first.tolist(), one.second) for one in contrasts)
+    ]
+
+
+def measures(rng: np.random.Generator, repetitions: int) -> None:
+    """Every measure, at the margin and away from it."""
+    design = Design("rho 0.5", alike(0.5, 3), sd=(1, 1, 1), sizes=len(SIZES))
+    words: dict[tuple[int, int], list[str]] = {}
+    for seeds in SEEDS:
+        for accuracies in design.accuracies(rng, seeds, repetitions):
+            paired = is_paired(accuracies)
+            for index, scenario in enumerate(SCENARIOS):
+                measured = scenario.measured(accuracies)
+                evidence = Evidence(estimated(measured.contrasts, paired), measured.true)
+                words.setdefault((index, seeds), []).append(evidence.word(CONFIDENCE))
+
+    def shown(index: int, word: str) -> Iterator[str]:
+        for seeds in SEEDS:
+            said = rate([one == word for one in words[index, seeds]])
+            yield f"**{said}**" if word in SCENARIOS[index].wrong else said
+
+    table(
+        f"Every measure, three losses x five batch sizes, rho 0.5: per cent of verdicts, the wrong ones bold "
+        f"({repetitions:,} experiments a number).",
+        ["measure", "truth", *(f"{word}, {seeds} seeds" for word in (RIGHT, WRONG) for seeds in SEEDS)],
+        [[one.measure, one.label, *shown(index, RIGHT), *shown(index, WRONG)] for index, one in enumerate(SCENARIOS)],
+    )
+
+
+def power(effect: float, seeds: int, paired: bool, rho: float) -> float:
+    """Of one claim by itself, exactly, for normal accuracies of equal variance."""
+    df = seeds - 1 if paired else 2 * seeds - 2
+    error = math.sqrt((2 - 2 * rho) / seeds)
+    return float(stats.nct.sf(stats.t.ppf((1 + CONFIDENCE) / 2, df), df, effect / error))
+
+
+def seeds_that_settle(rng: np.random.Generator, repetitions: int) -> None:
+    """What an inconclusive claim asks for, and the power that it would really have with it."""
+    rows = []
+    for (rho, paired), seeds, effect in itertools.product(((0.0, False), (0.5, True)), (3, 5), (1.0, 2.0)):
+        asked: list[int | None] = []
+        backwards: list[bool] = []
+        for accuracies in Design("", alike(rho), sizes=1).accuracies(rng, seeds, repetitions):
+            evidence = above(shifted(family(accuracies, paired)[0], effect))
+            if evidence.word(CONFIDENCE) == "INCONCLUSIVE":
+                asked.append(seeds_needed(evidence.estimates[0], evidence.distance, CONFIDENCE))
+                backwards.append(evidence.speaks_against)
+        known = [number for number in asked if number is not None]
+        reached = [100 * power(effect, number, paired, rho) for number in known]
+        sure = next(number for number in itertools.count(3) if power(effect, number, paired, rho) >= 0.8)
+        label = f"{effect:g} sd, rho {rho:g}, {'paired' if paired else 'unpaired'}"
+        rows.append(
+            [label, str(seeds), str(len(asked)), str(sure),
+             quartiles(known), quartiles(reached), rate([one >= 80 for one in reached]),
+             rate([number is None for number in asked]), rate(backwards)]
+        )  # fmt: skip
+    table(
+        "What an inconclusive difference asks for: seeds an arm, and the power (per cent) that these really have. "
+        "Quartiles.",
+        ["effect", "seeds", "inconclusive", "seeds of power 80 %", "seeds asked for", "power reached", "reached 80 %",
+         "asked for more than 200", "seemed to point the other way"],
+        rows,
+    )  # fmt: skip
+
+
+def told_the_truth(rng: np.random.Generator, repetitions: int) -> None:
+    """The number of seeds for an estimate that is exactly right, and the power measured there."""
+    rows = []
+    for rho, paired, effect in ((0.0, False, 1.0), (0.0, False, 2.0), (0.5, True, 1.0), (0.9, True, 0.5)):
+        error = math.sqrt((2 - 2 * rho) / 3)
+        number = seeds_needed(Estimate(effect, error, 2 if paired else 4, 3, paired), effect, CONFIDENCE)
+        assert number is not None
+        drawn = Design("", alike(rho), sizes=1).accuracies(rng, number, repetitions)
+        words = [word_of(shifted(family(accuracies, paired)[0], effect)) for accuracies in drawn]
+        label = f"{effect:g} sd, rho {rho:g}, {'paired' if paired else 'unpaired'}"
+        rows.append([label, str(number), rate([word == RIGHT for word in words])])
+    table(
+        f"The same for an estimate that is exactly right: power measured ({repetitions:,} experiments a row).",
+        ["effect", "seeds asked for", "power"],
+        rows,
+    )
+
+
+def predictions(rng: np.random.Generator, repetitions: int) -> None:
+    """Where one more run lies."""
+    rows = []
+    for label, heavy in (("normal", False), ("heavy tails", True)):
+        covered = []
+        for seeds in SEEDS:
+            drawn = Design("", (0.0,), sd=(1.0,), sizes=1, heavy=heavy).accuracies(rng, seeds + 1, repetitions)[
+                ..., 0, 0
+            ]
+            found = [(prediction(values[:-1].tolist()), values[-1]) for values in drawn]
+            covered.append(rate([interval.low <= value <= interval.high for interval, value in found]))
+        rows.append([label, *covered])
+    table(
+        f"One more run of an arm lies in its prediction interval: per cent ({repetitions:,} arms a number).",
+        ["accuracies", *(f"{seeds} seeds" for seeds in SEEDS)],
+        rows,
+    )
+
+
+CLAIMS = [
+    *(Claim(f"at-{size}", "a", "b", "difference", ["loss=dcl", "loss=infonce"], at=f"batch_size={size}")
+      for size in SIZES[:3]),
+    Claim("drop", "a", "b", "drop", ["loss=dcl", "loss=infonce"], over="batch_size"),
+]  # fmt: skip
+
+
+def experiment(seeds: int) -> tuple[Manifest, pd.DataFrame]:
+    """Two losses x three batch sizes, and its table without accuracies."""
+    axes: dict[str, list[Any]] = {
+        "loss.name": list(LOSSES[:2]),
+        "batch_size": list(SIZES[:3]),
+        "seed": list(range(seeds)),
+    }
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    cells = [Expected(f"cell{index}", point) for index, point in enumerate(points)]
+    settings = {"loss": {"name": "infonce"}, "batch_size": 256, "epochs": 1, "seed": 0}
+    manifest = Manifest("known", "demo", "", "", "", True, "digits", axes, cells, CLAIMS, {}, settings, [], "")
+    same = {
+        "state": "finished",
+        "epochs": 1,
+        **dict.fromkeys(METRICS, 0.0),
+        "collapse": "",
+        "hardware": "h",
+        "revision": "r",
+    }
+    rows = [{"cell_id": cell.cell_id, "loss": point["loss.name"], "batch_size": point["batch_size"],
+             "seed": point["seed"], **same} for cell, point in zip(cells, points, strict=True)]  # fmt: skip
+    return manifest, pd.DataFrame(rows)
+
+
+def whole_experiments(rng: np.random.Generator, repetitions: int) -> None:
+    """``judge``, and whether its words are those of the parts that the tables above were made of."""
+    rows = []
+    for design in NORMAL:
+        manifest, frame = experiment(seeds=5)
+        equal = []
+        for accuracies in design.accuracies(rng, 5, repetitions):
+            frame["test_knn"] = 80 + accuracies.transpose(1, 2, 0).ravel()
+            words = [verdict.word for verdict in judge(manifest, frame).verdicts]
+            equal.append(words == words_by_holm([above(one) for one in family(accuracies, is_paired(accuracies))]))
+        rows.append([design.label, f"{sum(equal)} of {len(equal)}"])
+    table("The whole judge, four claims: experiments with the same four words as above.", ["design", "the same"], rows)
+
+
+def main() -> None:
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    gc.freeze()  # statsmodels collects garbage in every call, among all that was imported
+    parts: list[tuple[Callable[[np.random.Generator, int], None], int]] = [
+        (differences, repetitions),
+        (measures, repetitions),
+        (told_the_truth, repetitions),
+        (seeds_that_settle, repetitions // 4),
+        (predictions, repetitions),
+        (whole_experiments, repetitions // 20),
+    ]
+    for index, (part, count) in enumerate(parts):
+        started = time.monotonic()
+        part(np.random.default_rng([20261, index]), count)
+        print(f"\n({part.__name__}: {time.monotonic() - started:.0f} s)", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

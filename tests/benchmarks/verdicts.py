@@ -15,8 +15,8 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -124,14 +124,6 @@ def words_by_holm(evidence: Sequence[Evidence]) -> list[str]:
     return [one.word(level) for one, level in zip(evidence, levels, strict=True)]
 
 
-def rate(hits: Sequence[float]) -> str:
-    """Per cent, with its Monte Carlo standard error; ``hits``: a share for every repetition."""
-    values = 100 * np.asarray(hits, dtype=float)
-    if not len(values):
-        return "–"
-    return f"{values.mean():.1f} ± {values.std() / math.sqrt(len(values)):.1f}"
-
-
 def quartiles(numbers: Sequence[float]) -> str:
     if not numbers:
         return "–"
@@ -139,49 +131,71 @@ def quartiles(numbers: Sequence[float]) -> str:
     return f"{low:.0f}, {middle:.0f}, {high:.0f}"
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    print(f"\n{title}\n")
-    for row in [header, ["---"] * len(header), *rows]:
-        print(f"| {' | '.join(row)} |", flush=True)
+@dataclass
+class Table:
+    """Of shares in per cent, in Markdown; ``error``: the largest Monte Carlo standard error of those in it."""
+
+    title: str
+    header: Sequence[str]
+    rows: list[list[str]] = field(default_factory=list)
+    error: float = 0.0
+
+    def rates(self, *shares: Sequence[float]) -> str:
+        """``2.1 / 2.4``; of each number, a share for every repetition."""
+        values = [100 * np.asarray(share, dtype=float) for share in shares]
+        self.error = max([self.error, *(float(one.std()) / math.sqrt(len(one)) for one in values if len(one))])
+        return " / ".join(f"{one.mean():.1f}" if len(one) else "–" for one in values)
+
+    def show(self) -> None:
+        print(f"\n{self.title} Standard error at most {self.error:.1f}.\n")
+        for row in [self.header, ["---"] * len(self.header), *self.rows]:
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 def differences(rng: np.random.Generator, repetitions: int) -> None:
     """Errors where nothing differs, and power where something does."""
-    errors, powers = [], []
-    for design, seeds in itertools.product(DESIGNS, SEEDS):
-        shares: dict[Any, list[float]] = defaultdict(list)
-        for accuracies in design.accuracies(rng, seeds, repetitions):
-            chosen = is_paired(accuracies)
-            both = {paired: family(accuracies, paired) for paired in (True, False)}
-            shares["paired"].append(chosen)
-            shares["family"].append(set(words_by_holm([above(one) for one in both[chosen]])) != {"INCONCLUSIVE"})
-            for policy, always in POLICIES.items():
-                estimates = both[chosen if always is None else always]
-                words = [word_of(estimate) for estimate in estimates[: design.sizes]]
-                for word in (RIGHT, WRONG):
-                    shares[policy, word].append(words.count(word) / len(words))
-                shares[policy].append(1 - words.count("INCONCLUSIVE") / len(words))
-                for effect in EFFECTS if design in NORMAL else ():
-                    shares[policy, effect].append(word_of(shifted(estimates[0], effect)) == RIGHT)
-        rule, *fixed = POLICIES
-        shown = ["paired", (rule, RIGHT), (rule, WRONG), *fixed, "family"]
-        found = [rate(shares[key]) for key in shown]
-        errors.append([design.label, str(seeds), *(found if design.sizes > 1 else [*found[:-1], "–"])])
-        for policy in POLICIES if design in NORMAL else ():
-            powers.append([design.label, str(seeds), policy, *(rate(shares[policy, effect]) for effect in EFFECTS)])
-    table(
-        "Differences exactly at the margin, two losses x three batch sizes unless said: per cent of verdicts that "
-        f"decide ({repetitions:,} experiments a row).",
-        ["design", "seeds", "paired", RIGHT, WRONG, "either, always paired", "either, never paired",
-         "any of the claims, Holm"],
-        errors,
-    )  # fmt: skip
-    table(
-        f"Differences above the margin by so many standard deviations of an arm: per cent REPRODUCED ({repetitions:,} "
-        "experiments a row).",
-        ["design", "seeds", "policy", *(f"{effect:g} sd" for effect in EFFECTS)],
-        powers,
+    errors = Table(
+        f"Differences exactly at the margin: per cent of verdicts that decide, 3 / 5 / 10 seeds, {repetitions:,} "
+        "experiments each.",
+        ["design", "paired", RIGHT, WRONG, "either, always paired", "either, never paired", "any of four, Holm"],
     )
+    powers = Table(
+        f"Differences above the margin: per cent {RIGHT}, 3 / 5 / 10 seeds, {repetitions:,} experiments each.",
+        ["design", "policy", *(f"by {effect:g} sd" for effect in EFFECTS)],
+    )
+    for design in DESIGNS:
+        shares: dict[Any, list[list[float]]] = defaultdict(list)
+        for seeds in SEEDS:
+            for key, share in _decided(design, design.accuracies(rng, seeds, repetitions)).items():
+                shares[key].append(share)
+        rule, *fixed = POLICIES
+        shown = ["paired", (rule, RIGHT), (rule, WRONG), *fixed, *(["family"] if design.sizes == 3 else [])]
+        cells = [errors.rates(*shares[key]) for key in shown]
+        errors.rows.append([design.label, *cells, *(["–"] if design.sizes != 3 else [])])
+        for policy in POLICIES if design in NORMAL else ():
+            cells = [powers.rates(*shares[policy, effect]) for effect in EFFECTS]
+            powers.rows.append([design.label, policy, *cells])
+    errors.show()
+    powers.show()
+
+
+def _decided(design: Design, experiments: np.ndarray) -> dict[Any, list[float]]:
+    """Of every experiment, the share of its differences that come out so, by policy and word or effect."""
+    shares: dict[Any, list[float]] = defaultdict(list)
+    for accuracies in experiments:
+        chosen = is_paired(accuracies)
+        both = {paired: family(accuracies, paired) for paired in (True, False)}
+        shares["paired"].append(chosen)
+        shares["family"].append(set(words_by_holm([above(one) for one in both[chosen]])) != {"INCONCLUSIVE"})
+        for policy, always in POLICIES.items():
+            estimates = both[chosen if always is None else always]
+            words = [word_of(estimate) for estimate in estimates[: design.sizes]]
+            for word in (RIGHT, WRONG):
+                shares[policy, word].append(words.count(word) / len(words))
+            shares[policy].append(1 - words.count("INCONCLUSIVE") / len(words))
+            for effect in EFFECTS if design in NORMAL else ():
+                shares[policy, effect].append(word_of(shifted(estimates[0], effect)) == RIGHT)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -265,26 +279,26 @@ def estimated(contrasts: Sequence[Contrast], paired: bool) -> list[Estimate]:
 def measures(rng: np.random.Generator, repetitions: int) -> None:
     """Every measure, at the margin and away from it."""
     design = Design("rho 0.5", alike(0.5, 3), sd=(1, 1, 1), sizes=len(SIZES))
-    words: dict[tuple[int, int], list[str]] = {}
+    words: dict[tuple[int, int], list[str]] = defaultdict(list)
     for seeds in SEEDS:
         for accuracies in design.accuracies(rng, seeds, repetitions):
             paired = is_paired(accuracies)
             for index, scenario in enumerate(SCENARIOS):
                 measured = scenario.measured(accuracies)
                 evidence = Evidence(estimated(measured.contrasts, paired), measured.true)
-                words.setdefault((index, seeds), []).append(evidence.word(CONFIDENCE))
-
-    def shown(index: int, word: str) -> Iterator[str]:
-        for seeds in SEEDS:
-            said = rate([one == word for one in words[index, seeds]])
-            yield f"**{said}**" if word in SCENARIOS[index].wrong else said
-
-    table(
-        f"Every measure, three losses x five batch sizes, rho 0.5: per cent of verdicts, the wrong ones bold "
-        f"({repetitions:,} experiments a number).",
-        ["measure", "truth", *(f"{word}, {seeds} seeds" for word in (RIGHT, WRONG) for seeds in SEEDS)],
-        [[one.measure, one.label, *shown(index, RIGHT), *shown(index, WRONG)] for index, one in enumerate(SCENARIOS)],
+                words[index, seeds].append(evidence.word(CONFIDENCE))
+    table = Table(
+        "Every measure, three losses x five batch sizes, rho 0.5: per cent of verdicts, wrong ones bold, 3 / 5 / 10 "
+        f"seeds, {repetitions:,} experiments each.",
+        ["measure", "truth", RIGHT, WRONG],
     )
+    for index, scenario in enumerate(SCENARIOS):
+        cells = []
+        for word in (RIGHT, WRONG):
+            said = table.rates(*([one == word for one in words[index, seeds]] for seeds in SEEDS))
+            cells.append(f"**{said}**" if word in scenario.wrong else said)
+        table.rows.append([f"`{scenario.measure}`", scenario.label, *cells])
+    table.show()
 
 
 def power(effect: float, seeds: int, paired: bool, rho: float) -> float:
@@ -296,7 +310,12 @@ def power(effect: float, seeds: int, paired: bool, rho: float) -> float:
 
 def seeds_that_settle(rng: np.random.Generator, repetitions: int) -> None:
     """What an inconclusive claim asks for, and the power that it would really have with it."""
-    rows = []
+    table = Table(
+        "What an inconclusive difference asks for: seeds an arm, and the power (per cent) that these really have; "
+        f"quartiles and per cent of the inconclusive ones of {repetitions:,} experiments.",
+        ["truth", "seeds", "inconclusive", "seeds of power 80", "asked for", "power reached", "80 reached",
+         "more than 200 asked for", "points the other way"],
+    )  # fmt: skip
     for (rho, paired), seeds, effect in itertools.product(((0.0, False), (0.5, True)), (3, 5), (1.0, 2.0)):
         asked: list[int | None] = []
         backwards: list[bool] = []
@@ -308,56 +327,48 @@ def seeds_that_settle(rng: np.random.Generator, repetitions: int) -> None:
         known = [number for number in asked if number is not None]
         reached = [100 * power(effect, number, paired, rho) for number in known]
         sure = next(number for number in itertools.count(3) if power(effect, number, paired, rho) >= 0.8)
-        label = f"{effect:g} sd, rho {rho:g}, {'paired' if paired else 'unpaired'}"
-        rows.append(
-            [label, str(seeds), str(len(asked)), str(sure),
-             quartiles(known), quartiles(reached), rate([one >= 80 for one in reached]),
-             rate([number is None for number in asked]), rate(backwards)]
+        shares = [one >= 80 for one in reached], [number is None for number in asked], backwards
+        table.rows.append(
+            [_truth(effect, rho, paired), str(seeds), str(len(asked)), str(sure), quartiles(known), quartiles(reached),
+             *map(table.rates, shares)]
         )  # fmt: skip
-    table(
-        "What an inconclusive difference asks for: seeds an arm, and the power (per cent) that these really have. "
-        "Quartiles.",
-        ["effect", "seeds", "inconclusive", "seeds of power 80 %", "seeds asked for", "power reached", "reached 80 %",
-         "asked for more than 200", "seemed to point the other way"],
-        rows,
-    )  # fmt: skip
+    table.show()
 
 
 def told_the_truth(rng: np.random.Generator, repetitions: int) -> None:
     """The number of seeds for an estimate that is exactly right, and the power measured there."""
-    rows = []
+    table = Table(
+        f"The same for an estimate that is exactly right: power measured (per cent), {repetitions:,} experiments each.",
+        ["truth", "asked for", "power"],
+    )
     for rho, paired, effect in ((0.0, False, 1.0), (0.0, False, 2.0), (0.5, True, 1.0), (0.9, True, 0.5)):
         error = math.sqrt((2 - 2 * rho) / 3)
         number = seeds_needed(Estimate(effect, error, 2 if paired else 4, 3, paired), effect, CONFIDENCE)
         assert number is not None
         drawn = Design("", alike(rho), sizes=1).accuracies(rng, number, repetitions)
-        words = [word_of(shifted(family(accuracies, paired)[0], effect)) for accuracies in drawn]
-        label = f"{effect:g} sd, rho {rho:g}, {'paired' if paired else 'unpaired'}"
-        rows.append([label, str(number), rate([word == RIGHT for word in words])])
-    table(
-        f"The same for an estimate that is exactly right: power measured ({repetitions:,} experiments a row).",
-        ["effect", "seeds asked for", "power"],
-        rows,
-    )
+        seen = [word_of(shifted(family(accuracies, paired)[0], effect)) == RIGHT for accuracies in drawn]
+        table.rows.append([_truth(effect, rho, paired), str(number), table.rates(seen)])
+    table.show()
+
+
+def _truth(effect: float, rho: float, paired: bool) -> str:
+    return f"{effect:g} sd, rho {rho:g}, {'paired' if paired else 'unpaired'}"
 
 
 def predictions(rng: np.random.Generator, repetitions: int) -> None:
     """Where one more run lies."""
-    rows = []
-    for label, heavy in (("normal", False), ("heavy tails", True)):
-        covered = []
-        for seeds in SEEDS:
-            drawn = Design("", (0.0,), sd=(1.0,), sizes=1, heavy=heavy).accuracies(rng, seeds + 1, repetitions)[
-                ..., 0, 0
-            ]
-            found = [(prediction(values[:-1].tolist()), values[-1]) for values in drawn]
-            covered.append(rate([interval.low <= value <= interval.high for interval, value in found]))
-        rows.append([label, *covered])
-    table(
-        f"One more run of an arm lies in its prediction interval: per cent ({repetitions:,} arms a number).",
+    table = Table(
+        f"One more run of an arm lies in its prediction interval: per cent, {repetitions:,} arms each.",
         ["accuracies", *(f"{seeds} seeds" for seeds in SEEDS)],
-        rows,
     )
+    for label, heavy in (("normal", False), ("heavy tails", True)):
+        design, covered = Design("", (0.0,), sd=(1.0,), sizes=1, heavy=heavy), []
+        for seeds in SEEDS:
+            runs = design.accuracies(rng, seeds + 1, repetitions)[..., 0, 0]
+            found = [(prediction(values[:-1].tolist()), values[-1]) for values in runs]
+            covered.append([interval.low <= value <= interval.high for interval, value in found])
+        table.rows.append([label, *map(table.rates, covered)])
+    table.show()
 
 
 CLAIMS = [
@@ -392,17 +403,15 @@ def experiment(seeds: int) -> tuple[Manifest, pd.DataFrame]:
 
 
 def whole_experiments(rng: np.random.Generator, repetitions: int) -> None:
-    """``judge``, and whether its words are those of the parts that the tables above were made of."""
-    rows = []
+    """Whether the words of ``judge`` are those of the parts that the tables above were made of."""
+    manifest, frame = experiment(seeds=5)
     for design in NORMAL:
-        manifest, frame = experiment(seeds=5)
-        equal = []
+        equal = 0
         for accuracies in design.accuracies(rng, 5, repetitions):
             frame["test_knn"] = 80 + accuracies.transpose(1, 2, 0).ravel()
             words = [verdict.word for verdict in judge(manifest, frame).verdicts]
-            equal.append(words == words_by_holm([above(one) for one in family(accuracies, is_paired(accuracies))]))
-        rows.append([design.label, f"{sum(equal)} of {len(equal)}"])
-    table("The whole judge, four claims: experiments with the same four words as above.", ["design", "the same"], rows)
+            equal += words == words_by_holm([above(one) for one in family(accuracies, is_paired(accuracies))])
+        print(f"\n{design.label}: judge says the same of all four claims in {equal} of {repetitions} experiments.")
 
 
 def main() -> None:

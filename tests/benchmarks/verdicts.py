@@ -341,13 +341,28 @@ def told_the_truth(rng: np.random.Generator, repetitions: int) -> None:
         f"The same for an estimate that is exactly right: power measured (per cent), {repetitions:,} experiments each.",
         ["truth", "asked for", "power"],
     )
-    for rho, paired, effect in ((0.0, False, 1.0), (0.0, False, 2.0), (0.5, True, 1.0), (0.9, True, 0.5)):
+    positive, within = Range(0, math.inf), Range(-1, 1)
+    for claim, values, true, effect, rho, paired in (
+        ("difference", 2, positive, 1.0, 0.0, False),
+        ("difference", 2, positive, 2.0, 0.0, False),
+        ("difference", 2, positive, 1.0, 0.5, True),
+        ("difference", 2, positive, 0.5, 0.9, True),
+        ("equality, margin 1", 2, within, 0.5, 0.5, True),
+        ("equality, margin 1", 2, within, 0.0, 0.5, True),
+        ("spread of 5 values, margin 1", 5, within, 0.0, 0.5, True),
+    ):
         error = math.sqrt((2 - 2 * rho) / 3)
-        number = seeds_needed(Estimate(effect, error, 2 if paired else 4, 3, paired), effect, CONFIDENCE)
+        truth = Evidence([Estimate(effect, error, 2 if paired else 4, 3, paired)], true)
+        number = seeds_needed(truth.estimates[0], truth.distance, CONFIDENCE)
         assert number is not None
-        drawn = Design("", alike(rho), sizes=1).accuracies(rng, number, repetitions)
-        seen = [word_of(shifted(family(accuracies, paired)[0], effect)) == RIGHT for accuracies in drawn]
-        table.rows.append([_truth(effect, rho, paired), str(number), table.rates(seen)])
+        seen = []
+        for accuracies in Design("", alike(rho, losses=1), sd=(1.0,), sizes=values).accuracies(
+            rng, number, repetitions
+        ):
+            pairs = itertools.combinations(accuracies[:, 0].T.tolist(), 2)
+            contrasts = [shifted(of_difference(one, other, paired), effect) for one, other in pairs]
+            seen.append(Evidence(contrasts, true).word(CONFIDENCE) == RIGHT)
+        table.rows.append([f"{claim}: {_truth(effect, rho, paired)}", str(number), table.rates(seen)])
     table.show()
 
 

@@ -183,6 +183,7 @@ def test_two_groups_of_different_size_are_compared_unpaired_only() -> None:
     found = of_difference(first, second, paired=False)
     assert found.error == pytest.approx(math.sqrt(np.var(first, ddof=1) / 3 + np.var(second, ddof=1) / 2))
     assert (found.n, found.paired) == (2, False)
+    assert found.df == pytest.approx(stats.ttest_ind(first, second, equal_var=False).df)
     with pytest.raises(ValueError, match="zip"):
         of_difference(first, second, paired=True)
 

@@ -153,7 +153,7 @@ def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
         left = f"the other {count(question.wanted - question.finished, 'cell')}"
         return Verdict(question.claim, question.setting, "INCOMPLETE", said, left, cells=cells)
     unscaled = "" if manifest.comparable else manifest.caveat or "this scale is not declared comparable"
-    reservation = question.refused or unscaled
+    reservation = question.refused or question.collapsed or unscaled
     word = "NOT COMPARABLE" if reservation else evidence.word(level)
     own = evidence.level(level)
     pairs = zip(measured.contrasts, evidence.estimates, strict=True)
@@ -200,7 +200,9 @@ def _reservations(question: Question) -> str:
 
 
 def _elsewhere(question: Question) -> str:
-    return f"cells with {question.claim.comparable}" if question.refused else "a scale that can speak about it"
+    if question.refused:
+        return f"cells with {question.claim.comparable}"
+    return "a setting in which it learns" if question.collapsed else "a scale that can speak about it"
 
 
 def _settle(word: str, evidence: Evidence, level: float) -> str:

@@ -43,11 +43,12 @@ MOST_ROWS = 300
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment at a scale, collected and judged. ``published``: by claim, the numbers that it refers to;
-    ``same_images``: all that others report of these losses on this data set."""
+    """An experiment at a scale, collected and judged. ``arms``: its table by arm; ``published``: by claim, the numbers
+    that it refers to; ``same_images``: all that others report of these losses on this data set."""
 
     manifest: Manifest
     frame: pd.DataFrame
+    arms: pd.DataFrame
     judged: Judged
     published: Mapping[str, list[Beside]]
     same_images: list[Beside]
@@ -74,13 +75,13 @@ class Study:
 def study(manifest: Manifest, frame: pd.DataFrame) -> Study:
     """Judge the claims and find the published numbers; ``frame``: ``harness.study.frame.tidy``."""
     of_claims, same_images = beside.of_claims(manifest, frame), beside.of_same_images(manifest, frame)
-    return Study(manifest, frame, judge(manifest, frame), of_claims, same_images)
+    return Study(manifest, frame, arms(manifest, frame), judge(manifest, frame), of_claims, same_images)
 
 
 def content(study: Study) -> dict[str, Any]:
     """Everything that the template prints but the figures."""
     manifest, frame = study.manifest, study.frame
-    table = for_people(manifest, arms(manifest, frame))
+    table = for_people(manifest, study.arms)
     finished, along = int((frame["state"] == "finished").sum()), main_axis(manifest, frame)
     panels = [name for name in (*setting_columns(manifest), "batch_size") if name != along]
     return {

@@ -62,7 +62,7 @@ class Measured:
 class Measure:
     """``says``: what is measured, in words; ``arms``: how many it takes; ``margin``: where none is declared, None where
     the claim must say one; ``unit``: of what is measured. ``along``: whether it needs an axis; ``ends``: whether only
-    the ends of that count."""
+    the ends of that count. ``keeps``: whether it is about accuracy that is kept, of which a collapsed arm has none."""
 
     says: str
     function: Callable[[Claim, Accuracies, float], Measured]
@@ -71,6 +71,7 @@ class Measure:
     unit: str = "points"
     along: bool = False
     ends: bool = False
+    keeps: bool = True
 
 
 def difference(claim: Claim, arms: Accuracies, margin: float) -> Measured:
@@ -162,10 +163,10 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:
 
 
 MEASURES = {
-    "difference": Measure("the first arm's accuracy less the second's", difference, (2,)),
+    "difference": Measure("the first arm's accuracy less the second's", difference, (2,), keeps=False),
     "ratio": Measure("the first arm's accuracy over the second's", ratio, (2,), 1.0, "times"),
     "equality": Measure("the first arm's accuracy less the second's", equality, (2,), None),
-    "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21))),
+    "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21)), keeps=False),
     "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first loses",
                     drop, (1, 2), along=True, ends=True),
     "drop_from_best": Measure("the loss from the best value to the smallest; of two arms, how much less the first "

@@ -41,6 +41,18 @@ class Question:
         """That all arms have."""
         return set.intersection(*(set(some["seed"]) for some in self.rows.values()))
 
+    @property
+    def collapsed(self) -> str:
+        """Which arm has nothing to keep: that which collapsed with every seed where its accuracy would be lost from, at
+        the largest value of the claim's axis. Empty where none has, or where a collapse is just a bad result."""
+        over = short_name(self.claim.over)
+        for name, some in self.rows.items() if MEASURES[self.claim.measure].keeps else ():
+            reference = some[some[over] == some[over].max()] if over else some
+            if (reference["collapse"] != "").all():
+                place = f" at {phrase(over, reference[over].iloc[0])}" if over else ""
+                return f"all cells of {name}{place} collapsed, which leaves no accuracy to keep"
+        return ""
+
     def accuracies(self) -> Accuracies:
         """Of seeds that all arms have; a column a value of the claim's axis, in order."""
         over, seeds = short_name(self.claim.over), sorted(self.seeds)

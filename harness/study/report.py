@@ -54,8 +54,8 @@ def _write_results(study: Study, results: Path) -> dict[str, Path]:
     manifest, frame = study.manifest, study.frame
     csv, claims = results / f"{manifest.name}.csv", results / f"{manifest.name}.claims.json"
     write_csv(frame, csv)
-    tables = write_tables(manifest, frame, results)
-    svg, png = accuracy(manifest, frame, results)
+    tables = write_tables(manifest, study.arms, results)
+    svg, png = accuracy(manifest, study.arms, results)
     claims.write_text(json.dumps(as_json(study.judged), indent=1) + "\n", encoding="utf-8")
     names = ("table", "table as Markdown", "table as LaTeX")
     return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}

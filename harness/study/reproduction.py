@@ -25,7 +25,7 @@ def write_reproduction(manifests: Sequence[Manifest], results: Path, reports: Pa
     chapters, figures = [], dict[str, bytes]()
     for position, one in enumerate(studies):
         with style.styled():
-            plot = style.svg(accuracy.drawn(one.manifest, one.frame))
+            plot = style.svg(accuracy.drawn(one.manifest, one.arms))
         printed, drawn = chapter(one, plot, f"{position}-")
         chapters.append(printed)
         figures |= drawn

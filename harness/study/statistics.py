@@ -6,7 +6,6 @@ docs/statistics.md says why each was chosen, and what error rates simulations fi
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,10 +77,11 @@ def mean_interval(values: Sequence[float], level: float = CONFIDENCE) -> Interva
 
 def of_mean(values: Sequence[float]) -> Estimate:
     """A mean over seeds; ``values``: (n,)."""
+    import numpy as np
+
     n = len(values)
-    if n < 2:
-        return Estimate(statistics.fmean(values) if n else float("nan"), float("nan"), float("nan"), n)
-    return Estimate(statistics.fmean(values), statistics.stdev(values) / math.sqrt(n), n - 1, n)
+    mean = float(np.mean(values)) if n else float("nan")
+    return Estimate(mean, float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else float("nan"), n - 1, n)
 
 
 def of_difference(first: Sequence[float], second: Sequence[float], paired: bool) -> Estimate:
@@ -123,8 +123,6 @@ def seed_effect(table: pd.DataFrame) -> SeedEffect:
     chosen by the result. Seeds are the treatments and arms the blocks of Friedman's test, which takes every arm alike
     however much its accuracy varies.
     """
-    import numpy as np
-
     seeds, arms = table.shape
     unknown = SeedEffect(float("nan"), float("nan"), arms, seeds)
     if seeds < 3 or arms < 2:
@@ -134,9 +132,11 @@ def seed_effect(table: pd.DataFrame) -> SeedEffect:
     varying = table.loc[:, table.std() > 0]
     if varying.shape[1] < 2:
         return unknown
-    correlations = np.corrcoef(varying.to_numpy().T)
-    pairs = correlations[np.triu_indices_from(correlations, k=1)]
-    return SeedEffect(float(pairs.mean()), float(friedmanchisquare(*varying.to_numpy()).pvalue), arms, seeds)
+    # The sum of all correlations, those of arms with themselves among them, is the variance of the standardised sum.
+    standardised = (varying - varying.mean()) / varying.std()
+    every, count = float(standardised.sum(axis=1).var()), varying.shape[1]
+    correlation = (every - count) / (count * (count - 1))
+    return SeedEffect(correlation, float(friedmanchisquare(*varying.to_numpy()).pvalue), arms, seeds)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -180,4 +180,4 @@ def prediction(values: Sequence[float]) -> Interval:
         return mean_interval(values)
     found = OLS(list(values), [1.0] * n).fit().get_prediction([1.0]).summary_frame(alpha=ALPHA)
     low, high = (float(found[f"obs_ci_{end}"].iloc[0]) for end in ("lower", "upper"))
-    return Interval(statistics.fmean(values), low, high, n)
+    return Interval(mean_interval(values).mean, low, high, n)

@@ -68,9 +68,8 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.mean:.2f} ± {(interval.high - interval.low) / 2:.2f}"
 
 
-def write_tables(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
-    """``<name>.table.csv`` (numbers), ``.md`` and ``.tex`` (for people)."""
-    table = arms(manifest, frame)
+def write_tables(manifest: Manifest, table: pd.DataFrame, results: Path) -> list[Path]:
+    """``<name>.table.csv`` (numbers), ``.md`` and ``.tex`` (for people) of ``arms``."""
     text = for_people(manifest, table)
     stem = results / f"{manifest.name}.table"
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "md", "tex")]

@@ -49,7 +49,7 @@ def setting(values: Mapping[Any, Any]) -> str:
 
 def signed(number: float) -> str:
     """``+1.20`` or ``-0.50``, with a real minus sign."""
-    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(number, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")  # no negative zero
 
 
 def bounds(interval: Interval) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli.declared import load
 from harness.manifest import Manifest
-from harness.record import Record
+from harness.record import Record, write_json
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 Axes = Mapping[str, Any]
@@ -31,3 +32,37 @@ def logged(manifest: Manifest, results: Path, **metrics: Callable[[Axes], float 
         axes = short(cell.axes)
         found = {name: value for name, of in metrics.items() if (value := of(axes)) is not None}
         Record(results / "runs" / cell.cell_id).attempts()[-1].log_event(20, found, epoch=1)
+
+
+EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
+
+
+def make_records(
+    file: Path, results: Path, accuracy: Callable[[Axes], float | None], overrides: Sequence[str]
+) -> tuple[Manifest, Path]:
+    """The manifest of an experiment file, and records of these accuracies; None leaves a cell missing."""
+    declared = load(str(file), overrides, results)
+    declared.manifest.write(results)
+    for entry in declared.plan.entries:
+        value = accuracy(short(entry.axes))
+        if value is None:
+            continue
+        record = Record.prepare(results / "runs", entry.cell)
+        attempt = record.begin({"hardware": "a processor", "threads": 1, "revision": "0" * 40, "dirty": False})
+        metrics = {"test_knn": value, "test_linear": value + 1, "init_knn": 30.0, "init_linear": 31.0}
+        attempt.log_event(0, {"val_knn": 30.0}, epoch=0)
+        attempt.log_event(20, {"val_knn": value, "loss": 1.0}, epoch=1)
+        attempt.end(
+            {
+                "state": "finished",
+                "metrics": metrics,
+                "evaluation": EVALUATION,
+                "steps": 20,
+                "peak_lr": 0.1,
+                "dropped": 13,
+                "train_seconds": 50.0,
+                "seconds": 60.0,
+            }
+        )
+        write_json(attempt.path / "provenance.json", {**attempt.provenance(), "pid": 1})
+    return declared.manifest, results

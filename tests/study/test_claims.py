@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -289,15 +289,29 @@ def test_cells_on_different_hardware_and_of_several_revisions_are_flagged(synthe
     assert verdict.why.endswith("the cells are of 2 revisions of the code")
 
 
-def test_a_collapsed_arm_is_said_in_the_verdict(synthetic: Synthetic) -> None:
-    manifest, results = synthetic(robust)
+def flat(of: Callable[[Axes], bool]) -> dict[str, Callable[[Axes], float]]:
+    """Diagnostics of cells that collapsed."""
+    return {"uniformity": lambda axes: -0.01 if of(axes) else -2.0, "val_knn": lambda axes: 0.0}
 
-    def uniformity(axes: Mapping[str, Any]) -> float:
-        return -0.01 if axes["loss"] == "dcl" else -2.0
 
-    logged(manifest, results, uniformity=uniformity, val_knn=lambda axes: 0.0)
+def test_an_arm_that_collapsed_keeps_nothing(synthetic: Synthetic) -> None:
+    """It loses less than any other: there is nothing that it could lose."""
+    manifest, results = synthetic(lambda axes: 30.0 if axes["loss"] == "dcl" else robust(axes))
+    logged(manifest, results, **flat(lambda axes: axes["loss"] == "dcl"))
     (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
-    assert "6 of 12 cells collapsed" in verdict.why
+    assert verdict.word == "NOT COMPARABLE"
+    assert verdict.reservation == "all cells of DCL at batch size 256 collapsed, which leaves no accuracy to keep"
+    assert "6 of 12 cells collapsed" in verdict.said
+
+
+def test_a_collapse_at_the_small_batch_is_a_loss_like_any_other(synthetic: Synthetic) -> None:
+    def accuracy(axes: Axes) -> float:
+        return 30.0 if (axes["loss"], axes["batch_size"]) == ("infonce", 64) else robust(axes)
+
+    manifest, results = synthetic(accuracy)
+    logged(manifest, results, **flat(lambda axes: (axes["loss"], axes["batch_size"]) == ("infonce", 64)))
+    (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
+    assert (verdict.word, "3 of 12 cells collapsed" in verdict.said) == ("REPRODUCED", True)
 
 
 def test_verdicts_are_plain_json_without_nan(synthetic: Synthetic) -> None:

@@ -19,6 +19,7 @@ from harness.study.content import content, study
 from harness.study.frame import tidy
 from harness.study.plots import accuracy as plots
 from harness.study.report import write_report
+from harness.study.tables import arms
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 
@@ -75,5 +76,5 @@ def test_a_plot_of_more_than_fits_a_page_says_so(
     manifest, results = synthetic(lambda axes: 50.0, *overrides)
     monkeypatch.setattr(plots, "MOST_PANELS", 2)
     monkeypatch.setattr(plots, "MOST_ROWS", 2)
-    svg = plots.accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    svg = plots.accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
     assert "the first 2 of " in svg

@@ -15,30 +15,31 @@ from harness.study.plots.accuracy import accuracy
 from harness.study.plots.claim import claim_figure
 from harness.study.plots.explain import curves, gradients
 from harness.study.plots.heatmap import heatmap
+from harness.study.tables import arms
 from tests.study.synthetic import Axes, Synthetic, logged, robust
 
 
 def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 and axes["loss"] == "dcl" else robust(axes))
     frame = tidy(manifest, results)
-    svg = accuracy(manifest, frame, results)[0].read_text()
+    svg = accuracy(manifest, arms(manifest, frame), results)[0].read_text()
     assert svg.count("<!-- 2 of 3 -->") == 2
 
 
 def test_missing_arms_have_their_row_in_the_plot_too(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["loss"] == "dcl" else 60.0, "axes.batch_size=[64]")
-    assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    assert "<!-- DCL -->" in accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
 
 
 def test_one_arm_is_plotted_by_its_loss(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.loss=[dcl]")
-    assert "<!-- DCL -->" in accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    assert "<!-- DCL -->" in accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
 
 
 def test_lines_of_more_losses_than_colours_differ(synthetic: Synthetic) -> None:
     losses = ["infonce", "dcl", "dclw", "eqco", "flatnce", "simclr_sq", "dcl_sq", "sogclr"]
     manifest, results = synthetic(lambda axes: 60.0, f"axes.loss=[{','.join(losses)}]", "axes.seed=[0]")
-    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    svg = accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
     # A marker is defined once for each shape and colour; the legend shows one a loss, unless it leaves the canvas.
     markers = re.findall(r'xlink:href="#(m\w+)"', svg[svg.index('id="legend_1"') :])
     assert len(markers) == len(set(markers)) == len(losses)
@@ -47,7 +48,7 @@ def test_lines_of_more_losses_than_colours_differ(synthetic: Synthetic) -> None:
 def test_an_arms_label_names_its_numbers_and_leaves_out_what_it_lacks(synthetic: Synthetic) -> None:
     overrides = ["axes.batch_size=[64]", "axes.loss=[infonce,eqco]", "axes.alpha=[16,32]", "when.alpha='loss=eqco'"]
     manifest, results = synthetic(robust, *overrides)
-    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    svg = accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
     for label in ("InfoNCE", "alpha 16, EqCo", "alpha 32, EqCo"):
         assert svg.count(f"<!-- {label} -->") == 1
 
@@ -56,7 +57,7 @@ def test_one_batch_size_is_plotted_by_arm_with_method_and_loss(synthetic: Synthe
     overrides = ["axes.batch_size=[64]", "axes.method=[simclr,moco]", "axes.temperature=[0.1]"]
     manifest, results = synthetic(robust, *overrides)
     frame = tidy(manifest, results)
-    svg = accuracy(manifest, frame, results)[0].read_text()
+    svg = accuracy(manifest, arms(manifest, frame), results)[0].read_text()
     for label in ("SimCLR, InfoNCE", "SimCLR, DCL", "MoCo v2, InfoNCE", "MoCo v2, DCL", "trained", "initial encoder"):
         assert svg.count(f"<!-- {label} -->") == 1
     printed = content(study(manifest, frame))
@@ -68,14 +69,14 @@ def test_accuracy_is_drawn_along_whatever_number_varies(synthetic: Synthetic, ax
     values = "[0.1,0.5]" if axis == "temperature" else "[2,8]"
     manifest, results = synthetic(robust, "axes.batch_size=[64]", f"axes.{axis}={values}")
     frame = tidy(manifest, results)
-    assert f"<!-- {word} -->" in accuracy(manifest, frame, results)[0].read_text()
+    assert f"<!-- {word} -->" in accuracy(manifest, arms(manifest, frame), results)[0].read_text()
     assert content(study(manifest, frame))["heading"] == f"Accuracy against {word}"
 
 
 def test_the_legend_of_several_settings_holds_every_loss_once(synthetic: Synthetic) -> None:
     grids = ["grids.warm={loss:[infonce,dcl],temperature:[0.1,0.5]}", "grids.cold={loss:[eqco],temperature:[0.05]}"]
     manifest, results = synthetic(robust, "~axes.loss", "~axes.temperature", *grids)
-    svg = accuracy(manifest, tidy(manifest, results), results)[0].read_text()
+    svg = accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
     in_legend = re.findall(r"<!-- (.*?) -->", svg[svg.index('id="legend_1"') :])
     assert in_legend == ["EqCo", "InfoNCE", "DCL", "initial encoder"]
     for temperature in (0.05, 0.1, 0.5):

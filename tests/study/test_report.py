@@ -35,7 +35,7 @@ def test_tables_show_k_of_n_and_no_interval_for_one_seed(synthetic: Synthetic, t
     assert by_arm["64", "InfoNCE"]["kNN (%)"] == "76.00"
     assert by_arm["64", "DCL"]["seeds"] == "3 of 3"
     assert "±" in by_arm["64", "DCL"]["kNN (%)"]
-    csv, markdown, latex = write_tables(manifest, tidy(manifest, results), tmp_path)
+    csv, markdown, latex = write_tables(manifest, arms(manifest, tidy(manifest, results)), tmp_path)
     assert len(pd.read_csv(csv)) == 4
     assert markdown.read_text().splitlines()[2].startswith("| 64 | InfoNCE | 76.00 |")
     assert r"64 & InfoNCE & 76.00 & 77.00 & 1 of 3 \\" in latex.read_text()

@@ -12,7 +12,6 @@ from harness.catalog import loss_label
 from harness.manifest import Manifest
 from harness.study.frame import in_setting, main_axis, setting_columns, settings
 from harness.study.plots import style
-from harness.study.tables import arms
 from harness.study.words import METRIC_WORDS
 from harness.study.words import setting as setting_words
 
@@ -22,10 +21,10 @@ MOST_PANELS = 8
 MOST_ROWS = 60
 
 
-def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Path]:
-    """``<name>.svg`` and ``.png``: kNN accuracy on the test images with 95 % t intervals."""
+def accuracy(manifest: Manifest, table: pd.DataFrame, results: Path) -> list[Path]:
+    """``<name>.svg`` and ``.png``: kNN accuracy on the test images with 95 % t intervals; ``table``: of ``arms``."""
     with style.styled():
-        figure = drawn(manifest, frame)
+        figure = drawn(manifest, table)
         paths = [results / f"{manifest.name}.{suffix}" for suffix in ("svg", "png")]
         paths[0].write_bytes(style.svg(figure))
         figure.set_layout_engine("none")  # it stays as it is
@@ -33,8 +32,8 @@ def accuracy(manifest: Manifest, frame: pd.DataFrame, results: Path) -> list[Pat
     return paths
 
 
-def drawn(manifest: Manifest, frame: pd.DataFrame) -> Figure:
-    table, along = arms(manifest, frame), main_axis(manifest, frame)
+def drawn(manifest: Manifest, table: pd.DataFrame) -> Figure:
+    along = main_axis(manifest, table)
     return _along(manifest, table, along) if along else _by_arm(manifest, table)
 
 

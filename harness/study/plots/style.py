@@ -85,9 +85,8 @@ def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, m
         axes.set_ylim(0, 100)
     for _, arm in rows[rows["k"] < rows["n"]].iterrows():
         height = arm[metric] if arm["k"] else (known.min() if len(known) else 50.0)
-        axes.annotate(
-            f"{arm['k']:.0f} of {arm['n']:.0f}", (arm[name], height), xytext=(4, 4), textcoords="offset points", fontsize=7
-        )
+        text = f"{arm['k']:.0f} of {arm['n']:.0f}"
+        axes.annotate(text, (arm[name], height), xytext=(4, 4), textcoords="offset points", fontsize=7)
 
 
 def legend(figure: Figure, handles: Mapping[str, Any]) -> None:

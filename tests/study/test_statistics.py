@@ -358,6 +358,10 @@ def test_a_narrower_family_asks_for_more_seeds() -> None:
     assert of_four > usual > 4
 
 
+def test_more_are_asked_for_than_there_are() -> None:
+    assert seeds_needed(of_mean([0.9, 1.0, 1.1]), 1.0, 0.95) == 4
+
+
 def test_more_seeds_than_are_worth_a_number() -> None:
     estimate = of_mean([1.0, -1.0, 0.5, -0.5])
     assert seeds_needed(estimate, 0.01, 0.95) is None

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.manifest import Claim
+from harness.study.measures import MEASURES
 from harness.sweep.experiment import Experiment, declare
 from harness.sweep.rules import RULES
 
@@ -61,3 +63,5 @@ def test_every_key_and_every_rule_is_in_a_table() -> None:
     named = set(re.findall(r"`(\w+)", "".join(line for line in TEXT.splitlines() if line.startswith("|"))))
     assert {item.name for item in dataclasses.fields(Experiment)} <= named
     assert set(RULES) <= named
+    assert {item.name for item in dataclasses.fields(Claim)} <= named
+    assert set(MEASURES) <= named

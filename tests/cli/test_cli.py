@@ -86,7 +86,7 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(tiny: Path, arguments: li
 
 
 def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
-    verbs = ("plan", "sweep", "status", "report", "evaluate", "export-encoder", "ui", "doctor")
+    verbs = ("plan", "sweep", "status", "report", "verify", "evaluate", "export-encoder", "ui", "doctor")
     overview = harness("--help", cwd=tmp_path).stdout
     for verb in verbs:
         assert verb in overview
@@ -94,7 +94,14 @@ def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["status"], ["plan", "tiny.yaml", "axes.batch_size=[64]"], ["report", "tiny.yaml"]]
+    "arguments",
+    [
+        ["--help"],
+        ["status"],
+        ["plan", "tiny.yaml", "axes.batch_size=[64]"],
+        ["report", "tiny.yaml"],
+        ["verify", "tiny.yaml"],
+    ],
 )
 def test_looking_never_imports_torch(tiny: Path, arguments: list[str]) -> None:
     code = (

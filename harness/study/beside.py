@@ -12,7 +12,7 @@ from harness.cell import short_name
 from harness.evaluation import final
 from harness.manifest import Manifest
 from harness.study.frame import METRICS, axis_columns
-from harness.study.published import Number, differences, number, papers
+from harness.study.published import ELSEWHERE, Number, differences, number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
 
 
@@ -70,6 +70,12 @@ def _dataset(manifest: Manifest) -> str:
     return manifest.on.name if manifest.on else manifest.own_dataset.name
 
 
+def _shown_as(manifest: Manifest) -> str:
+    """An image folder that was given a title is that, unless the title is a paper's data set: it may be a copy."""
+    titled = _dataset(manifest) == "imagefolder" and manifest.dataset not in ELSEWHERE.values()
+    return manifest.dataset if titled else _dataset(manifest)
+
+
 def _arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
     """A row an arm: its axes, its method, and of every metric the list over seeds."""
     axes = [name for name in axis_columns(manifest) if name != "seed"]
@@ -87,7 +93,7 @@ def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
     arm = {str(name): value for name, value in nearest.iloc[0].items()}
     values = [value for value in arm[number.metric] if value == value]  # noqa: PLR0124  (NaN: not finished)
     own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
-    settings = {**_fixed(manifest.settings), **final(manifest.evaluation), "dataset": _dataset(manifest)}
+    settings = {**_fixed(manifest.settings), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
     return Beside(number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values))
 
 

@@ -214,4 +214,4 @@ def _settle(word: str, evidence: Evidence, level: float) -> str:
     needed = seeds_needed(evidence.estimates[evidence.deciding], evidence.distance, level)
     if needed is None:
         return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"
-    return f"about {needed} seeds an arm instead of {evidence.seeds}, if it is what it seems"
+    return f"about {needed} seeds an arm instead of {evidence.seeds}, if the mean stays where it is"

@@ -185,7 +185,8 @@ def _beside(one: Beside) -> list[str]:
     value = f"{number.value:g}" if number.published else "not read"
     measured = f"{one.measured.mean:.2f}" if one.measured.n else "–"
     read = f"{STATUSES[number.status]}{f'; {number.note}' if number.note else ''}"
-    return [value, papers()[number.paper].cite, described_setting(number), read, measured, one.said]
+    setting = ", ".join(filter(None, [described_setting(number), number.protocol]))
+    return [value, papers()[number.paper].cite, setting, read, measured, one.said]
 
 
 def _unread(study: Study) -> list[str]:

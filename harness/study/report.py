@@ -74,8 +74,9 @@ def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[dict[str, Any]
     figures = {f"{prefix}{name}.svg": figure for name, figure in whole.items() if figure}
     printed = content(study)
     for position, claim in enumerate(printed["claims"]):
-        claim["figure"] = f"{prefix}claim-{position}.svg"
-        figures[claim["figure"]] = claim_figure(manifest, frame, study.of_claim(claim["name"]), study.same_images)
+        figure = claim_figure(manifest, frame, study.of_claim(claim["name"]), study.same_images)
+        claim["figure"] = f"{prefix}claim-{position}.svg" if figure else ""
+        figures |= {claim["figure"]: figure} if figure else {}
     names = {name: f"{prefix}{name}.svg" for name, figure in whole.items() if figure}
     return {**printed, "figures": names}, figures
 

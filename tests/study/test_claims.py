@@ -50,7 +50,7 @@ def test_no_effect_is_inconclusive_and_says_how_many_seeds_would_do(synthetic: S
     (verdict,) = verdicts(synthetic, lambda axes: robust(axes, advantage=0.0))
     assert verdict.word == "INCONCLUSIVE"
     # 0, .1, .2: the mean is one standard deviation from 0. By G*Power, 10 seeds give a power of .80 (one-sided .025).
-    assert verdict.settle == "about 10 seeds an arm instead of 3, if it is what it seems"
+    assert verdict.settle == "about 10 seeds an arm instead of 3, if the mean stays where it is"
 
 
 def test_two_seeds_decide_nothing_however_clear(synthetic: Synthetic) -> None:

@@ -51,7 +51,7 @@ def test_published_numbers_stand_beside_measured_ones_and_say_what_differs(synth
     assert verdict["source"] == "Yeh et al. 2022, arXiv 2110.06848, abstract"
     first = printed["published"]["rows"][0]
     assert first[0] == "68.2"
-    assert first[2] == "ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200"
+    assert first[2] == "ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200, linear top-1"
     assert "backbone four-layer conv net instead of ResNet-50" in first[5]
     assert any("batch-size tables" in line for line in printed["unread"])
     assert printed["limitations"][-1].startswith("No published number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from harness.study.plots.accuracy import accuracy
 from harness.study.plots.claim import claim_figure
 from harness.study.plots.explain import curves, gradients
 from harness.study.plots.heatmap import heatmap
+from harness.study.report import write_report
 from harness.study.tables import arms
 from tests.study.synthetic import Axes, Synthetic, logged, robust
 
@@ -143,3 +145,10 @@ def test_learning_curves_have_a_panel_a_batch_size(synthetic: Synthetic) -> None
         assert svg.count(f"<!-- batch size {size} -->") == 1
     manifest, results = synthetic(lambda axes: None)
     assert curves(manifest, tidy(manifest, results)) is None
+
+
+def test_a_claim_of_arms_that_were_not_declared_has_no_figure(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust, "axes.loss=[infonce]")
+    frame = tidy(manifest, results)
+    assert claim_figure(manifest, frame, judge(manifest, frame).verdicts, []) is None
+    assert write_report(manifest, results, tmp_path).files["PDF"].exists()

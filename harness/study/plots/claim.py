@@ -28,11 +28,16 @@ MOST_CONTRASTS = 14
 TRUE_COLOUR = "#D9EFE4"
 
 
-def claim_figure(manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[Beside]) -> bytes:
-    """An SVG of one claim in all its settings; on the left, the first of them that was measured."""
+def claim_figure(
+    manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[Beside]
+) -> bytes | None:
+    """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
+    were not declared."""
     first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
     rows = [(verdict, compared) for verdict in verdicts for compared in verdict.compared]
     found = next(_drawable(manifest, frame, first), None)
+    if not found and not rows:
+        return None
     height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
     with style.styled():
         figure = Figure(figsize=(INCHES, height), layout="constrained")
@@ -115,7 +120,7 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
         words = [compared.label if several else "", setting_words(verdict.setting)]
         labels.append("\n".join(filter(None, words)))
     _shade(axes, first)
-    axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
+    axes.set_yticks(*((range(len(rows)), labels) if any(labels) else ([],)), fontsize=7.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     what = first.compared[0].label if not several else "differences"
     axes.set_xlabel(f"{what} ({first.unit})", fontsize=8.5)

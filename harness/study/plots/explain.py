@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
@@ -78,4 +79,5 @@ def _curves(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:
         mean = pd.concat(points, axis=1).dropna().mean(axis=1)
         axes.plot(mean.index, mean, linewidth=1.8, label=loss_label(str(name)), **look)
     axes.set_xlabel("epochs")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="0.9", linewidth=0.6)

@@ -120,7 +120,8 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
         words = [compared.label if several else "", setting_words(verdict.setting)]
         labels.append("\n".join(filter(None, words)))
     _shade(axes, first)
-    axes.set_yticks(*((range(len(rows)), labels) if any(labels) else ([],)), fontsize=7.5)
+    axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
+    axes.tick_params(axis="y", length=3.5 if any(labels) else 0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     what = first.compared[0].label if not several else "differences"
     axes.set_xlabel(f"{what} ({first.unit})", fontsize=8.5)

@@ -6,6 +6,7 @@ Conditions are separated by blanks and all of them hold; a comma separates alter
 
 from __future__ import annotations
 
+import numbers
 import operator
 import re
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def _equal(value: Any, wanted: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)  # those of numpy, too
 
 
 def _number(text: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pytest
 
 from harness.errors import UserError
@@ -46,3 +47,9 @@ def test_what_is_no_filter_is_refused_with_an_example(text: str) -> None:
 def test_names_are_not_taken_for_filters() -> None:
     assert is_filter("batch_size<=64")
     assert not is_filter("experiments/dcl_batchsize.yaml")
+
+
+def test_numbers_of_a_table_are_in_order_like_others() -> None:
+    condition = parse("batch_size>=256", str, "here").conditions[0]
+    assert [condition.holds(value) for value in numpy.array([64, 256, 512])] == [False, True, True]
+    assert condition.holds(numpy.float64(256.0))

@@ -43,13 +43,13 @@ def report(
         return
     from harness.cli.summary import count
     from harness.study.report import write_report
-    from harness.study.words import bounds, setting, signed
+    from harness.study.words import in_unit, setting
 
     swept, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     written = write_report(manifest, results, reports)
     print(written.answer)
     for verdict in written.verdicts:
-        measured = f"{signed(verdict.measured.mean)} {bounds(verdict.measured)}" if verdict.measured.n > 1 else ""
+        measured = " ".join(in_unit(verdict.measured, verdict.unit)) if verdict.measured.n > 1 else ""
         place = f" ({setting(verdict.setting)})" if verdict.setting else ""
         print(f"  {verdict.word:15} {verdict.claim.name}{place} {measured}")
     if added and written.unevaluated:

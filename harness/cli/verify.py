@@ -54,15 +54,15 @@ def _print(verdicts: list[Verdict]) -> None:
     from rich.table import Table
 
     from harness.study.answer import tally
-    from harness.study.words import bounds, percent, setting, signed, upper
+    from harness.study.words import in_unit, percent, setting, upper
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("verdict", "claim", "measured", "interval", "level", "seeds"):
-        table.add_column(name, no_wrap=name in ("verdict", "interval"))
+        table.add_column(name, no_wrap=name in ("verdict", "interval"), overflow="fold")
     for verdict in verdicts:
         measured = verdict.measured
         name = f"{verdict.claim.name} ({setting(verdict.setting)})" if verdict.setting else verdict.claim.name
-        known = [signed(measured.mean), bounds(measured), percent(verdict.level)] if measured.n > 1 else ["–", "–", "–"]
+        known = [*in_unit(measured, verdict.unit), percent(verdict.level)] if measured.n > 1 else ["–", "–", "–"]
         table.add_row(verdict.word, name, *known, str(measured.n or "–"))
     console = Console(highlight=False)
     console.print(table)

@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from harness.study.claims import WORDS, Verdict
-from harness.study.words import bounds, count, lower, percent, signed, upper
+from harness.study.words import count, in_unit, lower, percent, upper
 
 LEAD = {
     "REPRODUCED": "Yes, as measured here",
@@ -37,9 +37,9 @@ def answer(verdicts: list[Verdict]) -> str:
         return f"Of {len(settings)} settings, the claim that {lower(first.claim.says)} is {counted(settings, 'in ')}."
     if first.measured.n < 2:
         return f"{LEAD[first.word]}: {first.said}."
-    number = f"{first.measured.mean:.3f}" if first.unit == "times" else signed(first.measured.mean)
+    mean, bounds = in_unit(first.measured, first.unit)
     label = first.compared[first.deciding].label
-    interval = f"{number} {first.unit}, {percent(first.level)} interval {bounds(first.measured)}"
+    interval = f"{mean} {first.unit}, {percent(first.level)} interval {bounds}"
     return f"{LEAD[first.word]}. {upper(first.said)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
 
 

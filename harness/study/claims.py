@@ -22,6 +22,7 @@ from harness.study.questions import Question, questions
 from harness.study.statistics import (
     CONFIDENCE,
     MOST_SEEDS,
+    ROUNDING,
     Estimate,
     Interval,
     SeedEffect,
@@ -104,13 +105,13 @@ def judge(manifest: Manifest, frame: pd.DataFrame) -> Judged:
         for question in questions(claim, manifest, frame)
     ]
     # What these cells cannot speak about is no part of the family; what has not finished is.
-    family = [answer for answer in answers if answer.question.rows]
+    family = [answer for answer in answers if not answer.question.refused]
     levels = iter(holm([answer.evidence.p if answer.evidence else 1.0 for answer in family]))
-    return Judged(
-        [_verdict(answer, next(levels), manifest) if answer.question.rows else _refused(answer.question)
-         for answer in answers],
-        effects,
-    )  # fmt: skip
+    verdicts = []
+    for answer in answers:
+        level = CONFIDENCE if answer.question.refused else next(levels)
+        verdicts.append(_verdict(answer, level, manifest) if answer.question.rows else _refused(answer.question))
+    return Judged(verdicts, effects)
 
 
 def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd.DataFrame:
@@ -211,6 +212,8 @@ def _settle(word: str, evidence: Evidence, level: float) -> str:
         return "nothing more in this setting"
     if evidence.seeds < SEEDS:
         return f"at least {count(SEEDS - evidence.seeds, 'seed')} more of every arm"
+    if evidence.distance < ROUNDING:
+        return "nothing: it lies exactly on the bound"
     needed = seeds_needed(evidence.estimates[evidence.deciding], evidence.distance, level)
     if needed is None:
         return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"

@@ -22,7 +22,7 @@ from harness.study.protocol import added, described
 from harness.study.published import STATUSES, described_setting, papers
 from harness.study.questions import named
 from harness.study.tables import arms, for_people
-from harness.study.words import METRIC_WORDS, axis, bounds, count, percent, shown, signed, upper
+from harness.study.words import METRIC_WORDS, axis, count, in_unit, percent, shown, upper
 from harness.study.words import setting as setting_words
 
 HEADERS = {
@@ -125,15 +125,15 @@ def verdict_rows(study: Study) -> list[dict[str, str]]:
 
 def _verdict(verdict: Verdict, study: Study) -> dict[str, str]:
     measured, beside = verdict.measured, study.published.get(verdict.claim.name, [])
-    number = f"{measured.mean:.3f}" if verdict.unit == "times" else signed(measured.mean)
+    mean, bounds = in_unit(measured, verdict.unit)
     return {
         "name": verdict.claim.name,
         "says": verdict.claim.says,
         "source": _source(verdict.claim),
         "setting": setting_words(verdict.setting),
         "published": _side_by_side(beside),
-        "measured": number if measured.n else "–",
-        "interval": f"{bounds(measured)} ({percent(verdict.level)})" if measured.n > 1 else "–",
+        "measured": mean if measured.n else "–",
+        "interval": f"{bounds} ({percent(verdict.level)})" if measured.n > 1 else "–",
         "seeds": str(measured.n) if measured.n else "–",
         "word": verdict.word,
         "why": upper(verdict.said if verdict.reservation == study.manifest.caveat else verdict.why),
@@ -297,9 +297,15 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
         f"{(revision or 'unknown')[:12]}{' with uncommitted changes' if dirty else ''}"
         for revision, dirty in done[["revision", "dirty"]].drop_duplicates().itertuples(index=False)
     )
+    joules = done["joules"].dropna()
+    energy = (
+        f"{float(f'{joules.sum() / 3.6e6:.3g}'):,g} kWh by the counters of whole processor packages and GPUs, of {len(joules)} of "
+        f"{count(len(done), 'cell')}; cells side by side on one processor are counted in each."
+    )
     return [
         ["Cells", f"{states}; {len(frame)} declared."],
         ["Cost", f"{done['seconds'].sum() / 3600:.2f} hours of cells (views, training and evaluation)."],
+        ["Energy", energy if len(joules) else "not readable on this hardware."],
         ["Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; threads a cell: {threads or '–'}."],
         ["Revision", f"{revisions or '–'}."],
         ["Data", f"{manifest.dataset}, fingerprint {manifest.settings['dataset'].get('fingerprint', '–')}."],

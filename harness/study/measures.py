@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
 #: An arm's accuracies: a row a seed, a column a value of ``over``; one column where the claim is along no axis.
 Accuracies = Mapping[str, "pd.DataFrame"]
 INFINITY = float("inf")
+#: One image in ten thousand: no accuracy of a ratio is less.
+LEAST = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,11 @@ def equality(claim: Claim, arms: Accuracies, margin: float) -> Measured:
 
 
 def ratio(claim: Claim, arms: Accuracies, margin: float) -> Measured:
-    """The first arm over the second, as a difference of logarithms."""
+    """The first arm over the second, as a difference of logarithms, of which nothing has none."""
     import numpy as np
 
-    (one, first), (other, second) = ((name, np.log(table.iloc[:, 0])) for name, table in arms.items())
+    logarithms = ((name, np.log(table.iloc[:, 0].clip(lower=LEAST))) for name, table in arms.items())
+    (one, first), (other, second) = logarithms
     contrast = Contrast(f"{one} / {other}", first, second)
     return Measured([contrast], Range(math.log(margin), INFINITY), _means(arms), scale=math.exp)
 
@@ -116,25 +119,32 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
 
 
 def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
-    """What an arm loses from the value at which it is best, in the mean over seeds, to the smallest; of two arms, how
-    much less the first loses.
+    """What an arm loses from the value at which it is best to the smallest; of two arms, how much less the first loses.
 
-    The best is chosen by the accuracies that are then compared, so that it looks a little better than it is: against
-    the claim of an arm by itself, and of two arms nearly alike for both.
+    Which value is best must not be chosen by the noise of what is then compared. One arm: no value may be better than
+    the smallest by the margin. Two: each seed's best value is that of the other seeds.
     """
-    losses, best = {}, {}
-    for name, table in arms.items():
-        best[name] = table.mean().idxmax()
-        losses[name] = table[best[name]] - table[table.columns[0]]
+    along, smallest = axis(short_name(claim.over)), next(iter(arms.values())).columns[0]
+    losses = {name: _from_best(table) for name, table in arms.items()}
     found = " and ".join(
-        f"{name} is best at {best[name]} and loses {loss.mean():.2f} points from there" for name, loss in losses.items()
+        f"{name} is best at {table.mean().idxmax()} and loses {losses[name].mean():.2f} points from there"
+        for name, table in arms.items()
     )
-    smallest = next(iter(arms.values())).columns[0]
-    return Measured(
-        [_less(losses, "loss of")],
-        _smaller(losses, margin),
-        f"down to {axis(short_name(claim.over))} {smallest}, {found}",
-    )
+    said = f"down to {along} {smallest}, {found}"
+    if len(arms) > 1:
+        return Measured([_less(losses, "loss of")], Range(margin, INFINITY), said)
+    (table,) = arms.values()
+    contrasts = [Contrast(f"{value} − {smallest}", table[value], table[smallest]) for value in table.columns[1:]]
+    return Measured(contrasts, Range(-INFINITY, margin), said)
+
+
+def _from_best(table: pd.DataFrame) -> pd.Series:
+    """By seed; the best value is chosen by the other seeds, if there are any."""
+    others = (table.sum() - table) / (len(table) - 1) if len(table) > 1 else table
+    best = others.to_numpy().argmax(axis=1)
+    reached = table.iloc[:, 0].copy()
+    reached[:] = table.to_numpy()[range(len(table)), best]
+    return reached - table.iloc[:, 0]
 
 
 def spread(claim: Claim, arms: Accuracies, margin: float) -> Measured:

@@ -38,8 +38,10 @@ class Question:
 
     @property
     def seeds(self) -> set[int]:
-        """That all arms have."""
-        return set.intersection(*(set(some["seed"]) for some in self.rows.values()))
+        """That all arms have, at every value of the claim's axis."""
+        over = short_name(self.claim.over)
+        parts = [part for some in self.rows.values() for _, part in (some.groupby(over) if over else [("", some)])]
+        return set.intersection(*(set(part["seed"]) for part in parts))
 
     @property
     def collapsed(self) -> str:

@@ -20,6 +20,8 @@ ALPHA = 1 - CONFIDENCE
 POWER = 0.8
 #: More seeds than these are not worth a number.
 MOST_SEEDS = 200
+#: Accuracies have two decimals; what is smaller than this was left by floating point.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Estimate:
 
         if self.n < 2:
             return 1.0
-        if self.error == 0:  # the same difference in every seed, such as none at all
-            return 0.0 if self.mean > bound else 1.0
+        if self.error < ROUNDING:  # the same number with every seed: above, below, or on the bound
+            return 0.0 if self.mean > bound + ROUNDING else 1.0
         return float(stdtr(self.df, (bound - self.mean) / self.error))
 
     def p_below(self, bound: float) -> float:
@@ -87,9 +89,10 @@ def of_mean(values: Sequence[float]) -> Estimate:
 def of_difference(first: Sequence[float], second: Sequence[float], paired: bool) -> Estimate:
     """Mean of ``first`` less mean of ``second``; (n,) each, in the same order of seeds.
 
-    Unpaired, it is Welch's: the arms' variances may differ.
+    Unpaired, it is Welch's: the arms' variances may differ. Arms that are equal with every seed to the last digit are
+    one computation, whatever the seeds of other arms have in common.
     """
-    if paired or min(len(first), len(second)) < 2:
+    if paired or list(first) == list(second) or min(len(first), len(second)) < 2:
         return of_mean([one - other for one, other in zip(first, second, strict=True)])
     one, other = of_mean(first), of_mean(second)
     a, b = one.error**2, other.error**2
@@ -163,9 +166,10 @@ def seeds_needed(estimate: Estimate, distance: float, level: float) -> int | Non
     alpha, error = (1 - level) / 2, estimate.error
     spread = error * math.sqrt(estimate.n if estimate.paired else estimate.n / 2)
     test = TTestPower() if estimate.paired else TTestIndPower()
+    if spread < ROUNDING:
+        return None
     for n in range(estimate.n + 1, MOST_SEEDS + 1):
-        size = distance / spread if spread else float("inf")
-        if float(test.power(size, n, alpha, alternative="larger")) >= POWER:
+        if float(test.power(distance / spread, n, alpha, alternative="larger")) >= POWER:
             return n
     return None
 

@@ -52,14 +52,16 @@ def signed(number: float) -> str:
     return f"{round(number, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")  # no negative zero
 
 
-def bounds(interval: Interval) -> str:
-    """``[-0.50, +1.20]``, with a real minus sign."""
-    return f"[{signed(interval.low)}, {signed(interval.high)}]"
-
-
 def percent(level: float) -> str:
     """``98.75 %``, ``95 %``."""
     return f"{100 * level:.4g} %"
+
+
+def in_unit(interval: Interval, unit: str) -> tuple[str, str]:
+    """The mean and the bounds: signed points, or three decimals of a factor."""
+    if unit == "times":
+        return f"{interval.mean:.3f}", f"[{interval.low:.3f}, {interval.high:.3f}]"
+    return signed(interval.mean), f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
 def upper(text: str) -> str:

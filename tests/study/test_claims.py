@@ -169,10 +169,16 @@ def test_equality_is_within_a_margin_on_both_sides(synthetic: Synthetic, gain: f
     assert verdict.word == word
 
 
-def test_arms_that_are_equal_to_the_last_digit_are_equal(synthetic: Synthetic) -> None:
-    same = claim("equality", ["loss=flatnce", "loss=dcl"], at="batch_size=64", margin=0.5)
-    (verdict,) = verdicts(synthetic, lambda axes: 80.0 + axes["seed"], "axes.loss=[dcl,flatnce]", same)
-    assert (verdict.word, verdict.measured.low, verdict.measured.high) == ("REPRODUCED", 0, 0)
+def test_arms_that_are_equal_to_the_last_digit_are_equal_and_neither_is_better(synthetic: Synthetic) -> None:
+    """Whether or not other arms say that seeds are paired."""
+    seeds = {64: [80.0, 81.0, 79.0], 256: [79.0, 80.0, 81.0]}
+    arms = ["loss=flatnce", "loss=dcl"]
+    for measure, more, word in (("equality", {"margin": 0.5}, "REPRODUCED"), ("difference", {}, "INCONCLUSIVE")):
+        made = claim(measure, arms, at="batch_size=64", **more)
+        accuracy = lambda axes: seeds[axes["batch_size"]][axes["seed"]]  # noqa: E731
+        (verdict,) = verdicts(synthetic, accuracy, "axes.loss=[dcl,flatnce]", made)
+        assert (verdict.word, verdict.measured.low, verdict.measured.high) == (word, 0, 0)
+    assert verdict.settle == "nothing: it lies exactly on the bound"
 
 
 @pytest.mark.parametrize(("bent", "word"), [(0.0, "REPRODUCED"), (3.0, "CONTRADICTED"), (0.6, "INCONCLUSIVE")])
@@ -235,6 +241,50 @@ def test_a_drop_is_from_the_best_value_where_it_is_said_so(synthetic: Synthetic)
         assert verdicts(synthetic, accuracy, sizes, FIVE, little)[0].word == word
     (verdict,) = verdicts(synthetic, accuracy, sizes, FIVE, little)
     assert verdict.said == "down to batch size 64, DCL is best at 128 and loses 5.00 points from there"
+    assert [one.label for one in verdict.compared] == ["128 − 64", "256 − 64"]
+
+
+def test_an_arm_that_looks_best_at_the_smallest_value_may_lose_all_the_same(synthetic: Synthetic) -> None:
+    """What is best is chosen by noise where nothing differs; then nothing is shown."""
+    noisy = {64: [70.0, 75.0, 72.0], 256: [71.0, 74.0, 71.5]}
+    little = claim("drop_from_best", ["loss=dcl"], over="batch_size", margin=0.5)
+    (verdict,) = verdicts(synthetic, lambda axes: noisy[axes["batch_size"]][axes["seed"]], little)
+    assert verdict.word == "INCONCLUSIVE"
+
+
+def test_of_two_arms_the_best_value_of_a_seed_is_chosen_by_the_others(synthetic: Synthetic) -> None:
+    better = {"dcl": {64: [70, 70, 70], 256: [73, 71, 71]}, "infonce": {64: [60, 60, 60], 256: [65, 64, 66]}}
+    less = claim("drop_from_best", ["loss=dcl", "loss=infonce"], over="batch_size")
+    (verdict,) = verdicts(synthetic, lambda a: float(better[a["loss"]][a["batch_size"]][a["seed"]]), less)
+    assert verdict.compared[0].values == pytest.approx([5 - 3, 4 - 1, 6 - 1])
+
+
+def test_only_seeds_that_every_value_of_the_axis_has_are_compared(synthetic: Synthetic) -> None:
+    """A value that lacks seeds must not fall out of a comparison unseen."""
+    grids = ["~axes.batch_size", "~axes.seed", "grids.a={batch_size:[64,128],seed:[0,1,2,3,4]}",
+             "grids.b={batch_size:[256],seed:[0,1,2]}"]  # fmt: skip
+    flat = claim("spread", ["loss=dcl"], over="batch_size", margin=6)
+
+    def accuracy(axes: Axes) -> float:
+        return near(axes) - (30.0 if axes["batch_size"] == 256 else 0.0)
+
+    (verdict,) = verdicts(synthetic, accuracy, *grids, flat)
+    assert (verdict.word, verdict.measured.n) == ("CONTRADICTED", 3)
+
+
+def test_sizes_are_compared_by_order(synthetic: Synthetic) -> None:
+    large = claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size>=256", comparable="batch_size>64")
+    (verdict,) = verdicts(synthetic, robust, large)
+    assert (verdict.setting, verdict.reservation) == ({}, "")
+
+
+def test_a_claim_that_these_cells_are_not_about_widens_no_other(synthetic: Synthetic) -> None:
+    other = AT_64.replace("name: 'difference'", "name: other").replace("arms:", "comparable: 'epochs>9', arms:")
+    found = verdicts(synthetic, robust, AT_64[:-1] + ", " + other.removeprefix("claims=["))
+    assert [(verdict.word, verdict.level) for verdict in found] == [
+        ("REPRODUCED", pytest.approx(0.95)),
+        ("NOT COMPARABLE", pytest.approx(0.95)),
+    ]
 
 
 AT_64 = claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size=64")

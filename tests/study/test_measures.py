@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -89,12 +88,13 @@ def test_of_two_arms_the_first_drops_less_where_the_second_drops_more() -> None:
     assert not is_true(measure("drop", a=A, b=B))
 
 
-def test_the_best_value_is_that_of_the_mean() -> None:
+def test_no_value_may_be_better_than_the_smallest_by_the_margin() -> None:
     best_between = A.assign(**{"64": [81.0, 82.0, 81.0]}).rename(columns={"64": 128})[[32, 64, 128, 256]]
     found = measure("drop_from_best", 5.0, a=best_between)
-    assert values(found) == [[3.0, 5.0, 5.0]], (
-        "at 128 in every seed, though the third seed is no better there than at 256"
-    )
+    assert [one.label for one in found.contrasts] == ["64 − 32", "128 − 32", "256 − 32"]
+    assert values(found)[1] == [3.0, 5.0, 5.0]
+    assert found.true == Range(-math.inf, 5.0)
+    # Of the third seed, the other two are best at 128, too; of the mean loss, each seed's is from there.
     assert found.said == "down to batch size 32, a is best at 128 and loses 4.33 points from there"
 
 
@@ -142,48 +142,9 @@ def test_a_spread_is_true_where_the_largest_mean_is_near_the_smallest(table: pd.
 
 
 @given(tables)
-def test_the_drop_from_the_best_value_is_never_less_than_that_from_the_largest(table: pd.DataFrame) -> None:
-    best, largest = (np.mean(values(measure(name, 1.0, a=table))) for name in ("drop_from_best", "drop"))
-    assert best >= largest - 1e-9
-    assert best >= 0
-
-
-@given(tables, st.integers(-30, 30))
-@pytest.mark.parametrize("name", [name for name, one in MEASURES.items() if one.along])
-def test_what_every_value_gains_changes_nothing_along_an_axis(name: str, table: pd.DataFrame, gain: int) -> None:
-    one, other = measure(name, 1.0, a=table), measure(name, 1.0, a=table + gain)
-    assert np.array(values(other)) == pytest.approx(np.array(values(one)), abs=1e-9)
-
-
-@pytest.mark.parametrize("name", [name for name, one in MEASURES.items() if 2 in one.arms and name != "ratio"])
-def test_swapping_arms_mirrors_a_measure_of_two(name: str) -> None:
-    sizes = SIZES if MEASURES[name].along else SIZES[:1]
-    one, other = measure(name, 0.5, a=A[sizes], b=B[sizes]), measure(name, 0.5, b=B[sizes], a=A[sizes])
-    assert np.array(values(other)) == pytest.approx(-np.array(values(one)))
-    assert other.true == one.true
-
-
-def test_every_measure_of_arms_alike_is_at_its_bound_or_in_a_range_around_it() -> None:
-    for name, one in MEASURES.items():
-        sizes = SIZES if one.along else SIZES[:1]
-        for count in itertools.islice(one.arms, 2):
-            margin = 0.5 if one.margin is None or count == 1 else None
-            found = measure(name, margin, **{f"arm{index}": B[sizes] for index in range(count)})
-            if count > 1:
-                assert np.mean(values(found)) == pytest.approx(0), name
-            assert is_true(found) == (name == "equality" or (name, count) == ("slope", 1)), (name, count)
-
-
-@pytest.mark.parametrize(("name", "margin"), [("difference", 0.0), ("ratio", 1.0), ("equality", 0.0), ("drop", 0.0)])
-def test_the_margin_is_the_measures_own_unless_one_is_declared(name: str, margin: float) -> None:
-    assert margin_of(Claim("a", "b", "c", name, [])) == margin
-    assert margin_of(Claim("a", "b", "c", name, [], margin=2.5)) == 2.5
-    assert margin_of(Claim("a", "b", "c", name, [], margin=0.0)) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("true", "said"),
-    [(Range(0, math.inf), "more than 0"), (Range(-math.inf, 1.5), "less than 1.5"), (Range(-2, 2), "within ±2")],
-)
-def test_a_range_in_words(true: Range, said: str) -> None:
-    assert str(true) == said
+def test_the_drop_from_the_best_value_is_true_where_no_mean_is_far_above_that_of_the_smallest(
+    table: pd.DataFrame,
+) -> None:
+    furthest = (table.mean() - table.mean().iloc[0]).iloc[1:].max()
+    if abs(furthest - 1.0) > 1e-9:
+        assert is_true(measure("drop_from_best", 1.0, a=table)) == (furthest < 1.0)

@@ -28,6 +28,7 @@ from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
 from harness.ssl.data.stage import staged
 from harness.ssl.distributed import World
+from harness.ssl.energy import meter_of
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
@@ -197,6 +198,8 @@ class Run:
         self.results: dict[str, float] = {}
         self.train_seconds = 0.0  # over all attempts, like seconds; evaluation not counted
         self.seconds_before = 0.0
+        self.joules_before: dict[str, float] = {}
+        self.meter = meter_of(device, world)
         self.started = time.monotonic()
 
     def train(self) -> dict[str, Any]:
@@ -210,6 +213,7 @@ class Run:
             self.judge("test")
             kept = encoder_file.Kept(self.network.encoder, self.cell.backbone, self.data.mean, self.data.std)
             encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
+        joules = self.joules()
         return {
             "metrics": self.results,
             "evaluation": asdict(self.evaluation),
@@ -219,6 +223,7 @@ class Run:
             "world_size": self.world.size,
             "train_seconds": self.train_seconds,
             "seconds": self.seconds(),
+            **({"joules": joules} if joules else {}),
         }
 
     def train_epoch(self, epoch: int) -> None:
@@ -351,6 +356,11 @@ class Run:
         """Of the whole cell, over all attempts, as far as checkpoints know of them."""
         return self.seconds_before + time.monotonic() - self.started
 
+    def joules(self) -> dict[str, float]:
+        """By source, over all attempts like seconds; one whose counters could not be read adds nothing."""
+        before, now = self.joules_before, self.meter.read() if self.meter else {}
+        return {source: before.get(source, 0.0) + now.get(source, 0.0) for source in {**before, **now}}
+
     def save(self, train_seconds: float) -> None:
         """Checkpoint; then stop if a signal or a later attempt says so. All ranks together."""
         superseded, stop = self.world.any_of(
@@ -375,6 +385,7 @@ class Run:
             "evaluation": asdict(self.evaluation),
             "train_seconds": train_seconds,
             "seconds": self.seconds(),
+            "joules": self.joules(),  # read here, at least once an epoch: processors' counters begin anew
         }
 
     def restore(self) -> None:
@@ -388,6 +399,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.results, self.probes = state["step"], state["results"], Probes(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
+        self.joules_before = state.get("joules", {})  # checkpoints of before have none
         self.loss_sum.copy_(state["loss_sum"])
         if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
             # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.

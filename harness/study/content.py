@@ -299,8 +299,8 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
     )
     joules = done["joules"].dropna()
     energy = (
-        f"{float(f'{joules.sum() / 3.6e6:.3g}'):,g} kWh by the counters of whole processor packages and GPUs, of {len(joules)} of "
-        f"{count(len(done), 'cell')}; cells side by side on one processor are counted in each."
+        f"{float(f'{joules.sum() / 3.6e6:.3g}'):,g} kWh by the counters of whole processor packages and GPUs, "
+        f"of {len(joules)} of {count(len(done), 'cell')}; cells side by side on one processor are counted in each."
     )
     return [
         ["Cells", f"{states}; {len(frame)} declared."],

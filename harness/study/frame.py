@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
 #: What stays out of the CSV file.
 CURVE = "curve"
-COST = ("steps", "peak_lr", "dropped", "seconds")
+COST = ("steps", "peak_lr", "dropped", "seconds", "joules")
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
 
 
 def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
     """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last
-    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell), PROVENANCE,
-    CURVE (the learning curve: epochs and kNN accuracies).
+    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell, joules where
+    counters of energy were read), PROVENANCE, CURVE (the learning curve: epochs and kNN accuracies).
 
     A finished cell without the manifest's evaluation counts as missing.
     """
@@ -120,6 +120,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         return {**row, "state": "missing"}
     judged_then = manifest.on is None and final(outcome.get("evaluation", {})) == final(manifest.evaluation)
     last = found.last["metrics"] if found.last else {}
+    joules = sum(outcome.get("joules", {}).values()) or None  # a virtual machine's counters may stand still
     return {
         **row,
         **metrics,
@@ -128,7 +129,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         CURVE: found.curve if judged_then else [],
         "collapse": found.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
-        **{name: outcome[name] for name in COST},
+        **{name: {**outcome, "joules": joules}[name] for name in COST},
         "attempts": outcome["attempt"],
         **{name: found.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.record import Record, read_json, write_json
 from harness.study.answer import abstract
 from harness.study.content import content, study
 from harness.study.frame import tidy
@@ -121,3 +122,21 @@ def test_records_without_diagnostics_leave_that_table_out(synthetic: Synthetic, 
     manifest, results = synthetic(robust, "axes.seed=[0]")
     write_report(manifest, results, tmp_path)
     assert content(study(manifest, tidy(manifest, results)))["diagnostics"]["rows"] == []
+
+
+def test_the_energy_is_that_of_the_cells_whose_counters_were_read(synthetic: Synthetic) -> None:
+    manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.seed=[0,1]")
+
+    def said() -> str:
+        return dict(content(study(manifest, tidy(manifest, results)))["run"])["Energy"]
+
+    assert said() == "not readable on this hardware."
+    read = [{"processor": 1.2e6, "gpu": 2.4e6}, {"processor": 828e3}, {"processor": 0.0}]  # of four cells
+    for cell, joules in zip(manifest.cells, read, strict=False):
+        path = Record(results / "runs" / cell.cell_id).path / "outcome.json"
+        write_json(path, {**(read_json(path) or {}), "joules": joules})
+    assert tidy(manifest, results)["joules"].dropna().tolist() == [3.6e6, 828e3]
+    assert said() == (
+        "1.23 kWh by the counters of whole processor packages and GPUs, of 2 of 4 cells; "
+        "cells side by side on one processor are counted in each."
+    )

@@ -161,7 +161,7 @@ def _claim(name: str, study: Study) -> dict[str, Any]:
         "source": _source(claim),
         "measure": _measure(verdicts[0]),
         "verdicts": [_verdict(verdict, study) for verdict in verdicts[:MOST_ROWS]],
-        "published": [_beside(one) for one in study.published.get(name, [])],
+        "published": _side_by_side(study.published.get(name, [])),
     }
 
 

@@ -134,7 +134,9 @@ def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     if len(arms) > 1:
         return Measured([_less(losses, "loss of")], Range(margin, INFINITY), said)
     (table,) = arms.values()
-    contrasts = [Contrast(f"{value} − {smallest}", table[value], table[smallest]) for value in table.columns[1:]]
+    contrasts = [
+        Contrast(f"{along} {value} − {smallest}", table[value], table[smallest]) for value in table.columns[1:]
+    ]
     return Measured(contrasts, Range(-INFINITY, margin), said)
 
 
@@ -150,10 +152,11 @@ def _from_best(table: pd.DataFrame) -> pd.Series:
 def spread(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     """Every value of the axis less every other: none may differ by more than the margin."""
     ((name, table),) = arms.items()
-    contrasts = [Contrast(f"{one} − {other}", table[one], table[other])
+    along = axis(short_name(claim.over))
+    contrasts = [Contrast(f"{along} {one} − {other}", table[one], table[other])
                  for one, other in itertools.combinations(table.columns, 2)]  # fmt: skip
     means = ", ".join(f"{mean:.2f} at {value}" for value, mean in table.mean().items())
-    return Measured(contrasts, Range(-margin, margin), f"{name} has {means} along {axis(short_name(claim.over))}")
+    return Measured(contrasts, Range(-margin, margin), f"{name} has {means} along {along}")
 
 
 def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:

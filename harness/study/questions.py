@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,8 @@ def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[Que
     import pandas as pd
 
     at = holds(claim.at, manifest, frame)
-    rows = {named(text): frame[at & holds(text, manifest, frame)] for text in claim.arms}
+    names = arm_names(claim.arms)
+    rows = {name: frame[at & holds(text, manifest, frame)] for name, text in zip(names, claim.arms, strict=True)}
     if absent := [name for name, some in rows.items() if some.empty]:
         place = f" at {claim.at}" if claim.at else ""
         return [Question(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
@@ -81,6 +82,15 @@ def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[Que
         own = {name: in_setting(some, setting) for name, some in rows.items()}
         found.append(_question(claim, setting, own, manifest))
     return found
+
+
+def arm_names(arms: Sequence[str]) -> list[str]:
+    """As people call them, without the conditions that all of them share."""
+    words = [text.split() for text in arms]
+    shared = set.intersection(*map(set, words)) if len(arms) > 1 else set()
+    names = [named(" ".join(word for word in own if word not in shared) or text)
+             for own, text in zip(words, arms, strict=True)]  # fmt: skip
+    return names if len(set(names)) == len(arms) else list(arms)
 
 
 def named(text: str) -> str:

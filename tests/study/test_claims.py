@@ -189,7 +189,11 @@ def test_flat_is_no_two_values_apart_by_more_than_the_margin(synthetic: Syntheti
     flat = claim("spread", ["loss=dcl"], over="batch_size", margin=0.6)
     (verdict,) = verdicts(synthetic, accuracy, "axes.batch_size=[64,128,256]", FIVE, flat)
     assert verdict.word == word
-    assert [one.label for one in verdict.compared] == ["64 − 128", "64 − 256", "128 − 256"]
+    assert [one.label for one in verdict.compared] == [
+        "batch size 64 − 128",
+        "batch size 64 − 256",
+        "batch size 128 − 256",
+    ]
     if bent:
         assert "128" in verdict.compared[verdict.deciding].label
 
@@ -241,7 +245,7 @@ def test_a_drop_is_from_the_best_value_where_it_is_said_so(synthetic: Synthetic)
         assert verdicts(synthetic, accuracy, sizes, FIVE, little)[0].word == word
     (verdict,) = verdicts(synthetic, accuracy, sizes, FIVE, little)
     assert verdict.said == "down to batch size 64, DCL is best at 128 and loses 5.00 points from there"
-    assert [one.label for one in verdict.compared] == ["128 − 64", "256 − 64"]
+    assert [one.label for one in verdict.compared] == ["batch size 128 − 64", "batch size 256 − 64"]
 
 
 def test_an_arm_that_looks_best_at_the_smallest_value_may_lose_all_the_same(synthetic: Synthetic) -> None:

@@ -91,7 +91,11 @@ def test_of_two_arms_the_first_drops_less_where_the_second_drops_more() -> None:
 def test_no_value_may_be_better_than_the_smallest_by_the_margin() -> None:
     best_between = A.assign(**{"64": [81.0, 82.0, 81.0]}).rename(columns={"64": 128})[[32, 64, 128, 256]]
     found = measure("drop_from_best", 5.0, a=best_between)
-    assert [one.label for one in found.contrasts] == ["64 − 32", "128 − 32", "256 − 32"]
+    assert [one.label for one in found.contrasts] == [
+        "batch size 64 − 32",
+        "batch size 128 − 32",
+        "batch size 256 − 32",
+    ]
     assert values(found)[1] == [3.0, 5.0, 5.0]
     assert found.true == Range(-math.inf, 5.0)
     # Of the third seed, the other two are best at 128, too; of the mean loss, each seed's is from there.
@@ -108,7 +112,11 @@ def test_a_spread_is_every_pair() -> None:
     found = measure("spread", 2.0, b=B)
     assert values(found) == [[-0.5] * 3, [-1.0] * 3, [-0.5] * 3]
     assert found.true == Range(-2.0, 2.0)
-    assert [one.label for one in found.contrasts] == ["32 − 64", "32 − 256", "64 − 256"]
+    assert [one.label for one in found.contrasts] == [
+        "batch size 32 − 64",
+        "batch size 32 − 256",
+        "batch size 64 − 256",
+    ]
     assert found.said == "b has 80.00 at 32, 80.50 at 64, 81.00 at 256 along batch size"
 
 

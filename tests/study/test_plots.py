@@ -152,3 +152,14 @@ def test_a_claim_of_arms_that_were_not_declared_has_no_figure(synthetic: Synthet
     frame = tidy(manifest, results)
     assert claim_figure(manifest, frame, judge(manifest, frame).verdicts, []) is None
     assert write_report(manifest, results, tmp_path).files["PDF"].exists()
+
+
+def test_arms_go_by_what_tells_them_apart(synthetic: Synthetic) -> None:
+    """Of cells with and without the axis, in one table."""
+    steps = "arms: ['method=moco loss=dcl queue=128', 'method=moco loss=dcl queue=512']"
+    longer = f"claims=[{{name: longer, says: So., source: x, measure: difference, {steps}}}]"
+    grids = ["grids.a={method:[moco],queue:[128,512]}", "grids.b={method:[simclr]}"]
+    svg = of_claim(*synthetic(robust, "axes.batch_size=[64]", *grids, longer))
+    assert "<!-- queue 128 − queue 512 (points) -->" in svg
+    assert "<!-- queue -->" in svg
+    assert "<!-- MoCo v2, DCL -->" in svg

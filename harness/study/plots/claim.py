@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,15 +17,18 @@ from harness.study.beside import Beside
 from harness.study.claims import Compared, Verdict
 from harness.study.frame import in_setting, is_numeric, main_axis
 from harness.study.plots import style
-from harness.study.questions import holds, named
+from harness.study.questions import arm_names, holds
+from harness.study.statistics import mean_interval
 from harness.study.tables import over_seeds
-from harness.study.words import METRIC_WORDS
+from harness.study.words import ABSENT, METRIC_WORDS
 from harness.study.words import setting as setting_words
 
 INCHES = 7.6
 ROW_INCHES = 0.3
 #: What fits beside the left panel.
 MOST_CONTRASTS = 14
+#: Letters of a line beside or below a panel.
+WRAP = 44
 TRUE_COLOUR = "#D9EFE4"
 
 
@@ -41,8 +45,10 @@ def claim_figure(
     height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
     with style.styled():
         figure = Figure(figsize=(INCHES, height), layout="constrained")
-        panels = list(figure.subplots(1, 2 if found and rows else 1, squeeze=False).flatten())
-        if found:
+        panels = list(figure.subplots(1, 2 if rows else 1, squeeze=False).flatten())
+        if not found:
+            _draw_points(panels[0], frame, first)
+        else:
             _draw_arms(panels[0], *found, first, beside)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
@@ -64,18 +70,20 @@ def _drawable(
         for condition in parse(text, short_name, "").conditions
     ]
     for along in dict.fromkeys((short_name(claim.over), *filtered, main_axis(manifest, frame))):
-        if along not in frame or not is_numeric(frame[along]):
+        if along not in frame:
             continue
         setting = {name: value for name, value in verdict.setting.items() if name != along}
         here = in_setting(frame, setting)
         here = here[holds(_without(along, claim.at), manifest, here)]
-        arms = {}
-        for text in claim.arms:
-            open_filter = _without(along, text)
-            if open_filter:
-                arms[named(open_filter)] = here[holds(open_filter, manifest, here)]
-        if arms and all(some[along].nunique() > 1 and is_numeric(some[along]) for some in arms.values()):
-            yield along, arms
+        filters = list(dict.fromkeys(text for arm in claim.arms if (text := _without(along, arm))))
+        tables = [_numeric(here[holds(text, manifest, here)], along) for text in filters]
+        if tables and all(is_numeric(table[along]) for table in tables):
+            yield along, dict(zip(arm_names(filters), tables, strict=True))
+
+
+def _numeric(rows: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The rows that have the axis, as numbers where they are."""
+    return rows[rows[along] != ABSENT].infer_objects()
 
 
 def _without(axis: str, text: str) -> str:
@@ -99,6 +107,20 @@ def _draw_arms(
     axes.set_title(setting_words(verdict.setting), fontsize=9)
 
 
+def _draw_points(axes: Axes, frame: pd.DataFrame, verdict: Verdict) -> None:
+    """Arms that vary along nothing, each by itself."""
+    for position, (name, cells) in enumerate(verdict.cells.items()):
+        values = frame.loc[frame["cell_id"].isin(cells), verdict.claim.metric].dropna()
+        mean, look = mean_interval(values.tolist()), style.of(position)
+        axes.plot([position + 0.12] * len(values), values, ".", color="#0072B2", markersize=4)
+        axes.errorbar([position], [mean.mean], [[mean.mean - mean.low], [mean.high - mean.mean]], capsize=3, label=name,
+                      color=look["color"], marker=look["marker"])  # fmt: skip
+    axes.set_xticks([])  # the legend names them
+    axes.set_xlim(-0.5, len(verdict.cells) - 0.5)
+    axes.set_ylabel(METRIC_WORDS[verdict.claim.metric])
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+
+
 def _draw_published(axes: Axes, beside: Beside, place: float, colour: str) -> None:
     """A filled star where the settings are the same, an empty one where they are not."""
     face, label = (colour, "published") if beside.comparable else ("none", "published, in another setting")
@@ -118,13 +140,13 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
                   label="a seed")  # fmt: skip
         axes.plot([usual.mean], [height], "D", color="black", markersize=5)
         words = [compared.label if several else "", setting_words(verdict.setting)]
-        labels.append("\n".join(filter(None, words)))
+        labels.append("\n".join(textwrap.fill(word, WRAP) for word in words if word))
     _shade(axes, first)
     axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
     axes.tick_params(axis="y", length=3.5 if any(labels) else 0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     what = first.compared[0].label if not several else "differences"
-    axes.set_xlabel(f"{what} ({first.unit})", fontsize=8.5)
+    axes.set_xlabel(textwrap.fill(f"{what} ({first.unit})", WRAP), fontsize=8.5)
     axes.set_title(f"the claim: {first.true}", fontsize=9)
 
 

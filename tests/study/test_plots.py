@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,18 @@ def test_a_claims_figure_shows_its_arms_and_what_decides(synthetic: Synthetic) -
     for text in ("DCL", "InfoNCE", "a seed", "where the claim is true", "the claim: more than 0"):
         assert svg.count(f"<!-- {text} -->") == 1
     assert "<!-- loss of InfoNCE − loss of DCL (points) -->" in svg
+
+
+def test_published_accuracies_of_the_same_images_are_stars_and_say_that_the_setting_differs(
+    synthetic: Synthetic,
+) -> None:
+    manifest, results = synthetic(robust, "axes.batch_size=[128,512]")
+    cifar = {**manifest.settings, "dataset": {**manifest.settings["dataset"], "name": "cifar10"}}
+    svg = of_claim(replace(manifest, settings=cifar), results)
+    assert svg.count("<!-- published, in another setting -->") == 1
+    beside = of_same_images(replace(manifest, settings=cifar), tidy(manifest, results))
+    drawn = {one.number.value for one in beside if one.number.metric == "test_knn"}
+    assert {84.4, 84.7, 84.0, 84.8} <= drawn, "lightly's DCL and SimCLR at batch 128 and 512"
 
 
 def test_a_claims_figure_shows_every_setting(synthetic: Synthetic) -> None:

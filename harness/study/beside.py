@@ -14,6 +14,10 @@ from harness.manifest import Manifest
 from harness.study.frame import METRICS, axis_columns
 from harness.study.published import ELSEWHERE, Number, differences, number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
+from harness.study.words import count
+
+#: That are said; one is enough to compare nothing.
+MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Beside:
         if not self.arm:
             return "no such arm here"
         if not self.comparable:
-            return f"not comparable: {', '.join(self.apart)}"
+            more = len(self.apart) - MOST_DIFFERENCES
+            rest = f", and {count(more, 'difference')} more" if more > 0 else ""
+            return f"not comparable: {', '.join(self.apart[:MOST_DIFFERENCES])}{rest}"
         if self.expected.n < 2:
             return "comparable, but it takes two seeds to expect anything"
         inside = self.expected.low <= (self.number.value or 0.0) <= self.expected.high

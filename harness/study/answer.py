@@ -11,10 +11,10 @@ from harness.study.words import count, in_unit, lower, percent, upper
 
 LEAD = {
     "REPRODUCED": "Yes, as measured here",
-    "CONTRADICTED": "No, the opposite was measured",
+    "CONTRADICTED": "No, as measured here",
     "INCONCLUSIVE": "These runs do not decide it",
     "INCOMPLETE": "Not yet",
-    "NOT COMPARABLE": "This scale cannot tell",
+    "NOT COMPARABLE": "These cells cannot tell",
 }
 
 
@@ -37,10 +37,12 @@ def answer(verdicts: list[Verdict]) -> str:
         return f"Of {len(settings)} settings, the claim that {lower(first.claim.says)} is {counted(settings, 'in ')}."
     if first.measured.n < 2:
         return f"{LEAD[first.word]}: {first.said}."
+    lead = f"{LEAD[first.word]}: {first.reservation}" if first.reservation else LEAD[first.word]
     mean, bounds = in_unit(first.measured, first.unit)
     label = first.compared[first.deciding].label
-    interval = f"{mean} {first.unit}, {percent(first.level)} interval {bounds}"
-    return f"{LEAD[first.word]}. {upper(first.said)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
+    unit = " points" if first.unit == "points" else ""
+    interval = f"{mean}{unit}, {percent(first.level)} interval {bounds}"
+    return f"{lead}. {upper(first.said)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
 
 
 def tally(verdicts: list[Verdict]) -> str:

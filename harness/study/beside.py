@@ -40,6 +40,8 @@ class Beside:
     @property
     def said(self) -> str:
         """What the comparison says, in a clause."""
+        if not self.number.published:
+            return "its value could not be read"
         if not self.arm:
             return "no such arm here"
         if not self.comparable:
@@ -47,7 +49,7 @@ class Beside:
             rest = f", and {count(more, 'difference')} more" if more > 0 else ""
             return f"not comparable: {', '.join(self.apart[:MOST_DIFFERENCES])}{rest}"
         if self.expected.n < 2:
-            return "comparable, but it takes two seeds to expect anything"
+            return "the same setting, but it takes two seeds of what was published to expect anything"
         inside = self.expected.low <= (self.number.value or 0.0) <= self.expected.high
         place = "where one more run is expected" if inside else "not where one more run is expected"
         return f"comparable: {place} ({self.expected.low:.2f} to {self.expected.high:.2f})"
@@ -97,7 +99,8 @@ def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
         if name in nearest and (nearest[name] == value).any():
             nearest = nearest[nearest[name] == value]
     arm = {str(name): value for name, value in nearest.iloc[0].items()}
-    values = [value for value in arm[number.metric] if value == value]  # noqa: PLR0124  (NaN: not finished)
+    measured = arm.get(number.metric, [])  # top-5 accuracy is published, and measured nowhere here
+    values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
     settings = {**_fixed(manifest.settings), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
     return Beside(number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values))

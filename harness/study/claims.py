@@ -117,7 +117,9 @@ def judge(manifest: Manifest, frame: pd.DataFrame) -> Judged:
 def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd.DataFrame:
     """A row a seed, a column an arm; arms that lack a seed are left out."""
     arms = [name for name in axis_columns(manifest) if name != "seed"]
-    return frame.pivot_table(index="seed", columns=arms, values=metric, observed=True).dropna(axis="columns")
+    table = frame.pivot_table(index="seed", columns=arms, values=metric, observed=True)
+    # A seed that most arms lack does not count, and then an arm that lacks a seed does not.
+    return table.dropna(axis="index", thresh=table.shape[1] // 2 + 1).dropna(axis="columns")
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _estimate(contrast: Contrast, paired: bool) -> Estimate:
 
 
 def _refused(question: Question) -> Verdict:
-    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "an experiment that has them")
+    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "cells that can be compared")
 
 
 def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
@@ -190,6 +192,11 @@ def _reservations(question: Question) -> str:
 
     rows = pd.concat(list(question.rows.values()))
     said = []
+    if question.left:
+        seeds = f"{count(question.left, 'seed')} that some arm lacks"
+        said.append(f"{seeds} {'is' if question.left == 1 else 'are'} left out")
+    if unsaid := question.unsaid:
+        said.append(f"its arms differ in {unsaid}, too")
     if collapsed := int((rows["collapse"] != "").sum()):
         said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
     kinds = rows.groupby("seed")["hardware"].nunique()
@@ -212,9 +219,11 @@ def _settle(word: str, evidence: Evidence, level: float) -> str:
         return "nothing more in this setting"
     if evidence.seeds < SEEDS:
         return f"at least {count(SEEDS - evidence.seeds, 'seed')} more of every arm"
-    if evidence.distance < ROUNDING:
-        return "nothing: it lies exactly on the bound"
-    needed = seeds_needed(evidence.estimates[evidence.deciding], evidence.distance, level)
+    estimate = evidence.estimates[evidence.deciding]
+    if estimate.error < ROUNDING:
+        on = evidence.distance < ROUNDING
+        return "nothing: it lies exactly on the bound" if on else "more seeds: these all give the same number"
+    needed = seeds_needed(estimate, evidence.distance, level)
     if needed is None:
         return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"
     return f"about {needed} seeds an arm instead of {evidence.seeds}, if the mean stays where it is"

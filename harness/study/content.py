@@ -152,7 +152,7 @@ def _side_by_side(beside: Sequence[Beside]) -> str:
 
 
 def _claim(name: str, study: Study) -> dict[str, Any]:
-    """A section; its figure is ``claim-<name>.svg``."""
+    """A section of its own."""
     verdicts = study.of_claim(name)
     claim = verdicts[0].claim
     return {
@@ -259,7 +259,7 @@ def _named(
 
 def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
     """Means over seeds, after the last epoch; a dash for a loss without the quantity. ``labels``: columns of names."""
-    names = [name for name in DIAGNOSTICS if frame[name].notna().any()]
+    names = [name for name in DIAGNOSTICS if name not in axis_columns(manifest) and frame[name].notna().any()]
     keys = [name for name in (*setting_columns(manifest), "batch_size", "loss") if frame[name].nunique() > 1]
     means = frame.groupby(keys or ["loss"], sort=False, as_index=False)[names].mean()
     rows = []
@@ -315,8 +315,7 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
 
 def _appendix(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
     axes = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
-    header = ["cell", *(name.replace("_", " ") for name in axes), "state", *METRICS, "minutes"]
-    header = [name.replace("_", " ") for name in header]
+    header = ["cell", *map(axis, axes), "state", *(name.replace("_", " ") for name in METRICS), "minutes"]
     rows = []
     for cell in frame.to_dict("records"):
         numbers = ["–" if pd.isna(cell[name]) else f"{cell[name]:.2f}" for name in METRICS]

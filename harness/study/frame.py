@@ -47,7 +47,7 @@ def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
         CURVE,
     ]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))  # steps may be an axis, too
-    numbers = [*METRICS, *DIAGNOSTICS, *COST]
+    numbers = [name for name in (*METRICS, *DIAGNOSTICS, *COST) if name not in axis_columns(manifest)]
     frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
     return frame
 
@@ -106,12 +106,13 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
     fixed, found = manifest.settings, index[cell.cell_id]
     values = {"loss": fixed["loss"]["name"], **{name: fixed[name] for name in ("batch_size", "epochs", "seed")}}
     values |= {short_name(path): value for path, value in cell.axes.items()}
+    axes = {name: ABSENT if value is None else value for name, value in values.items()}
     row: dict[str, Any] = {
         "cell_id": cell.cell_id,
         "state": index.state_of(cell.cell_id, cell.kin),
         "collapse": "",
         CURVE: [],
-        **{name: ABSENT if value is None else value for name, value in values.items()},
+        **axes,
     }
     outcome, metrics = found.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
     if outcome is None:
@@ -132,6 +133,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         **{name: {**outcome, "joules": joules}[name] for name in COST},
         "attempts": outcome["attempt"],
         **{name: found.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
+        **axes,  # an axis of the same name, such as steps, was declared
     }
 
 

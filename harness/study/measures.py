@@ -114,48 +114,32 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     small, large = columns[0], columns[-1]
     losses = {name: table[large] - table[small] for name, table in arms.items()}
     changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
-    said = f"from {axis(short_name(claim.over))} {large} to {small}, {changes} points"
+    said = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
     return Measured([_less(losses, "loss of")], _smaller(losses, margin), said)
 
 
 def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
-    """What an arm loses from the value at which it is best to the smallest; of two arms, how much less the first loses.
+    """What the arm loses from the value at which it is best to the smallest: every other value less the smallest.
 
-    Which value is best must not be chosen by the noise of what is then compared. One arm: no value may be better than
-    the smallest by the margin. Two: each seed's best value is that of the other seeds.
+    Which value is best must not be chosen by the noise of what is then compared; that none is better by the margin
+    needs no choice. (Two arms cannot be compared so: docs/statistics.md.)
     """
-    along, smallest = axis(short_name(claim.over)), next(iter(arms.values())).columns[0]
-    losses = {name: _from_best(table) for name, table in arms.items()}
-    found = " and ".join(
-        f"{name} is best at {table.mean().idxmax()} and loses {losses[name].mean():.2f} points from there"
-        for name, table in arms.items()
-    )
-    said = f"down to {along} {smallest}, {found}"
-    if len(arms) > 1:
-        return Measured([_less(losses, "loss of")], Range(margin, INFINITY), said)
-    (table,) = arms.values()
-    contrasts = [
-        Contrast(f"{along} {value} − {smallest}", table[value], table[smallest]) for value in table.columns[1:]
-    ]
+    ((name, table),) = arms.items()
+    along, smallest, best = axis(short_name(claim.over)), table.columns[0], table.mean().idxmax()
+    change = signed((table[smallest] - table[best]).mean())
+    said = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
+    contrasts = [Contrast(f"{along} {value:g} − {smallest:g}", table[value], table[smallest])
+                 for value in table.columns[1:]]  # fmt: skip
     return Measured(contrasts, Range(-INFINITY, margin), said)
-
-
-def _from_best(table: pd.DataFrame) -> pd.Series:
-    """By seed; the best value is chosen by the other seeds, if there are any."""
-    others = (table.sum() - table) / (len(table) - 1) if len(table) > 1 else table
-    best = others.to_numpy().argmax(axis=1)
-    reached = table.iloc[:, 0].copy()
-    reached[:] = table.to_numpy()[range(len(table)), best]
-    return reached - table.iloc[:, 0]
 
 
 def spread(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     """Every value of the axis less every other: none may differ by more than the margin."""
     ((name, table),) = arms.items()
     along = axis(short_name(claim.over))
-    contrasts = [Contrast(f"{along} {one} − {other}", table[one], table[other])
+    contrasts = [Contrast(f"{along} {one:g} − {other:g}", table[one], table[other])
                  for one, other in itertools.combinations(table.columns, 2)]  # fmt: skip
-    means = ", ".join(f"{mean:.2f} at {value}" for value, mean in table.mean().items())
+    means = ", ".join(f"{mean:.2f} at {value:g}" for value, mean in table.mean().items())
     return Measured(contrasts, Range(-margin, margin), f"{name} has {means} along {along}")
 
 
@@ -182,8 +166,7 @@ MEASURES = {
     "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21)), keeps=False),
     "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first loses",
                     drop, (1, 2), along=True, ends=True),
-    "drop_from_best": Measure("the loss from the best value to the smallest; of two arms, how much less the first "
-                              "loses", drop_from_best, (1, 2), along=True),
+    "drop_from_best": Measure("the loss from the best value to the smallest", drop_from_best, (1,), along=True),
     "spread": Measure("the difference of any two values", spread, (1,), None, along=True),
     "slope": Measure("points for every doubling; of two arms, how much smaller the first one's are",
                      slope, (1, 2), along=True, unit="points a doubling"),

@@ -11,22 +11,30 @@ from harness.filter import parse
 from harness.manifest import Claim, Manifest
 from harness.study.frame import axis_columns, in_setting, settings
 from harness.study.measures import MEASURES, Accuracies
-from harness.study.words import ABSENT, phrase
+from harness.study.words import ABSENT, phrase, shown
 from harness.study.words import axis as axis_word
+from harness.study.words import setting as setting_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Arms that differ in one of these are compared only if the claim says so.
+ESSENTIAL = ("epochs", "steps", "batch_size", "method")
+
+
 @dataclass(frozen=True)
 class Question:
     """A claim in a setting. ``rows``: of each arm, by its name. ``refused``: why these cells cannot speak about the
-    claim; there may be no rows then."""
+    claim; there may be no rows then. ``left``: how many seeds some arm lacks, which are not compared.
+    ``axes``: of the experiment."""
 
     claim: Claim
     setting: Mapping[str, Any]
     rows: Mapping[str, pd.DataFrame]
     refused: str = ""
+    left: int = 0
+    axes: Sequence[str] = ()
 
     @property
     def wanted(self) -> int:
@@ -42,6 +50,13 @@ class Question:
         over = short_name(self.claim.over)
         parts = [part for some in self.rows.values() for _, part in (some.groupby(over) if over else [("", some)])]
         return set.intersection(*(set(part["seed"]) for part in parts))
+
+    @property
+    def unsaid(self) -> str:
+        """In which axes the arms differ that neither the claim nor the setting names."""
+        return _unsaid(
+            self.claim, self.setting, self.rows, [name for name in self.axes if name not in ("seed", "loss")]
+        )
 
     @property
     def collapsed(self) -> str:
@@ -138,19 +153,60 @@ def _open_axes(claim: Claim, manifest: Manifest, rows: Mapping[str, pd.DataFrame
 
 
 def _question(claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataFrame], manifest: Manifest) -> Question:
-    over = short_name(claim.over)
-    if absent := [name for name, some in rows.items() if some.empty]:
-        return Question(claim, setting, {}, f"no cells with {' or '.join(absent)} were declared there")
-    if over:
-        values = [set(some[over]) - {ABSENT} if over in some else set() for some in rows.values()]
-        common = set.intersection(*values)
-        if len(common) < 2:
-            return Question(claim, setting, {}, f"it takes at least two values of {axis_word(over)}")
+    """Of the values and seeds that all arms have."""
+    if refused := _refusal(claim, setting, rows, manifest):
+        return Question(claim, setting, {}, refused)
+    if over := short_name(claim.over):
+        common = set.intersection(*(set(some[over]) - {ABSENT} for some in rows.values()))
         kept = {min(common), max(common)} if MEASURES[claim.measure].ends else common
         rows = {name: some[some[over].isin(list(kept))] for name, some in rows.items()}
-    asked = Question(claim, setting, rows)
-    if claim.comparable and not all(holds(claim.comparable, manifest, some).all() for some in rows.values()):
-        return Question(claim, setting, rows, f"the claim is about {claim.comparable}")
-    if not asked.seeds:
+    seeds = Question(claim, setting, rows).seeds
+    if not seeds:
         return Question(claim, setting, {}, "its arms have no seed in common")
-    return asked
+    shared = {name: some[some["seed"].isin(list(seeds))] for name, some in rows.items()}
+    about = not claim.comparable or all(holds(claim.comparable, manifest, some).all() for some in rows.values())
+    refused = "" if about else f"the claim is about {claim.comparable}"
+    return Question(claim, setting, shared, refused, len(_seeds(rows) - seeds), axis_columns(manifest))
+
+
+def _refusal(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], manifest: Manifest) -> str:
+    """Why the claim cannot be asked of these cells, whatever they say."""
+    found = ""
+    if absent := [name for name, some in rows.items() if some.empty]:
+        place = f" at {setting_words(setting)}" if setting else ""
+        found = f"no cells with {' or '.join(absent)} were declared{place}"
+    elif sum(map(len, rows.values())) > len(set().union(*(some["cell_id"] for some in rows.values()))):
+        found = "its arms share cells"
+    elif unsaid := _unsaid(claim, setting, rows, [name for name in ESSENTIAL if name in axis_columns(manifest)]):
+        found = f"its arms differ in {unsaid}, of which the claim says nothing"
+    elif claim.metric == "val_knn" and manifest.preset:
+        found = "the learning curve is of the sweep's own evaluation"
+    elif claim.over:
+        found = _refused_axis(claim, rows)
+    return found
+
+
+def _refused_axis(claim: Claim, rows: Mapping[str, pd.DataFrame]) -> str:
+    over = short_name(claim.over)
+    values = [set(some[over]) - {ABSENT} if over in some else set() for some in rows.values()]
+    common = set.intersection(*values)
+    if len(common) < 2:
+        return f"it takes at least two values of {axis_word(over)}"
+    return f"{axis_word(over)} {min(common):g} has no double" if claim.measure == "slope" and min(common) <= 0 else ""
+
+
+def _seeds(rows: Mapping[str, pd.DataFrame]) -> set[int]:
+    return set().union(*(set(some["seed"]) for some in rows.values()))
+
+
+def _unsaid(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], axes: Sequence[str]) -> str:
+    """In which of these axes the arms differ although neither the claim nor the setting names them."""
+    filters = [parse(text, short_name, "") for text in (claim.at, *claim.arms) if text]
+    said = {condition.path for one in filters for condition in one.conditions} | {short_name(claim.over), *setting}
+    found = []
+    for axis in axes:
+        values = [set(some[axis]) - {ABSENT} for some in rows.values() if axis in some]
+        known = [", ".join(shown(axis, value) for value in sorted(one, key=str)) for one in values if one]
+        if axis not in said and len(set(known)) > 1:
+            found.append(f"{axis_word(axis)} ({' and '.join(known)})")
+    return ", ".join(found)

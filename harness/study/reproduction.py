@@ -53,5 +53,5 @@ def _overview(studies: Sequence[Study]) -> dict[str, Any]:
 def _paper(name: str, rows: list[dict[str, str]]) -> dict[str, Any]:
     paper = papers().get(name)
     title = f"{paper.title} ({paper.cite})" if paper else "Claims of no paper that is listed here"
-    caption = "In points of accuracy; the chapters below say what was measured, and why it came out so."
+    caption = "In points of accuracy unless it says otherwise, at the levels of each experiment's own family of claims."
     return {"title": title, "caption": caption, "verdicts": {"header": [], "rows": rows, "note": ""}}

@@ -59,8 +59,10 @@ class Estimate:
 
         if self.n < 2:
             return 1.0
-        if self.error < ROUNDING:  # the same number with every seed: above, below, or on the bound
-            return 0.0 if self.mean > bound + ROUNDING else 1.0
+        if self.error < ROUNDING:
+            # Nothing at all is one computation. Any other number that is the same with every seed is chance, where a
+            # test set is small: of its spread, these seeds say nothing.
+            return 0.0 if abs(self.mean) < ROUNDING and bound < -ROUNDING else 1.0
         return float(stdtr(self.df, (bound - self.mean) / self.error))
 
     def p_below(self, bound: float) -> float:
@@ -94,11 +96,14 @@ def of_difference(first: Sequence[float], second: Sequence[float], paired: bool)
     """
     if paired or list(first) == list(second) or min(len(first), len(second)) < 2:
         return of_mean([one - other for one, other in zip(first, second, strict=True)])
-    one, other = of_mean(first), of_mean(second)
-    a, b = one.error**2, other.error**2
-    # Welch and Satterthwaite; where neither arm varies, any number of degrees of freedom says the same.
-    df = (a + b) ** 2 / (a**2 / one.df + b**2 / other.df) if a + b > 0 else one.df + other.df
-    return Estimate(one.mean - other.mean, math.sqrt(a + b), df, min(one.n, other.n), paired=False)
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+    arms = CompareMeans(DescrStatsW(list(first)), DescrStatsW(list(second)))
+    mean, n = of_mean(first).mean - of_mean(second).mean, min(len(first), len(second))
+    error = float(arms.std_meandiff_separatevar)
+    # Where neither arm varies, any number of degrees of freedom says the same.
+    df = float(arms.dof_satt()) if error > 0 else len(first) + len(second) - 2.0
+    return Estimate(mean, error, df, n, paired=False)
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ def seed_effect(table: pd.DataFrame) -> SeedEffect:
     chosen by the result. Seeds are the treatments and arms the blocks of Friedman's test, which takes every arm alike
     however much its accuracy varies.
     """
+    import numpy as np
+
     seeds, arms = table.shape
     unknown = SeedEffect(float("nan"), float("nan"), arms, seeds)
     if seeds < 3 or arms < 2:
@@ -135,10 +142,8 @@ def seed_effect(table: pd.DataFrame) -> SeedEffect:
     varying = table.loc[:, table.std() > 0]
     if varying.shape[1] < 2:
         return unknown
-    # The sum of all correlations, those of arms with themselves among them, is the variance of the standardised sum.
-    standardised = (varying - varying.mean()) / varying.std()
-    every, count = float(standardised.sum(axis=1).var()), varying.shape[1]
-    correlation = (every - count) / (count * (count - 1))
+    correlations, count = np.corrcoef(varying.to_numpy().T), varying.shape[1]
+    correlation = float((correlations.sum() - count) / (count * (count - 1)))
     return SeedEffect(correlation, float(friedmanchisquare(*varying.to_numpy()).pvalue), arms, seeds)
 
 

@@ -46,7 +46,8 @@ def _declared_order(column: pd.Series, frame: pd.DataFrame) -> pd.Series:
 
 def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
     """The same as text: settings that do not vary are left out, means carry their interval's half width."""
-    text = pd.DataFrame()
+    table = table.reset_index(drop=True)  # columns are put together row by row, not by the frame's labels
+    text = pd.DataFrame(index=table.index)
     for name in setting_columns(manifest):
         if table[name].nunique() > 1:
             text[axis(name)] = [shown(name, value) for value in table[name]]
@@ -56,7 +57,7 @@ def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
         cells = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], table["k"], strict=True)
         text[header] = [with_interval(Interval(*numbers)) for numbers in cells]
     text["seeds"] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
-    return text.reset_index(drop=True)
+    return text
 
 
 def with_interval(interval: Interval) -> str:

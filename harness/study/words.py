@@ -58,9 +58,11 @@ def percent(level: float) -> str:
 
 
 def in_unit(interval: Interval, unit: str) -> tuple[str, str]:
-    """The mean and the bounds: signed points, or three decimals of a factor."""
+    """The mean, with its unit where that is not points, and the bounds."""
     if unit == "times":
-        return f"{interval.mean:.3f}", f"[{interval.low:.3f}, {interval.high:.3f}]"
+        return f"{interval.mean:.3f} times", f"[{interval.low:.3f}, {interval.high:.3f}]"
+    if unit != "points":
+        return f"{signed(interval.mean)} {unit}", f"[{signed(interval.low)}, {signed(interval.high)}]"
     return signed(interval.mean), f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
@@ -69,8 +71,9 @@ def upper(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """Without its full stop, for the middle of a sentence; an abbreviation stays as it is."""
-    return (text if text[:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")
+    """Without its full stop, for the middle of a sentence; a name such as DCL or FlatNCE stays as it is."""
+    named = any(letter.isupper() for letter in text.partition(" ")[0][1:])
+    return (text if named else text[:1].lower() + text[1:]).rstrip(".")
 
 
 def count(number: int, what: str) -> str:

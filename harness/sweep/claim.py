@@ -48,4 +48,6 @@ def _value(key: str, value: Any, where: str) -> Any:
         return None if value is None else float(value)
     if isinstance(value, Mapping | list):
         raise UserError("one value belongs here", where=f"{where}.{key}", allowed="a word or a sentence")
+    if key in ("name", "says", "source") and not str(value or "").strip():
+        raise UserError("a sentence belongs here", where=f"{where}.{key}", allowed="text that is not empty")
     return str(value)

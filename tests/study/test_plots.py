@@ -176,3 +176,13 @@ def test_arms_go_by_what_tells_them_apart(synthetic: Synthetic) -> None:
     assert "<!-- queue 128 − queue 512 (points) -->" in svg
     assert "<!-- queue -->" in svg
     assert "<!-- MoCo v2, DCL -->" in svg
+
+
+def test_a_map_of_losses_with_other_values_has_the_rows_of_all(synthetic: Synthetic) -> None:
+    grids = ["~axes.loss", "~axes.temperature", "grids.a={loss:[infonce],temperature:[0.05,0.1,0.5]}",
+             "grids.b={loss:[dcl],temperature:[0.1,0.2]}"]  # fmt: skip
+    manifest, results = synthetic(lambda axes: 10 + 100 * axes["temperature"], *grids)
+    svg = (heatmap(manifest, tidy(manifest, results)) or b"").decode()
+    for temperature, panels in (("0.05", 2), ("0.1", 2), ("0.2", 2), ("0.5", 2)):
+        assert svg.count(f"<!-- {temperature} -->") == panels
+    assert (svg.count("<!-- 15.0 -->"), svg.count("<!-- 30.0 -->"), svg.count("<!-- – -->")) == (2, 2, 0)

@@ -17,7 +17,7 @@ from harness.study.report import write_report
 from harness.study.reproduction import write_reproduction
 from harness.study.statistics import Interval
 from harness.study.tables import arms, for_people, with_interval, write_tables
-from tests.study.synthetic import Synthetic, robust
+from tests.study.synthetic import Axes, Synthetic, robust
 
 
 def test_missing_cells_are_rows(synthetic: Synthetic) -> None:
@@ -88,3 +88,17 @@ def test_one_document_holds_every_experiment_that_makes_claims(synthetic: Synthe
     assert [one.manifest.name for one in studies] == ["tiny.demo", "tiny.demo"]
     again, _ = write_reproduction([manifest, silent, manifest], results, tmp_path / "again")
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_table_by_arm_says_of_every_row_what_it_is(synthetic: Synthetic) -> None:
+    """Sorted rows keep their batch sizes."""
+    sizes, rates = [256, 64, 128], [0.2, 0.1]
+
+    def accuracy(axes: Axes) -> float:
+        return axes["batch_size"] / 10 + 10 * axes["lr"] + 0.01 * axes["seed"]
+
+    manifest, results = synthetic(accuracy, f"axes.batch_size={sizes}", f"axes.lr={rates}".replace(" ", ""))
+    shown = for_people(manifest, arms(manifest, tidy(manifest, results)))
+    for _, row in shown.iterrows():
+        expected = int(row["batch size"]) / 10 + 10 * float(row["learning rate"]) + 0.01
+        assert float(row["kNN (%)"].split()[0]) == pytest.approx(expected, abs=0.006)

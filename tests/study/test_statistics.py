@@ -203,10 +203,13 @@ def test_one_seed_an_arm_is_a_difference_without_an_interval() -> None:
     assert math.isnan(found.interval(0.95).high)
 
 
-def test_where_nothing_varies_the_mean_is_the_truth() -> None:
+def test_where_nothing_varies_only_no_difference_at_all_is_evidence() -> None:
+    """Of a small test set, a few equal differences are chance; arms that are equal everywhere are one computation."""
     found = of_difference([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], paired=False)
     assert found.interval(0.99).low == found.interval(0.99).high == 1.0
-    assert (found.p_above(0.5), found.p_above(1.0), found.p_below(1.0), found.p_below(1.5)) == (0.0, 1.0, 1.0, 0.0)
+    assert (found.p_above(0.5), found.p_above(1.0), found.p_below(1.0), found.p_below(1.5)) == (1.0, 1.0, 1.0, 1.0)
+    same = of_difference([2.0, 2.5, 2.0], [2.0, 2.5, 2.0], paired=False)
+    assert (same.p_above(-0.5), same.p_above(0.0), same.p_below(0.0), same.p_below(0.5)) == (0.0, 1.0, 1.0, 0.0)
 
 
 def test_welch_is_student_where_arms_vary_alike() -> None:

@@ -154,6 +154,10 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "a claim of too many arms": (edited("loss=dcl, loss=infonce", "loss=dcl, loss=dclw, loss=eqco"), ["takes 1 or 2"]),
     "a claim of one arm without a margin": (edited("[loss=dcl, loss=infonce]", "[loss=dcl]"), ["takes a margin here"]),
     "a margin that is a word": (edited("over: batch_size", "over: batch_size\n    margin: half"), ["no number"]),
+    "a margin of nothing": (edited("over: batch_size", "over: batch_size\n    margin: .nan"), ["a finite number"]),
+    "a claim along seeds": (edited("over: batch_size", "over: seed"), ["claims[0].over", "no axis of numbers"]),
+    "a claim along words": (edited("over: batch_size", "over: lr_rule"), ["claims[0].over", "no axis of numbers"]),
+    "a claim that says nothing": (edited("says: DCL loses", "says: ''\n    # "), ["claims[0].says", "not empty"]),
     "a claim of an unknown paper": (edited("over: batch_size", "over: batch_size\n    paper: dlc"), ["'dcl'"]),
     "a claim of an unknown number": (
         edited("over: batch_size", "over: batch_size\n    published: [dcl.best]"),

@@ -17,7 +17,7 @@ from harness.study.words import setting as setting_words
 
 ROW_INCHES = 0.22
 #: What fits a page; the table has the others.
-MOST_PANELS = 8
+MOST_PANELS = 6
 MOST_ROWS = 60
 
 

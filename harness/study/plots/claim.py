@@ -38,7 +38,7 @@ def claim_figure(
     """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
     were not declared."""
     first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
-    rows = [(verdict, compared) for verdict in verdicts for compared in verdict.compared]
+    rows = _deciding_first(verdicts)
     found = next(_drawable(manifest, frame, first), None)
     if not found and not rows:
         return None
@@ -52,9 +52,17 @@ def claim_figure(
             _draw_arms(panels[0], *found, first, beside)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
-            style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences")
+            style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences", "claims.json")
         style.legend(figure, style.handles_of(panels))
         return style.svg(figure)
+
+
+def _deciding_first(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Compared]]:
+    """All contrasts where they fit, or else what decides each verdict before the others."""
+    every = [(verdict, index) for verdict in verdicts for index in range(len(verdict.compared))]
+    if len(every) > MOST_CONTRASTS:
+        every.sort(key=lambda one: one[1] != one[0].deciding)
+    return [(verdict, verdict.compared[index]) for verdict, index in every]
 
 
 def _drawable(

@@ -48,8 +48,7 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
 
 
 def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
-    """kNN accuracy on the validation images against epochs, means over seeds, a panel a value of the main axis in the
-    first setting; None where no cell has a curve."""
+    """kNN accuracy on the validation images against epochs, a panel a setting; None where no cell has a curve."""
     known = frame[frame[CURVE].map(len) > 1]
     if known.empty:
         return None

@@ -26,16 +26,20 @@ def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     if not across or not down:
         return None
     losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
-    tables = {name: _means(frame[frame["loss"] == name], down, across) for name in losses}
+    rows, columns = (sorted(frame[name].unique()) for name in (down, across))
+    of_loss = {name: frame[frame["loss"] == name] for name in losses}
+    tables = {name: _means(some, down, across).reindex(rows, columns=columns) for name, some in of_loss.items()}
     values = np.concatenate([table.to_numpy().flatten() for table in tables.values()])
     if np.isnan(values).all():
         return None
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     with style.styled():
-        figure, panels = style.grid_of_panels(len(losses), (3.8, 0.9 + 0.34 * frame[down].nunique()))
+        figure, panels = style.grid_of_panels(len(losses), (3.8, 1.0 + 0.34 * len(rows)), one_scale=False)
         for axes, (name, table) in zip(panels, tables.items(), strict=True):
             axes.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-            _label(axes, table, down, across, (low + high) / 2)
+            _label(axes, table, of_loss[name].groupby([down, across]).size().unstack(), (low + high) / 2)
+            axes.set_xlabel(axis_word(across))
+            axes.set_ylabel(axis_word(down))
             axes.set_title(loss_label(name), fontsize=9)
         figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
         style.say_what_is_left_out(figure, len(losses), frame["loss"].nunique(), "losses")
@@ -49,13 +53,15 @@ def _means(rows: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
     return whole.unstack(across).sort_index()
 
 
-def _label(axes: Axes, table: pd.DataFrame, down: str, across: str, middle: float) -> None:
+def _label(axes: Axes, table: pd.DataFrame, declared: pd.DataFrame, middle: float) -> None:
+    """A number in every square; a dash where one is to come, nothing where none was declared."""
     axes.set_xticks(range(table.shape[1]), [f"{value:g}" for value in table.columns])
     axes.set_yticks(range(table.shape[0]), [f"{value:g}" for value in table.index])
-    axes.set_xlabel(axis_word(across))
-    axes.set_ylabel(axis_word(down))
     if table.shape[1] > MOST_COLUMNS:
         return
+    there = declared.reindex(table.index, columns=table.columns).notna().to_numpy()
     for (row, column), value in np.ndenumerate(table.to_numpy()):
-        text, colour = ("–", "black") if np.isnan(value) else (f"{value:.1f}", "black" if value > middle else "white")
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+        if there[row, column]:
+            colour = "black" if np.isnan(value) or value > middle else "white"
+            text = "–" if np.isnan(value) else f"{value:.1f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)

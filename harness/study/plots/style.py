@@ -45,12 +45,14 @@ def svg(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def grid_of_panels(count: int, panel: tuple[float, float] = PANEL_INCHES) -> tuple[Figure, list[Axes]]:
-    """As many panels as asked, with one scale of accuracy."""
+def grid_of_panels(
+    count: int, panel: tuple[float, float] = PANEL_INCHES, one_scale: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """As many panels as asked; ``one_scale`` of what is upwards."""
     columns = min(count, PANELS_A_ROW)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flatten())
+    panels = list(figure.subplots(rows, columns, sharey=one_scale, squeeze=False).flatten())
     for unused in panels[count:]:
         unused.set_visible(False)
     return figure, panels[:count]
@@ -65,8 +67,12 @@ def of(position: int) -> dict[str, Any]:
 def scale(axes: Axes, name: str, values: Sequence[float]) -> None:
     """A tick at every value that was trained; logarithmic where the values span more than a factor of four."""
     values = sorted(set(values))
-    if min(values) > 0 and max(values) > 4 * min(values):
-        axes.set_xscale("log", base=2)
+    positive = [value for value in values if value > 0]
+    if positive and max(values) > 4 * positive[0]:
+        if min(values) > 0:
+            axes.set_xscale("log", base=2)
+        else:
+            axes.set_xscale("symlog", linthresh=positive[0])
     shown = values if len(values) <= 9 else values[:: math.ceil(len(values) / 8)]
     axes.set_xticks(shown, [f"{value:g}" for value in shown])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -107,6 +113,6 @@ def handles_of(panels: Sequence[Axes]) -> dict[str, Any]:
     return found
 
 
-def say_what_is_left_out(figure: Figure, drawn: int, every: int, what: str) -> None:
+def say_what_is_left_out(figure: Figure, drawn: int, every: int, what: str, where: str = "the table") -> None:
     if drawn < every:
-        figure.suptitle(f"the first {drawn} of {every:,} {what}; the table has the others", fontsize=8)
+        figure.suptitle(f"the first {drawn} of {every:,} {what}; {where} has the others", fontsize=8)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results
+from harness.cli.arguments import Experiment, Overrides, Results, command
 from harness.cli.evaluate import OnDataset, Root
 from harness.cli.report import reported
 from harness.errors import UserError
@@ -35,11 +36,16 @@ def verify(
     from harness.study.claims import judge
     from harness.study.frame import tidy
     from harness.study.verdicts import as_json as plain
+    from harness.study.words import count
 
-    _, manifest, _ = reported(experiment, overrides, results, preset, dataset, root)
+    _, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     if not manifest.claims:
         raise UserError(f"{manifest.name} makes no claims", where=experiment, allowed="claims: (docs/experiments.md)")
-    judged = judge(manifest, tidy(manifest, results))
+    frame = tidy(manifest, results)
+    if added and (left := int(frame["test_knn"].isna().sum())):
+        again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
+        print(f"not evaluated so: {count(left, 'cell')} of {len(frame)}; next: {again}", file=sys.stderr)
+    judged = judge(manifest, frame)
     if as_json:
         print(json.dumps(plain(judged), indent=1))
     else:

@@ -98,3 +98,10 @@ def test_one_document_for_all_experiments(folder: Path) -> None:
 def test_a_report_of_nothing_says_what_there_could_be(folder: Path, arguments: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         run("report", *arguments)
+
+
+def test_cells_that_were_not_evaluated_so_are_said_with_the_way_to_do_it(folder: Path) -> None:
+    make_records(folder / "tiny.yaml", folder / "results", robust, [])
+    code, said = run("verify", "tiny.yaml", "--preset", "dkobak")
+    assert code == 1
+    assert "not evaluated so: 12 cells of 12; next: harness evaluate tiny.yaml --preset dkobak" in said

@@ -186,3 +186,13 @@ def test_a_map_of_losses_with_other_values_has_the_rows_of_all(synthetic: Synthe
     for temperature, panels in (("0.05", 2), ("0.1", 2), ("0.2", 2), ("0.5", 2)):
         assert svg.count(f"<!-- {temperature} -->") == panels
     assert (svg.count("<!-- 15.0 -->"), svg.count("<!-- 30.0 -->"), svg.count("<!-- – -->")) == (2, 2, 0)
+
+
+def test_a_map_averages_over_nothing_but_seeds(synthetic: Synthetic) -> None:
+    """InfoNCE that was also trained for longer is not better on the map."""
+    grids = ["~axes.epochs", "grids.a={epochs:[1],temperature:[0.1,0.5]}",
+             "grids.b={loss:[infonce],epochs:[9],temperature:[0.1]}"]  # fmt: skip
+    manifest, results = synthetic(lambda axes: 90.0 if axes["epochs"] == 9 else 50.0, "~axes.temperature", *grids)
+    svg = (heatmap(manifest, tidy(manifest, results)) or b"").decode()
+    assert svg.count("<!-- 50.0 -->") == 2 * 2 * 2
+    assert "<!-- epochs 1 -->" in svg

@@ -73,8 +73,8 @@ def _curves(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:
     for name, of_loss in rows.groupby("loss", sort=False):
         look = {**style.of(losses.index(str(name))), "marker": ""}
         points = [pd.Series(dict(map(tuple, curve))) for curve in of_loss[CURVE]]
-        for one in points:
-            axes.plot(one.index, one, linewidth=0.6, alpha=0.45, **look)
+        broken = pd.concat([part for one in points for part in (one, pd.Series({float("nan"): float("nan")}))])
+        axes.plot(broken.index, broken, linewidth=0.6, alpha=0.45, **look)
         mean = pd.concat(points, axis=1).dropna().mean(axis=1)
         axes.plot(mean.index, mean, linewidth=1.8, label=loss_label(str(name)), **look)
     axes.set_xlabel("epochs")

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import is_numeric, main_axis
+from harness.study.frame import in_setting, is_numeric, main_axis, setting_columns, settings
 from harness.study.plots import style
 from harness.study.words import axis as axis_word
+from harness.study.words import setting as setting_words
 
 #: What is tuned, in the order in which a map of it says most.
 TUNED = ("temperature", "lr", "weight_decay", "momentum")
@@ -20,11 +21,16 @@ MOST_COLUMNS = 8
 
 
 def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
-    """kNN accuracy on the test images, the mean over seeds and all other axes; None where nothing tuned varies."""
+    """kNN accuracy on the test images, means over seeds, in the setting that has most cells; None where nothing tuned
+    varies."""
     across = main_axis(manifest, frame)
     down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
     if not across or not down:
         return None
+    others = [name for name in (*setting_columns(manifest), "batch_size") if name not in (across, down)]
+    setting = max(settings(frame, others), key=lambda one: len(in_setting(frame, one)))
+    varying = {name: value for name, value in setting.items() if frame[name].nunique() > 1}
+    frame = in_setting(frame, setting)
     losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
     rows, columns = (sorted(frame[name].unique()) for name in (down, across))
     of_loss = {name: frame[frame["loss"] == name] for name in losses}
@@ -42,6 +48,7 @@ def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
             axes.set_ylabel(axis_word(down))
             axes.set_title(loss_label(name), fontsize=9)
         figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
+        figure.suptitle(setting_words(varying), fontsize=9)
         style.say_what_is_left_out(figure, len(losses), frame["loss"].nunique(), "losses")
         return style.svg(figure)
 

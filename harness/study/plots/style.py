@@ -85,6 +85,8 @@ def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, m
     look = of(position)
     axes.plot(rows[name], rows[metric], label=label, linewidth=1.6, **look)
     low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
+    if len(rows) == 1:  # a band of one point cannot be seen
+        axes.vlines(rows[name], low, high, color=look["color"], alpha=0.5)
     axes.fill_between(rows[name].astype(float), low, high, color=look["color"], alpha=0.15, linewidth=0)
     known = rows[metric].dropna()
     if known.empty:

@@ -31,7 +31,8 @@ def logged(manifest: Manifest, results: Path, **metrics: Callable[[Axes], float 
     for cell in manifest.cells:
         axes = short(cell.axes)
         found = {name: value for name, of in metrics.items() if (value := of(axes)) is not None}
-        Record(results / "runs" / cell.cell_id).attempts()[-1].log_event(20, found, epoch=1)
+        for attempt in Record(results / "runs" / cell.cell_id).attempts()[-1:]:  # none of a missing cell
+            attempt.log_event(20, found, epoch=1)
 
 
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}

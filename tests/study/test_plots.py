@@ -156,6 +156,11 @@ def test_learning_curves_have_a_panel_a_batch_size(synthetic: Synthetic) -> None
     svg = (curves(manifest, tidy(manifest, results)) or b"").decode()
     for size in (64, 256):
         assert svg.count(f"<!-- batch size {size} -->") == 1
+    manifest, results = synthetic(lambda axes: None if (axes["loss"], axes["seed"]) == ("dcl", 2) else robust(axes))
+    logged(manifest, results, q_mean=lambda axes: 0.5)
+    for drawn in (curves, gradients):
+        svg = (drawn(manifest, tidy(manifest, results)) or b"").decode()
+        assert svg.count("<!-- 2 of 3 -->") == 2, "DCL's at each batch size"
     manifest, results = synthetic(lambda axes: None)
     assert curves(manifest, tidy(manifest, results)) is None
 

@@ -25,7 +25,8 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     columns = [name for name in (*setting_columns(manifest), "batch_size") if name != along]
     setting = settings(frame[frame["q_mean"].notna()], columns)[0]
     names = ["q_mean", "q_05", "q_95", "negatives_ess"]
-    rows = in_setting(frame, setting).groupby(["loss", along], sort=False, as_index=False)[names].mean()
+    cells = in_setting(frame, setting).groupby(["loss", along], sort=False)
+    rows = cells[names].mean().assign(k=cells["q_mean"].count(), n=cells.size()).reset_index()
     losses = list(frame["loss"].drop_duplicates())
     with style.styled():
         figure = Figure(figsize=(7.6, 3.0), layout="constrained")
@@ -37,6 +38,8 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
                 of_loss[along], of_loss["q_05"], of_loss["q_95"], color=look["color"], alpha=0.12, linewidth=0
             )
             right.plot(of_loss[along], of_loss["negatives_ess"], label=label, **look)
+            for _, arm in of_loss.iterrows():
+                style.mark_incomplete(left, (arm[along], arm["q_mean"]), arm["k"], arm["n"])
         for axes, word in ((left, "q (mean; 5 to 95 % of anchors)"), (right, "effective number of negatives")):
             style.scale(axes, along, rows[along].tolist())
             axes.set_ylabel(word)
@@ -58,7 +61,7 @@ def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     with style.styled():
         figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
         for axes, setting in zip(panels, found, strict=True):
-            _curves(axes, in_setting(known, setting), losses)
+            _curves(axes, in_setting(known, setting), in_setting(frame, setting), losses)
             varying = {name: value for name, value in setting.items() if frame[name].nunique() > 1}
             axes.set_title(setting_words(varying), fontsize=9)
         for axes in panels[:: style.PANELS_A_ROW]:
@@ -68,7 +71,7 @@ def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
         return style.svg(figure)
 
 
-def _curves(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:
+def _curves(axes: Axes, rows: pd.DataFrame, declared: pd.DataFrame, losses: list[str]) -> None:
     """A thin line a seed, a thick one their mean where all seeds have a point."""
     for name, of_loss in rows.groupby("loss", sort=False):
         look = {**style.of(losses.index(str(name))), "marker": ""}
@@ -77,6 +80,8 @@ def _curves(axes: Axes, rows: pd.DataFrame, losses: list[str]) -> None:
         axes.plot(broken.index, broken, linewidth=0.6, alpha=0.45, **look)
         mean = pd.concat(points, axis=1).dropna().mean(axis=1)
         axes.plot(mean.index, mean, linewidth=1.8, label=loss_label(str(name)), **look)
+        end = (mean.index[-1], mean.iloc[-1]) if len(mean) else (0.0, 0.0)
+        style.mark_incomplete(axes, end, len(of_loss), int((declared["loss"] == name).sum()))
     axes.set_xlabel("epochs")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="0.9", linewidth=0.6)

@@ -91,10 +91,16 @@ def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, m
     known = rows[metric].dropna()
     if known.empty:
         axes.set_ylim(0, 100)
-    for _, arm in rows[rows["k"] < rows["n"]].iterrows():
+    for _, arm in rows.iterrows():
         height = arm[metric] if arm["k"] else (known.min() if len(known) else 50.0)
-        text = f"{arm['k']:.0f} of {arm['n']:.0f}"
-        axes.annotate(text, (arm[name], height), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        mark_incomplete(axes, (arm[name], height), arm["k"], arm["n"])
+
+
+def mark_incomplete(axes: Axes, place: tuple[float, float], finished: float, declared: float) -> None:
+    """``2 of 3`` beside a point where not all seeds stand behind it."""
+    if finished < declared:
+        text = f"{finished:.0f} of {declared:.0f}"
+        axes.annotate(text, place, xytext=(4, 4), textcoords="offset points", fontsize=7)
 
 
 def legend(figure: Figure, handles: Mapping[str, Any]) -> None:

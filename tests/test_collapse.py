@@ -13,8 +13,9 @@ from harness.cli.declared import load
 from harness.collapse import collapse
 from harness.record import Record
 from harness.ssl.train import run_cell
+from harness.study.answer import abstract
+from harness.study.content import content, study
 from harness.study.frame import tidy
-from harness.study.pdf import abstract, content
 from harness.study.report import write_report
 
 
@@ -69,12 +70,12 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     assert "loss=vicreg: embeddings are nearly one point (uniformity" in line
 
     written = write_report(declared.manifest, results, tiny.parent / "reports")
-    said = pd.read_csv(written.files[0], keep_default_na=False).set_index("cell_id")["collapse"]
+    said = pd.read_csv(written.files["data"], keep_default_na=False).set_index("cell_id")["collapse"]
     assert said[whole] == ""
     assert said[collapsed].startswith("embeddings are nearly one point")
     frame = tidy(declared.manifest, results)
-    printed = content(declared.manifest, frame, written.verdicts)
-    assert printed["collapsed"] == [f"{collapsed} (loss vicreg): {said[collapsed]}"]
+    printed = content(study(declared.manifest, frame))
+    assert printed["collapsed"] == [f"{collapsed} (VICReg): {said[collapsed]}"]
     assert abstract([], frame).endswith("; 1 collapsed.")
 
 

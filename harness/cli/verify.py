@@ -33,10 +33,10 @@ def verify(
 
     Exit code 0: every claim is REPRODUCED in every setting; 1: not. Of the overrides only scale=NAME applies.
     """
+    from harness.cli.summary import count
     from harness.study.claims import judge
     from harness.study.frame import tidy
     from harness.study.verdicts import as_json as plain
-    from harness.study.words import count
 
     _, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     if not manifest.claims:
@@ -44,7 +44,7 @@ def verify(
     frame = tidy(manifest, results)
     if added and (left := int(frame["test_knn"].isna().sum())):
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
-        print(f"not evaluated so: {count(left, 'cell')} of {len(frame)}; next: {again}", file=sys.stderr)
+        print(f"not evaluated so: {count(left)} of {len(frame)}; next: {again}", file=sys.stderr)
     judged = judge(manifest, frame)
     if as_json:
         print(json.dumps(plain(judged), indent=1))

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.cell import short_name
 from harness.evaluation import final
 from harness.manifest import Manifest
-from harness.study.frame import METRICS, axis_columns
+from harness.study.frame import METRICS, axis_columns, fixed
 from harness.study.published import ELSEWHERE, Number, differences, number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
 from harness.study.words import count
@@ -102,14 +101,5 @@ def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
     measured = arm.get(number.metric, [])  # top-5 accuracy is published, and measured nowhere here
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
-    settings = {**_fixed(manifest.settings), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
+    settings = {**fixed(manifest), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
     return Beside(number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values))
-
-
-def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """By short name."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        inner = value if isinstance(value, Mapping) else {}
-        found |= {short_name(f"{name}.{key}"): one for key, one in inner.items()} if inner else {name: value}
-    return found

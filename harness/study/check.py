@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Callable, Sequence
 
-from harness.cell import Cell, paths, short_name
 from harness.errors import UserError, nearest
 from harness.manifest import Claim
 from harness.study import published
@@ -47,19 +45,9 @@ def _check_arms(claim: Claim, where: str) -> None:
     if measure.along and not claim.over:
         what = f"{claim.name}: {claim.measure} is measured along an axis"
         raise UserError(what, where=f"{where}.over", allowed="over: AXIS, such as batch_size")
-    if claim.over and not _is_size(claim.over):
-        what = f"{claim.name}: '{claim.over}' is no axis of numbers along which accuracy could be kept"
-        raise UserError(what, where=f"{where}.over", allowed="an axis of numbers, such as batch_size")
     if claim.over and not measure.along:
         what = f"{claim.name}: {claim.measure} is not measured along an axis"
         raise UserError(what, where=f"{where}.over", allowed="at: a filter that leaves one value of it")
-
-
-def _is_size(name: str) -> bool:
-    """Whether the values of a field are numbers, other than the seed."""
-    found = [hint for path, hint in paths(Cell).items() if name in (path, short_name(path), path.rsplit(".", 1)[-1])]
-    own = not found  # of a user's loss, whose parameters are numbers
-    return own or (name != "seed" and bool({int, float} & {found[0], *typing.get_args(found[0])}))
 
 
 def _check_margin(claim: Claim, where: str) -> None:

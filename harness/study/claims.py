@@ -195,8 +195,8 @@ def _reservations(question: Question) -> str:
     if question.left:
         seeds = f"{count(question.left, 'seed')} that some arm lacks"
         said.append(f"{seeds} {'is' if question.left == 1 else 'are'} left out")
-    if unsaid := question.unsaid:
-        said.append(f"its arms differ in {unsaid}, too")
+    if question.unsaid:
+        said.append(f"its arms differ in {question.unsaid}, too")
     if collapsed := int((rows["collapse"] != "").sum()):
         said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
     kinds = rows.groupby("seed")["hardware"].nunique()

@@ -16,7 +16,7 @@ from harness.manifest import Claim, Manifest
 from harness.study import answer, beside, limitations
 from harness.study.beside import Beside
 from harness.study.claims import Judged, Verdict, judge
-from harness.study.frame import METRICS, axis_columns, main_axis, setting_columns, settings
+from harness.study.frame import METRICS, axis_columns, main_axis, panel_axes, setting_columns, settings
 from harness.study.measures import MEASURES
 from harness.study.protocol import added, described
 from harness.study.published import STATUSES, described_setting, papers
@@ -83,7 +83,6 @@ def content(study: Study) -> dict[str, Any]:
     manifest, frame = study.manifest, study.frame
     table = for_people(manifest, study.arms)
     finished, along = int((frame["state"] == "finished").sum()), main_axis(manifest, frame)
-    panels = [name for name in (*setting_columns(manifest), "batch_size") if name != along]
     return {
         "title": manifest.title,
         "name": manifest.name,
@@ -93,7 +92,7 @@ def content(study: Study) -> dict[str, Any]:
         "answer": study.answer,
         "caveat": upper(manifest.caveat),
         "cells_line": f"{finished} of {count(len(frame), 'cell')}",
-        "panels": len(settings(frame, panels)) if along else 1,
+        "panels": len(settings(frame, panel_axes(manifest, along))) if along else 1,
         "heading": f"Accuracy against {axis(along)}" if along else "Accuracy",
         "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
         "verdicts": _cut([], [_verdict(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"),

@@ -77,6 +77,25 @@ def is_numeric(column: pd.Series) -> bool:
     return kinds.is_numeric_dtype(column) and not kinds.is_bool_dtype(column) and column.nunique() > 1
 
 
+def panel_axes(manifest: Manifest, *drawn: str) -> list[str]:
+    """The axes beside loss, seed and those that a figure is drawn over: it has a panel for each of their settings."""
+    return [name for name in (*setting_columns(manifest), "batch_size") if name not in drawn]
+
+
+def varying(setting: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Of a setting, what tells it from the others of the table."""
+    return {name: value for name, value in setting.items() if frame[name].nunique() > 1}
+
+
+def fixed(manifest: Manifest) -> dict[str, Any]:
+    """The values of a Cell's fields that are on no axis, by short name."""
+    found: dict[str, Any] = {}
+    for name, value in manifest.settings.items():
+        inner = value if isinstance(value, Mapping) else {}
+        found |= {short_name(f"{name}.{key}"): one for key, one in inner.items()} if inner else {name: value}
+    return found
+
+
 def settings(table: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
     """Every combination of these axes' values that the table holds; one that differs from another only by lacking
     values belongs to it."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.cell import Cell, paths, short_name
+from harness.cell import short_name
 from harness.filter import parse
 from harness.manifest import Claim, Manifest
-from harness.study.frame import axis_columns, in_setting, settings
+from harness.study.frame import axis_columns, fixed, in_setting, settings
 from harness.study.measures import MEASURES, Accuracies
 from harness.study.words import ABSENT, phrase, shown
 from harness.study.words import axis as axis_word
@@ -27,14 +27,14 @@ ESSENTIAL = ("epochs", "steps", "batch_size", "method")
 class Question:
     """A claim in a setting. ``rows``: of each arm, by its name. ``refused``: why these cells cannot speak about the
     claim; there may be no rows then. ``left``: how many seeds some arm lacks, which are not compared.
-    ``axes``: of the experiment."""
+    ``unsaid``: in which axes the arms differ that neither the claim nor the setting names."""
 
     claim: Claim
     setting: Mapping[str, Any]
     rows: Mapping[str, pd.DataFrame]
     refused: str = ""
     left: int = 0
-    axes: Sequence[str] = ()
+    unsaid: str = ""
 
     @property
     def wanted(self) -> int:
@@ -50,13 +50,6 @@ class Question:
         over = short_name(self.claim.over)
         parts = [part for some in self.rows.values() for _, part in (some.groupby(over) if over else [("", some)])]
         return set.intersection(*(set(part["seed"]) for part in parts))
-
-    @property
-    def unsaid(self) -> str:
-        """In which axes the arms differ that neither the claim nor the setting names."""
-        return _unsaid(
-            self.claim, self.setting, self.rows, [name for name in self.axes if name not in ("seed", "loss")]
-        )
 
     @property
     def collapsed(self) -> str:
@@ -127,16 +120,8 @@ def holds(text: str, manifest: Manifest, rows: pd.DataFrame) -> pd.Series:
             holding = {value: condition.holds(value) for value in rows[condition.path].unique()}
             found &= rows[condition.path].map(holding).astype(bool)
         else:
-            found &= condition.holds(_fixed(condition.path, manifest))
+            found &= condition.holds(fixed(manifest).get(condition.path))
     return found
-
-
-def _fixed(name: str, manifest: Manifest) -> Any:
-    """The value of a field that is on no axis."""
-    value: Any = manifest.settings
-    for part in next((path for path in paths(Cell) if short_name(path) == name), name).split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _open_axes(claim: Claim, manifest: Manifest, rows: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -166,7 +151,9 @@ def _question(claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataF
     shared = {name: some[some["seed"].isin(list(seeds))] for name, some in rows.items()}
     about = not claim.comparable or all(holds(claim.comparable, manifest, some).all() for some in rows.values())
     refused = "" if about else f"the claim is about {claim.comparable}"
-    return Question(claim, setting, shared, refused, len(_seeds(rows) - seeds), axis_columns(manifest))
+    others = [name for name in axis_columns(manifest) if name not in ("seed", "loss")]
+    unsaid = _unsaid(claim, setting, shared, others)
+    return Question(claim, setting, shared, refused, len(_seeds(rows) - seeds), unsaid)
 
 
 def _refusal(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], manifest: Manifest) -> str:

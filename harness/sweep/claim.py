@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 from harness.manifest import Claim
+from harness.sweep.check import type_of
 from harness.sweep.fields import field_path, read_filter
 
 NAMES = [item.name for item in dataclasses.fields(Claim)]
@@ -33,8 +34,16 @@ def read_claim(item: Any, where: str) -> Claim:
         if text or key == "arms":
             read_filter(text, f"{where}.{key}")
     if claim.over:
-        field_path(claim.over, f"{where}.over")
+        _check_axis(claim, f"{where}.over")
     return claim
+
+
+def _check_axis(claim: Claim, where: str) -> None:
+    """Accuracy is kept or lost along numbers, of which a seed is none."""
+    path = field_path(claim.over, where)
+    if path == "seed" or type_of(path) not in (int, float):
+        what = f"{claim.name}: '{claim.over}' is no axis of numbers along which accuracy could be kept"
+        raise UserError(what, where=where, allowed="an axis of numbers, such as batch_size")
 
 
 def _value(key: str, value: Any, where: str) -> Any:

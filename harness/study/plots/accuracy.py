@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import in_setting, main_axis, setting_columns, settings
+from harness.study.frame import in_setting, main_axis, panel_axes, setting_columns, settings, varying
 from harness.study.plots import style
 from harness.study.words import METRIC_WORDS
 from harness.study.words import setting as setting_words
@@ -59,14 +59,13 @@ def _by_arm(manifest: Manifest, table: pd.DataFrame) -> Figure:
 
 def _along(manifest: Manifest, table: pd.DataFrame, along: str) -> Figure:
     """A panel a setting, intervals as bands."""
-    columns = [name for name in (*setting_columns(manifest), "batch_size") if name != along]
-    every = settings(table, columns)
+    every = settings(table, panel_axes(manifest, along))
     found = every[:MOST_PANELS]
     figure, panels = style.grid_of_panels(len(found))
     losses = list(table["loss"].drop_duplicates())
     for axes, setting in zip(panels, found, strict=True):
         _panel(axes, in_setting(table, setting), losses, along)
-        axes.set_title(setting_words({name: value for name, value in setting.items() if table[name].nunique() > 1}))
+        axes.set_title(setting_words(varying(setting, table)))
     for axes in panels[:: style.PANELS_A_ROW]:
         axes.set_ylabel(METRIC_WORDS["test_knn"])
     style.say_what_is_left_out(figure, len(found), len(every), "settings")

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import CURVE, in_setting, main_axis, setting_columns, settings
+from harness.study.frame import CURVE, in_setting, main_axis, panel_axes, settings, varying
 from harness.study.plots import style
 from harness.study.words import setting as setting_words
 
@@ -22,8 +22,7 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     along = main_axis(manifest, frame)
     if not along or frame["q_mean"].isna().all():
         return None
-    columns = [name for name in (*setting_columns(manifest), "batch_size") if name != along]
-    setting = settings(frame[frame["q_mean"].notna()], columns)[0]
+    setting = settings(frame[frame["q_mean"].notna()], panel_axes(manifest, along))[0]
     names = ["q_mean", "q_05", "q_95", "negatives_ess"]
     cells = in_setting(frame, setting).groupby(["loss", along], sort=False)
     rows = cells[names].mean().assign(k=cells["q_mean"].count(), n=cells.size()).reset_index()
@@ -44,8 +43,7 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
             style.scale(axes, along, rows[along].tolist())
             axes.set_ylabel(word)
             axes.set_ylim(bottom=0)
-        varying = {name: value for name, value in setting.items() if frame[name].nunique() > 1}
-        figure.suptitle(setting_words(varying), fontsize=9)
+        figure.suptitle(setting_words(varying(setting, frame)), fontsize=9)
         style.legend(figure, style.handles_of([left, right]))
         return style.svg(figure)
 
@@ -55,15 +53,14 @@ def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     known = frame[frame[CURVE].map(len) > 1]
     if known.empty:
         return None
-    every = settings(known, [*setting_columns(manifest), "batch_size"])
+    every = settings(known, panel_axes(manifest))
     found = every[:MOST_PANELS]
     losses = list(frame["loss"].drop_duplicates())
     with style.styled():
         figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
         for axes, setting in zip(panels, found, strict=True):
             _curves(axes, in_setting(known, setting), in_setting(frame, setting), losses)
-            varying = {name: value for name, value in setting.items() if frame[name].nunique() > 1}
-            axes.set_title(setting_words(varying), fontsize=9)
+            axes.set_title(setting_words(varying(setting, frame)), fontsize=9)
         for axes in panels[:: style.PANELS_A_ROW]:
             axes.set_ylabel("kNN, validation images (%)")
         style.say_what_is_left_out(figure, len(found), len(every), "settings")

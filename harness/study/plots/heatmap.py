@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from harness.catalog import loss_label
 from harness.manifest import Manifest
-from harness.study.frame import in_setting, is_numeric, main_axis, setting_columns, settings
+from harness.study.frame import in_setting, is_numeric, main_axis, panel_axes, settings, varying
 from harness.study.plots import style
 from harness.study.words import axis as axis_word
 from harness.study.words import setting as setting_words
@@ -27,9 +27,8 @@ def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
     if not across or not down:
         return None
-    others = [name for name in (*setting_columns(manifest), "batch_size") if name not in (across, down)]
-    setting = max(settings(frame, others), key=lambda one: len(in_setting(frame, one)))
-    varying = {name: value for name, value in setting.items() if frame[name].nunique() > 1}
+    setting = max(settings(frame, panel_axes(manifest, across, down)), key=lambda one: len(in_setting(frame, one)))
+    title = setting_words(varying(setting, frame))
     frame = in_setting(frame, setting)
     losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
     rows, columns = (sorted(frame[name].unique()) for name in (down, across))
@@ -48,7 +47,7 @@ def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
             axes.set_ylabel(axis_word(down))
             axes.set_title(loss_label(name), fontsize=9)
         figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
-        figure.suptitle(setting_words(varying), fontsize=9)
+        figure.suptitle(title, fontsize=9)
         style.say_what_is_left_out(figure, len(losses), frame["loss"].nunique(), "losses")
         return style.svg(figure)
 

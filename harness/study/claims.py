@@ -220,7 +220,7 @@ def _settle(word: str, evidence: Evidence, level: float) -> str:
     if evidence.seeds < SEEDS:
         return f"at least {count(SEEDS - evidence.seeds, 'seed')} more of every arm"
     estimate = evidence.estimates[evidence.deciding]
-    if estimate.error < ROUNDING:
+    if estimate.error == 0:
         on = evidence.distance < ROUNDING
         return "nothing: it lies exactly on the bound" if on else "more seeds: these all give the same number"
     needed = seeds_needed(estimate, evidence.distance, level)

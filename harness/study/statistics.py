@@ -59,7 +59,7 @@ class Estimate:
 
         if self.n < 2:
             return 1.0
-        if self.error < ROUNDING:
+        if self.error == 0:
             # Nothing at all is one computation. Any other number that is the same with every seed is chance, where a
             # test set is small: of its spread, these seeds say nothing.
             return 0.0 if abs(self.mean) < ROUNDING and bound < -ROUNDING else 1.0
@@ -85,7 +85,12 @@ def of_mean(values: Sequence[float]) -> Estimate:
 
     n = len(values)
     mean = float(np.mean(values)) if n else float("nan")
-    return Estimate(mean, float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else float("nan"), n - 1, n)
+    return Estimate(mean, _error(float(np.std(values, ddof=1)) / math.sqrt(n)) if n > 1 else float("nan"), n - 1, n)
+
+
+def _error(computed: float) -> float:
+    """Numbers that are all the same have none, whatever floating point leaves of them."""
+    return computed if computed >= ROUNDING else 0.0
 
 
 def of_difference(first: Sequence[float], second: Sequence[float], paired: bool) -> Estimate:
@@ -100,7 +105,7 @@ def of_difference(first: Sequence[float], second: Sequence[float], paired: bool)
 
     arms = CompareMeans(DescrStatsW(list(first)), DescrStatsW(list(second)))
     mean, n = of_mean(first).mean - of_mean(second).mean, min(len(first), len(second))
-    error = float(arms.std_meandiff_separatevar)
+    error = _error(float(arms.std_meandiff_separatevar))
     # Where neither arm varies, any number of degrees of freedom says the same.
     df = float(arms.dof_satt()) if error > 0 else len(first) + len(second) - 2.0
     return Estimate(mean, error, df, n, paired=False)
@@ -171,7 +176,7 @@ def seeds_needed(estimate: Estimate, distance: float, level: float) -> int | Non
     alpha, error = (1 - level) / 2, estimate.error
     spread = error * math.sqrt(estimate.n if estimate.paired else estimate.n / 2)
     test = TTestPower() if estimate.paired else TTestIndPower()
-    if spread < ROUNDING:
+    if spread == 0:
         return None
     for n in range(estimate.n + 1, MOST_SEEDS + 1):
         if float(test.power(distance / spread, n, alpha, alternative="larger")) >= POWER:

@@ -203,6 +203,13 @@ def test_one_seed_an_arm_is_a_difference_without_an_interval() -> None:
     assert math.isnan(found.interval(0.95).high)
 
 
+@pytest.mark.parametrize("value", [1.85, 80.1, 0.1])
+def test_numbers_that_are_all_the_same_have_no_error(value: float) -> None:
+    """Floating point leaves 2e-16 of some of them."""
+    assert of_mean([value] * 3).error == of_mean([value] * 7).error == 0
+    assert of_difference([value] * 3, [value + 1] * 3, paired=False).error == 0
+
+
 def test_where_nothing_varies_only_no_difference_at_all_is_evidence() -> None:
     """Of a small test set, a few equal differences are chance; arms that are equal everywhere are one computation."""
     found = of_difference([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], paired=False)

@@ -10,8 +10,9 @@ import gzip
 import os
 import pickle
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from harness.catalog import DATASETS, TRAINING_VERSION
-from harness.cell import Dataset
+from harness.cell import Dataset, Views
 from harness.dataset_files import (
     CIFAR10_FILES,
     CIFAR100_FILES,
@@ -33,12 +34,17 @@ from harness.dataset_files import (
     images,
 )
 from harness.errors import UserError
+from harness.ssl.data.views import augment
 from harness.ssl.streams import permutation
 
 Array = npt.NDArray[np.generic]
 #: Train images in parts that follow one another, train labels, test images, test labels. Labelled images come first;
 #: the others have the label -1.
 Arrays = tuple[Sequence[Array], Array, Array, Array]
+
+#: Of one rank's samples in a step: those of a slice -> their augmented views, float32 (2, k, C, H, W) in [0, 1] on the
+#: device. It may be asked again for the same samples, and gives the same bits.
+Share = Callable[[slice], Tensor]
 
 UNLABELLED = -1
 BLOCK = 1024  # images
@@ -56,6 +62,29 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, rows: Tensor) -> Split:
+        return Split(self.images[rows], self.labels[rows])
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All images in turn, uint8 (b, C, H, W)."""
+        yield from self.images.split(size)
+
+    def shares(self, owns: Sequence[Tensor], draws: Tensor, views: Views) -> Iterator[Share]:
+        """The augmented views of one step's samples after the other's.
+
+        Args:
+            owns: the rows of this rank's samples, at each step that is left of the epoch.
+            draws: the epoch's, (2, n, columns(views)).
+        """
+
+        def share(own: Tensor, part: slice) -> Tensor:
+            rows = own[part]
+            pixels = augment(self.images[rows].repeat(2, 1, 1, 1), draws[:, rows].flatten(0, 1), views)
+            stacked: Tensor = pixels.unflatten(0, (2, -1))
+            return stacked
+
+        return (partial(share, own) for own in owns)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from small_files import resize, write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder, write_stl10
 
-from harness.cell import Dataset
+from harness.cell import Dataset, Views
 from harness.dataset_files import CIFAR10_FILES, find
 from harness.errors import UserError
+from harness.ssl.data import views
 from harness.ssl.data.sources import Data, Split, load
 
 
@@ -206,3 +207,13 @@ def test_a_broken_image_is_named(folder: Path) -> None:
     (folder / "train/dog/0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"dog/0\.png"):
         read("imagefolder", 16, 0.2, folder)
+
+
+def test_shares_are_the_augmented_views_of_their_rows() -> None:
+    train, settings = read("digits", 8, 0.1, None).train, Views()
+    draws = views.draw(0, 0, len(train), settings)
+    owns = torch.randperm(len(train))[:12].split(6)
+    for own, share in zip(owns, train.shares(owns, draws, settings), strict=True):
+        wanted = [views.augment(train.images[own], drawn[own], settings) for drawn in draws]
+        assert torch.equal(share(slice(0, 6)), torch.stack(wanted))
+        assert torch.equal(share(slice(2, 4)), share(slice(0, 6))[:, 2:4])

@@ -351,7 +351,7 @@ PRECISIONS = ("fp32", "bf16")
 HEAD_NORMS = ("hidden", "all", "none")
 
 # Numbers also depend on how data are read, how views are drawn and how the loop steps.
-VIEWS_VERSION = 1
+VIEWS_VERSION = 2
 TRAINING_VERSION = 1
 
 

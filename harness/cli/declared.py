@@ -81,12 +81,12 @@ class Declared:
         if self.on_cluster and slots.device == "cuda" and not gpus():
             return estimate(entries, self._known_needs(ranks_of), slots.count, 0)
         arms = {arm(entry.cell): entry.cell for entry in entries}
-        cells = [(cell, ranks_of(cell)) for cell in arms.values()]
+        cells = [(cell, of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
         finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads)
 
         def need_of(cell: Cell) -> Need:
-            return need(cell, ranks_of(cell), costs, finished, self.files, evaluation)
+            return need(cell, of(cell), costs, finished, self.files, evaluation)
 
         limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
         return estimate(entries, need_of, slots.count, limit)

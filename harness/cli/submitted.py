@@ -123,7 +123,7 @@ class Submitted:
         for entry in entries:
             given = of(entry.cell)
             name = short_names(entry.axes, varying) or entry.cell.cell_id
-            told = {**self.told, "world_size": given.world_size}
+            told = {**self.told, **given.told(entry.cell)}
             found.append((Task(entry.record, entry.cell, name, told), given))
         return found
 

@@ -185,7 +185,7 @@ def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
             entry.record,
             entry.cell,
             _name(declared, entry),
-            {**submission, "world_size": given(entry.cell).world_size, "memory": estimate.memory(entry)},
+            {**submission, **given(entry.cell).told(entry.cell), "memory": estimate.memory(entry)},
         )
         for entry in estimate.entries
     ]

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -115,6 +115,14 @@ def parallel(module: nn.Module, world: World) -> nn.Module:
     known = inspect.signature(DistributedDataParallel).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # renamed in torch 2.13
     return DistributedDataParallel(module, **{option: False})  # type: ignore[arg-type]
+
+
+def unsynchronized(model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
+    """Inside, gradients of a ``parallel`` model add up on this rank; they are averaged with the next that is not."""
+    if unless or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    waiting: AbstractContextManager[None] = model.no_sync()
+    return waiting
 
 
 class _Gather(torch.autograd.Function):

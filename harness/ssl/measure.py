@@ -1,8 +1,9 @@
 """``python -m harness.ssl.measure THREADS DEVICE``: what cells take of time, disk and memory, for a plan.
 
 Reads ``{"plugins": [file, ...], "steps": [kind, ...], "memory": [kind, ...]}`` from standard input, a kind being
-``{"key", "cell", "channels"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``. Prints a line
-``[key, null]`` before it measures a kind, so that its reader knows which one has killed it, and then ``[key, costs]``:
+``{"key", "cell", "channels", "micro_batch"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``.
+Prints a line ``[key, null]`` before it measures a kind, so that its reader knows which one has killed it, and then
+``[key, costs]``:
 ``{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}`` of steps, ``{"bytes"}`` of memory.
 
 Time comes from steps that are run. Memory does not: a step at the cell's own batch size may take minutes, or be killed.
@@ -18,7 +19,7 @@ import sys
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,13 +36,14 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from harness import plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
-from harness.ssl import methods, models, optim  # noqa: E402
+from harness.ssl import gradient, methods, models, optim  # noqa: E402
 from harness.ssl.data import views  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
 from harness.ssl.losses.arguments import trusted_values  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
+from harness.ssl.methods.parts import micro_batches  # noqa: E402
 
 WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 
@@ -70,8 +72,17 @@ class Images:
 class Trial:
     """A cell's method and optimiser on random images."""
 
-    def __init__(self, cell: Cell, network: models.Network, method: nn.Module, channels: int, device: torch.device):
+    def __init__(
+        self,
+        cell: Cell,
+        network: models.Network,
+        method: methods.Method,
+        channels: int,
+        device: torch.device,
+        parts: Sequence[slice],
+    ) -> None:
         self.cell, self.network, self.method, self.channels, self.device = cell, network, method, channels, device
+        self.parts = parts
         self.optimizer = optim.build(cell.optimizer, method.parameters())
         self.mean, self.std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
 
@@ -88,14 +99,13 @@ class Trial:
     def step(self, images: Tensor, look: bool = False) -> None:
         """One step of the optimiser; ``look``: with what some steps of an epoch are asked besides."""
         rows = torch.arange(self.cell.batch_size, device=self.device)
-        taken = Batch(self.two_views(images), rows, seed=0, step=0)
-        comparison = self.method(taken)
+        taken = Batch(lambda part: self.two_views(images[part]), rows, seed=0, step=0, parts=self.parts)
         self.optimizer.zero_grad(set_to_none=True)
-        comparison.loss.backward()
+        comparison = gradient.backward(self.method, self.method, taken)
         if look:
             diagnostics.Probes().look(comparison, self.cell.loss.temperature, comparison.loss.detach())
         self.optimizer.step()
-        self.method.after_step(taken, comparison)  # type: ignore[operator]  # every method has it
+        self.method.after_step(taken, comparison)
 
     @torch.no_grad()
     def watch(self, images: Tensor) -> None:
@@ -108,21 +118,22 @@ class Trial:
             return embed(self.network.encoder, images.float() / 255, self.mean, self.std, self.cell.precision)
 
 
-def trial(cell: Cell, channels: int, device: torch.device) -> Trial:
-    network = models.build(cell, channels)
-    return Trial(cell, network, methods.build(cell, network, cell.batch_size, World()).to(device), channels, device)
+def trial(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> Trial:
+    network, parts = models.build(cell, channels), micro_batches(cell.batch_size, micro_batch)
+    method = methods.build(cell, network, cell.batch_size, World(), len(parts)).to(device)
+    return Trial(cell, network, method, channels, device, parts)
 
 
-def time_and_disk(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
+def time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> dict[str, float]:
     """Median seconds of one image's part of a whole step (views included), and of its features; bytes of files."""
     try:
-        return _time_and_disk(cell, channels, device)
+        return _time_and_disk(cell, channels, device, micro_batch)
     except torch.OutOfMemoryError:  # the plan refuses the cell, and says why
         return time_and_disk(replace(cell, batch_size=cell.batch_size // 2, bn_groups=1), channels, device)
 
 
-def _time_and_disk(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
-    tried = trial(cell, channels, device)
+def _time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None) -> dict[str, float]:
+    tried = trial(cell, channels, device, micro_batch)
     images = tried.images(2 * cell.batch_size)
     return {
         "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size]), device) / cell.batch_size,
@@ -187,17 +198,20 @@ class Live(TorchDispatchMode):
         self.peak[kind] = max(self.peak[kind], self.now[kind])
 
 
-def peak_bytes(cell: Cell, channels: int, images: Images, world_size: int, device: torch.device) -> int:
+def peak_bytes(
+    cell: Cell, channels: int, images: Images, world_size: int, device: torch.device, micro_batch: int | None = None
+) -> int:
     """Of one process of the cell, but for what a process takes that has only built it: at its worst moment, which may
     be reading the images, a step, the end of an epoch, or an evaluation."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     network = models.build(cell, channels)
     with _ranks(world_size) as world:
-        method = methods.build(cell, network, images.train, world)
+        parts = micro_batches(cell.batch_size // world_size, micro_batch)
+        method = methods.build(cell, network, images.train, world, len(parts))
         with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(_kinds_on(device)) as live:
             _forget_contents(method)
-            tried = Trial(cell, network, method, channels, torch.device("cpu"))
+            tried = Trial(cell, network, method, channels, torch.device("cpu"), parts)
             tried.step(tried.images(cell.batch_size // world_size), look=True)
             tried.step(tried.images(cell.batch_size // world_size))
             tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
@@ -278,7 +292,8 @@ def main() -> None:
         for kind in asked["steps"]:
             say(kind, None)
             with trusted_values():
-                costs = time_and_disk(from_dict(Cell, kind["cell"]), kind["channels"], device)
+                cell = from_dict(Cell, kind["cell"])
+                costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
             say(kind, {**costs, "start": start})
 
 
@@ -286,7 +301,8 @@ def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:
     """Bytes of the cell on a CPU, or of each of its GPUs; 0 where its loss cannot be traced without values."""
     cell, ranks = from_dict(Cell, kind["cell"]), int(kind["world_size"])
     try:
-        need = peak_bytes(cell, kind["channels"], Images(**kind["images"]), ranks, device)
+        images = Images(**kind["images"])
+        need = peak_bytes(cell, kind["channels"], images, ranks, device, kind["micro_batch"])
     except Exception:
         if cell.loss.source is None:
             raise

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ from harness.evaluation import Evaluation, final
 from harness.ledger import Ledger
 from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
 from harness.revision import source_hash
-from harness.ssl import checkpoint, distributed, encoder_file, methods, models, optim
+from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
 from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
 from harness.ssl.data.stage import staged
@@ -35,6 +36,7 @@ from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
+from harness.ssl.methods.parts import micro_batches
 from harness.ssl.provenance import provenance
 from harness.ssl.streams import permutation
 
@@ -84,7 +86,8 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
         try:
             _refuse_other_code(submission)
             data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
-            run = Run(cell, data, Evaluation(**submission["evaluation"]), attempt, heartbeat, device, world)
+            evaluation, micro_batch = Evaluation(**submission["evaluation"]), submission.get("micro_batch")
+            run = Run(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
             with trusted_values():
                 outcome = run.train()
         except (Interrupted, Superseded):
@@ -181,11 +184,13 @@ class Run:
         beat: Heartbeat,
         device: torch.device,
         world: World,
+        micro_batch: int | None = None,
     ) -> None:
         self.cell, self.data, self.evaluation = cell, data, evaluation
         self.attempt, self.heartbeat, self.device, self.world = attempt, beat, device, world
         self.network = models.build(cell, data.channels)
-        self.method = methods.build(cell, self.network, len(data.train), world).to(device)
+        self.parts = micro_batches(cell.batch_size // world.size, micro_batch)
+        self.method = methods.build(cell, self.network, len(data.train), world, len(self.parts)).to(device)
         self.model = distributed.parallel(self.method, world)
         self.optimizer = optim.build(cell.optimizer, self.method.parameters())
         # The last partial batch is dropped: a loss over fewer negatives would be another loss.
@@ -234,8 +239,10 @@ class Run:
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
-        for rows in order.split(cell.batch_size)[self.step - before : last - before]:
-            self.update(self.batch(rows, draws))
+        batches = order.split(cell.batch_size)[self.step - before : last - before]
+        shares = self.data.train.shares([self.world.share(rows) for rows in batches], draws, cell.views)
+        for rows, share in zip(batches, shares, strict=True):
+            self.update(Batch(partial(self.views, share), rows, cell.seed, self.step, self.parts))
             self.step += 1
             now = time.monotonic()
             rate = (self.step - first_step) * cell.batch_size / (now - started)
@@ -249,14 +256,9 @@ class Run:
         self.end_epoch(epoch, rate)
         self.save(self.train_seconds)
 
-    def batch(self, rows: Tensor, draws: Tensor) -> Batch:
-        """This rank's share of the two views of the training images ``rows``."""
-        own = self.world.share(rows)
-        return Batch(self.two_views(self.data.train.images[own], draws[:, own]), rows, self.cell.seed, self.step)
-
-    def two_views(self, images: Tensor, draws: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) and draws (2, n, ...) -> (2, n, C, H, W)."""
-        pixels = views.augment(images.repeat(2, 1, 1, 1), draws.flatten(0, 1), self.cell.views)
+    def views(self, share: sources.Share, part: slice) -> Tensor:
+        """(2, k, C, H, W), what the network is given of a share's samples."""
+        pixels = share(part).flatten(0, 1)
         stacked: Tensor = normalized(pixels, self.data.mean, self.data.std).unflatten(0, (2, -1))
         return stacked
 
@@ -264,9 +266,8 @@ class Run:
         """One step of the optimiser. Nothing here reads a value back from the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(self.step)
-        comparison = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        comparison.loss.backward()
+        comparison = gradient.backward(self.model, self.method, batch)
         if self.step % self.steps_per_epoch % max(1, self.steps_per_epoch // PROBES) == 0:
             gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
             self.probes.look(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
@@ -320,12 +321,14 @@ class Run:
     @torch.no_grad()
     def geometry(self) -> dict[str, float]:
         """Of the embeddings of validation images, whose number does not depend on the batch size."""
-        images = self.data.validation.images[:IMAGES]
-        if len(images) < 2:
+        validation = self.data.validation
+        rows = torch.arange(min(IMAGES, len(validation)), device=self.device)
+        if len(rows) < 2:
             return {}
-        draws = views.draw(0, 0, len(images), self.cell.views).to(self.device)
+        draws = views.draw(0, 0, len(rows), self.cell.views).to(self.device)
+        (share,) = validation.shares([rows], draws, self.cell.views)
         self.network.eval()
-        z1, z2 = self.network(self.two_views(images, draws).flatten(0, 1)).chunk(2)
+        z1, z2 = self.network(self.views(share, slice(None)).flatten(0, 1)).chunk(2)
         self.network.train()
         return geometry(z1, z2)
 
@@ -336,7 +339,7 @@ class Run:
         """A point of the learning curve: kNN accuracy on the validation images."""
         known = self.data.bank
         rows = torch.linspace(0, len(known) - 1, min(len(known), self.evaluation.curve_bank)).long().to(self.device)
-        bank = sources.Split(known.images[rows], known.labels[rows])
+        bank = known.take(rows)
         queries = self.data.validation
         return knn_accuracy(
             self.features(bank),

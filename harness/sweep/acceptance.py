@@ -96,7 +96,7 @@ class Run:
             "plugins": [],
             "root": None,
             "evaluation": declaration.values["evaluate"],
-            "world_size": given.world_size,
+            **given.told(cell),
             "sources": source_hash(),
         }
         return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, told), given

@@ -64,6 +64,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "cluster.slots": (1, None),
     "cluster.gpus": (1, None),
     "cluster.nodes": (1, None),
+    "cluster.micro_batch": (2, None),
     "cluster.ask_hours": (0, None),
     "cluster.cpus": (1, None),
     "cluster.memory": (0.1, None),
@@ -148,6 +149,9 @@ def check_parts(cell: Cell, files: DatasetFiles, where: Where) -> None:
         held_out = files.train - train_count(cell, files)
         what = f"{held_out} of {files.train} training images would be held out"
         raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
+    if cell.dataset.stream and cell.dataset.name != "imagefolder":
+        what = f"{cell.dataset.name} is held in memory; only an image folder is streamed"
+        raise UserError(what, where=where("dataset.stream"), allowed="false, or dataset=imagefolder")
     check_backbone(cell, where)
     own_size = DATASETS[cell.dataset.name].size
     if own_size not in (None, cell.dataset.image_size):
@@ -210,8 +214,9 @@ def check_backbone(cell: Cell, where: Where) -> None:
         raise UserError(what, where=where("backbone.name"), allowed=", ".join(fitting))
 
 
-def check_world(cell: Cell, world_size: int, where: Where) -> None:
-    """Raises a UserError where so many ranks cannot hold equal shares of the batch and of its batch-norm groups."""
+def check_world(cell: Cell, world_size: int, micro_batch: int | None, where: Where) -> None:
+    """Raises a UserError where so many ranks cannot hold equal shares of the batch and of its batch-norm groups, or
+    micro-batches of that size no whole groups."""
     if cell.batch_size % world_size:
         raise UserError(
             f"{world_size} ranks cannot share a batch of {cell.batch_size}",
@@ -223,6 +228,22 @@ def check_world(cell: Cell, world_size: int, where: Where) -> None:
             f"{world_size} ranks cannot hold {cell.bn_groups} batch-norm groups",
             where=where("cluster.gpus"),
             allowed=f"a divisor or a multiple of bn_groups ({cell.bn_groups})",
+        )
+    if micro_batch is None:
+        return
+    if (share := cell.batch_size // world_size) % micro_batch:
+        raise UserError(
+            f"micro-batches of {micro_batch} cannot make up the {share} samples that a process holds of a batch",
+            where=where("cluster.micro_batch"),
+            allowed=f"a divisor of {share}",
+        )
+    if cell.bn_groups % (cell.batch_size // micro_batch):
+        raise UserError(
+            f"a batch-norm group of {cell.batch_size // cell.bn_groups} samples does not pass the network whole in "
+            f"micro-batches of {micro_batch}: its statistics need all of it at once",
+            where=where("bn_groups"),
+            allowed=f"bn_groups: a multiple of {cell.batch_size // micro_batch} at batch size {cell.batch_size}, or "
+            f"derive: {{bn_groups: {{groups_of: {micro_batch}}}}} for every batch size",
         )
 
 

@@ -24,6 +24,7 @@ from harness.errors import UserError
 from harness.processor import processor
 from harness.record import Json, read_json, write_json
 from harness.sweep.check import bank_count, train_count
+from harness.sweep.resources import Resources
 
 #: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
 #: images of 32x32 pixels are enough, or fewer larger ones.
@@ -57,6 +58,7 @@ class Shape:
     blur: bool
     image_size: int
     batch_size: int
+    micro_batch: int | None
     precision: str
 
 
@@ -70,18 +72,23 @@ class Footprint:
     world_size: int
 
 
-def shape(cell: Cell, device: str) -> Shape:
-    """Of the step that is measured for this cell."""
+def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
+    """Of the step that is measured for this cell: of two micro-batches at least, where it has several."""
     enough = max(CPU_FEWEST, min(CPU_BATCH, CPU_PIXELS // cell.dataset.image_size**2))
-    return _shape(cell, cell.batch_size if device == "cuda" else min(cell.batch_size, enough))
+    batch_size = cell.batch_size if device == "cuda" else min(cell.batch_size, enough)
+    return _shape(cell, batch_size, micro_batch and _divisor(batch_size, min(micro_batch, batch_size // 2)))
 
 
-def footprint(cell: Cell, world_size: int) -> Footprint:
+def footprint(cell: Cell, world_size: int, micro_batch: int | None = None) -> Footprint:
     loss = cell.loss.name + (cell.loss.source or "")
-    return Footprint(_shape(cell, cell.batch_size), loss, cell.bn_groups, world_size)
+    return Footprint(_shape(cell, cell.batch_size, micro_batch), loss, cell.bn_groups, world_size)
 
 
-def _shape(cell: Cell, batch_size: int) -> Shape:
+def _divisor(number: int, largest: int) -> int:
+    return max(size for size in range(1, largest + 1) if number % size == 0)
+
+
+def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
     return Shape(
         cell.backbone,
         cell.head,
@@ -91,6 +98,7 @@ def _shape(cell: Cell, batch_size: int) -> Shape:
         cell.views.blur > 0,
         cell.dataset.image_size,
         batch_size,
+        micro_batch,
         cell.precision,
     )
 
@@ -105,17 +113,17 @@ class Costs:
 
 
 def measure(
-    cells: Iterable[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
+    cells: Iterable[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
 ) -> Costs:
-    """Measure one of every kind of these cells, each with its world size, or recall what was measured on this machine
+    """Measure one of every kind of these cells, each with what it is given, or recall what was measured on this machine
     with this torch.
 
     Raises:
         UserError: one of them cannot be measured here; what was measured before it is remembered.
     """
     cells = list(cells)
-    steps = {shape(cell, device): cell for cell, _ in cells}
-    prints = {footprint(cell, ranks): cell for cell, ranks in cells}
+    steps = {shape(cell, device, given.micro_batch_of(cell)): cell for cell, given in cells}
+    prints = {footprint(cell, given.world_size, given.micro_batch_of(cell)): cell for cell, given in cells}
     asked: dict[str, list[Json]] = {
         "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
         "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
@@ -138,8 +146,9 @@ def _called(cell: Cell, among: Iterable[Cell]) -> str:
 
 def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
     if cell.batch_size != kind.batch_size:
-        cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=1)
-    return _asked(kind, cell, {"channels": files.channels})
+        parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
+        cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
+    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch})
 
 
 def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
@@ -150,7 +159,8 @@ def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
         "validation": files.labelled - bank,
         "test": files.test,
     }
-    return _asked(kind, cell, {"channels": files.channels, "images": images, "world_size": kind.world_size})
+    more = {"micro_batch": kind.shape.micro_batch, "images": images, "world_size": kind.world_size}
+    return _asked(kind, cell, {"channels": files.channels, **more})
 
 
 def _asked(kind: Shape | Footprint, cell: Cell, more: Mapping[str, Any]) -> Json:

@@ -169,16 +169,17 @@ class _Check:
         self._checked: set[tuple[int | None, ...]] = set()
 
     def __call__(self, cell: Cell, where: Where) -> None:
-        ranks = self._resources(cell).world_size
+        given = self._resources(cell)
+        ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
         parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
         if parts not in self._checked:
             check_parts(cell, self._files, where)
             check_evaluation(self._declaration.values["evaluate"], cell, self._files, where)
             self._checked.add(parts)
-        sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks)
+        sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks, micro_batch)
         if sizes not in self._checked:
             check_sizes(cell, self._files, where)
-            check_world(cell, ranks, self._place_of_ranks)
+            check_world(cell, ranks, micro_batch, self._place_of_ranks)
             self._refuse_scaling_twice(cell, where)
             self._checked.add(sizes)
 

@@ -16,6 +16,7 @@ from harness.index import Index
 from harness.record import Record
 from harness.sweep.check import bank_count, steps_of
 from harness.sweep.cost import Costs, Measured, footprint, shape
+from harness.sweep.resources import Resources
 
 #: Another try at a cell that failed for one of these would end as the first did.
 HOPELESS = ("diverged", "out_of_memory")
@@ -141,19 +142,20 @@ def estimate(entries: Sequence[Entry], need_of: Callable[[Cell], Need], processe
 
 def need(
     cell: Cell,
-    ranks: int,
+    given: Resources,
     costs: Costs,
     finished: Mapping[tuple[str, int], float],
     files: DatasetFiles,
     evaluation: Mapping[str, Any],
 ) -> Need:
     """What a cell takes; ``finished``: seconds of a cell, by arm and world size, from records."""
-    cost, known = costs.steps[shape(cell, costs.device)], finished.get((arm(cell), ranks))
+    ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
+    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get((arm(cell), ranks))
     return Need(
         seconds_of(cell, files, evaluation, cost, ranks) if known is None else known,
         known is not None,
         2 * cost.checkpoint_bytes + cost.encoder_bytes + LOG_BYTES,
-        costs.memory[footprint(cell, ranks)],
+        costs.memory[footprint(cell, ranks, micro_batch)],
         ranks,
     )
 

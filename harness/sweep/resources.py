@@ -16,18 +16,29 @@ from harness.sweep.fields import read_filter
 
 @dataclass(frozen=True)
 class Resources:
-    """``gpus``: processes of the cell on each of its ``nodes``; ``time``: minutes, for schedulers."""
+    """``gpus``: processes of the cell on each of its ``nodes``; ``time``: minutes, for schedulers; ``micro_batch``:
+    samples that a process passes through the network at a time, None for all that it holds."""
 
     gpus: int
     nodes: int
     time: float | None
+    micro_batch: int | None = None
 
     @property
     def world_size(self) -> int:
         return self.gpus * self.nodes
 
+    def micro_batch_of(self, cell: Cell) -> int | None:
+        """None where each process's share of the cell's batch passes in one."""
+        smaller = self.micro_batch is not None and self.micro_batch < cell.batch_size // self.world_size
+        return self.micro_batch if smaller else None
 
-KINDS: dict[str, type[Any]] = {"gpus": int, "nodes": int, "time": float}
+    def told(self, cell: Cell) -> dict[str, Any]:
+        """What the cell's run is told of this."""
+        return {"world_size": self.world_size, "micro_batch": self.micro_batch_of(cell)}
+
+
+KINDS: dict[str, type[Any]] = {"gpus": int, "nodes": int, "time": float, "micro_batch": int}
 
 
 def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
@@ -37,7 +48,7 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
         UserError: an entry without a filter, or with a key or value that is not allowed.
     """
     cluster = declaration.values["cluster"]
-    default = Resources(cluster["gpus"], cluster["nodes"], cluster["time"])
+    default = Resources(**{name: cluster[name] for name in KINDS})
     entries = []
     for index, node in enumerate(declaration.values["resources"]):
         key = f"resources[{index}]"

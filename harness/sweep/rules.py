@@ -36,7 +36,10 @@ def sqrt_in_batch_size(at_256: float, length: Length) -> float:
 
 
 def groups_of(samples: float, length: Length) -> float:
-    """How many groups of so many samples a batch has; raises ValueError where one would not be full."""
+    """How many groups of so many samples a batch has, one where it is smaller; raises ValueError where one would not be
+    full."""
+    if 0 < length.batch_size <= samples:
+        return 1
     if samples <= 0 or length.batch_size % samples:
         raise ValueError(f"a batch of {length.batch_size} cannot be divided into groups of {samples:g}")
     return length.batch_size / samples
@@ -67,7 +70,8 @@ class Derived:
         try:
             value = float(f"{self.rule(self.number, length):.10g}")
         except ValueError as error:
-            raise UserError(str(error), where=self.where, allowed="a number that divides every batch size") from None
+            allowed = "a number that divides every larger batch size"
+            raise UserError(str(error), where=self.where, allowed=allowed) from None
         whole = type_of(self.path) is int and value.is_integer()
         return check_value(self.path, int(value) if whole else value, self.where)
 

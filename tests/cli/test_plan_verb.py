@@ -18,6 +18,7 @@ from harness.errors import UserError
 from harness.record import Record
 from harness.sweep import cost
 from harness.sweep.cost import Costs, Measured, footprint, shape
+from harness.sweep.resources import Resources
 
 GIB = 2**30
 
@@ -27,10 +28,10 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second an image and a GiB a cell, 4 GiB at batch 256, on a machine of 2 GiB."""
 
     def measured(
-        cells: list[tuple[Cell, int]], files: DatasetFiles, threads: int, device: str, plugins: list[str]
+        cells: list[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: list[str]
     ) -> Costs:
         a_step = Measured(sample=1.0, feature=0.0, start=0.0, encoder_bytes=10**6, checkpoint_bytes=10**6)
-        needs = {footprint(cell, ranks): GIB * (4 if cell.batch_size == 256 else 1) for cell, ranks in cells}
+        needs = {footprint(cell, given.world_size): GIB * (4 if cell.batch_size == 256 else 1) for cell, given in cells}
         return Costs(device, {shape(cell, device): a_step for cell, _ in cells}, needs)
 
     monkeypatch.setattr(declared, "measure", measured)

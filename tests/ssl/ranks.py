@@ -1,4 +1,5 @@
-"""What several ranks compute, to be compared with one process: ``torchrun tests/ssl/ranks.py OUT`` or ``compute()``."""
+"""What several ranks compute, to be compared with one process: ``torchrun -m tests.ssl.ranks OUT MICRO_BATCH GROUPS``
+or ``compute()``."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from torch.nn.functional import normalize
 
 from harness.catalog import LOSSES, METHODS, filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
-from harness.ssl import distributed, methods, models, optim
+from harness.ssl import distributed, gradient, methods, models, optim
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import FUNCTIONS
 from harness.ssl.methods.batch import Batch
+from harness.ssl.methods.parts import micro_batches
 
 N, STEPS = 16, 3
 
@@ -40,12 +42,12 @@ PARAMETERS = {
 }
 
 
-def compute(bn_groups: list[int], world: World) -> dict[str, Any]:
+def compute(bn_groups: list[int], world: World, micro_batch: int | None = None) -> dict[str, Any]:
     """Values and gradients of every loss, and the state of every method after some steps."""
     found: dict[str, Any] = {f"loss {name}": loss_and_gradient(name, world) for name in LOSSES}
     for name, loss in COMBINATIONS:
         for groups in bn_groups:
-            found[f"{name} {loss} bn_groups={groups}"] = train(name, loss, groups, world)
+            found[f"{name} {loss} bn_groups={groups}"] = train(name, loss, groups, world, micro_batch=micro_batch)
     found["simclr infonce lars"] = train("simclr", "infonce", bn_groups[0], world, optimizer="lars")
     return found
 
@@ -67,8 +69,10 @@ def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
         return {"value": value.detach(), "gradient": torch.cat([gather(g / world.size) for g in gradients])}
 
 
-def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "sgd") -> dict[str, Any]:
-    """Losses and the whole state of a method after STEPS steps on random images, in float64."""
+def train(
+    name: str, loss: str, bn_groups: int, world: World, optimizer: str = "sgd", micro_batch: int | None = None
+) -> dict[str, Any]:
+    """Losses, last gradients and the whole state of a method after STEPS steps on random images, in float64."""
     method_name = name.partition(" ")[0]
     known = METHODS[method_name].parameters
     declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": method_name}
@@ -82,7 +86,8 @@ def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "
         bn_groups=bn_groups,
     )
     network = models.build(cell, 1)
-    method = methods.build(cell, network, 2 * N, world).double()
+    parts = micro_batches(N // world.size, micro_batch)
+    method = methods.build(cell, network, 2 * N, world, len(parts)).double()
     model = distributed.parallel(method, world)
     stepper = optim.build(cell.optimizer, method.parameters())
     generator = torch.Generator().manual_seed(1)
@@ -90,21 +95,22 @@ def train(name: str, loss: str, bn_groups: int, world: World, optimizer: str = "
     for step in range(STEPS):
         images = torch.randn(2, N, 1, 8, 8, generator=generator, dtype=torch.float64)
         rows = torch.randperm(2 * N, generator=generator)[:N]
-        batch = Batch(torch.stack([world.share(view) for view in images]), rows, seed=0, step=step)
+        own = torch.stack([world.share(view) for view in images])
+        batch = Batch(lambda part, own=own: own[:, part], rows, seed=0, step=step, parts=parts)  # type: ignore[misc]
         for group in stepper.param_groups:
             group["lr"] = 0.5
-        comparison = model(batch)
         stepper.zero_grad()
-        comparison.loss.backward()
+        comparison = gradient.backward(model, method, batch)
         stepper.step()
         method.after_step(batch, comparison)
         world.average_statistics(method)
         losses.append(comparison.loss.detach())
-    return {"losses": torch.stack(losses), **method.state_dict()}
+    gradients = {f"gradient {name}": p.grad for name, p in method.named_parameters() if p.grad is not None}
+    return {"losses": torch.stack(losses), **gradients, **method.state_dict()}
 
 
 if __name__ == "__main__":
     with distributed.joined(torch.device("cpu")) as here:
-        result = compute([int(groups) for groups in sys.argv[2:]], here)
+        result = compute([int(groups) for groups in sys.argv[3:]], here, int(sys.argv[2]) or None)
         if here.rank == 0:
             torch.save(result, sys.argv[1])

@@ -105,6 +105,13 @@ def _said(code: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def test_micro_batches_take_the_memory_of_one_and_of_all_embeddings() -> None:
+    cell = small(batch_size=1024, bn_groups=16, backbone=Backbone("convnet", 16), dataset=Dataset("digits", 16))
+    part, whole = dataclasses.replace(cell, batch_size=64, bn_groups=1), dataclasses.replace(cell, bn_groups=1)
+    traced = peak_bytes(cell, 1, IMAGES, 1, CPU, micro_batch=64)
+    assert peak(part) < traced < 0.5 * peak(whole)
+
+
 def test_a_loss_that_looks_at_values_has_no_known_memory(tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(
@@ -114,8 +121,14 @@ def test_a_loss_that_looks_at_values_has_no_known_memory(tmp_path: Path) -> None
     )
     register([file])
     cell = dataclasses.replace(small(), loss=Loss("peeking", 0.5, source=LOSSES["peeking"].source))
-    kind = {"cell": dataclasses.asdict(cell), "channels": 1, "images": vars(IMAGES), "world_size": 1}
-    assert measure.memory(kind, 0, CPU) == 0
+    kind = {
+        "cell": dataclasses.asdict(cell),
+        "channels": 1,
+        "images": vars(IMAGES),
+        "world_size": 1,
+        "micro_batch": None,
+    }
+    assert measure.memory({**kind, "images": vars(IMAGES), "world_size": 1}, 0, CPU) == 0
 
 
 def test_files_have_the_sizes_that_a_cell_leaves(make_record: Callable[..., Record]) -> None:
@@ -130,7 +143,7 @@ def test_files_have_the_sizes_that_a_cell_leaves(make_record: Callable[..., Reco
 def test_a_step_that_finds_no_memory_is_measured_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def lacking(cell: Cell, channels: int, device: torch.device) -> dict[str, float]:
+    def lacking(cell: Cell, channels: int, device: torch.device, micro_batch: int | None) -> dict[str, float]:
         sizes.append(cell.batch_size)
         if cell.batch_size > 32:
             raise torch.OutOfMemoryError
@@ -142,7 +155,7 @@ def test_a_step_that_finds_no_memory_is_measured_smaller(monkeypatch: pytest.Mon
 
 
 def test_the_process_answers_in_json() -> None:
-    kind = {"cell": dataclasses.asdict(small()), "channels": 1}
+    kind = {"cell": dataclasses.asdict(small()), "channels": 1, "micro_batch": None}
     memory = {**kind, "key": "b", "images": vars(IMAGES), "world_size": 2}
     request = {
         "plugins": [],

@@ -10,11 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.catalog import LOSSES, METHODS, filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
-from harness.ssl import methods, models, optim
+from harness.ssl import gradient, methods, models, optim
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.diagnostics import Probes
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
+from harness.ssl.methods.parts import micro_batches
 
 N = 12
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
@@ -38,7 +39,7 @@ class Refuse(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step(method_name: str, loss: str, bn_groups: int, optimizer: str) -> torch.Tensor:
+def step(method_name: str, loss: str, bn_groups: int, optimizer: str, micro_batch: int = N) -> torch.Tensor:
     known = METHODS[method_name].parameters
     declared = {**dict.fromkeys(known), "name": method_name}
     declared |= {"queue": 16} if "queue" in known else {}
@@ -52,12 +53,12 @@ def step(method_name: str, loss: str, bn_groups: int, optimizer: str) -> torch.T
         bn_groups=bn_groups,
         precision="bf16",
     )
-    method = methods.build(cell, models.build(cell, 1), N, World())
+    method = methods.build(cell, models.build(cell, 1), N, World(), N // micro_batch)
     stepper = optim.build(cell.optimizer, method.parameters())
-    batch = Batch(torch.randn(2, N, 1, 8, 8), torch.arange(N), seed=0, step=0)
+    views = torch.randn(2, N, 1, 8, 8)
+    batch = Batch(lambda part: views[:, part], torch.arange(N), seed=0, step=0, parts=micro_batches(N, micro_batch))
     with trusted_values(), Refuse():
-        comparison = method(batch)
-        comparison.loss.backward()
+        comparison = gradient.backward(method, method, batch)
         gradients = [p.grad for p in method.parameters() if p.grad is not None]
         Probes().look(comparison, 0.1, torch.nn.utils.get_total_norm(gradients))
         stepper.step()
@@ -73,6 +74,11 @@ def test_no_value_is_read_in_a_step(method: str, loss: str) -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_nor_with_batch_norm_groups_and_lars(method: str) -> None:
     assert step(method, "infonce", bn_groups=3, optimizer="lars").isfinite()
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_nor_with_micro_batches(method: str) -> None:
+    assert step(method, "infonce", bn_groups=3, optimizer="sgd", micro_batch=4).isfinite()
 
 
 def test_a_read_would_be_found() -> None:

@@ -237,7 +237,7 @@ def test_arms_that_differ_in_the_loss_see_identical_views(
     update = train.Run.update
 
     def spy(self: train.Run, batch: Batch) -> None:
-        seen.setdefault(self.cell.loss.name, []).append(batch.views.contiguous().numpy().tobytes())
+        seen.setdefault(self.cell.loss.name, []).append(batch.whole.contiguous().numpy().tobytes())
         update(self, batch)
 
     monkeypatch.setattr(train.Run, "update", spy)

@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.plugins import register
 from harness.sweep import cost
 from harness.sweep.cost import Costs, measure
+from harness.sweep.resources import Resources
 
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
 
@@ -45,7 +46,7 @@ def small(**fields: Any) -> Cell:
 
 
 def measured(cells: list[Cell], own: list[str]) -> Costs:
-    return measure([(cell, 1) for cell in cells], FILES, 1, "cpu", own)
+    return measure([(cell, Resources(1, 1, None)) for cell in cells], FILES, 1, "cpu", own)
 
 
 def remembered() -> int:

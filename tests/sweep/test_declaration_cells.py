@@ -113,6 +113,11 @@ def test_rules_derive_fields_from_the_batch_size_and_the_epochs(tiny: Path) -> N
     assert "optimizer.lr" not in manifest(path).axes
 
 
+def test_a_batch_smaller_than_a_group_is_one(tiny: Path) -> None:
+    path = declared(tiny, "axes: {batch_size: [32, 64, 256]}\nderive: {bn_groups: {groups_of: 64}}\n")
+    assert points(path, "batch_size bn_groups") == [(32, 1), (64, 1), (256, 4)]
+
+
 def test_a_derived_value_is_the_one_that_would_be_declared(tiny: Path) -> None:
     path = declared(tiny, "epochs: 3\nderive: {warmup_epochs: {fraction_of_epochs: 0.1}}\n")
     derived = expanded(path).cells[0][0]
@@ -161,6 +166,19 @@ def test_resources_of_a_cell_are_the_last_that_match_key_by_key(tiny: Path) -> N
         (256, "infonce"): Resources(2, 1, 60.0),
     }
     assert found[256, "dcl"].world_size == 4
+
+
+def test_only_batches_that_do_not_fit_pass_in_micro_batches(tiny: Path) -> None:
+    path = declared(
+        tiny,
+        "axes: {batch_size: [64, 256]}\nderive: {bn_groups: {groups_of: 64}}\ncluster: {micro_batch: 64}\n"
+        "resources: [{where: batch_size=256, gpus: 2}]\n",
+    )
+    given = resources(declare(path, []))
+    told = {cell.batch_size: given(cell).told(cell) for cell, _ in expanded(path).cells}
+    assert told == {64: {"world_size": 1, "micro_batch": None}, 256: {"world_size": 2, "micro_batch": 64}}
+    ids = {cell.cell_id for cell, _ in expanded(path).cells}
+    assert ids == {cell.cell_id for cell, _ in expanded(path, "cluster.micro_batch=null").cells}
 
 
 def test_cells_of_an_arm_get_the_same_resources(tiny: Path) -> None:

@@ -19,6 +19,7 @@ from harness.record import Record
 from harness.sweep import cost
 from harness.sweep.cost import Measured, footprint, hardware, measure, memory_bytes, shape
 from harness.sweep.plan import Entry, Need, estimate, finished_seconds, make_plan, seconds_of, wall_seconds
+from harness.sweep.resources import Resources
 
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
@@ -152,6 +153,9 @@ def test_memory_is_that_of_the_control_group_where_it_is_less(tmp_path: Path, mo
     assert memory_bytes("cpu") == 2**20
 
 
+ONE = Resources(1, 1, None)
+
+
 def test_a_gpu_is_known_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="the GPU cannot be asked"):
@@ -161,6 +165,14 @@ def test_a_gpu_is_known_without_torch(tmp_path: Path, monkeypatch: pytest.Monkey
     tool.chmod(0o755)
     assert hardware("cuda") == "A GPU"
     assert memory_bytes("cuda") == 40960 * 2**20, "a cell may come to the smallest"
+
+
+def test_micro_batches_are_measured_as_such() -> None:
+    whole, parts = (shape(Cell(batch_size=4096), device="cpu", micro_batch=size) for size in (None, 256))
+    assert (whole.batch_size, whole.micro_batch) == (64, None)
+    assert (parts.batch_size, parts.micro_batch) == (64, 32), "two of them, of what fits a small step"
+    assert shape(Cell(batch_size=4096), "cuda", 256).micro_batch == 256
+    assert footprint(Cell(batch_size=4096), 1, 256) != footprint(Cell(batch_size=4096), 1)
 
 
 def test_kinds_are_told_apart_by_what_they_cost() -> None:
@@ -197,7 +209,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_steps_are_measured_in_a_subprocess_and_remembered(one_run: list[int], tiny: Path) -> None:
     declared = load(str(tiny), ["axes.seed=[0]"], tiny.parent / "results")
-    cells = [(entry.cell, 1) for entry in declared.plan.entries]
+    cells = [(entry.cell, ONE) for entry in declared.plan.entries]
     first = measure(cells, declared.files, 1, "cpu")
     (measured,) = first.steps.values()
     assert min(dataclasses.astuple(measured)) > 0
@@ -212,4 +224,4 @@ def test_without_torch_nothing_is_measured(tiny: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cost.importlib.metadata, "version", missing)
     with pytest.raises(UserError, match="torch is missing"):
-        measure([(Cell(), 1)], FILES, 1, "cpu")
+        measure([(Cell(), ONE)], FILES, 1, "cpu")

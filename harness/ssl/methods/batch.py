@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,18 +14,35 @@ from harness.ssl.distributed import gather
 from harness.ssl.losses.similarity import Pairs
 from harness.ssl.streams import permutation
 
+#: Both views (2, k, C, H, W) of some of this rank's samples, of the same bits whenever they are asked for.
+Share = Callable[[slice], Tensor]
+
+WHOLE = (slice(None),)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """views: (2, n, C, H, W), this rank's share of both views; rows: (N,), the training images of the whole batch.
+    """One step's samples, n of the whole batch's N on this rank.
 
-    seed, step: the key of whatever a method draws, so that all ranks draw the same.
+    share: the views of this rank's samples. rows: (N,), the training images of the whole batch. seed, step: the key of
+    whatever a method draws, so that all ranks draw the same. parts: the micro-batches that this rank's samples pass
+    the network in, one after another.
     """
 
-    views: Tensor
+    share: Share
     rows: Tensor
     seed: int
     step: int
+    parts: Sequence[slice] = WHOLE
+
+    def views(self, part: slice) -> Tensor:
+        """Of one micro-batch; several are made anew each time, because all of them may not fit the memory."""
+        return self.whole if len(self.parts) == 1 else self.share(part)
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """(2, n, C, H, W), of all samples of this rank."""
+        return self.share(slice(None))
 
     def random_order(self, purpose: str, count: int) -> Tensor:
         """(count,), a random order of ``range(count)``, another one at every step."""

@@ -4,6 +4,7 @@ negatives from a queue of past keys."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,6 +15,7 @@ from harness.ssl.distributed import World, gather
 from harness.ssl.losses import bind
 from harness.ssl.losses.similarity import queued
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.parts import encoded
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network
 
@@ -38,28 +40,33 @@ class MoCo(nn.Module):
         self.shuffle = bool(cell.method.shuffle) and cell.bn_groups > 1
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
 
-    def forward(self, batch: Batch) -> Comparison:
-        pairs = partial(queued, queue=self.queue)
+    def forward(self, views: Tensor) -> Sequence[Tensor]:
         if self.symmetric:
-            q = [unit(z) for z in gathered(*self.network(batch.views.flatten(0, 1)).chunk(2))]
-            k = self.encode_keys(batch, batch.views)
-            first, second = torch.cat(q), torch.cat([k[1], k[0]])
-        else:
-            (first,) = (unit(z) for z in gathered(self.network(batch.views[0], views=1)))
-            (second,) = self.encode_keys(batch, batch.views[1:])
-        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs, newest=second)
+            return self.network(views.flatten(0, 1)).chunk(2)  # type: ignore[no-any-return]
+        return (self.network(views[0], views=1),)
 
     @torch.no_grad()
-    def encode_keys(self, batch: Batch, views: Tensor) -> list[Tensor]:
-        """(V, n, C, H, W) of this rank -> V unit keys (N, d) of the whole batch."""
-        if self.shuffle:
-            order = batch.random_order("shuffle", len(batch.rows))
-            views = self.world.share(gather(views.transpose(0, 1).contiguous())[order]).transpose(0, 1)
-        keys = gathered(*self.keys(views.flatten(0, 1), views=len(views)).chunk(len(views)))
-        if self.shuffle:
-            back = order.argsort()
-            keys = [k[back] for k in keys]
-        return [unit(k) for k in keys]
+    def targets(self, batch: Batch) -> Sequence[Tensor]:
+        """Unit keys (N, d) of the whole batch: of view 2, or of both views."""
+        if not self.shuffle:
+            return [unit(k) for k in gathered(*encoded(self.keys, batch, lambda part: self.encode(batch.views(part))))]
+        order = batch.random_order("shuffle", len(batch.rows))
+        everywhere = gather(batch.whole.transpose(0, 1).contiguous())
+        shuffled = self.world.share(everywhere[order]).transpose(0, 1)
+        keys = gathered(*encoded(self.keys, batch, lambda part: self.encode(shuffled[:, part])))
+        back = order.argsort()
+        return [unit(k)[back] for k in keys]
+
+    def encode(self, views: Tensor) -> Sequence[Tensor]:
+        """(2, k, C, H, W) -> keys (k, d)."""
+        used = views if self.symmetric else views[1:]
+        return self.keys(used.flatten(0, 1), views=len(used)).chunk(len(used))  # type: ignore[no-any-return]
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        pairs = partial(queued, queue=self.queue)
+        first = torch.cat([unit(q) for q in gathered(*embeddings)])
+        second = torch.cat(list(targets[::-1]))
+        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs, newest=second)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +35,16 @@ class NNCLR(nn.Module):
         self.loss = bind(cell.loss)
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
 
-    def forward(self, batch: Batch) -> Comparison:
-        z = self.network(batch.views.flatten(0, 1))
+    def forward(self, views: Tensor) -> Sequence[Tensor]:
+        z = self.network(views.flatten(0, 1))
         p = self.network.in_groups(self.predictor, z, views=2)
-        z1, z2, p1, p2 = (unit(part) for part in gathered(*z.detach().chunk(2), *p.chunk(2)))
+        return (*z.detach().chunk(2), *p.chunk(2))
+
+    def targets(self, batch: Batch) -> Sequence[Tensor]:
+        return ()
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        z1, z2, p1, p2 = (unit(z) for z in gathered(*embeddings))
         nn1, nn2 = self.neighbours(z1), self.neighbours(z2)
         loss = (self.loss(nn1, p2, pairs=cross_view) + self.loss(nn2, p1, pairs=cross_view)) / 2
         return Comparison(loss, nn1, p2, cross_view, newest=z1)

@@ -6,6 +6,8 @@ from SimCLR in what becomes of the two batches of embeddings, which is the loss'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +33,14 @@ class SimCLR(nn.Module):
         if self.averages:
             self.register_buffer("log_u", torch.full((samples,), -torch.inf))
 
-    def forward(self, batch: Batch) -> Comparison:
-        z1, z2 = gathered(*self.network(batch.views.flatten(0, 1)).chunk(2))
+    def forward(self, views: Tensor) -> Sequence[Tensor]:
+        return self.network(views.flatten(0, 1)).chunk(2)  # type: ignore[no-any-return]
+
+    def targets(self, batch: Batch) -> Sequence[Tensor]:
+        return ()
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        z1, z2 = gathered(*embeddings)
         if self.unit_norm:
             z1, z2 = unit(z1), unit(z2)
         if not self.averages:

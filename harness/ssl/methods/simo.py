@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.cell import Cell
 from harness.ssl.losses import bind
 from harness.ssl.losses.similarity import cross_view
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
 from harness.ssl.methods.moco import follow
+from harness.ssl.methods.parts import encoded
 from harness.ssl.models import Network
 
 
@@ -32,10 +34,16 @@ class SiMo(nn.Module):
         self.loss = bind(cell.loss)
         self.ema, self.negatives = cell.method.ema, cell.method.negatives
 
-    def forward(self, batch: Batch) -> Comparison:
-        (q,) = gathered(self.network(batch.views[0], views=1))
-        with torch.no_grad():
-            (k,) = gathered(self.keys(batch.views[1], views=1))
+    def forward(self, views: Tensor) -> Sequence[Tensor]:
+        return (self.network(views[0], views=1),)
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> Sequence[Tensor]:
+        return encoded(self.keys, batch, lambda part: (self.keys(batch.views(part)[1], views=1),))
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        (q,) = gathered(*embeddings)
+        (k,) = gathered(*targets)
         others = len(batch.rows) - 1
         columns = batch.random_order("columns", others)[: self.negatives] if self.negatives < others else None
         pairs = partial(cross_view, columns=columns)

@@ -81,12 +81,13 @@ def in_groups(module: Callable[[Tensor], Tensor], x: Tensor, views: int, groups:
     return restored
 
 
-def group(module: nn.Module, bn_groups: int, world: World) -> None:
-    """Give every batch norm inside ``module`` its groups, and every network the number that this rank holds."""
-    held = max(1, bn_groups // world.size)
+def group(module: nn.Module, bn_groups: int, world: World, parts: int) -> None:
+    """Give every batch norm inside ``module`` its groups, and every network the number that it sees at a time: those of
+    one of the ``parts`` of this rank's share."""
+    held = max(1, bn_groups // (world.size * parts))
     peers = neighbours(world, bn_groups)
     if held == 1 and peers is None:
-        return  # one group, the whole batch of this rank: plain batch norm
+        return  # one group, all that it sees: plain batch norm
     for inner in list(module.modules()):
         if hasattr(inner, "bn_groups"):
             inner.bn_groups = held  # type: ignore[assignment]  # a plain number among the module's attributes

@@ -16,7 +16,7 @@ from harness.ssl import methods, models
 from harness.ssl.distributed import World
 from harness.ssl.losses import bind
 from harness.ssl.losses.similarity import cross_view, queued
-from harness.ssl.methods.batch import Batch
+from harness.ssl.methods.batch import Batch, Comparison
 from harness.ssl.methods.queue import enqueue
 
 N = 12
@@ -38,7 +38,12 @@ def build(name: str, loss: str = "infonce", bn_groups: int = 1, **parameters: An
 
 def batch(step: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(step)
-    return Batch(torch.randn(2, N, 1, 8, 8, generator=generator), torch.arange(N), seed=0, step=step)
+    views = torch.randn(2, N, 1, 8, 8, generator=generator)
+    return Batch(lambda part: views[:, part], torch.arange(N), seed=0, step=step)
+
+
+def compared(method: Any, given: Batch) -> Comparison:
+    return method.compare(method(given.whole), method.targets(given), given)  # type: ignore[no-any-return]
 
 
 def embedded(network: torch.nn.Module, images: Tensor, views: int) -> Tensor:
@@ -62,9 +67,9 @@ def test_moco_compares_queries_with_keys_of_the_average_and_a_queue() -> None:
     moco = build("moco", "dcl", queue=20, ema=0.9)
     given = batch()
     queue = moco.queue.clone()
-    q, k = embedded(moco.network, given.views[0], 1), embedded(moco.keys, given.views[1], 1)
+    q, k = embedded(moco.network, given.whole[0], 1), embedded(moco.keys, given.whole[1], 1)
     expected = bind(Loss("dcl"))(q, k, pairs=lambda a, b: queued(a, b, queue))
-    comparison = moco(given)
+    comparison = compared(moco, given)
     torch.testing.assert_close(comparison.loss, expected)
     assert not comparison.second.requires_grad
     moco.after_step(given, comparison)
@@ -75,10 +80,10 @@ def test_moco_compares_queries_with_keys_of_the_average_and_a_queue() -> None:
 def test_symmetric_moco_is_the_mean_of_both_directions() -> None:
     moco = build("moco", queue=20, symmetric=True)
     given = batch()
-    q, k = (embedded(net, given.views.flatten(0, 1), 2).chunk(2) for net in (moco.network, moco.keys))
+    q, k = (embedded(net, given.whole.flatten(0, 1), 2).chunk(2) for net in (moco.network, moco.keys))
     loss = bind(Loss("infonce"))
     both = [loss(q[i], k[1 - i], pairs=lambda a, b: queued(a, b, moco.queue)) for i in (0, 1)]
-    torch.testing.assert_close(moco(given).loss, (both[0] + both[1]) / 2)
+    torch.testing.assert_close(compared(moco, given).loss, (both[0] + both[1]) / 2)
 
 
 def test_the_key_encoder_follows_the_network() -> None:
@@ -88,7 +93,7 @@ def test_the_key_encoder_follows_the_network() -> None:
             parameter.add_(1)
     before = [parameter.clone() for parameter in moco.keys.parameters()]
     given = batch()
-    moco.after_step(given, moco(given))
+    moco.after_step(given, compared(moco, given))
     for old, new, trained in zip(before, moco.keys.parameters(), moco.network.parameters(), strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * trained)
         assert not new.requires_grad
@@ -99,21 +104,21 @@ def test_shuffled_keys_change_their_statistics_and_nothing_else() -> None:
     shuffled = build("moco", queue=20, bn_groups=3)
     plain = build("moco", queue=20, bn_groups=3, shuffle=False)
     given = batch()
-    assert float((shuffled(given).second - plain(given).second).abs().max()) > 1e-3
+    assert float((compared(shuffled, given).second - compared(plain, given).second).abs().max()) > 1e-3
     fresh = [build("moco", queue=20, bn_groups=3, shuffle=flag).eval() for flag in (True, False)]
-    torch.testing.assert_close(fresh[0](given).second, fresh[1](given).second)
-    one = [build("moco", queue=20, shuffle=flag)(given).loss for flag in (True, False)]
+    torch.testing.assert_close(compared(fresh[0], given).second, compared(fresh[1], given).second)
+    one = [compared(build("moco", queue=20, shuffle=flag), given).loss for flag in (True, False)]
     assert torch.equal(*one)
 
 
 def test_simo_draws_the_same_columns_for_every_query_and_others_at_every_step() -> None:
     simo = build("simo", "infonce", negatives=4)
     given = batch()
-    comparison = simo(given)
+    comparison = compared(simo, given)
     similarities = comparison.pairs(comparison.first, comparison.second)
     assert similarities.negatives.shape == (N, 4)
     columns = given.random_order("columns", N - 1)[:4]
-    q, k = embedded(simo.network, given.views[0], 1), embedded(simo.keys, given.views[1], 1)
+    q, k = embedded(simo.network, given.whole[0], 1), embedded(simo.keys, given.whole[1], 1)
     for i in range(N):
         others = [j for j in range(N) if j != i]
         torch.testing.assert_close(similarities.negatives[i], torch.stack([q[i] @ k[others[c]] for c in columns]))
@@ -122,7 +127,7 @@ def test_simo_draws_the_same_columns_for_every_query_and_others_at_every_step() 
 
 def test_simo_with_enough_negatives_takes_all_other_keys() -> None:
     simo = build("simo", "infonce", negatives=256)
-    comparison = simo(batch())
+    comparison = compared(simo, batch())
     assert comparison.pairs(comparison.first, comparison.second).count == N - 1
 
 
@@ -130,13 +135,13 @@ def test_nnclr_takes_neighbours_from_the_queue_and_negatives_from_the_other_view
     nnclr = build("nnclr", "dcl", queue=20, predictor=8)
     given = batch()
     queue = nnclr.queue.clone()
-    z = nnclr.network(given.views.flatten(0, 1))
+    z = nnclr.network(given.whole.flatten(0, 1))
     z1, z2 = normalize(z, dim=1).chunk(2)
     p1, p2 = normalize(nnclr.predictor(z), dim=1).chunk(2)
     nearest = [torch.stack([queue[(queue @ one).argmax()] for one in view]) for view in (z1, z2)]
     loss = bind(Loss("dcl"))
     expected = (loss(nearest[0], p2, pairs=cross_view) + loss(nearest[1], p1, pairs=cross_view)) / 2
-    comparison = nnclr(given)
+    comparison = compared(nnclr, given)
     torch.testing.assert_close(comparison.loss, expected)
     comparison.loss.backward()
     assert all(parameter.grad is not None for parameter in nnclr.parameters())
@@ -147,7 +152,7 @@ def test_nnclr_takes_neighbours_from_the_queue_and_negatives_from_the_other_view
 def test_sogclr_stores_its_averages_by_training_image() -> None:
     simclr = build("simclr", "sogclr")
     given = replace(batch(), rows=torch.arange(N) + 5)
-    simclr.after_step(given, simclr(given))
+    simclr.after_step(given, compared(simclr, given))
     assert simclr.log_u[5 : 5 + N].isfinite().all()
     assert simclr.log_u[:5].isneginf().all()
     assert simclr.log_u[5 + N :].isneginf().all()
@@ -157,5 +162,5 @@ def test_sogclr_stores_its_averages_by_training_image() -> None:
 def test_losses_that_take_any_norm_get_the_embeddings_as_they_are() -> None:
     given = batch()
     for loss, unit in (("vicreg", False), ("infonce", True)):
-        norms = build("simclr", loss)(given).first.norm(dim=1)
+        norms = compared(build("simclr", loss), given).first.norm(dim=1)
         assert bool(((norms - 1).abs() < 1e-5).all()) == unit

@@ -28,19 +28,18 @@ class Probes:
 
         ``q = 1 - softmax share of the positive`` is the factor that DCL takes out of InfoNCE's gradient (Yeh et al.
         2022, eq. 4); the effective sample size of an anchor's negatives is ``1 / sum_k w_k^2`` with ``w = softmax(n)``,
-        from 1 to their number. A loss whose logits are not cosines over a temperature has neither.
+        that is ``exp(2 LSE(n) - LSE(2 n))``, from 1 to their number. A loss whose logits are not cosines over a
+        temperature has neither.
         """
         first, second = (normalize(z.float(), dim=1) for z in (comparison.first, comparison.second))
         similarities = comparison.pairs(first, second)
-        negative = similarities.negatives
-        if similarities.excluded is not None:
-            negative = negative.masked_fill(similarities.excluded, 0.0)
-        mean_negative = negative.sum() / (similarities.count * negative.shape[0])
+        mean_negative = similarities.mean_negative()
         sample_size = torch.full_like(mean_negative, torch.nan)
         if temperature is not None:
-            p, n = similarities.over(temperature)
-            self.q.append(torch.sigmoid(n.logsumexp(1) - p))
-            sample_size = (1 / torch.softmax(n, dim=1).square().sum(1)).mean()
+            p, sums = similarities.log_sums(temperature)
+            self.q.append(torch.sigmoid(sums - p))
+            _, of_squares = similarities.log_sums(temperature / 2)
+            sample_size = torch.exp(2 * sums - of_squares).mean()
         self.others.append(
             torch.stack([similarities.positives.mean(), mean_negative, sample_size, gradient_norm.to(mean_negative)])
         )

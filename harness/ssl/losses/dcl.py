@@ -23,8 +23,8 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views)
     Returns:
         A scalar, in nats; it can be negative.
     """
-    p, n = pairs(z1, z2).over(temperature)
-    return (n.logsumexp(1) - p).mean()
+    p, sums = pairs(z1, z2).log_sums(temperature)
+    return (sums - p).mean()
 
 
 @of_embeddings
@@ -44,7 +44,7 @@ def dclw(
         pairs: who is compared with whom; by default 2N anchors with 2N - 2 negatives each.
     """
     similarities = pairs(z1, z2)
-    p, n = similarities.over(temperature)
+    p, sums = similarities.log_sums(temperature)
     cosines = similarities.positives.detach() if detach_weights else similarities.positives
     weights = 2 - cosines.shape[0] * torch.softmax(cosines / sigma, dim=0)
-    return (n.logsumexp(1) - weights * p).mean()
+    return (sums - weights * p).mean()

@@ -7,41 +7,39 @@ similarities"; whether the positive is meant too is an option here, and by defau
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
 from harness.ssl.losses.arguments import of_embeddings
 from harness.ssl.losses.dcl import dcl
 from harness.ssl.losses.infonce import infonce
+from harness.ssl.losses.log_sums import ABSOLUTE, SQUARE, Map, log_sums
 from harness.ssl.losses.similarity import Pairs, Similarities, two_views
-from harness.ssl.losses.vicreg import covariance_matrix, variance_hinge
+from harness.ssl.losses.vicreg import variance_hinge
 
 
 @of_embeddings
 def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.square, square_positive))
+    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, SQUARE, square_positive))
 
 
 @of_embeddings
 def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.abs, abs_positive))
+    return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, ABSOLUTE, abs_positive))
 
 
 @of_embeddings
 def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.square, square_positive))
+    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, SQUARE, square_positive))
 
 
 @of_embeddings
 def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
-    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, torch.abs, abs_positive))
+    return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, ABSOLUTE, abs_positive))
 
 
 @of_embeddings
@@ -97,12 +95,11 @@ def vicreg_ctr(
 
 def _c_exp(z: Tensor, temperature: float) -> Tensor:
     """``(1/d) sum_i log sum_{j != i} exp(C_ij / temperature)`` of (N, d): one logarithm a row (eq. 11)."""
-    c = covariance_matrix(z) / temperature
-    diagonal = torch.eye(c.shape[0], dtype=torch.bool, device=c.device)
-    return c.masked_fill(diagonal, -torch.inf).logsumexp(1).mean()
+    scaled = (z - z.mean(0)) / ((z.shape[0] - 1) * temperature) ** 0.5
+    return log_sums(scaled.T, excluded=(0,)).mean()
 
 
-def _mapped(pairs: Pairs, function: Callable[[Tensor], Tensor], positive: bool) -> Pairs:
+def _mapped(pairs: Pairs, function: Map, positive: bool) -> Pairs:
     """The same pairs with ``function`` of their cosines."""
 
     def mapped(z1: Tensor, z2: Tensor) -> Similarities:

@@ -29,6 +29,6 @@ def eqco(z1: Tensor, z2: Tensor, *, temperature: float, alpha: float, pairs: Pai
         A scalar, in nats.
     """
     similarities = pairs(z1, z2)
-    p, n = similarities.over(temperature)
-    v = n.logsumexp(1) - p + math.log(alpha / similarities.count)
+    p, sums = similarities.log_sums(temperature)
+    v = sums - p + math.log(alpha / similarities.count)
     return torch.logaddexp(v, torch.zeros_like(v)).mean()

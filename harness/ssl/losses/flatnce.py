@@ -24,7 +24,7 @@ def flatnce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_vi
     Returns:
         A scalar, in nats.
     """
-    p, n = pairs(z1, z2).over(temperature)
-    v = n.logsumexp(1) - p
+    p, sums = pairs(z1, z2).log_sums(temperature)
+    v = sums - p
     infonce = torch.logaddexp(v.detach(), torch.zeros_like(v))
     return (torch.exp(v - v.detach()) - 1 + infonce).mean()

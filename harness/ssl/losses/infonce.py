@@ -27,6 +27,6 @@ def infonce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_vi
     Returns:
         A scalar, in nats; log(1 + number of negatives) where all embeddings are equal.
     """
-    p, n = pairs(z1, z2).over(temperature)
-    v = n.logsumexp(1) - p
+    p, sums = pairs(z1, z2).log_sums(temperature)
+    v = sums - p
     return torch.logaddexp(v, torch.zeros_like(v)).mean()

@@ -8,39 +8,93 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.ssl.losses.log_sums import Map, log_sums
 
 
-@dataclass(frozen=True)
-class Similarities:
-    """Of A anchors, each to its positive and to its negatives.
+class Similarities(Protocol):
+    """Of A anchors, each to its positive and to its negatives."""
 
-    positives: (A,) cosines. negatives: (A, C) cosines. excluded: (A, C) or None; true where a candidate is no negative
-    of the anchor (itself, its positive). count: negatives of each anchor, equal for all.
-    """
+    @property
+    def positives(self) -> Tensor:
+        """(A,) cosines."""
 
-    positives: Tensor
-    negatives: Tensor
-    excluded: Tensor | None
-    count: int
+    @property
+    def count(self) -> int:
+        """Negatives of each anchor, equal for all."""
 
-    def over(self, temperature: float) -> tuple[Tensor, Tensor]:
-        """Logits ``p`` (A,) and ``n`` (A, C), with -inf where a candidate is excluded: a logsumexp over a row of ``n``
-        runs over the negatives alone."""
-        n = self.negatives / temperature
-        return self.positives / temperature, n if self.excluded is None else n.masked_fill(self.excluded, -torch.inf)
+    def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+        """Logits ``p`` (A,) of the positives, and the logsumexp ``LSE(n)`` (A,) of each anchor's negatives' logits."""
 
-    def mapped(self, function: Callable[[Tensor], Tensor], *, positive: bool) -> Similarities:
+    def mapped(self, function: Map, *, positive: bool) -> Similarities:
         """The same pairs with ``function`` of every cosine, or of the negatives' alone."""
-        positives = function(self.positives) if positive else self.positives
-        return replace(self, positives=positives, negatives=function(self.negatives))
+
+    def mean_negative(self) -> Tensor:
+        """The mean of all negatives' cosines, before any function of them."""
 
 
 Pairs = Callable[[Tensor, Tensor], Similarities]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Negatives are all candidates but those at some offsets from the anchor: itself, its positive.
+
+    positives: (A,). anchors: (A, d). candidates: (C, d), which may be the anchors. excluded: ``a + offset`` is no
+    negative of anchor a. function: of the negatives' cosines.
+    """
+
+    positives: Tensor
+    anchors: Tensor
+    candidates: Tensor
+    excluded: tuple[int, ...]
+    count: int
+    function: Map | None = None
+
+    def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+        # f(c) / t = f(s c): what is scaled is the embeddings, not their many products.
+        scale = temperature ** (-1 if self.function is None else -1 / self.function.degree)
+        if self.candidates is self.anchors:
+            sums = log_sums(self.anchors * scale**0.5, excluded=self.excluded, function=self.function)
+        else:
+            sums = log_sums(self.anchors * scale, self.candidates, excluded=self.excluded, function=self.function)
+        return self.positives / temperature, sums
+
+    def mapped(self, function: Map, *, positive: bool) -> Products:
+        return replace(self, positives=function.of(self.positives) if positive else self.positives, function=function)
+
+    def mean_negative(self) -> Tensor:
+        total = self.anchors.sum(0) @ self.candidates.sum(0)
+        for offset in self.excluded:
+            first, last = max(0, -offset), min(self.anchors.shape[0], self.candidates.shape[0] - offset)
+            total = total - (self.anchors[first:last] * self.candidates[first + offset : last + offset]).sum()
+        return total / (self.count * self.anchors.shape[0])
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Each anchor has its own negatives. positives: (A,). negatives: (A, K) cosines."""
+
+    positives: Tensor
+    negatives: Tensor
+
+    @property
+    def count(self) -> int:
+        return self.negatives.shape[1]
+
+    def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+        return self.positives / temperature, (self.negatives / temperature).logsumexp(1)
+
+    def mapped(self, function: Map, *, positive: bool) -> Chosen:
+        return Chosen(function.of(self.positives) if positive else self.positives, function.of(self.negatives))
+
+    def mean_negative(self) -> Tensor:
+        return self.negatives.mean()
 
 
 def two_views(z1: Tensor, z2: Tensor) -> Similarities:
@@ -52,10 +106,7 @@ def two_views(z1: Tensor, z2: Tensor) -> Similarities:
     """
     n = z1.shape[0]
     anchors = torch.cat([z1, z2])
-    cosines = anchors @ anchors.T
-    positives = torch.cat([cosines.diagonal(n), cosines.diagonal(-n)])
-    itself = torch.eye(n, dtype=torch.bool, device=z1.device).repeat(2, 2)
-    return Similarities(positives, cosines, itself, 2 * n - 2)
+    return Products((z1 * z2).sum(1).repeat(2), anchors, anchors, (0, n, -n), 2 * n - 2)
 
 
 def cross_view(queries: Tensor, keys: Tensor, columns: Tensor | None = None) -> Similarities:
@@ -66,13 +117,12 @@ def cross_view(queries: Tensor, keys: Tensor, columns: Tensor | None = None) -> 
         columns: (K,), positions among each row's N - 1 other keys; None takes all. Because each row has dropped its own
             key, a column is another key in the rows before it than in those after it.
     """
-    n = queries.shape[0]
-    cosines = queries @ keys.T
+    positives = (queries * keys).sum(1)
     if columns is None:
-        return Similarities(cosines.diagonal(), cosines, torch.eye(n, dtype=torch.bool, device=keys.device), n - 1)
-    rows = torch.arange(n, device=keys.device)[:, None]
-    chosen = columns[None, :] + (columns[None, :] >= rows)
-    return Similarities(cosines.diagonal(), cosines.gather(1, chosen), None, columns.shape[0])
+        return Products(positives, queries, keys, (0,), queries.shape[0] - 1)
+    rows = torch.arange(queries.shape[0], device=keys.device)[:, None]
+    before, after = queries @ keys[columns].T, queries @ keys[columns + 1].T
+    return Chosen(positives, torch.where(columns >= rows, after, before))
 
 
 def queued(queries: Tensor, keys: Tensor, queue: Tensor) -> Similarities:
@@ -88,4 +138,4 @@ def queued(queries: Tensor, keys: Tensor, queue: Tensor) -> Similarities:
             where="queue",
             allowed=f"(K, {queries.shape[1]})",
         )
-    return Similarities((queries * keys).sum(1), queries @ queue.to(queries.dtype).T, None, queue.shape[0])
+    return Products((queries * keys).sum(1), queries, queue.to(queries.dtype), (), queue.shape[0])

@@ -33,19 +33,19 @@ def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: 
     if log_u.shape != z1.shape[:1]:
         raise UserError(f"its shape is {tuple(log_u.shape)}", where="log_u", allowed=f"({z1.shape[0]},), one a sample")
     similarities = two_views(z1, z2)
-    p, n = similarities.over(temperature)
+    p, sums = similarities.log_sums(temperature)
     count = similarities.count
     with torch.no_grad():
-        batch = n.logsumexp(1) - math.log(count)
-        stored = log_u.to(n.dtype).repeat(2)
+        batch = sums - math.log(count)
+        stored = log_u.to(sums.dtype).repeat(2)
         average = torch.logaddexp(_log(1 - gamma) + stored, _log(gamma) + batch)
         own = torch.where(stored.isneginf(), batch, average)
-        # A stored average far below the batch's (a tiny gamma) would overflow; 60 is 1e26.
-        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count
+        # sum_k w_k dn_k = (batch's average / u) dLSE(n). A u far below it (a tiny gamma) would overflow; 60 is 1e26.
+        ratios = torch.exp((batch - own).clamp(max=60.0))
         first, second = own.chunk(2)
         update = torch.logaddexp(first, second) - math.log(2)
         value = (own + math.log(count) - p).mean()
-    surrogate = ((weights * n.masked_fill(n.isneginf(), 0.0)).sum(1) - p).mean()
+    surrogate = (ratios * sums - p).mean()
     return value + (surrogate - surrogate.detach()), update
 
 

@@ -18,9 +18,11 @@ def spectral(z1: Tensor, z2: Tensor, *, mu: float) -> Tensor:
         mu: > 0.
     """
     n = z1.shape[0]
-    products = _clipped(z1, math.sqrt(mu)) @ _clipped(z2, math.sqrt(mu)).T
-    positives = products.diagonal()
-    return -2 * positives.mean() + (products.square().sum() - positives.square().sum()) / (n * (n - 1))
+    z1, z2 = _clipped(z1, math.sqrt(mu)), _clipped(z2, math.sqrt(mu))
+    positives = (z1 * z2).sum(1)
+    # sum_ij <z1_i, z2_j>^2 is the sum of products of the two Gram matrices too, which are d x d.
+    squares = ((z1.T @ z1) * (z2.T @ z2)).sum() if n > z1.shape[1] else (z1 @ z2.T).square().sum()
+    return -2 * positives.mean() + (squares - positives.square().sum()) / (n * (n - 1))
 
 
 def _clipped(z: Tensor, radius: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from harness.catalog import LOSSES
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.similarity import cross_view, queued, two_views
+from harness.ssl.losses.similarity import Chosen, cross_view, queued, two_views
 
 NAMES = sorted(LOSSES)
 OF_PAIRS = [name for name in NAMES if LOSSES[name].negatives == "pairs"]
@@ -83,6 +83,20 @@ def kinds_of_pairs(kind: str, n: int, d: int, seed: int = 0) -> tuple[Callable[.
         return partial(cross_view, columns=columns), partial(oracles.cross_view, columns=columns.tolist())
     queue = normalize(torch.randn(n + 3, d, generator=generator, dtype=torch.float64), dim=1)
     return partial(queued, queue=queue), partial(oracles.queued, queue=queue.tolist())
+
+
+def two_views_in_full(z1: Tensor, z2: Tensor) -> Chosen:
+    """``two_views`` with a matrix of the negatives' cosines, without those that are none."""
+    n = z1.shape[0]
+    anchors = torch.cat([z1, z2])
+    cosines = anchors @ anchors.T
+    others = ~torch.eye(n, dtype=torch.bool).repeat(2, 2)
+    return Chosen((z1 * z2).sum(1).repeat(2), cosines[others].view(2 * n, 2 * n - 2))
+
+
+def anchors_of(whole: Chosen, which: slice | Tensor) -> Chosen:
+    """Some of the anchors, with all their negatives."""
+    return Chosen(whole.positives[which], whole.negatives[which])
 
 
 # N, d and the seed of the embeddings: mostly small batches, because loops in Python are slow.

@@ -8,14 +8,24 @@ from typing import Any
 import oracles
 import pytest
 import torch
-from cases import OF_PAIRS, PAIRS, defaults, gradients, kinds_of_pairs, loss_of, unit_views
+from cases import (
+    OF_PAIRS,
+    PAIRS,
+    anchors_of,
+    defaults,
+    gradients,
+    kinds_of_pairs,
+    loss_of,
+    two_views_in_full,
+    unit_views,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.similarity import Similarities, two_views
+from harness.ssl.losses.similarity import Similarities
 
 N, D = 6, 5
 temperatures = st.floats(0.02, 2)
@@ -25,10 +35,7 @@ def of_anchor(a: int) -> Any:
     """Two views' pairs of one anchor alone: a mean over anchors of one anchor is its own loss."""
 
     def pairs(z1: Tensor, z2: Tensor) -> Similarities:
-        whole = two_views(z1, z2)
-        assert whole.excluded is not None
-        row = slice(a, a + 1)
-        return Similarities(whole.positives[row], whole.negatives[row], whole.excluded[row], whole.count)
+        return anchors_of(two_views_in_full(z1, z2), slice(a, a + 1))
 
     return pairs
 
@@ -130,15 +137,16 @@ def test_dclws_weights_have_mean_one_over_all_anchors(kind: str, detach_weights:
     similarities = pairs(*views)
     factors = torch.ones_like(similarities.positives, requires_grad=True)
 
-    class Weighed(Similarities):
+    class Weighed:
         """The cosines are as they were; only the logits of the positives are multiplied."""
 
-        def over(self, temperature: float) -> tuple[Tensor, Tensor]:
-            p, n = super().over(temperature)
-            return p * factors, n
+        positives, count = similarities.positives, similarities.count
 
-    weighed = Weighed(similarities.positives, similarities.negatives, similarities.excluded, similarities.count)
-    loss = loss_of("dclw", N, temperature=1.0, detach_weights=detach_weights, pairs=lambda *_: weighed)(*views)
+        def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+            p, sums = similarities.log_sums(temperature)
+            return p * factors, sums
+
+    loss = loss_of("dclw", N, temperature=1.0, detach_weights=detach_weights, pairs=lambda *_: Weighed())(*views)
     (slopes,) = torch.autograd.grad(loss, factors)
     weights = -slopes * len(factors) / similarities.positives
     assert float(weights.mean()) == pytest.approx(1, abs=1e-14)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, SAMPLE_CONTRASTIVE, averages, defaults, gradients, loss_of, unit_views, views_of
+from cases import (
+    NAMES,
+    OF_PAIRS,
+    SAMPLE_CONTRASTIVE,
+    anchors_of,
+    averages,
+    defaults,
+    gradients,
+    loss_of,
+    two_views_in_full,
+    unit_views,
+    views_of,
+)
 from torch import Tensor
 
 from harness.catalog import LOSSES
@@ -16,7 +27,7 @@ from harness.cell import Loss
 from harness.errors import UserError
 from harness.ssl.losses import FUNCTIONS, bind
 from harness.ssl.losses.arguments import trusted_values
-from harness.ssl.losses.similarity import Similarities, cross_view, two_views
+from harness.ssl.losses.similarity import Similarities, cross_view
 
 N, D = 6, 4
 IN_DIMENSIONS = [name for name in NAMES if LOSSES[name].negatives == "none"]
@@ -137,15 +148,7 @@ def of_rank(rank: int, world: int) -> Any:
     """Two views' pairs of the anchors that are a rank's, among the candidates of all."""
 
     def pairs(z1: Tensor, z2: Tensor) -> Similarities:
-        whole = two_views(z1, z2)
-        own = torch.arange(z1.shape[0]).repeat(2) % world == rank
-        assert whole.excluded is not None
-        return replace(
-            whole,
-            positives=whole.positives[own],
-            negatives=whole.negatives[own],
-            excluded=whole.excluded[own],
-        )
+        return anchors_of(two_views_in_full(z1, z2), torch.arange(z1.shape[0]).repeat(2) % world == rank)
 
     return pairs
 

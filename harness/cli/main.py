@@ -8,6 +8,7 @@ import sys
 import typer
 
 from harness.cli import (
+    bench,
     cancel,
     doctor,
     evaluate,
@@ -52,6 +53,7 @@ for verb in (
     export_encoder.export_encoder,
     ui.ui,
     doctor.doctor,
+    bench.bench,
     losses.losses,
     losses.check_loss,
 ):

@@ -1,0 +1,187 @@
+"""``harness bench``: how fast this machine does what cells do, each figure beside what limits it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.errors import UserError, nearest
+
+#: Each with about how many seconds it takes on two cores.
+FIGURES = {"loop": 70, "views": 5, "loss": 40, "evaluation": 40, "sweep": 60, "startup": 20, "gpu": 5}
+#: Processes that are started for the median of one verb.
+STARTS = 5
+
+Row = Mapping[str, Any]
+
+
+def bench(
+    figure: Annotated[
+        list[str] | None, typer.Argument(help=f"Some of: {', '.join(FIGURES)}; all by default.", show_default=False)
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write every round, the hardware and the versions there.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure how fast this machine trains, augments, evaluates, sweeps and starts, each beside its ceiling and goal.
+
+    It wants the machine for itself, about four minutes for all. Nothing is changed; temporary files are removed.
+
+    --json writes: date, hardware, versions, figures (by name a list of rows: what, unit, measured, beside, beside_is,
+    goal, of_ratio, at_most, note, raw). measured and beside are medians of the rounds in raw; the goal is one of
+    measured / beside where of_ratio, else of measured.
+    """
+    names = figure or list(FIGURES)
+    if unknown := [name for name in names if name not in FIGURES]:
+        what = f"there is no figure '{unknown[0]}'{nearest(unknown[0], FIGURES)}"
+        raise UserError(what, where="command line", allowed=", ".join(FIGURES))
+    if json_file and not json_file.parent.is_dir():
+        raise UserError(f"there is no folder {json_file.parent}", where="--json")
+    environment, found, errors = about(), {}, {}
+    if environment["hardware"]["load"] > 0.5:
+        print(f"other programs use this machine (load {environment['hardware']['load']:.1f}): numbers will be low")
+    for number, name in enumerate(names, start=1):
+        print(f"[{number}/{len(names)}] {name}, about {FIGURES[name]} seconds", flush=True)
+        try:
+            found[name] = list(measured(name))
+        except UserError as error:
+            errors[name] = error
+    show([row for rows in found.values() for row in rows])
+    if json_file:
+        json_file.write_text(json.dumps({**environment, "figures": found}, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {json_file}")
+    for name, why in errors.items():
+        print(f"not measured: {name}: {why}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)
+
+
+def about() -> dict[str, Any]:
+    """When, where and with what is measured."""
+    from harness.processor import processor
+    from harness.revision import revision
+
+    packages = ("harness", "torch", "torchvision", "numpy")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "gpus": _gpu_names(),
+            "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+            "load": os.getloadavg()[0],
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+            **revision(),
+        },
+    }
+
+
+def _gpu_names() -> list[str]:
+    from harness.sweep.executors.local import gpus
+
+    if not gpus():
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def measured(name: str) -> Iterator[Row]:
+    """The figure's rows.
+
+    Raises:
+        UserError: what measures it has failed.
+    """
+    if name == "startup":
+        yield from verbs()
+    # Alone in a process: memory and threads that one figure leaves behind are no part of the next.
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.ssl.bench", name], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(last, next_command=f"{sys.executable} -m harness.ssl.bench {name}")
+    yield from map(json.loads, done.stdout.splitlines())
+
+
+def verbs() -> Iterator[Row]:
+    """Seconds of verbs that only look, from typing to the prompt."""
+    with tempfile.TemporaryDirectory() as folder:
+        _declare(Path(folder))
+        for words, goal in ((["--help"], 0.4), (["status"], 1.0)):
+            command = [sys.executable, "-m", "harness.cli.main", *words]
+            rounds = []
+            for _ in range(STARTS):
+                begun = time.perf_counter()
+                subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                rounds.append(time.perf_counter() - begun)
+            yield {
+                "what": f"startup: harness {' '.join(words)}", "unit": "s", "measured": statistics.median(rounds),
+                "beside": None, "beside_is": "", "goal": goal, "of_ratio": False, "at_most": True, "note": "",
+                "raw": {"seconds": rounds},
+            }  # fmt: skip
+
+
+def _declare(folder: Path) -> None:
+    """An experiment of a hundred cells, for ``status`` to look at."""
+    from harness.cell import Cell
+    from harness.evaluation import Evaluation
+    from harness.manifest import Expected, Manifest
+
+    cells = [Cell(seed=seed) for seed in range(100)]
+    Manifest(
+        experiment="bench", scale="demo", title="", question="", caveat="", comparable=True, dataset="digits",
+        axes={"seed": [cell.seed for cell in cells]}, cells=[Expected(c.cell_id, {"seed": c.seed}) for c in cells],
+        claims=[], evaluation=asdict(Evaluation()), settings=asdict(cells[0]), overrides=[], revision="",
+    ).write(folder / "results")  # fmt: skip
+
+
+def show(rows: Sequence[Row]) -> None:
+    """A line each, and a mark where the goal is missed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "measured", "beside", "ratio", "goal", "")
+    for row in rows:
+        table.add_row(row["what"], *_cells(row))
+    Console(highlight=False).print(table)
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    if row["measured"] is None:
+        return row["note"], "", "", "", ""
+    beside, goal = row["beside"], row["goal"]
+    ratio = row["measured"] / beside if beside else None
+    found = ratio if row["of_ratio"] else row["measured"]
+    missed = goal is not None and (found > goal if row["at_most"] else found < goal)
+    bound = "at most" if row["at_most"] else "at least"
+    return (
+        quantity(row["measured"], row["unit"]),
+        f"{quantity(beside, row['unit'])} ({row['beside_is']})" if beside else "",
+        f"{ratio:.3g}" if ratio else "",
+        f"{bound} {goal:g}" if row["of_ratio"] else f"{bound} {quantity(goal, row['unit'])}" if goal else "",
+        "missed" if missed else "reached" if goal is not None else "",
+    )
+
+
+def quantity(value: float, unit: str) -> str:
+    """Three digits, and what they are of."""
+    digits = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{digits} {unit}"

@@ -29,6 +29,7 @@ OWN = "loss.own."
 BIRTH_VALUES: dict[str, Any] = {
     "backbone.stem": "cifar",
     "bn_groups": 1,
+    "dataset.stream": False,
     "head.layers": 2,
     "head.norm": "hidden",
     "loss.detach_weights": True,
@@ -92,12 +93,14 @@ class Method(Component):
 
 @dataclass(frozen=True)
 class Dataset(Component):
-    """``image_size``: side in pixels; ``validation``: the fraction held out of the labelled training images."""
+    """``image_size``: side in pixels; ``validation``: the fraction held out of the labelled training images;
+    ``stream``: images are read while they are used, and crops cut from the whole image."""
 
     name: str = "digits"
     image_size: int = 8
     validation: float = 0.1
     fingerprint: str = field(default="", metadata=DERIVED)
+    stream: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import gzip
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from harness.dataset_files import (
     CIFAR100_FILES,
     FASHION_MNIST_FILES,
     STL10_FILES,
+    DatasetFiles,
     cache_folder,
     download_command,
     find,
@@ -34,7 +35,9 @@ from harness.dataset_files import (
     images,
 )
 from harness.errors import UserError
-from harness.ssl.data.views import augment
+from harness.ssl.data import views
+from harness.ssl.data.packed import open_packed, pack
+from harness.ssl.data.streaming import Stream
 from harness.ssl.streams import permutation
 
 Array = npt.NDArray[np.generic]
@@ -42,7 +45,7 @@ Array = npt.NDArray[np.generic]
 #: the others have the label -1.
 Arrays = tuple[Sequence[Array], Array, Array, Array]
 
-#: Of one rank's samples in a step: those of a slice -> their augmented views, float32 (2, k, C, H, W) in [0, 1] on the
+#: Of one rank's samples in a step: those of a slice -> their augmented views, float32 (v, k, C, H, W) in [0, 1] on the
 #: device. It may be asked again for the same samples, and gives the same bits.
 Share = Callable[[slice], Tensor]
 
@@ -60,28 +63,33 @@ class Split:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
     def to(self, device: torch.device) -> Split:
         return Split(self.images.to(device), self.labels.to(device))
 
-    def take(self, rows: Tensor) -> Split:
+    def take(self, rows: Tensor | slice) -> Split:
         return Split(self.images[rows], self.labels[rows])
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All images in turn, uint8 (b, C, H, W)."""
         yield from self.images.split(size)
 
-    def shares(self, owns: Sequence[Tensor], draws: Tensor, views: Views) -> Iterator[Share]:
-        """The augmented views of one step's samples after the other's.
+    def shares(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[Share, None, None]:
+        """The augmented views of one step's samples after the other's. Whoever stops early closes the generator.
 
         Args:
             owns: the rows of this rank's samples, at each step that is left of the epoch.
-            draws: the epoch's, (2, n, columns(views)).
+            draws: of the epoch's v views, (v, n, columns(settings)).
         """
 
         def share(own: Tensor, part: slice) -> Tensor:
             rows = own[part]
-            pixels = augment(self.images[rows].repeat(2, 1, 1, 1), draws[:, rows].flatten(0, 1), views)
-            stacked: Tensor = pixels.unflatten(0, (2, -1))
+            images = self.images[rows].repeat(len(draws), 1, 1, 1)
+            pixels = views.augment(images, draws[:, rows].flatten(0, 1), settings)
+            stacked: Tensor = pixels.unflatten(0, (len(draws), -1))
             return stacked
 
         return (partial(share, own) for own in owns)
@@ -95,16 +103,16 @@ class Data:
     nearest neighbours and the linear probe, which is ``train`` itself where all are.
     """
 
-    train: Split
-    bank: Split
-    validation: Split
-    test: Split
+    train: Split | Stream
+    bank: Split | Stream
+    validation: Split | Stream
+    test: Split | Stream
     mean: Tensor
     std: Tensor
 
     @property
     def channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.channels
 
     def to(self, device: torch.device) -> Data:
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
@@ -118,14 +126,9 @@ def load(dataset: Dataset, root: str | None) -> Data:
     Raises:
         UserError: the files are missing, or are not those that the cell was declared with.
     """
-    files = find(dataset.name, root)
-    if files.fingerprint != dataset.fingerprint:
-        raise UserError(
-            f"the files in {files.folder} are not those this cell was declared with "
-            f"(fingerprint {files.fingerprint}, declared {dataset.fingerprint})",
-            where="dataset.root",
-            next_command="harness sweep EXPERIMENT, which declares cells for the present files",
-        )
+    if dataset.stream:
+        return _streamed(dataset, root)
+    files = _declared(dataset, root)
     read = {
         "digits": _digits,
         "fashion_mnist": _fashion_mnist,
@@ -134,22 +137,73 @@ def load(dataset: Dataset, root: str | None) -> Data:
         "stl10": _stl10,
     }
     if dataset.name == "imagefolder":
-        arrays = _packed(Path(files.folder), files.fingerprint, dataset.image_size)
+        arrays = _cropped(Path(files.folder), files.fingerprint, dataset.image_size)
     else:
         arrays = read[dataset.name](Path(files.folder))
     return _split(arrays, dataset.validation)
 
 
-def _split(arrays: Arrays, fraction: float) -> Data:
-    parts, train_labels, test_images, test_labels = arrays
-    labelled = int((train_labels != UNLABELLED).sum())
+def _declared(dataset: Dataset, root: str | None) -> DatasetFiles:
+    files = find(dataset.name, root)
+    if files.fingerprint != dataset.fingerprint:
+        raise UserError(
+            f"the files in {files.folder} are not those this cell was declared with "
+            f"(fingerprint {files.fingerprint}, declared {dataset.fingerprint})",
+            where="dataset.root",
+            next_command="harness sweep EXPERIMENT, which declares cells for the present files",
+        )
+    return files
+
+
+def _streamed(dataset: Dataset, root: str | None) -> Data:
+    """An image folder that is read while it is used; once it is packed its many files are not even listed."""
+    path = cache_folder() / "images" / f"{dataset.fingerprint}.packed"
+    if not path.exists():
+        folder = Path(_declared(dataset, root).folder)
+        pack(path, images(folder / "train"), images(held_out_split(folder)))
+    packed = open_packed(path)
+
+    def stream(rows: npt.NDArray[np.int64]) -> Stream:
+        labels = torch.from_numpy(packed.index["label"][rows].astype(np.int64))
+        return Stream(packed, rows, dataset.image_size, labels)
+
+    bank, validation = _held_out(packed.train, dataset.validation)
+    train, test = stream(bank), np.arange(packed.train, len(packed.index))
+    mean, std = _pixel_statistics(train.take(_sample(len(train))).batches(128))
+    return Data(train, train, stream(validation), stream(test), mean, std)
+
+
+def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel of RGB images, uint8 (b, 3, H, W), in [0, 1]; counted, so that no sum is
+    rounded."""
+    counts = torch.zeros(3, 256, dtype=torch.double)
+    for pixels in batches:
+        counts += torch.stack([pixels[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
+    levels, shares = torch.arange(256) / 255, counts / counts.sum(1, keepdim=True)
+    mean = shares @ levels.double()
+    std = (shares * (levels - mean[:, None]).square()).sum(1).sqrt()
+    return mean.float(), std.float()
+
+
+def _held_out(labelled: int, fraction: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The labelled training images that stay, and those that are held out for validation."""
     order = permutation(0, "validation split", labelled)
     held_out = round(labelled * fraction)
     # Sorted, so that neighbours on disk stay neighbours in memory.
-    validation, bank = np.sort(order[:held_out]), np.sort(order[held_out:])
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def _sample(count: int) -> slice:
+    """Some 4,096 images, evenly spread, pin the channel statistics to three digits."""
+    return slice(None, None, max(1, count // 4096))
+
+
+def _split(arrays: Arrays, fraction: float) -> Data:
+    parts, train_labels, test_images, test_labels = arrays
+    labelled = int((train_labels != UNLABELLED).sum())
+    bank, validation = _held_out(labelled, fraction)
     train = np.concatenate([bank, np.arange(labelled, len(train_labels))])
-    # Some 4,096 images, evenly spread, pin the channel statistics to three digits.
-    sample = _rows(parts, train[:: max(1, len(train) // 4096)]).astype(np.float32)
+    sample = _rows(parts, train[_sample(len(train))]).astype(np.float32)
     sample /= 255
     mean, std = torch.from_numpy(sample.mean((0, 2, 3))), torch.from_numpy(sample.std((0, 2, 3)))
     del sample
@@ -164,9 +218,9 @@ def _split(arrays: Arrays, fraction: float) -> Data:
     )
 
 
-def _bank(train: Split, labelled: int) -> Split:
+def _bank(train: Split | Stream, labelled: int) -> Split | Stream:
     """The labelled training images, which come first."""
-    return train if labelled == len(train) else Split(train.images[:labelled], train.labels[:labelled])
+    return train if labelled == len(train) else train.take(slice(labelled))
 
 
 def _rows(parts: Sequence[Array], rows: npt.NDArray[np.int64]) -> Array:
@@ -273,18 +327,18 @@ def _stl10_labels(path: Path) -> Array:
     return np.fromfile(path, dtype=np.uint8).astype(np.int64) - 1
 
 
-def _packed(folder: Path, fingerprint: str, size: int) -> Arrays:
+def _cropped(folder: Path, fingerprint: str, size: int) -> Arrays:
     """An image folder's pixels, decoded once and kept in the user's cache."""
-    packed = cache_folder() / "images" / f"{fingerprint}-{size}-v{TRAINING_VERSION}.npz"
-    if not packed.exists():
+    cropped = cache_folder() / "images" / f"{fingerprint}-{size}-v{TRAINING_VERSION}.npz"
+    if not cropped.exists():
         classes = sorted({path.parent.name for path in images(folder / "train")})
         train = _decode(images(folder / "train"), classes, size)
         test = _decode(images(held_out_split(folder)), classes, size)
-        packed.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=packed.parent, suffix=".npz", delete=False) as file:
+        cropped.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cropped.parent, suffix=".npz", delete=False) as file:
             np.savez(file, train=train[0], train_labels=train[1], test=test[0], test_labels=test[1])
-        os.replace(file.name, packed)
-    with np.load(packed) as stored:
+        os.replace(file.name, cropped)
+    with np.load(cropped) as stored:
         return [stored["train"]], stored["train_labels"], stored["test"], stored["test_labels"]
 
 

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.ssl.data.sources import Split
+from harness.ssl.data.streaming import Stream
 
 BATCH = 512
 
 
-def features(encoder: nn.Module, split: Split, mean: Tensor, std: Tensor, precision: str) -> Tensor:
+def features(encoder: nn.Module, split: Split | Stream, mean: Tensor, std: Tensor, precision: str) -> Tensor:
     """(n, f) features in fp32 of a split's images, without augmentation."""
     with frozen(encoder):
         return torch.cat(
-            [embed(encoder, images.float() / 255, mean, std, precision) for images in split.images.split(BATCH)]
+            [embed(encoder, images.float() / 255, mean, std, precision) for images in split.batches(BATCH)]
         )
 
 

@@ -34,16 +34,16 @@ def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, p
         epochs: passes over the bank.
         precision: of the encoder.
     """
-    images = data.bank.images
+    bank = data.bank
 
     def features_in(epoch: int) -> Features:
         # One stream for all cells, whatever their seed: they are judged on the same crops.
-        drawn = stream(0, "linear probe views", epoch).random((len(images), views.columns(VIEWS)), dtype="float32")
-        draws = torch.from_numpy(drawn).to(images.device)
+        drawn = stream(0, "linear probe views", epoch).random((1, len(bank), views.columns(VIEWS)), dtype="float32")
+        draws = torch.from_numpy(drawn).to(bank.labels.device)
 
         def features(rows: Tensor) -> Tensor:
-            pixels = views.augment(images[rows], draws[rows], VIEWS)
-            return embed(encoder, pixels, data.mean, data.std, precision)
+            (share,) = bank.shares([rows], draws, VIEWS)
+            return embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
 
         return features
 

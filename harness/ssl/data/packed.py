@@ -1,0 +1,130 @@
+"""An image folder in one file: the images' own bytes one after another, and an index.
+
+A network disk serves one large file faster than a million small ones. Nothing is encoded anew, so that no number
+depends on the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.errors import UserError
+
+#: Of an image: where its bytes lie, how large it is, and its label.
+ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
+#: The end of the file.
+COUNTS = np.dtype([("images", "<i8"), ("train", "<i8")])
+
+BLOCK = 256  # images read ahead of those that are written
+REPORT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Packed:
+    """``file``: open; ``index``: (n,) of ``ENTRY``; ``train``: the training images, which come first."""
+
+    file: BinaryIO
+    index: npt.NDArray[Any]
+    train: int
+
+    def read(self, row: int) -> bytes:
+        """An image's bytes. Unlike a mapped file it lets other threads run while it waits for the disk."""
+        entry = self.index[row]
+        return os.pread(self.file.fileno(), int(entry["length"]), int(entry["offset"]))
+
+
+def open_packed(path: Path) -> Packed:
+    file = path.open("rb", buffering=0)
+    end = file.seek(-COUNTS.itemsize, os.SEEK_END)
+    (counts,) = np.frombuffer(file.read(), COUNTS)
+    size = int(counts["images"]) * ENTRY.itemsize
+    index = np.frombuffer(os.pread(file.fileno(), size, end - size), ENTRY)
+    return Packed(file, index, int(counts["train"]))
+
+
+def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
+    """Write the images, each labelled with the place of its folder's name among all, to ``path``.
+
+    The first process writes; others wait for it. One that is killed leaves a draft that the next one writes over.
+
+    Raises:
+        UserError: an image cannot be read, or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _write(path, train, test)
+    except OSError as error:
+        raise UserError(
+            f"the images cannot be packed into one file: {error.strerror}",
+            where=str(path),
+            allowed="a cache folder that has room for all of them",
+            next_command="export XDG_CACHE_HOME=FOLDER",
+        ) from None
+
+
+def _write(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
+    paths, draft = [*train, *test], path.with_suffix(".draft")
+    labels = {name: label for label, name in enumerate(sorted({image.parent.name for image in train}))}
+    index = np.zeros(len(paths), ENTRY)
+    try:
+        with draft.open("wb") as file:
+            for row, (raw, (width, height)) in enumerate(_reported(_checked(paths), len(paths))):
+                index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
+                file.write(raw)
+            file.write(index.tobytes())
+            file.write(np.array([(len(paths), len(train))], COUNTS).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+Checked = tuple[bytes, tuple[int, int]]
+
+
+def _checked(paths: Sequence[Path]) -> Iterator[Checked]:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for begin in range(0, len(paths), BLOCK):
+            yield from pool.map(_check, paths[begin : begin + BLOCK])
+
+
+def _check(path: Path) -> Checked:
+    """The bytes of an image that can be decoded to its end, and its (width, height)."""
+    from PIL import Image
+
+    try:
+        raw = path.read_bytes()
+        with Image.open(io.BytesIO(raw)) as image:
+            size = image.size
+            image.draft(None, (1, 1))  # all data are read, but decoded at the smallest scale
+            image.load()
+    except Exception as error:  # noqa: BLE001  (each format's decoder has its own)
+        raise UserError(f"cannot read the image: {error}", where=str(path)) from None
+    return raw, size
+
+
+def _reported(images: Iterator[Checked], count: int) -> Iterator[Checked]:
+    """The images as they come; now and then a line on standard error says how far it is."""
+    said = time.monotonic()
+    for done, image in enumerate(images, 1):
+        yield image
+        if time.monotonic() - said > REPORT_SECONDS:
+            print(f"packing images into one file, once: {done:,} of {count:,}", file=sys.stderr, flush=True)
+            said = time.monotonic()

@@ -1,0 +1,183 @@
+"""Images that do not fit memory: threads decode them ahead of the training loop, and their crops move to the device.
+
+Both views come from one decoding. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where no crop becomes smaller than
+the view, which is faster (fewer pixels leave its inverse DCT). Crops are uint8; colours and blur are the device's work.
+
+Threads do what processes would, because Pillow decodes and resamples without the interpreter's lock. They share memory,
+need no fork beside CUDA, and die with the process.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness.cell import Views
+from harness.ssl.data.packed import Packed
+from harness.ssl.data.views import boxes, recolour
+
+#: Images that are decoded ahead of the step, unless its own are more.
+AHEAD = 512
+
+#: Left, top, right, bottom in pixels.
+Box = Sequence[float]
+
+
+class Crops(NamedTuple):
+    """Of n images: ``rows`` in the packed file (n,); v ``boxes`` of each (n, v, 4); ``mirrored`` (n, v).
+
+    ``cut``: before they are resized, so that nothing beyond their edges shows.
+    """
+
+    rows: npt.NDArray[np.int64]
+    boxes: Tensor
+    mirrored: Tensor
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Stream:
+    """``rows``: of the packed file (n,); ``side``: of crops, in pixels; ``labels``: int64 (n,), on the device."""
+
+    packed: Packed
+    rows: npt.NDArray[np.int64]
+    side: int
+    labels: Tensor
+
+    channels = 3
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> Stream:
+        return replace(self, labels=self.labels.to(device))
+
+    def take(self, rows: Tensor | slice) -> Stream:
+        chosen = self.rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+        return replace(self, rows=chosen, labels=self.labels[rows])
+
+    def batches(self, size: int) -> Generator[Tensor, None, None]:
+        """All images in turn, uint8 (b, 3, side, side): the shorter side resized to side x 256 / 224, the centre cut
+        out."""
+        ranges = (slice(begin, begin + size) for begin in range(0, len(self), size))
+        with closing(self._decoded(self._centres(self.rows[one]) for one in ranges)) as decoded:
+            for pixels in decoded:
+                yield pixels(slice(None))[0]
+
+    def shares(
+        self, owns: Sequence[Tensor], draws: Tensor, settings: Views
+    ) -> Generator[Callable[[slice], Tensor], None, None]:
+        """As of a split in memory, but that crops are cut out of the whole images."""
+
+        def share(own: Tensor, pixels: Pixels, part: slice) -> Tensor:
+            crops = pixels(part).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+            return recolour(crops.flatten(0, 1), draws[:, own[part]].flatten(0, 1), settings).view_as(crops)
+
+        # Copied at once: a copy in every step would wait for the device.
+        together, sizes = torch.cat(list(owns)), [len(own) for own in owns]
+        asked = zip(together.cpu().split(sizes), draws[:, together].cpu().split(sizes, 1), strict=True)
+        with closing(self._decoded(self._drawn(own, drawn, settings) for own, drawn in asked)) as decoded:
+            for own, pixels in zip(owns, decoded, strict=True):
+                yield partial(share, own, pixels)
+
+    def _centres(self, rows: npt.NDArray[np.int64]) -> Crops:
+        entries = self.packed.index[rows]
+        boxes = [[centre(int(entry["height"]), int(entry["width"]), self.side)] for entry in entries]
+        return Crops(rows, torch.tensor(boxes, dtype=torch.double), torch.zeros(len(rows), 1, dtype=torch.bool), False)
+
+    def _drawn(self, own: Tensor, draws: Tensor, settings: Views) -> Crops:
+        rows = self.rows[own.numpy()]
+        heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
+        drawn = [boxes(of_view, settings, heights, widths) for of_view in draws]
+        corners = [torch.stack([one.left, one.top, one.left + one.width, one.top + one.height], 1) for one in drawn]
+        return Crops(rows, torch.stack(corners, 1), torch.stack([one.flipped for one in drawn], 1), True)
+
+    def _decoded(self, asked: Iterable[Crops]) -> Generator[Pixels, None, None]:
+        """The crops' pixels, of which some are decoded ahead."""
+        waiting: deque[Pixels] = deque()
+        pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
+        try:
+            for crops in asked:
+                waiting.append(self._ask(pool, crops))
+                if (len(waiting) - 1) * len(crops.rows) >= AHEAD:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown(wait=False)  # the last pixels may be asked for after the end
+
+    def _ask(self, pool: ThreadPoolExecutor, crops: Crops) -> Pixels:
+        device = self.labels.device
+        shape = *crops.mirrored.shape, self.side, self.side, self.channels
+        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+        def write(target: npt.NDArray[np.uint8], row: int, boxes: Sequence[Box], mirrored: Sequence[bool]) -> None:
+            decoded = decode(self.packed.read(row), boxes, self.side, cut=crops.cut)
+            for view, (crop, flip) in enumerate(zip(decoded, mirrored, strict=True)):
+                target[view] = crop[:, ::-1] if flip else crop
+
+        tasks = zip(pixels.numpy(), crops.rows.tolist(), crops.boxes.tolist(), crops.mirrored.tolist(), strict=True)
+        return Pixels(pixels, [pool.submit(write, *task) for task in tasks], device)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """``crops``: uint8 (n, v, side, side, 3); ``decoding``: what is still to write them, image by image."""
+
+    crops: Tensor
+    decoding: Sequence[Future[None]]
+    device: torch.device
+
+    def __call__(self, part: slice) -> Tensor:
+        """uint8 (v, k, 3, side, side) on the device, once they are decoded."""
+        for image in self.decoding[part]:
+            image.result()
+        return self.crops[part].to(self.device, non_blocking=True).permute(1, 0, 4, 2, 3)
+
+
+def decode(image: bytes, boxes: Sequence[Box], side: int, *, cut: bool) -> list[npt.NDArray[np.uint8]]:
+    """Crops of an image in RGB, each (side, side, 3): bilinear, antialiased; ``cut`` as of ``Crops``."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(image)) as opened:
+        width, height = opened.size
+        shrink = min(min(right - left, bottom - top) for left, top, right, bottom in boxes) / side
+        scale = max((scale for scale in (2, 4, 8) if scale <= shrink), default=1)
+        opened.draft(None, (width // scale, height // scale))
+        scale = scale if opened.size != (width, height) else 1  # only a JPEG is decoded at a scale
+        pixels = opened.convert("RGB")
+
+    def crop(box: Box) -> npt.NDArray[np.uint8]:
+        left, top, right, bottom = (edge / scale for edge in box)
+        x, y = (math.floor(left), math.floor(top)) if cut else (0, 0)
+        inside = pixels.crop((x, y, math.ceil(right), math.ceil(bottom))) if cut else pixels
+        bounds = (left - x, top - y, right - x, bottom - y)
+        return np.asarray(inside.resize((side, side), Image.Resampling.BILINEAR, box=bounds))
+
+    return [crop(box) for box in boxes]
+
+
+def centre(height: int, width: int, side: int) -> Box:
+    """What is left of an image whose shorter side is resized to side x 256 / 224 when its centre is cut out.
+
+    As torchvision rounds: the longer side down to a whole pixel, the offset to the nearest.
+    """
+    shorter, resized = min(height, width), round(side * 256 / 224)
+    tall, wide = (int(resized * edge / shorter) for edge in (height, width))
+    top, left = round((tall - side) / 2), round((wide - side) / 2)
+    y, x = height / tall, width / wide
+    return left * x, top * y, min((left + side) * x, width), min((top + side) * y, height)

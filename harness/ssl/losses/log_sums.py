@@ -16,9 +16,9 @@ from torch import Tensor
 
 #: Products in a tile are about this squared. On a CPU a tile and its temporaries stay in the cache. forward + backward
 #: of 8,192 anchors with each other, d = 128, on two cores: 404, 346, 310 and 341 ms with 256, 512, 768 and 1,024, and
-#: 1,322 ms with the whole matrix and autograd; of 2,048 anchors 26, 25, 28 and 28 ms, and 62. A GPU starts some ten
-#: kernels a tile, at some microseconds each: there a tile is larger, and takes 64 MiB.
-TILE, GPU_TILE = 512, 4096
+#: 1,322 ms with the whole matrix and autograd; of 2,048 anchors 26, 25, 28 and 28 ms, and 62. A GPU starts some thirty
+#: kernels a tile, at some microseconds each: there a tile is larger, 16 MiB.
+TILE, GPU_TILE = 512, 2048
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,29 @@ class _LogSums(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map | None) -> Tensor:
         symmetric, y = y is None, x if y is None else y
         height, width = _shape(x, symmetric)
-        of_tiles = x.new_full((-(-y.shape[0] // width), x.shape[0]), -torch.inf)
+        tops, totals = x.new_empty(2, -(-y.shape[0] // width), x.shape[0]).unbind()
         for rows, columns in _tiles(x, y, symmetric):
             terms = x[rows] @ y[columns].T
             terms = _without(excluded, terms if function is None else function.of(terms), rows, columns)
-            of_tiles[columns.start // width, rows] = terms.logsumexp(1)
+            tile = columns.start // width, rows
+            tops[tile], totals[tile] = _top_and_total(terms, 1)
             if symmetric and rows != columns:
-                of_tiles[rows.start // height, columns] = terms.logsumexp(0)
-        sums = of_tiles.logsumexp(0)
-        ctx.save_for_backward(x, y, sums)
+                tile = rows.start // height, columns
+                tops[tile], totals[tile] = _top_and_total(terms, 0)
+        top = tops.amax(0)
+        total = totals.mul_(tops.sub_(top).exp_()).sum(0)
+        # Not their sum: where logits are near 1 / temperature, it has lost the digits that weights depend on.
+        ctx.save_for_backward(x, y, top, total)
         ctx.symmetric, ctx.excluded, ctx.function = symmetric, excluded, function
-        return sums
+        return total.log().add_(top)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         """``dL / d(x_a y_c) = gradient_a exp(f(x_a y_c) - sums_a) f'(x_a y_c)``."""
         if torch.is_grad_enabled():
             return *_gradients_with_a_graph(ctx, gradient), None, None
-        x, y, sums = ctx.saved_tensors
+        x, y, top, total = ctx.saved_tensors
+        gradient = gradient / total
         of_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         of_y = of_x if ctx.symmetric else torch.zeros_like(y) if ctx.needs_input_grad[1] else None
         with torch.autocast(x.device.type, enabled=False):
@@ -82,9 +87,9 @@ class _LogSums(torch.autograd.Function):
                 products = x[rows] @ y[columns].T
                 terms = products if ctx.function is None else ctx.function.of(products)
                 terms = _without(ctx.excluded, terms, rows, columns)
-                weights = (terms - sums[rows, None]).exp_().mul_(gradient[rows, None])
+                weights = (terms - top[rows, None]).exp_().mul_(gradient[rows, None])
                 if ctx.symmetric:
-                    weights.addcmul_(terms.sub_(sums[columns]).exp_(), gradient[columns])
+                    weights.addcmul_(terms.sub_(top[columns]).exp_(), gradient[columns])
                 if ctx.function is not None:
                     weights.mul_(ctx.function.slope(products))
                 if of_x is not None:
@@ -96,7 +101,7 @@ class _LogSums(torch.autograd.Function):
 
 def _gradients_with_a_graph(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """What ``create_graph`` asks for, by autograd."""
-    x, y, _ = ctx.saved_tensors
+    x, y, *_ = ctx.saved_tensors
     asked = [z for z, needed in zip((x, y), ctx.needs_input_grad, strict=False) if needed]
     products = x @ (x if ctx.symmetric else y).T
     terms = products if ctx.function is None else ctx.function.of(products)
@@ -119,6 +124,12 @@ def _tiles(x: Tensor, y: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice
     for top in range(0, x.shape[0], height):
         for left in range(top if symmetric else 0, y.shape[0], width):
             yield slice(top, min(top + height, x.shape[0])), slice(left, min(left + width, y.shape[0]))
+
+
+def _top_and_total(terms: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The largest term, and the sum of exponentials of what the terms exceed it by; 0 where all are excluded."""
+    top = terms.amax(dim, keepdim=True).clamp_(min=torch.finfo(terms.dtype).min)
+    return top.squeeze(dim), (terms - top).exp_().sum(dim)
 
 
 def _without(excluded: tuple[int, ...], terms: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import normalize
 
 from harness.cell import Loss, Optimizer
@@ -18,12 +19,14 @@ from harness.record import Record
 from harness.ssl import train
 from harness.ssl.evaluate.diagnostics import Probes, geometry
 from harness.ssl.losses.similarity import Pairs, cross_view, queued, two_views
+from harness.ssl.measure import Live
 from harness.ssl.methods.batch import Batch, Comparison
 from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
 OF_EMBEDDINGS = {"alignment", "uniformity", "effective_rank"}
 OF_LOGITS = {"q_mean", "q_05", "q_95", "negatives_ess"}
+COLUMNS = [0, 3, 7, 10]  # of the other keys of 12 queries
 
 
 def random_views(n: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -103,6 +106,9 @@ def anchors(kind: str, z1: Tensor, z2: Tensor, queue: Tensor) -> list[tuple[floa
     """Of every anchor the cosine to its positive and those to its negatives."""
     u1, u2, keys = unit(z1), unit(z2), unit(queue)
     n = len(u1)
+    if kind == "columns":
+        others = [[j for j in range(n) if j != i] for i in range(n)]
+        return [(dot(u1[i], u2[i]), [dot(u1[i], u2[others[i][c]]) for c in COLUMNS]) for i in range(n)]
     if kind == "queued":
         return [(dot(u1[i], u2[i]), [dot(u1[i], key) for key in keys]) for i in range(n)]
     if kind == "cross_view":
@@ -115,12 +121,15 @@ def anchors(kind: str, z1: Tensor, z2: Tensor, queue: Tensor) -> list[tuple[floa
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
-@pytest.mark.parametrize("kind", ["two_views", "cross_view", "queued"])
+@pytest.mark.parametrize("kind", ["two_views", "cross_view", "columns", "queued"])
 def test_a_look_at_a_step_is_its_definitions_written_as_loops(kind: str, temperature: float) -> None:
     (z1, z2), (queue, _) = random_views(12, 5), random_views(9, 5, seed=1)
-    pairs: Pairs = {"two_views": two_views, "cross_view": cross_view}.get(
-        kind, partial(queued, queue=normalize(queue, dim=1))
-    )
+    pairs: Pairs = {
+        "two_views": two_views,
+        "cross_view": cross_view,
+        "columns": partial(cross_view, columns=torch.tensor(COLUMNS)),
+        "queued": partial(queued, queue=normalize(queue, dim=1)),
+    }[kind]
     found = looked_at(z1, z2, pairs, temperature)
     q, sizes, positives, negatives = [], [], [], []
     for positive, others in anchors(kind, z1, z2, queue):
@@ -153,6 +162,15 @@ def test_one_dominating_negative_counts_as_one() -> None:
     found = looked_at(queries, queries, partial(queued, queue=queue), 0.01)
     assert found["negatives_ess"] == pytest.approx(1, rel=1e-6)
     assert found["q_mean"] == pytest.approx(0.5, rel=1e-6), "it is as near as the positive"
+
+
+@pytest.mark.parametrize("pairs", [two_views, cross_view])
+def test_a_look_takes_no_matrix_of_cosines(pairs: Pairs) -> None:
+    n = 4096
+    with FakeTensorMode(), Live(lambda size: "all") as live:
+        first, second = torch.empty(n, 64), torch.empty(n, 64)
+        Probes().look(Comparison(torch.zeros(()), first, second, pairs), 0.1, torch.tensor(2.5))
+    assert live.peak["all"] < 4 * n**2 / 4
 
 
 def test_logits_that_are_no_cosines_have_neither_q_nor_sample_size() -> None:

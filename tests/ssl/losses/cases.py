@@ -94,6 +94,19 @@ def two_views_in_full(z1: Tensor, z2: Tensor) -> Chosen:
     return Chosen((z1 * z2).sum(1).repeat(2), cosines[others].view(2 * n, 2 * n - 2))
 
 
+def in_full(kind: str, n: int, d: int, seed: int = 0) -> Callable[[Tensor, Tensor], Chosen]:
+    """The pairs of ``kinds_of_pairs``, each anchor's cosines in a matrix."""
+    if kind == "two_views":
+        return two_views_in_full
+    if kind == "cross_view":
+        others = ~torch.eye(n, dtype=torch.bool)
+        return lambda q, k: Chosen((q * k).sum(1), (q @ k.T)[others].view(n, n - 1))
+    if kind == "cross_view_columns":
+        return partial(cross_view, columns=kinds_of_pairs(kind, n, d, seed)[0].keywords["columns"])  # type: ignore[attr-defined]
+    queue = kinds_of_pairs(kind, n, d, seed)[0].keywords["queue"]  # type: ignore[attr-defined]
+    return lambda q, k: Chosen((q * k).sum(1), q @ queue.to(q.dtype).T)
+
+
 def anchors_of(whole: Chosen, which: slice | Tensor) -> Chosen:
     """Some of the anchors, with all their negatives."""
     return Chosen(whole.positives[which], whole.negatives[which])

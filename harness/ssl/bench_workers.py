@@ -24,7 +24,7 @@ from harness.record import Record
 from harness.ssl.worker import FINISHED
 
 #: Of the generated folder, and the epochs of its cells: some seconds a cell.
-TRAIN, TEST, EPOCHS = 2560, 256, 2
+TRAIN, TEST, EPOCHS = 1536, 128, 1
 #: Cells that are computed one after another, as a sample of a sweep that would be.
 IN_A_ROW = 2
 

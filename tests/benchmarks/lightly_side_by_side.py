@@ -19,13 +19,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
-from lightly.loss import NTXentLoss
-from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harness.ssl import bench, models, optim  # mends torchvision, which lightly imports
+from harness.ssl import bench, models, optim
 
 CELL = bench.RESNET
 FP32 = replace(CELL, precision="fp32")
@@ -35,6 +33,8 @@ WARM_UP = 4
 
 class Images(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, count: int) -> None:
+        from lightly.transforms import SimCLRTransform  # not before harness.ssl has mended torchvision
+
         generator = torch.Generator().manual_seed(0)
         self.pixels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator).numpy()
         self.transform = SimCLRTransform(
@@ -51,6 +51,8 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 def lightly(steps: int) -> Callable[[], float]:
     """A round: workers start, and end before the other side's turn."""
+    from lightly.loss import NTXentLoss
+
     network = models.build(FP32, 3).to(memory_format=torch.contiguous_format)
     optimizer = optim.build(FP32.optimizer, network.parameters())
     loss_of = NTXentLoss(temperature=FP32.loss.temperature)

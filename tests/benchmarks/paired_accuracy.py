@@ -28,7 +28,6 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from harness.cell import Backbone, Cell, Optimizer
 from harness.cell import Dataset as Declared
@@ -53,6 +52,8 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     """Two views of each image, each drawn by torchvision."""
 
     def __init__(self, cell: Cell, data: Data) -> None:
+        from torchvision.transforms import v2  # not before harness.ssl has mended torchvision
+
         views = cell.views
         bright, hue = 0.8 * views.jitter, 0.2 * views.jitter
         self.images = data.train.images.permute(0, 2, 3, 1).numpy()

@@ -70,9 +70,15 @@ def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
 
 
 def train(
-    name: str, loss: str, bn_groups: int, world: World, optimizer: str = "sgd", micro_batch: int | None = None
+    name: str,
+    loss: str,
+    bn_groups: int,
+    world: World,
+    optimizer: str = "sgd",
+    micro_batch: int | None = None,
+    steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Losses, last gradients and the whole state of a method after STEPS steps on random images, in float64."""
+    """Losses, last gradients and the whole state of a method after some steps on random images, in float64."""
     method_name = name.partition(" ")[0]
     known = METHODS[method_name].parameters
     declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": method_name}
@@ -92,7 +98,7 @@ def train(
     stepper = optim.build(cell.optimizer, method.parameters())
     generator = torch.Generator().manual_seed(1)
     losses = []
-    for step in range(STEPS):
+    for step in range(steps):
         images = torch.randn(2, N, 1, 8, 8, generator=generator, dtype=torch.float64)
         rows = torch.randperm(2 * N, generator=generator)[:N]
         own = torch.stack([world.share(view) for view in images])

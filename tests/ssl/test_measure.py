@@ -62,9 +62,10 @@ def test_every_method_is_traced_without_values(method: str, bn_groups: int) -> N
     assert peak(small("eqco", method, bn_groups=bn_groups)) > 0
 
 
-def test_logits_grow_with_the_square_of_the_batch() -> None:
-    before, after = (peak(small(batch_size=size)) for size in (1024, 4096))
-    assert 4 * before < after < 16 * before
+@pytest.mark.parametrize("loss", ["dcl", "spectral", "vicreg", "vicreg_ctr"])
+def test_memory_grows_with_the_batch_and_not_with_its_square(loss: str) -> None:
+    before, after = (peak(small(loss, batch_size=size)) for size in (512, 2048))
+    assert after < 4.5 * before
 
 
 def test_a_queue_takes_its_place() -> None:
@@ -75,9 +76,7 @@ def test_a_queue_takes_its_place() -> None:
     assert peak(long) - peak(short) > 4 * cell.head.dim * 2**16
 
 
-def test_ranks_share_the_images_and_each_has_all_logits() -> None:
-    logits = small(batch_size=4096)  # the net is small
-    assert peak(logits, world_size=2) > 0.6 * peak(logits)
+def test_ranks_share_the_images() -> None:
     activations = small(batch_size=1024, backbone=Backbone("convnet", 64), dataset=Dataset("digits", 32))
     assert peak(activations, world_size=2) < 0.7 * peak(activations)
 
@@ -106,10 +105,10 @@ def _said(code: str, *arguments: str) -> str:
 
 
 def test_micro_batches_take_the_memory_of_one_and_of_all_embeddings() -> None:
-    cell = small(batch_size=1024, bn_groups=16, backbone=Backbone("convnet", 16), dataset=Dataset("digits", 16))
+    cell = small(batch_size=1024, bn_groups=16, backbone=Backbone("convnet", 64), dataset=Dataset("digits", 32))
     part, whole = dataclasses.replace(cell, batch_size=64, bn_groups=1), dataclasses.replace(cell, bn_groups=1)
     traced = peak_bytes(cell, 1, IMAGES, 1, CPU, micro_batch=64)
-    assert peak(part) < traced < 0.5 * peak(whole)
+    assert peak(part) < traced < 1.25 * peak(part) < 0.5 * peak(whole)
 
 
 def test_a_loss_that_looks_at_values_has_no_known_memory(tmp_path: Path) -> None:

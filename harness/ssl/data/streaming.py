@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import io
 import math
+import statistics
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +28,9 @@ import torch
 from torch import Tensor
 
 from harness.cell import Views
+from harness.ssl.data import views
 from harness.ssl.data.packed import Packed
-from harness.ssl.data.views import boxes, recolour
+from harness.ssl.data.views import Boxes
 
 #: Images that are decoded ahead of the step, unless its own are more.
 AHEAD = 512
@@ -83,7 +87,7 @@ class Stream:
 
         def share(own: Tensor, pixels: Pixels, part: slice) -> Tensor:
             crops = pixels(part).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-            return recolour(crops.flatten(0, 1), draws[:, own[part]].flatten(0, 1), settings).view_as(crops)
+            return views.recolour(crops.flatten(0, 1), draws[:, own[part]].flatten(0, 1), settings).view_as(crops)
 
         # Copied at once: a copy in every step would wait for the device.
         together, sizes = torch.cat(list(owns)), [len(own) for own in owns]
@@ -94,20 +98,21 @@ class Stream:
 
     def _centres(self, rows: npt.NDArray[np.int64]) -> Crops:
         entries = self.packed.index[rows]
-        boxes = [[centre(int(entry["height"]), int(entry["width"]), self.side)] for entry in entries]
-        return Crops(rows, torch.tensor(boxes, dtype=torch.double), torch.zeros(len(rows), 1, dtype=torch.bool), False)
+        edges = [[centre(int(entry["height"]), int(entry["width"]), self.side)] for entry in entries]
+        return Crops(rows, torch.tensor(edges, dtype=torch.double), torch.zeros(len(rows), 1, dtype=torch.bool), False)
 
     def _drawn(self, own: Tensor, draws: Tensor, settings: Views) -> Crops:
         rows = self.rows[own.numpy()]
         heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        drawn = [boxes(of_view, settings, heights, widths) for of_view in draws]
-        corners = [torch.stack([one.left, one.top, one.left + one.width, one.top + one.height], 1) for one in drawn]
-        return Crops(rows, torch.stack(corners, 1), torch.stack([one.flipped for one in drawn], 1), True)
+        drawn = [views.boxes(of_view, settings, heights, widths) for of_view in draws]
+        edges, mirrored = [corners(one) for one in drawn], [one.flipped for one in drawn]
+        return Crops(rows, torch.stack(edges, 1), torch.stack(mirrored, 1), True)
 
     def _decoded(self, asked: Iterable[Crops]) -> Generator[Pixels, None, None]:
         """The crops' pixels, of which some are decoded ahead."""
         waiting: deque[Pixels] = deque()
-        pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
+        # One more than cores: another decodes while one waits for the interpreter's lock.
+        pool = ThreadPoolExecutor(torch.get_num_threads() + 1, "decode")
         try:
             for crops in asked:
                 waiting.append(self._ask(pool, crops))
@@ -126,9 +131,9 @@ class Stream:
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
         def write(target: npt.NDArray[np.uint8], row: int, boxes: Sequence[Box], mirrored: Sequence[bool]) -> None:
-            decoded = decode(self.packed.read(row), boxes, self.side, cut=crops.cut)
-            for view, (crop, flip) in enumerate(zip(decoded, mirrored, strict=True)):
-                target[view] = crop[:, ::-1] if flip else crop
+            decoded = decode(self.packed.read(row), boxes, mirrored, self.side, cut=crops.cut)
+            for view, crop in enumerate(decoded):
+                target[view] = crop
 
         tasks = zip(pixels.numpy(), crops.rows.tolist(), crops.boxes.tolist(), crops.mirrored.tolist(), strict=True)
         return Pixels(pixels, [pool.submit(write, *task) for task in tasks], device)
@@ -149,7 +154,9 @@ class Pixels:
         return self.crops[part].to(self.device, non_blocking=True).permute(1, 0, 4, 2, 3)
 
 
-def decode(image: bytes, boxes: Sequence[Box], side: int, *, cut: bool) -> list[npt.NDArray[np.uint8]]:
+def decode(
+    image: bytes, boxes: Sequence[Box], mirrored: Sequence[bool], side: int, *, cut: bool
+) -> Iterator[npt.NDArray[np.uint8]]:
     """Crops of an image in RGB, each (side, side, 3): bilinear, antialiased; ``cut`` as of ``Crops``."""
     from PIL import Image
 
@@ -160,15 +167,18 @@ def decode(image: bytes, boxes: Sequence[Box], side: int, *, cut: bool) -> list[
         opened.draft(None, (width // scale, height // scale))
         scale = scale if opened.size != (width, height) else 1  # only a JPEG is decoded at a scale
         pixels = opened.convert("RGB")
-
-    def crop(box: Box) -> npt.NDArray[np.uint8]:
+    for box, mirror in zip(boxes, mirrored, strict=True):
         left, top, right, bottom = (edge / scale for edge in box)
         x, y = (math.floor(left), math.floor(top)) if cut else (0, 0)
         inside = pixels.crop((x, y, math.ceil(right), math.ceil(bottom))) if cut else pixels
         bounds = (left - x, top - y, right - x, bottom - y)
-        return np.asarray(inside.resize((side, side), Image.Resampling.BILINEAR, box=bounds))
+        crop = inside.resize((side, side), Image.Resampling.BILINEAR, box=bounds)
+        yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else crop)
 
-    return [crop(box) for box in boxes]
+
+def corners(box: Boxes) -> Tensor:
+    """(B, 4): left, top, right, bottom."""
+    return torch.stack([box.left, box.top, box.left + box.width, box.top + box.height], 1)
 
 
 def centre(height: int, width: int, side: int) -> Box:
@@ -181,3 +191,24 @@ def centre(height: int, width: int, side: int) -> Box:
     top, left = round((tall - side) / 2), round((wide - side) / 2)
     y, x = height / tall, width / wide
     return left * x, top * y, min((left + side) * x, width), min((top + side) * y, height)
+
+
+def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> float:
+    """What one thread takes for the two crops of an image: the median of these files, read beforehand."""
+    from PIL import Image
+
+    seconds = []
+    for path, draws in zip(paths, views.draw(0, 0, len(paths), settings).unbind(1), strict=True):
+        image = path.read_bytes()
+        with Image.open(io.BytesIO(image)) as opened:
+            width, height = opened.size
+        box, begun = views.boxes(draws, settings, height, width), time.perf_counter()
+        list(decode(image, corners(box).tolist(), box.flipped.tolist(), side, cut=True))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def waiting_bytes(own: int, side: int) -> int:
+    """Of host memory that crops take at the most, ``own`` of a process's samples being in a step: those that are
+    decoded ahead, and those of the step and of the one before it."""
+    return (math.ceil(AHEAD / own) + 2) * own * 2 * Stream.channels * side**2

@@ -199,6 +199,7 @@ def _submission(declared: Declared) -> dict[str, Any]:
         "scale": declared.manifest.scale,
         "threads": declared.slots.threads,
         "device": declared.slots.device,
+        "compile": declared.declaration.values["cluster"]["compile"],
         "plugins": declared.plugins,
         "root": str(Path(root).resolve()) if root else None,
         "evaluation": declared.declaration.values["evaluate"],

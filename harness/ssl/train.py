@@ -25,9 +25,11 @@ from harness.ledger import Ledger
 from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
 from harness.revision import source_hash
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
+from harness.ssl.compiled import compile_networks
 from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
 from harness.ssl.data.stage import staged
+from harness.ssl.data.streaming import Stream
 from harness.ssl.distributed import World
 from harness.ssl.energy import meter_of
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
@@ -88,6 +90,8 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
             data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
             evaluation, micro_batch = Evaluation(**submission["evaluation"]), submission.get("micro_batch")
             run = Run(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
+            if submission.get("compile"):
+                compile_networks(run.method, device, micro_batches=len(run.parts) > 1)
             with trusted_values():
                 outcome = run.train()
         except (Interrupted, Superseded):
@@ -328,11 +332,11 @@ class Run:
         draws = views.draw(0, 0, len(rows), self.cell.views).to(self.device)
         (share,) = validation.shares([rows], draws, self.cell.views)
         self.network.eval()
-        z1, z2 = self.network(self.views(share, slice(None)).flatten(0, 1)).chunk(2)
+        z1, z2 = self.network.forward(self.views(share, slice(None)).flatten(0, 1)).chunk(2)
         self.network.train()
         return geometry(z1, z2)
 
-    def features(self, split: sources.Split) -> Tensor:
+    def features(self, split: sources.Split | Stream) -> Tensor:
         return features(self.network.encoder, split, self.data.mean, self.data.std, self.cell.precision)
 
     def validate(self) -> float:

@@ -43,7 +43,8 @@ GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() a
 @dataclass
 class ClusterConfig:
     """Where cells run: ``scheduler`` is none (this machine) or slurm; ``device``: auto, cpu or cuda; ``micro_batch``:
-    samples that a process passes through the network at a time (None: its whole share of the batch).
+    samples that a process passes through the network at a time (None: its whole share of the batch); ``compile``:
+    whether torch compiles the networks.
 
     ``gpus``: processes of a cell on each of its ``nodes``, each with a GPU of its own, or with cores where there is
     none; ``ask_hours``: device-hours above which a sweep asks first.
@@ -65,6 +66,7 @@ class ClusterConfig:
     gpus: int = 1
     nodes: int = 1
     micro_batch: int | None = None
+    compile: bool = False
     time: float | None = None
     ask_hours: float = 12.0
     partition: str | None = None

@@ -48,11 +48,40 @@ def log_sums(
     Returns:
         (A,). Gradients of its gradient are computed through the whole matrix.
     """
-    sums: Tensor = _LogSums.apply(x, y, excluded, function)  # type: ignore[no-untyped-call]
-    return sums
+    height, width = _shape(x, y is None)
+    one_tile = function is None and x.shape[0] <= height and (x if y is None else y).shape[0] <= width
+    in_tiles: Tensor = (_InOneTile if one_tile else _InTiles).apply(x, y, excluded, function)  # type: ignore[no-untyped-call]
+    return in_tiles
 
 
-class _LogSums(torch.autograd.Function):
+class _InOneTile(torch.autograd.Function):
+    """Of so few rows that their exponentials may be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map | None) -> Tensor:
+        terms = x @ (x if y is None else y).T
+        _without(excluded, terms, slice(0, terms.shape[0]), slice(0, terms.shape[1]))
+        top = terms.amax(1, keepdim=True)
+        exponentials = terms.sub_(top).exp_()
+        total = exponentials.sum(1)
+        ctx.save_for_backward(x, y, exponentials, total)
+        ctx.symmetric, ctx.excluded, ctx.function = y is None, excluded, function
+        return total.log().add_(top.squeeze(1))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if torch.is_grad_enabled():
+            return *_gradients_with_a_graph(ctx, gradient), None, None
+        x, y, exponentials, total = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            weights = exponentials * (gradient / total)[:, None]
+            if ctx.symmetric:
+                return (weights + weights.T) @ x, None, None, None
+            of_x = weights @ y if ctx.needs_input_grad[0] else None
+            return of_x, weights.T @ x if ctx.needs_input_grad[1] else None, None, None
+
+
+class _InTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map | None) -> Tensor:
         symmetric, y = y is None, x if y is None else y
@@ -105,7 +134,7 @@ def _gradients_with_a_graph(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, 
     asked = [z for z, needed in zip((x, y), ctx.needs_input_grad, strict=False) if needed]
     products = x @ (x if ctx.symmetric else y).T
     terms = products if ctx.function is None else ctx.function.of(products)
-    sums = _without(ctx.excluded, terms, slice(0, x.shape[0]), slice(0, y.shape[0])).logsumexp(1)
+    sums = _without(ctx.excluded, terms, slice(0, terms.shape[0]), slice(0, terms.shape[1])).logsumexp(1)
     found = iter(torch.autograd.grad(sums, asked, gradient, create_graph=True))
     of_x, of_y = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
     return of_x, of_y

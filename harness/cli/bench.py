@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +70,9 @@ def bench(
 
 def about() -> dict[str, Any]:
     """When, where and with what is measured."""
+    import importlib.metadata
+    from datetime import UTC, datetime
+
     from harness.processor import processor
     from harness.revision import revision
 
@@ -123,6 +123,8 @@ def measured(name: str) -> Iterator[Row]:
 
 def verbs() -> Iterator[Row]:
     """Seconds of verbs that only look, from typing to the prompt."""
+    import statistics
+
     with tempfile.TemporaryDirectory() as folder:
         _declare(Path(folder))
         for words, goal in ((["--help"], 0.4), (["status"], 1.0)):
@@ -159,6 +161,7 @@ def show(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     table = Table("figure", "measured", "beside", "ratio", "goal", "")
+    table.columns[0].min_width = 26
     for row in rows:
         table.add_row(row["what"], *_cells(row))
     Console(highlight=False).print(table)
@@ -171,7 +174,7 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
     ratio = row["measured"] / beside if beside else None
     found = ratio if row["of_ratio"] else row["measured"]
     missed = goal is not None and (found > goal if row["at_most"] else found < goal)
-    bound = "at most" if row["at_most"] else "at least"
+    bound = "≤" if row["at_most"] else "≥"
     return (
         quantity(row["measured"], row["unit"]),
         f"{quantity(beside, row['unit'])} ({row['beside_is']})" if beside else "",

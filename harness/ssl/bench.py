@@ -55,8 +55,8 @@ class Row:
     """A line of a figure: medians, in ``unit``.
 
     beside: what ``measured`` is compared with, which is called ``beside_is``: a ceiling, or another way to do the same.
-    goal: for ``ratio``, measured / beside, if there is one and ``of_ratio``, or for ``measured``; a bound from below,
-    or where ``at_most`` from above. note: why nothing was measured. raw: every round of each side.
+    goal: a bound of ``measured``, or where ``of_ratio`` of measured / beside; from below, or where ``at_most`` from
+    above. note: why nothing was measured. raw: every round of each side.
     """
 
     what: str
@@ -116,7 +116,7 @@ def loop_row(what: str, cell: Cell, goal: float, device: torch.device) -> Row:
         count = max(3, min(MOST_STEPS, int(ENOUGH_SECONDS / seconds(lambda: bare(1), device))))
         sides = {
             "loop": lambda: trained(run, count),
-            "model-only step": lambda: count * cell.batch_size / seconds(lambda: bare(count), device),
+            "bare steps": lambda: count * cell.batch_size / seconds(lambda: bare(count), device),
         }
         return ratio_of(f"loop: {what}", "samples/s", in_turn(sides), goal)
 
@@ -198,7 +198,7 @@ def loss() -> Iterator[Row]:
     """InfoNCE forward and backward, beside the form that makes the whole matrix of similarities."""
     for samples, rounds in ((256, 20), (8192, 2)):
         z1, z2 = (normalize(torch.randn(samples, 128), dim=1).requires_grad_() for _ in range(2))
-        what = f"loss: InfoNCE of {samples:,} samples of 128 dimensions"
+        what = f"loss: InfoNCE of {samples:,} samples"
         need = 6 * 4 * (2 * samples) ** 2  # of plain_infonce: some copies of the matrix
         if need > 1024 * _kibibytes("/proc/meminfo", "MemAvailable"):
             yield Row(what, note=f"not measured: the plain form needs {need / 2**30:.0f} GiB of memory")
@@ -211,7 +211,7 @@ def loss() -> Iterator[Row]:
         times, peaks = ({name: [pair[n] for pair in costs[name]] for name in costs} for n in (0, 1))
         yield ratio_of(what, "s", times, 1.3, at_most=True)
         if samples > 1024:  # of few samples it is lost among the pages that a process has anyway
-            yield ratio_of(f"{what}, peak memory", "MiB", peaks, 1 / 8, at_most=True)
+            yield ratio_of(f"{what}, memory", "MiB", peaks, 1 / 8, at_most=True)
 
 
 def plain_infonce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
@@ -242,7 +242,7 @@ def evaluation() -> Iterator[Row]:
 
 def judged(prefix: str, device: torch.device) -> Iterator[Row]:
     rows = [tensor.to(device) for tensor in _classes(TRAIN + VALIDATION, TEST, width=512)]
-    sizes = f"{len(rows[2]):,} against {len(rows[0]):,}, 512 dimensions"
+    sizes = f"{len(rows[2]):,} to {len(rows[0]):,} x 512"
     neighbours = [seconds(lambda: knn_accuracy(*rows, k=200, temperature=0.1), device) for _ in range(3)]
     probe = [seconds(lambda: linear_accuracy(*rows, penalty=1e-4), device) for _ in range(2)]
     yield Row(f"{prefix}kNN, {sizes}", "s", statistics.median(neighbours), raw={"kNN": neighbours})
@@ -282,15 +282,14 @@ def sweep() -> Iterator[Row]:
     """Whole cells side by side, one thread each, beside the same one after another with all threads."""
     for name, cell in (("ResNet-18 width 16", RESNET), ("convnet width 16", CONVNET)):
         with bench_workers.sides(cell, cores()) as sides:
-            yield ratio_of(f"sweep: cells of {name}, side by side", "samples/s", in_turn(sides, rounds=3), 1.15)
+            yield ratio_of(f"sweep: cells of {name}", "samples/s", in_turn(sides, rounds=3), 1.15)
 
 
 def startup() -> Iterator[Row]:
     """What a cell costs beside its training and evaluation."""
     warm, cold = bench_workers.start_seconds(warm=7, cold=3)
-    name = "startup: a cell in a worker that"
-    yield Row(f"{name} has had one", "s", statistics.median(warm), goal=0.3, at_most=True, raw={"warm": warm})
-    yield Row(f"{name} has just started", "s", statistics.median(cold), raw={"cold": cold})
+    yield Row("startup: a used worker's cell", "s", statistics.median(warm), goal=0.3, at_most=True, raw={"used": warm})
+    yield Row("startup: a new worker's cell", "s", statistics.median(cold), raw={"new": cold})
 
 
 def gpu() -> Iterator[Row]:

@@ -119,7 +119,7 @@ def test_cells_are_computed_side_by_side_and_one_after_another(monkeypatch: pyte
     monkeypatch.setattr(bench_workers, "TEST", 40)
     monkeypatch.setattr(bench_workers, "Worker", Here)
     cell = replace(SMALL, backbone=Backbone("convnet", 4), batch_size=64)
-    with bench_workers.sides(cell, 2) as sides:
+    with bench_workers.sides(cell, 1) as sides:
         assert list(sides) == ["side by side", "one after another"]
         assert all(side() > 0 for side in sides.values())
         assert all(side() > 0 for side in sides.values()), "every round has cells of its own"

@@ -95,6 +95,8 @@ def main() -> None:
         rows = torch.randperm(len(data.train))[: asked.images].tolist()
         sides = {"ours": ours(data), "torchvision": torchvisions(asked.folder, data, asked.side)}
         rates: dict[str, list[float]] = {name: [] for name in sides}
+        for pipeline in sides.values():
+            rate(pipeline, rows[:BATCH])  # not counted: what is done once
         for _ in range(asked.rounds):
             for name, pipeline in sides.items():
                 rates[name].append(rate(pipeline, rows))

@@ -11,11 +11,12 @@ import io
 import os
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,25 +35,27 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Packed:
-    """``file``: open; ``index``: (n,) of ``ENTRY``; ``train``: the training images, which come first."""
+    """``file``: a descriptor; ``index``: (n,) of ``ENTRY``; ``train``: the training images, which come first."""
 
-    file: BinaryIO
+    file: int
     index: npt.NDArray[Any]
     train: int
 
     def read(self, row: int) -> bytes:
         """An image's bytes. Unlike a mapped file it lets other threads run while it waits for the disk."""
         entry = self.index[row]
-        return os.pread(self.file.fileno(), int(entry["length"]), int(entry["offset"]))
+        return os.pread(self.file, int(entry["length"]), int(entry["offset"]))
 
 
 def open_packed(path: Path) -> Packed:
-    file = path.open("rb", buffering=0)
-    end = file.seek(-COUNTS.itemsize, os.SEEK_END)
-    (counts,) = np.frombuffer(file.read(), COUNTS)
+    """The file stays open for as long as somebody holds what is returned."""
+    file = os.open(path, os.O_RDONLY)
+    end = os.fstat(file).st_size - COUNTS.itemsize
+    (counts,) = np.frombuffer(os.pread(file, COUNTS.itemsize, end), COUNTS)
     size = int(counts["images"]) * ENTRY.itemsize
-    index = np.frombuffer(os.pread(file.fileno(), size, end - size), ENTRY)
-    return Packed(file, index, int(counts["train"]))
+    kept = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(counts["train"]))
+    weakref.finalize(kept, os.close, file)
+    return kept
 
 
 def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:

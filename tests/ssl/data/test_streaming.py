@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.cell import Dataset, Views
+from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.dataset_files import find, images
+from harness.record import Record
 from harness.ssl.data import streaming, views
 from harness.ssl.data.sources import Data, load
 from harness.ssl.data.streaming import centre, corners, decode, seconds_per_image, waiting_bytes
+from harness.ssl.train import run_cell
 
 SIDE = 32
 SETTINGS = Views(crop_min=0.08, flip=0.5, jitter=0.5, gray=0.2, blur=0.5)
@@ -275,3 +277,24 @@ def test_channel_statistics_are_those_of_the_pixels(folder: Path) -> None:
     pixels = torch.cat(list(data.train.batches(4))).double() / 255
     assert data.mean.tolist() == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-6)
     assert data.std.tolist() == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("probe", [{"linear": "lbfgs", "penalty": 1e-4}, {"linear": "sgd", "linear_epochs": 1}])
+def test_a_streamed_cell_is_trained_and_judged(folder: Path, tmp_path: Path, probe: dict[str, object]) -> None:
+    fingerprint = find("imagefolder", str(folder)).fingerprint
+    cell = Cell(
+        dataset=Dataset("imagefolder", SIDE, 0.2, fingerprint, stream=True),
+        views=SETTINGS,
+        backbone=Backbone("convnet", 4),
+        head=Head(16, 16),
+        batch_size=8,
+        epochs=2,
+    )
+    record = Record.prepare(tmp_path / "runs", cell)
+    evaluation = {"knn_k": 3, "knn_temperature": 0.07, "curve_bank": 10, **probe}
+    record.submit({"threads": 1, "device": "cpu", "root": str(folder), "evaluation": evaluation})
+    run_cell(record)
+    ended = record.outcome()
+    assert ended is not None
+    assert ended["state"] == "finished"
+    assert {"test_knn", "test_linear", "init_knn", "init_linear"} <= set(ended["metrics"])

@@ -256,8 +256,10 @@ class Run:
             if self.step < last and (stop or due):
                 self.save(train_seconds=self.train_seconds + now - started)
                 saved = time.monotonic()
-        self.train_seconds += time.monotonic() - started
-        self.end_epoch(epoch, rate)
+        self.refuse_divergence()  # it waits for the device, so that the seconds are those of the steps
+        seconds = time.monotonic() - started
+        self.train_seconds += seconds
+        self.end_epoch(epoch, (self.step - first_step) * cell.batch_size / seconds)
         self.save(self.train_seconds)
 
     def views(self, share: sources.Share, part: slice) -> Tensor:
@@ -293,7 +295,6 @@ class Run:
         return self.cell.loss.temperature if LOSSES[self.cell.loss.name].cosine_logits else None
 
     def end_epoch(self, epoch: int, rate: float) -> None:
-        self.refuse_divergence()
         if self.world.rank == 0:
             steps = self.step - epoch * self.steps_per_epoch
             metrics = {"loss": float(self.loss_sum) / steps, "samples_per_second": rate}

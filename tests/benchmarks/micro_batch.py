@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.micro_batch``: peak memory and time of batch 4096 in micro-batches of 256.
 
-Beside it batch 256 and, where the machine holds it, the whole 4096. Every case is a process of its own, started in turn,
+Beside it batch 256 and, where the machine holds it, the whole 4096. Every case is a process of its own, in turn,
 whose peak is the kernel's (VmHWM), less what a process takes that has built the net and its images. ResNet-18 of width
 16, bf16, 32x32 pixels, DCL; two steps.
 """

@@ -86,7 +86,7 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(tiny: Path, arguments: li
 
 
 def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
-    verbs = ("plan", "sweep", "status", "report", "verify", "evaluate", "export-encoder", "ui", "doctor")
+    verbs = ("plan", "sweep", "status", "report", "verify", "evaluate", "export-encoder", "ui", "doctor", "bench")
     overview = harness("--help", cwd=tmp_path).stdout
     for verb in verbs:
         assert verb in overview

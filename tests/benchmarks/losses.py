@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
+import re
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -89,9 +90,16 @@ def growth(queue: multiprocessing.Queue[int], loss: Loss, n: int) -> None:
     """Bytes by which the process's largest size grows in one step."""
     torch.set_num_threads(THREADS)
     step(loss, 8)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = largest()
     step(loss, n)
-    queue.put(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    queue.put(largest() - before)
+
+
+def largest() -> int:
+    """Bytes of this process at its largest; getrusage would start from what the parent has had."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found
+    return 1024 * int(found[1])
 
 
 def peak(loss: Loss, n: int) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOSS_TESTS = tuple(
     f"tests/ssl/losses/test_{concept}.py"
-    for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input")
+    for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input", "log_sums")
 )
 RANK_TESTS = ("tests/ssl/test_distributed.py",)
 PASSED, FAILED = 0, 1  # pytest's exit codes; others mean that no test could judge
@@ -48,75 +48,100 @@ MUTANTS = [
     # Who is compared with whom.
     Mutant(
         "losses/similarity.py",
-        "itself = torch.eye(n, dtype=torch.bool, device=z1.device).repeat(2, 2)",
-        "itself = torch.eye(2 * n, dtype=torch.bool, device=z1.device).roll(n, 0)",
+        "anchors, anchors, (0, n, -n)",
+        "anchors, anchors, (n, -n)",
         "an anchor is its own negative",
     ),
     Mutant(
         "losses/similarity.py",
-        "itself = torch.eye(n, dtype=torch.bool, device=z1.device).repeat(2, 2)",
-        "itself = torch.eye(2 * n, dtype=torch.bool, device=z1.device)",
+        "anchors, anchors, (0, n, -n)",
+        "anchors, anchors, (0,)",
         "the positive is left among the negatives",
     ),
     Mutant(
         "losses/similarity.py",
-        "Similarities(cosines.diagonal(), cosines, torch.eye(n, dtype=torch.bool, device=keys.device), n - 1)",
-        "Similarities(cosines.diagonal(), cosines, None, n - 1)",
+        "Products(positives, queries, keys, (0,), ",
+        "Products(positives, queries, keys, (), ",
         "cross-view: the positive is left among the negatives",
     ),
     Mutant(
         "losses/similarity.py",
-        "columns[None, :] >= rows",
-        "columns[None, :] > rows",
+        "columns >= rows",
+        "columns > rows",
         "cross-view: columns off by one, own key drawn",
     ),
     Mutant(
         "losses/similarity.py",
-        "positives = torch.cat([cosines.diagonal(n), cosines.diagonal(-n)])",
-        "positives = torch.cat([cosines.diagonal(n), cosines.diagonal(-n)]).detach()",
+        "Products((z1 * z2).sum(1).repeat(2), ",
+        "Products((z1 * z2).sum(1).repeat(2).detach(), ",
         "no gradient through the positive",
     ),
     Mutant(
         "losses/similarity.py",
-        "Similarities((queries * keys).sum(1), ",
-        "Similarities((queries * keys.detach()).sum(1), ",
+        "Products((queries * keys).sum(1), ",
+        "Products((queries * keys.detach()).sum(1), ",
         "queue: no gradient through the key",
     ),
     Mutant(
         "losses/similarity.py",
-        "itself, 2 * n - 2)",
-        "itself, 2 * n - 1)",
+        "(0, n, -n), 2 * n - 2)",
+        "(0, n, -n), 2 * n - 1)",
         "the positive is counted as a negative",
     ),
     Mutant(
         "losses/similarity.py",
-        "n = self.negatives / temperature",
-        "n = self.negatives / temperature**2",
+        "scale = temperature ** (-1 if",
+        "scale = temperature ** (-2 if",
         "temperature applied twice to the negatives",
     ),
     Mutant(
         "losses/similarity.py",
-        "positives = function(self.positives) if positive else self.positives",
-        "positives = function(self.positives)",
+        "positives=function.of(self.positives) if positive else self.positives",
+        "positives=function.of(self.positives)",
         "square_positive and abs_positive are ignored",
+    ),
+    # Sums in tiles.
+    Mutant(
+        "losses/log_sums.py",
+        "totals.mul_(tops.sub_(top).exp_()).sum(0)",
+        "totals.sum(0)",
+        "sums of tiles are added whatever their largest terms",
+    ),
+    Mutant(
+        "losses/log_sums.py",
+        "weights.addcmul_(terms.sub_(top[columns]).exp_(), gradient[columns])",
+        "pass",
+        "tiles of a symmetric matrix: no gradient of the columns",
+    ),
+    Mutant(
+        "losses/log_sums.py",
+        "if of_y is not None and not (ctx.symmetric and rows == columns):",
+        "if of_y is not None:",
+        "the tiles on the diagonal count twice",
+    ),
+    Mutant(
+        "losses/log_sums.py",
+        "(weights + weights.T) @ x",
+        "2 * weights @ x",
+        "one tile: the anchors stand for the candidates",
+    ),
+    Mutant(
+        "losses/log_sums.py",
+        "if -terms.shape[0] < diagonal < terms.shape[1]:",
+        "if 0 <= diagonal < terms.shape[1]:",
+        "what is excluded below the diagonal of a tile stays",
     ),
     # DCL and DCLW.
     Mutant(
         "losses/dcl.py",
-        "return (n.logsumexp(1) - p).mean()",
-        "return (sum(half.logsumexp(1) for half in n.chunk(2, 1)) - p).mean()",
-        "DCL: a logsumexp for each view, added",
-    ),
-    Mutant(
-        "losses/dcl.py",
-        "return (n.logsumexp(1) - p).mean()",
-        "return 2 * (n.logsumexp(1) - p).mean()",
+        "return (sums - p).mean()",
+        "return 2 * (sums - p).mean()",
         "DCL: the two directions are summed, a factor of 2",
     ),
     Mutant(
         "losses/dcl.py",
-        "return (n.logsumexp(1) - p).mean()",
-        "return (n.logsumexp(1) - p).sum()",
+        "return (sums - p).mean()",
+        "return (sums - p).sum()",
         "DCL: a sum for a mean",
     ),
     Mutant(
@@ -158,10 +183,9 @@ MUTANTS = [
     ),
     Mutant(
         "losses/sogclr.py",
-        "        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count\n"
-        "        first, second = own.chunk(2)\n",
+        "        ratios = torch.exp((batch - own).clamp(max=60.0))\n        first, second = own.chunk(2)\n",
         "        first, second = own.chunk(2)\n        own = (torch.logaddexp(first, second) - math.log(2)).repeat(2)\n"
-        "        weights = torch.exp((n - own[:, None]).clamp(max=60.0)) / count\n",
+        "        ratios = torch.exp((batch - own).clamp(max=60.0))\n",
         "SogCLR: the views' averages are combined before they are used",
     ),
     Mutant(
@@ -203,14 +227,14 @@ MUTANTS = [
     ),
     Mutant(
         "losses/duality.py",
-        "masked_fill(diagonal, -torch.inf).logsumexp(1).mean()",
-        "masked_fill(diagonal, -torch.inf).logsumexp((0, 1)) / c.shape[0]",
+        "log_sums(scaled.T, excluded=(0,)).mean()",
+        "log_sums(scaled.T, excluded=(0,)).logsumexp(0) / scaled.shape[1]",
         "c_exp: one logarithm of the whole sum",
     ),
     Mutant(
         "losses/duality.py",
-        "c.masked_fill(diagonal, -torch.inf).logsumexp(1)",
-        "c.logsumexp(1)",
+        "log_sums(scaled.T, excluded=(0,))",
+        "log_sums(scaled.T)",
         "c_exp: the diagonal is not masked",
     ),
     Mutant(
@@ -234,8 +258,8 @@ MUTANTS = [
     # Spectral; what every loss takes.
     Mutant(
         "losses/spectral.py",
-        "products.square().sum() - positives.square().sum()",
-        "products.square().sum()",
+        "squares - positives.square().sum()",
+        "squares",
         "spectral: the positives are squared too",
     ),
     Mutant(

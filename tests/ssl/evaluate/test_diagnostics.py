@@ -166,7 +166,7 @@ def test_one_dominating_negative_counts_as_one() -> None:
 
 @pytest.mark.parametrize("pairs", [two_views, cross_view])
 def test_a_look_takes_no_matrix_of_cosines(pairs: Pairs) -> None:
-    n = 4096
+    n = 8192
     with FakeTensorMode(), Live(lambda size: "all") as live:
         first, second = torch.empty(n, 64), torch.empty(n, 64)
         Probes().look(Comparison(torch.zeros(()), first, second, pairs), 0.1, torch.tensor(2.5))

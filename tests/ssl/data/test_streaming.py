@@ -180,8 +180,9 @@ def test_an_epoch_is_resumed_in_its_middle(folder: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(whole[3:], rest, strict=True))
 
 
-def test_look_ahead_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "AHEAD", 6)
+@pytest.mark.parametrize("images_ahead", [0, 5, 6])
+def test_look_ahead_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch, images_ahead: int) -> None:
+    monkeypatch.setattr(streaming, "ahead", lambda device: images_ahead)
     data, asked = read(folder), []
 
     def crops() -> Iterator[streaming.Crops]:
@@ -192,7 +193,7 @@ def test_look_ahead_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with closing(data.train._decoded(crops())) as decoded:
         held = [len(asked) - max(0, step - 1) for step, _ in enumerate(decoded)]  # with the step's and the last one's
     assert len(asked) > max(held)
-    assert max(held) * 3 * 2 * 3 * SIDE**2 == waiting_bytes(3, SIDE)
+    assert max(held) * 3 * 2 * 3 * SIDE**2 == waiting_bytes(3, SIDE, torch.device("cpu"))
 
 
 def test_a_plan_measures_the_files_that_are_there(folder: Path) -> None:

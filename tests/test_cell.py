@@ -59,6 +59,7 @@ def test_birth_values_are_pinned() -> None:
     assert BIRTH_VALUES == {
         "backbone.stem": "cifar",
         "bn_groups": 1,
+        "dataset.stream": False,
         "head.layers": 2,
         "head.norm": "hidden",
         "loss.detach_weights": True,

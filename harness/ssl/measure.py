@@ -1,9 +1,9 @@
 """``python -m harness.ssl.measure THREADS DEVICE``: what cells take of time, disk and memory, for a plan.
 
 Reads ``{"plugins": [file, ...], "steps": [kind, ...], "memory": [kind, ...]}`` from standard input, a kind being
-``{"key", "cell", "channels", "micro_batch"}``, and for memory also ``"images"`` (see ``Images``) and ``"world_size"``.
-Prints a line ``[key, null]`` before it measures a kind, so that its reader knows which one has killed it, and then
-``[key, costs]``:
+``{"key", "cell", "channels", "micro_batch"}``, for steps also ``"files"`` (some of those that are streamed), for memory
+``"images"`` (see ``Images``) and ``"world_size"``. Prints a line ``[key, null]`` before it measures a kind, so that its
+reader knows which one has killed it, and then ``[key, costs]``:
 ``{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}`` of steps, ``{"bytes"}`` of memory.
 
 Time comes from steps that are run. Memory does not: a step at the cell's own batch size may take minutes, or be killed.
@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()  # before torch is imported: every cell pays for that
@@ -37,7 +38,7 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 from harness import plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
 from harness.ssl import gradient, methods, models, optim  # noqa: E402
-from harness.ssl.data import views  # noqa: E402
+from harness.ssl.data import streaming, views  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
@@ -143,6 +144,14 @@ def _time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch:
     }
 
 
+def with_decoding(sample: float, files: Sequence[str], cell: Cell, threads: int, device: torch.device) -> float:
+    """Seconds of a sample that has to be decoded: on a CPU before its step, and beside it on a GPU."""
+    if not files:
+        return sample
+    decoding = streaming.seconds_per_image(list(map(Path, files)), cell.dataset.image_size, cell.views) / threads
+    return sample + decoding if device.type == "cpu" else max(sample, decoding)
+
+
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) < WARM_UP + COUNTED and sum(seconds) < ENOUGH_SECONDS):
@@ -218,10 +227,13 @@ def peak_bytes(
             width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))
-    pixels = channels * cell.dataset.image_size**2 * images.total
     draws = 2 * 4 * views.columns(cell.views) * images.train
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
-    return max(2 * pixels, pixels + draws + int(SLACK * traced))  # the images are read twice over, then split
+    needed = draws + int(SLACK * traced)
+    if cell.dataset.stream:
+        return needed + streaming.waiting_bytes(cell.batch_size // world_size, cell.dataset.image_size, device)
+    pixels = channels * cell.dataset.image_size**2 * images.total
+    return max(2 * pixels, pixels + needed)  # the images are read twice over, then split
 
 
 def _kinds_on(device: torch.device) -> Callable[[int], str]:
@@ -294,6 +306,7 @@ def main() -> None:
             with trusted_values():
                 cell = from_dict(Cell, kind["cell"])
                 costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
+                costs["sample"] = with_decoding(costs["sample"], kind["files"], cell, threads, device)
             say(kind, {**costs, "start": start})
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from types import FrameType
@@ -244,18 +244,19 @@ class Run:
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
         batches = order.split(cell.batch_size)[self.step - before : last - before]
-        shares = self.data.train.shares([self.world.share(rows) for rows in batches], draws, cell.views)
-        for rows, share in zip(batches, shares, strict=True):
-            self.update(Batch(partial(self.views, share), rows, cell.seed, self.step, self.parts))
-            self.step += 1
-            now = time.monotonic()
-            rate = (self.step - first_step) * cell.batch_size / (now - started)
-            self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
-            stop, due = self.world.any_of(bool(self.heartbeat.stop), now - saved > CHECKPOINT_SECONDS)
-            # At the epoch's end the checkpoint follows its event: resumption must not skip that.
-            if self.step < last and (stop or due):
-                self.save(train_seconds=self.train_seconds + now - started)
-                saved = time.monotonic()
+        owns = [self.world.share(rows) for rows in batches]
+        with closing(self.data.train.shares(owns, draws, cell.views)) as shares:
+            for rows, share in zip(batches, shares, strict=True):
+                self.update(Batch(partial(self.views, share), rows, cell.seed, self.step, self.parts))
+                self.step += 1
+                now = time.monotonic()
+                rate = (self.step - first_step) * cell.batch_size / (now - started)
+                self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
+                stop, due = self.world.any_of(bool(self.heartbeat.stop), now - saved > CHECKPOINT_SECONDS)
+                # At the epoch's end the checkpoint follows its event: resumption must not skip that.
+                if self.step < last and (stop or due):
+                    self.save(train_seconds=self.train_seconds + now - started)
+                    saved = time.monotonic()
         self.refuse_divergence()  # it waits for the device, so that the seconds are those of the steps
         seconds = time.monotonic() - started
         self.train_seconds += seconds

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
-from harness.dataset_files import DatasetFiles, cache_folder
+from harness.dataset_files import DatasetFiles, cache_folder, images
 from harness.errors import UserError
 from harness.processor import processor
 from harness.record import Json, read_json, write_json
@@ -29,6 +29,8 @@ from harness.sweep.resources import Resources
 #: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
 #: images of 32x32 pixels are enough, or fewer larger ones.
 CPU_BATCH, CPU_PIXELS, CPU_FEWEST = 64, 64 * 32 * 32, 4
+#: Files of a streamed data set that are decoded, which tells how long one takes.
+DECODED = 16
 #: What a cell is called by that is measured alone.
 NAMING = ("loss.name", "backbone.name", "batch_size")
 #: Where control groups lie, and their limits in version 2 and 1.
@@ -57,6 +59,7 @@ class Shape:
     momentum: bool
     blur: bool
     image_size: int
+    stream: bool
     batch_size: int
     micro_batch: int | None
     precision: str
@@ -97,6 +100,7 @@ def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
         cell.optimizer.momentum > 0,
         cell.views.blur > 0,
         cell.dataset.image_size,
+        cell.dataset.stream,
         batch_size,
         micro_batch,
         cell.precision,
@@ -148,18 +152,20 @@ def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
     if cell.batch_size != kind.batch_size:
         parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
         cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
-    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch})
+    streamed = images(Path(files.folder) / "train") if kind.stream else []
+    some = [str(path) for path in streamed[:: max(1, len(streamed) // DECODED)]]
+    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": some})
 
 
 def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
     bank = bank_count(cell, files)
-    images = {
+    counts = {
         "train": train_count(cell, files),
         "bank": bank,
         "validation": files.labelled - bank,
         "test": files.test,
     }
-    more = {"micro_batch": kind.shape.micro_batch, "images": images, "world_size": kind.world_size}
+    more = {"micro_batch": kind.shape.micro_batch, "images": counts, "world_size": kind.world_size}
     return _asked(kind, cell, {"channels": files.channels, **more})
 
 

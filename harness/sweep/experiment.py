@@ -121,7 +121,7 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
             members.append((item.name, mutable, field(default_factory=mutable)))
         elif item.name == "own":  # an override can add a key to an empty mapping, not to None
             members.append((item.name, dict[str, float], field(default_factory=dict)))
-        elif bool in typing.get_args(hint):  # OmegaConf would take 3 for true; ``check_value`` does not
+        elif bool in (hint, *typing.get_args(hint)):  # OmegaConf would take 3 for true; ``check_value`` does not
             members.append((item.name, Any, item.default))
         else:
             members.append((item.name, hint, item.default))

@@ -154,7 +154,7 @@ def test_a_step_that_finds_no_memory_is_measured_smaller(monkeypatch: pytest.Mon
 
 
 def test_the_process_answers_in_json() -> None:
-    kind = {"cell": dataclasses.asdict(small()), "channels": 1, "micro_batch": None}
+    kind = {"cell": dataclasses.asdict(small()), "channels": 1, "micro_batch": None, "files": []}
     memory = {**kind, "key": "b", "images": vars(IMAGES), "world_size": 2}
     request = {
         "plugins": [],

@@ -144,6 +144,8 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "an unknown rule": (added("derive: {bn_groups: {group_of: 32}}"), ["derive.bn_groups", "'groups_of'"]),
     "a rule without a number": (added("derive: {bn_groups: {groups_of: many}}"), ["derive.bn_groups", "no number"]),
     "resources without a filter": (added("resources: [{gpus: 2}]"), ["resources[0]", "'where'"]),
+    "a stream of no folder": (added("dataset: {stream: true}"), ["digits is held in memory; only an image folder"]),
+    "a stream that is a number": (added("dataset: {stream: 3}"), ["dataset.stream", "not of type bool"]),
     "ranks that cannot share": (added("cluster: {gpus: 3}"), ["cluster.gpus: 3 ranks cannot share a batch of 64"]),
     "a claim of nothing": (edited("claims:\n", "claims:\n  - 5\n"), ["claims[0]: a claim is a mapping"]),
     "a claim of an unknown measure": (edited("measure: drop", "measure: drp"), ["claims[0].measure", "'drop'"]),

@@ -10,11 +10,11 @@ import pytest
 
 from harness.catalog import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Loss
-from harness.dataset_files import DatasetFiles, cache_folder
+from harness.dataset_files import DatasetFiles, cache_folder, find
 from harness.errors import UserError
 from harness.plugins import register
 from harness.sweep import cost
-from harness.sweep.cost import Costs, measure
+from harness.sweep.cost import Costs, measure, shape
 from harness.sweep.resources import Resources
 
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
@@ -62,6 +62,21 @@ def test_a_cell_that_dies_is_named_and_how(tmp_path: Path, name: str, signal: st
     assert f"loss={name} batch_size=64 cannot be measured on cpu" in str(refused.value)
     assert signal in str(refused.value)
     assert remembered() == 1, "the memory of the first"
+
+
+def test_a_streamed_cell_is_measured_with_its_files(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        (tmp_path / split / "one").mkdir(parents=True)
+        for number in range(24):
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / split / "one" / f"{number}.jpg")
+    files = find("imagefolder", str(tmp_path))
+    cells = [small(dataset=Dataset("imagefolder", 16, stream=stream)) for stream in (False, True)]
+    costs = measure([(cell, Resources(1, 1, None)) for cell in cells], files, 1, "cpu")
+    held, streamed = (costs.steps[shape(cell, "cpu")].sample for cell in cells)
+    assert streamed > held, "decoding comes on top"
+    assert len(costs.memory) == 2
 
 
 def test_a_cell_that_is_alone_has_a_name(tmp_path: Path) -> None:

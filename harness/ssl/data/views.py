@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
 from harness.cell import Views
 from harness.ssl.streams import stream
@@ -31,6 +32,7 @@ BLUR_DRAWS = ("blur", "sigma")
 
 #: Draws that came later have streams of their own, so that they leave the others alone.
 STREAMS = {"views": DRAWS, "boxes": RETRY_DRAWS, "order": ORDER_DRAWS, "blur": BLUR_DRAWS}
+COLUMN = {name: column for column, name in enumerate(itertools.chain(*STREAMS.values()))}
 
 ASPECT = 4 / 3  # the largest; the smallest is its inverse
 JITTER_PROBABILITY = 0.8
@@ -39,7 +41,7 @@ SIGMA = (0.1, 2.0)  # pixels
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)
 ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION, HUE)))
 
-PART = 2**21  # numbers whose temporaries stay in a CPU's last cache
+PART = 3 * 2**17  # numbers that a CPU augments at a time: fewer fill its threads badly, more its memory anew
 
 
 class Boxes(NamedTuple):
@@ -95,22 +97,22 @@ def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | i
         draws: (B, columns(views)).
         heights, widths: of the images in pixels, (B,) or one for all.
     """
-    u = _named(draws.double(), views)  # so that no device rounds to another pixel
     rows, columns_ = (torch.as_tensor(size, device=draws.device).expand(len(draws)) for size in (heights, widths))
-    tries = ["", *(f" {again}" for again in range(2, TRIES + 1))]
-    areas, ratios = (torch.stack([u[name + again] for again in tries], 1) for name in ("area", "ratio"))
+    first, again = (draws[:, COLUMN[names[0]] :][:, : len(names)] for names in (DRAWS[:2], RETRY_DRAWS))
+    # In doubles, so that no device rounds to another pixel.
+    areas, ratios = torch.cat([first, again], 1).double().unflatten(1, (TRIES, 2)).unbind(2)
     area = (views.crop_min + (1 - views.crop_min) * areas) * (rows * columns_)[:, None]
-    aspect = torch.exp((2 * ratios - 1) * math.log(ASPECT))
-    height, width = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
+    area, aspect = area.sqrt_(), torch.exp((ratios - 0.5) * math.log(ASPECT))  # both as square roots
+    height, width = (area / aspect).round(), (area * aspect).round()
     fits = (height > 0) & (height <= rows[:, None]) & (width > 0) & (width <= columns_[:, None])
-    first = fits.int().argmax(1, keepdim=True)
+    chosen = fits.int().argmax(1, keepdim=True)
     # If none fits: the largest crop of an allowed aspect, in the middle.
     middle = ~fits.any(1)
-    height = torch.where(middle, torch.minimum(rows, (columns_ * ASPECT).round()), height.gather(1, first)[:, 0])
-    width = torch.where(middle, torch.minimum(columns_, (rows * ASPECT).round()), width.gather(1, first)[:, 0])
-    top = torch.where(middle, (rows - height) / 2, u["y"] * (rows - height + 1)).floor()
-    left = torch.where(middle, (columns_ - width) / 2, u["x"] * (columns_ - width + 1)).floor()
-    return Boxes(top.long(), left.long(), height.long(), width.long(), u["flip"] < views.flip)
+    height = torch.where(middle, torch.minimum(rows, (columns_ * ASPECT).round()), height.gather(1, chosen)[:, 0])
+    width = torch.where(middle, torch.minimum(columns_, (rows * ASPECT).round()), width.gather(1, chosen)[:, 0])
+    top = torch.where(middle, (rows - height) / 2, _of(draws, "y").double() * (rows - height + 1)).floor()
+    left = torch.where(middle, (columns_ - width) / 2, _of(draws, "x").double() * (columns_ - width + 1)).floor()
+    return Boxes(top.long(), left.long(), height.long(), width.long(), _of(draws, "flip") < views.flip)
 
 
 def crop(images: Tensor, draws: Tensor, views: Views, side: int) -> Tensor:
@@ -130,7 +132,7 @@ def crop(images: Tensor, draws: Tensor, views: Views, side: int) -> Tensor:
     channels, height, width = images.shape[1:]
     box = boxes(draws, views, height, width)
     crops = torch.empty(len(images), channels, side, side, device=images.device)
-    for part in _parts(images):
+    for part in _parts(len(images), images):
         top, left, rows, columns_, flipped = (field[part] for field in box)
         down = _resampling(top, rows, torch.zeros_like(flipped), height, side).div_(255)
         across = _resampling(left, columns_, flipped, width, side)
@@ -139,10 +141,11 @@ def crop(images: Tensor, draws: Tensor, views: Views, side: int) -> Tensor:
     return crops
 
 
-def _parts(images: Tensor) -> list[slice]:
-    """Slices of a batch, which a CPU does one after the other; a GPU does all at once."""
-    size = len(images) if images.is_cuda else max(1, PART // images[0].numel())
-    return [slice(first, first + size) for first in range(0, len(images), size)]
+def _parts(count: int, images: Tensor) -> list[slice]:
+    """Equal slices of ``count`` such images, which a CPU does one after the other; a GPU does all at once."""
+    parts = 1 if images.is_cuda else max(1, -(-count * images[0].numel() // PART))
+    size = max(1, -(-count // parts))
+    return [slice(first, first + size) for first in range(0, count, size)]
 
 
 def _resampling(start: Tensor, length: Tensor, flipped: Tensor, size: int, side: int) -> Tensor:
@@ -162,8 +165,26 @@ def _resampling(start: Tensor, length: Tensor, flipped: Tensor, size: int, side:
     return weights.div_(weights.sum(2, keepdim=True))
 
 
+class Jitter(NamedTuple):
+    """The jitter of each image; (B,), and (B, steps) where there are steps.
+
+    A step is ``clamp(x + weight (anchor - x))`` with the weight 1 - factor: brightness with the anchor 0, contrast with
+    the mean luma, saturation with the pixel's luma. So images in any order go through the same code. Images of three
+    channels have three steps before hue and three after it, of which three do nothing (weight 0); others have two.
+    """
+
+    weight: Tensor
+    by_luma: Tensor
+    by_mean: Tensor
+    before: Tensor  # how many of the first three steps do something; -1 without jitter
+    turn: Tensor  # of hue, in sixths of a turn
+
+
 def recolour(pixels: Tensor, draws: Tensor, views: Views) -> Tensor:
     """Colour jitter in random order, grayscale and blur of each image, in place.
+
+    A GPU takes all images through all steps, without a look at the draws. A CPU takes those images together that turn
+    hue after equally many steps, and leaves out what does nothing to them.
 
     Args:
         pixels: float32 (B, C, H, W) in [0, 1]; square where they may be blurred.
@@ -172,75 +193,82 @@ def recolour(pixels: Tensor, draws: Tensor, views: Views) -> Tensor:
     Returns:
         ``pixels``, in [0, 1].
     """
-    u, channels = _named(draws, views), pixels.shape[1]
     if views.jitter > 0:
-        jitter = _jitter(u, views.jitter, channels)
-    for part in _parts(pixels):
+        jitter = _jitter(draws, views.jitter, pixels.shape[1])
+        steps = range(jitter.weight.shape[1])
+        if pixels.is_cuda:
+            _jitter_(pixels.flatten(2), jitter, steps)
+        else:
+            for before in range(4):
+                rows = (jitter.before == before).nonzero()[:, 0]
+                active = [step for step in steps if step < before or 3 <= step < 6 - before]
+                for part in _parts(len(rows), pixels):
+                    own = pixels.flatten(2).index_select(0, rows[part])
+                    _jitter_(own, Jitter(*(field.index_select(0, rows[part]) for field in jitter)), active)
+                    pixels.flatten(2).index_copy_(0, rows[part], own)
+    for part in _parts(len(pixels), pixels):
         flat = pixels[part].flatten(2)
-        if views.jitter > 0:
-            _jitter_(flat, *(parameters[part] for parameters in jitter))
-        if views.gray > 0 and channels == 3:
-            flat.lerp_(_luma(flat), _flag(u["gray"][part] < views.gray))
+        # ``lerp`` takes weights of 0 and 1 exactly, and on a CPU a fifth of the time of ``where``.
+        if views.gray > 0 and pixels.shape[1] == 3:
+            flat.lerp_(_luma(flat), (_of(draws[part], "gray") < views.gray).float()[:, None, None])
         if views.blur > 0:
-            sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * u["sigma"][part]
-            flat.lerp_(_blur(pixels[part], sigma).flatten(2), _flag(u["blur"][part] < views.blur))
+            sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _of(draws[part], "sigma")
+            blurred = _blur(pixels[part], sigma).flatten(2)
+            flat.lerp_(blurred, (_of(draws[part], "blur") < views.blur).float()[:, None, None])
     return pixels
 
 
-def _named(draws: Tensor, views: Views) -> dict[str, Tensor]:
-    return dict(zip(itertools.chain(*_streams(views).values()), draws.unbind(1), strict=True))
+def _jitter(draws: Tensor, strength: float, channels: int) -> Jitter:
+    """Brightness, contrast, saturation by 1 +- .8 strength, hue by +- .2 strength of a turn, in the drawn order."""
+    low, high = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
+    factors = low + (high - low) * draws[:, COLUMN["brightness"] : COLUMN["saturation"] + 1]
+    jittered = _of(draws, "jitter") < JITTER_PROBABILITY
+    table = torch.tensor([_steps(order, channels) for order in ORDERS], device=draws.device)
+    operations = table[(_of(draws, "order") * len(ORDERS)).long()]
+    before = (operations[:, :3] != NOTHING).sum(1)
+    return Jitter(
+        weight=pad(1 - factors, (0, NOTHING - SATURATION)).gather(1, operations) * jittered[:, None],
+        by_luma=(operations == SATURATION).float(),
+        by_mean=(operations == CONTRAST).float(),
+        before=torch.where(jittered, before, -1),
+        turn=6 * 0.2 * strength * (2 * _of(draws, "hue") - 1) * jittered,
+    )
 
 
-def _flag(chosen: Tensor) -> Tensor:
-    """Weights for ``lerp``, which takes a weight of 0 or 1 exactly and, on a CPU, a fifth of the time of ``where``."""
-    return chosen.float()[:, None, None]
-
-
-def _steps(channels: int) -> list[list[int]]:
-    """For each order, the operations before hue and those after it, three steps each; without hue, two steps."""
+def _steps(order: tuple[int, ...], channels: int) -> list[int]:
     if channels == 1:
-        return [[operation for operation in order if operation in (BRIGHTNESS, CONTRAST)] for order in ORDERS]
-    at = [order.index(HUE) for order in ORDERS]
-    halves = [(order[:hue], order[hue + 1 :]) for order, hue in zip(ORDERS, at, strict=True)]
-    return [
-        [*before, *[NOTHING] * (3 - len(before)), *after, *[NOTHING] * (3 - len(after))] for before, after in halves
-    ]
+        return [operation for operation in order if operation in (BRIGHTNESS, CONTRAST)]
+    hue = order.index(HUE)
+    return [*order[:hue], *[NOTHING] * (3 - hue), *order[hue + 1 :], *[NOTHING] * hue]
 
 
-def _jitter(u: dict[str, Tensor], strength: float, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Brightness, contrast, saturation by 1 +- .8 strength, hue by +- .2 strength of a turn, in the drawn order.
-
-    The first three are ``clamp(f x + (1 - f) anchor)`` with anchor 0, the image's mean luma, the pixel's luma; so each
-    is ``clamp(f x + l luma + m mean)``. That is the same code for all images, whatever their order.
-
-    Returns:
-        f, l, m, (B, steps) each, and hue's shift in sixths of a turn, (B,); the identity for images without jitter.
-    """
-    low = max(0.0, 1 - 0.8 * strength)
-    factors = torch.stack([u["brightness"], u["contrast"], u["saturation"]], 1) * (1 + 0.8 * strength - low) + low
-    factors = torch.cat([factors, torch.ones_like(factors[:, :2])], 1)
-    jittered = u["jitter"] < JITTER_PROBABILITY
-    table = torch.tensor(_steps(channels), device=factors.device)
-    operations = torch.where(jittered[:, None], table[(u["order"] * len(ORDERS)).long()], NOTHING)
-    f = factors.gather(1, operations)
-    shift = 6 * 0.2 * strength * (2 * u["hue"] - 1) * jittered
-    return f, (1 - f) * (operations == SATURATION), (1 - f) * (operations == CONTRAST), shift
+def _of(draws: Tensor, name: str) -> Tensor:
+    return draws[:, COLUMN[name]]
 
 
-def _jitter_(pixels: Tensor, f: Tensor, of_luma: Tensor, of_mean: Tensor, shift: Tensor) -> None:
-    """Apply the jitter to ``pixels`` (B, C, P), in place."""
-    for step in range(f.shape[1]):
-        if step == 3:
-            _turn_hue_(pixels, shift)
+def _jitter_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
+    """These steps of the jitter of ``pixels`` (B, C, P), in place."""
+    _blend_(pixels, jitter, [step for step in steps if step < 3])
+    if pixels.shape[1] == 3:
+        _turn_hue_(pixels, jitter.turn)
+    _blend_(pixels, jitter, [step for step in steps if step >= 3])
+
+
+def _blend_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
+    for step in steps:
+        weight, by_luma, by_mean = (field[:, step, None, None] for field in jitter[:3])
         luma = _luma(pixels)
-        anchor = luma * of_luma[:, step, None, None]
-        anchor += luma.mean(2, keepdim=True) * of_mean[:, step, None, None]
-        torch.addcmul(anchor, pixels, f[:, step, None, None], out=pixels).clamp_(0, 1)
+        mean = luma.mean(2, keepdim=True)
+        pixels.lerp_(luma.mul_(by_luma).add_(mean.mul_(by_mean)), weight).clamp_(0, 1)
 
 
 def _luma(pixels: Tensor) -> Tensor:
     """(B, C, P) -> (B, 1, P)."""
-    return pixels if pixels.shape[1] == 1 else torch.tensor([LUMA], device=pixels.device) @ pixels
+    if pixels.shape[1] == 1:
+        return pixels.clone()
+    red, green, blue = pixels.split(1, dim=1)
+    luma: Tensor = red * LUMA[0]
+    return luma.add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def _turn_hue_(pixels: Tensor, shift: Tensor) -> None:

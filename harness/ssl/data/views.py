@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,8 @@ SIGMA = (0.1, 2.0)  # pixels
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)
 ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION, HUE)))
 
-PART = 3 * 2**17  # numbers that a CPU augments at a time: fewer fill its threads badly, more its memory anew
+#: Numbers that a CPU takes at a time: fewer do not fill its threads, more are fresh memory at every step.
+PART = 2**19
 
 
 class Boxes(NamedTuple):
@@ -95,9 +97,12 @@ def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | i
 
     Args:
         draws: (B, columns(views)).
-        heights, widths: of the images in pixels, (B,) or one for all.
+        heights, widths: of the images in pixels, (B,) on the draws' device, or one for all.
     """
-    rows, columns_ = (torch.as_tensor(size, device=draws.device).expand(len(draws)) for size in (heights, widths))
+    rows, columns_ = (
+        size if isinstance(size, Tensor) else torch.full((len(draws),), size, device=draws.device)
+        for size in (heights, widths)
+    )
     first, again = (draws[:, COLUMN[names[0]] :][:, : len(names)] for names in (DRAWS[:2], RETRY_DRAWS))
     # In doubles, so that no device rounds to another pixel.
     areas, ratios = torch.cat([first, again], 1).double().unflatten(1, (TRIES, 2)).unbind(2)
@@ -130,38 +135,45 @@ def crop(images: Tensor, draws: Tensor, views: Views, side: int) -> Tensor:
         float32 (B, C, side, side) in [0, 1].
     """
     channels, height, width = images.shape[1:]
-    box = boxes(draws, views, height, width)
+    top, left, rows, columns_, flipped = boxes(draws, views, height, width)
+    down = _places(top, rows, torch.zeros_like(flipped), height, side)
+    across = _places(left, columns_, flipped, width, side)
     crops = torch.empty(len(images), channels, side, side, device=images.device)
-    for part in _parts(len(images), images):
-        top, left, rows, columns_, flipped = (field[part] for field in box)
-        down = _resampling(top, rows, torch.zeros_like(flipped), height, side).div_(255)
-        across = _resampling(left, columns_, flipped, width, side)
-        narrow = torch.bmm(images[part].float().flatten(1, 2), across.mT).unflatten(1, (channels, height))
-        torch.matmul(down[:, None], narrow, out=crops[part]).clamp_(max=1)  # weights sum to 1 but for rounding
+    zero = torch.zeros((), device=images.device)
+    for part in _parts(len(images), 2 * images[0].numel(), images.device):
+        by_row, by_column = (_weights(centre[part], pixel[part]) for centre, pixel in (down, across))
+        narrow = torch.baddbmm(zero, images[part].float().flatten(1, 2), by_column.mT, beta=0, alpha=1 / 255)
+        torch.matmul(by_row[:, None], narrow.unflatten(1, (channels, height)), out=crops[part])
+        crops[part].clamp_(max=1)  # weights sum to 1 but for rounding
     return crops
 
 
-def _parts(count: int, images: Tensor) -> list[slice]:
-    """Equal slices of ``count`` such images, which a CPU does one after the other; a GPU does all at once."""
-    parts = 1 if images.is_cuda else max(1, -(-count * images[0].numel() // PART))
+def _parts(count: int, numbers: int, device: torch.device) -> list[slice]:
+    """Equal slices of ``count`` images of so many numbers: one after the other on a CPU, all at once on a GPU."""
+    parts = max(1, -(-count * numbers // PART)) if device.type == "cpu" else 1
     size = max(1, -(-count // parts))
     return [slice(first, first + size) for first in range(0, count, size)]
 
 
-def _resampling(start: Tensor, length: Tensor, flipped: Tensor, size: int, side: int) -> Tensor:
-    """(B, side, size): row i weighs the pixels for pixel i of the crop, as torchvision's ``resize(antialias=True)``.
+def _places(start: Tensor, length: Tensor, flipped: Tensor, size: int, side: int) -> tuple[Tensor, Tensor]:
+    """Where a crop's pixels (B, side) and the image's (B, size) are, in units of a weight's half width.
 
-    The weights are a triangle around the pixel's place in the image, of half width max(1, length / side), cut at the
-    crop's ends and then normalised.
+    The weights are those of torchvision's ``resize(antialias=True)``: a triangle of half width max(1, length / side)
+    around the pixel's place in the image, cut at the crop's ends and then normalised.
     """
     start, end, scale = start[:, None], (start + length)[:, None], (length / side)[:, None]
-    sharpness = 1 / scale.clamp(min=1)
+    unit = scale.clamp(min=1)
     place = torch.arange(side, device=start.device) + 0.5
-    centre = (start + scale * torch.where(flipped[:, None], side - place, place)) * sharpness
     pixel = torch.arange(size, device=start.device)
     inside = (pixel >= start) & (pixel < end)
-    pixel = torch.where(inside, (pixel + 0.5) * sharpness, math.inf)
-    weights = (pixel[:, None] - centre[:, :, None]).abs_().neg_().add_(1).clamp_(min=0)
+    return (start + scale * torch.where(flipped[:, None], side - place, place)) / unit, torch.where(
+        inside, (pixel + 0.5) / unit, math.inf
+    )
+
+
+def _weights(centre: Tensor, pixel: Tensor) -> Tensor:
+    """(B, side, size): row i weighs the image's pixels for pixel i of the crop."""
+    weights = (pixel[:, None] - centre[:, :, None]).abs_().clamp_(max=1).sub_(1)  # with the sign that the sum has too
     return weights.div_(weights.sum(2, keepdim=True))
 
 
@@ -193,20 +205,14 @@ def recolour(pixels: Tensor, draws: Tensor, views: Views) -> Tensor:
     Returns:
         ``pixels``, in [0, 1].
     """
+    numbers, device = pixels[0].numel(), pixels.device
     if views.jitter > 0:
         jitter = _jitter(draws, views.jitter, pixels.shape[1])
-        steps = range(jitter.weight.shape[1])
-        if pixels.is_cuda:
-            _jitter_(pixels.flatten(2), jitter, steps)
+        if device.type == "cpu":
+            _jitter_alike_(pixels.flatten(2), jitter)
         else:
-            for before in range(4):
-                rows = (jitter.before == before).nonzero()[:, 0]
-                active = [step for step in steps if step < before or 3 <= step < 6 - before]
-                for part in _parts(len(rows), pixels):
-                    own = pixels.flatten(2).index_select(0, rows[part])
-                    _jitter_(own, Jitter(*(field.index_select(0, rows[part]) for field in jitter)), active)
-                    pixels.flatten(2).index_copy_(0, rows[part], own)
-    for part in _parts(len(pixels), pixels):
+            _jitter_(pixels.flatten(2), jitter, range(jitter.weight.shape[1]))
+    for part in _parts(len(pixels), numbers, device):
         flat = pixels[part].flatten(2)
         # ``lerp`` takes weights of 0 and 1 exactly, and on a CPU a fifth of the time of ``where``.
         if views.gray > 0 and pixels.shape[1] == 3:
@@ -223,8 +229,7 @@ def _jitter(draws: Tensor, strength: float, channels: int) -> Jitter:
     low, high = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
     factors = low + (high - low) * draws[:, COLUMN["brightness"] : COLUMN["saturation"] + 1]
     jittered = _of(draws, "jitter") < JITTER_PROBABILITY
-    table = torch.tensor([_steps(order, channels) for order in ORDERS], device=draws.device)
-    operations = table[(_of(draws, "order") * len(ORDERS)).long()]
+    operations = _steps(channels, draws.device)[(_of(draws, "order") * len(ORDERS)).long()]
     before = (operations[:, :3] != NOTHING).sum(1)
     return Jitter(
         weight=pad(1 - factors, (0, NOTHING - SATURATION)).gather(1, operations) * jittered[:, None],
@@ -235,15 +240,40 @@ def _jitter(draws: Tensor, strength: float, channels: int) -> Jitter:
     )
 
 
-def _steps(order: tuple[int, ...], channels: int) -> list[int]:
+@cache  # a copy to a GPU would wait for it at every step
+def _steps(channels: int, device: torch.device) -> Tensor:
+    """The operation of each step in each order, (24, steps)."""
     if channels == 1:
-        return [operation for operation in order if operation in (BRIGHTNESS, CONTRAST)]
-    hue = order.index(HUE)
-    return [*order[:hue], *[NOTHING] * (3 - hue), *order[hue + 1 :], *[NOTHING] * hue]
+        steps = [[operation for operation in order if operation in (BRIGHTNESS, CONTRAST)] for order in ORDERS]
+    else:
+        hues = [order.index(HUE) for order in ORDERS]
+        steps = [
+            [*order[:hue], *[NOTHING] * (3 - hue), *order[hue + 1 :], *[NOTHING] * hue]
+            for order, hue in zip(ORDERS, hues, strict=True)
+        ]
+    return torch.tensor(steps, device=device)
+
+
+@cache
+def _hues(device: torch.device) -> Tensor:
+    """At which red, green and blue are full, in sixths of a turn."""
+    return torch.tensor([[0.0], [2.0], [-2.0]], device=device)
 
 
 def _of(draws: Tensor, name: str) -> Tensor:
     return draws[:, COLUMN[name]]
+
+
+def _jitter_alike_(pixels: Tensor, jitter: Jitter) -> None:
+    """Jitter the images together that turn hue after equally many steps, without the steps that do nothing to them."""
+    for before in range(4):
+        rows = (jitter.before == before).nonzero()[:, 0]
+        steps = [step for step in range(jitter.weight.shape[1]) if step < before or 3 <= step < 6 - before]
+        for part in _parts(len(rows), pixels[0].numel(), pixels.device):
+            some = rows[part]
+            own = pixels.index_select(0, some)
+            _jitter_(own, Jitter(*(field.index_select(0, some) for field in jitter)), steps)
+            pixels.index_copy_(0, some, own)
 
 
 def _jitter_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
@@ -283,7 +313,7 @@ def _turn_hue_(pixels: Tensor, shift: Tensor) -> None:
     chroma = high - low
     hue = torch.copysign((green + blue).sub_(red).add_(high).sub_(low, alpha=2), green - blue)
     hue.div_(chroma.clamp(min=1e-8)).add_(shift[:, None, None])
-    torch.sub(hue, torch.tensor([[0.0], [2.0], [-2.0]], device=pixels.device), out=pixels)
+    torch.sub(hue, _hues(pixels.device), out=pixels)
     pixels.abs_().sub_(3).abs_().clamp_(1, 2)
     torch.addcmul(low - chroma, pixels, chroma, out=pixels)
 

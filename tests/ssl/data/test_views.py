@@ -258,6 +258,25 @@ def test_views_do_not_depend_on_parts_or_threads(channels: int, monkeypatch: pyt
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_accelerator_needs_no_look_at_the_draws(channels: int) -> None:
+    # On the meta device there are no numbers: a shape that depended on them, or a copy to the host, would be an error.
+    views = Views(blur=0.5)
+    made = augment(images(8, channels).to("meta"), uniform(8, views).to("meta"), views)
+    assert made.shape == (8, channels, 16, 16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_steps_for_all_images_give_the_same_views(channels: int) -> None:
+    # What an accelerator does, done on the CPU.
+    views, originals = Views(gray=0.0), images(256, channels)
+    drawn = uniform(256, views)
+    whole = crop(originals, drawn, views, 16)
+    jitter = module._jitter(drawn, views.jitter, channels)
+    module._jitter_(whole.flatten(2), jitter, range(jitter.weight.shape[1]))
+    torch.testing.assert_close(whole, augment(originals, drawn, views), rtol=0, atol=2e-6)
+
+
 def test_colours_come_after_the_crop() -> None:
     views = Views(blur=0.5)
     drawn = uniform(8, views)

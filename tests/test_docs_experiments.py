@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from harness.manifest import Claim
 from harness.study.measures import MEASURES
@@ -25,7 +26,11 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With every file that is shown, under the name in its first line."""
+    """With every file that is shown, under the name in its first line, and a folder of small photographs."""
+    for number in range(1260):
+        path = tmp_path / "photographs" / ("train" if number < 1200 else "val") / f"class{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (number % 256, 0, 0)).save(path)
     for block in blocks("yaml"):
         (tmp_path / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")
     return tmp_path

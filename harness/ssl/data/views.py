@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -195,8 +195,9 @@ class Jitter(NamedTuple):
 def recolour(pixels: Tensor, draws: Tensor, views: Views) -> Tensor:
     """Colour jitter in random order, grayscale and blur of each image, in place.
 
-    A GPU takes all images through all steps, without a look at the draws. A CPU takes those images together that turn
-    hue after equally many steps, and leaves out what does nothing to them.
+    A GPU does everything to all images, with weights of 0 where nothing is to happen, and so never looks at the draws.
+    A CPU takes out the images to which something happens; those to jitter, in four groups that turn hue at the same
+    step.
 
     Args:
         pixels: float32 (B, C, H, W) in [0, 1]; square where they may be blurred.
@@ -205,23 +206,36 @@ def recolour(pixels: Tensor, draws: Tensor, views: Views) -> Tensor:
     Returns:
         ``pixels``, in [0, 1].
     """
-    numbers, device = pixels[0].numel(), pixels.device
+    on_cpu, coloured = pixels.device.type == "cpu", pixels.shape[1] == 3
     if views.jitter > 0:
         jitter = _jitter(draws, views.jitter, pixels.shape[1])
-        if device.type == "cpu":
-            _jitter_alike_(pixels.flatten(2), jitter)
-        else:
-            _jitter_(pixels.flatten(2), jitter, range(jitter.weight.shape[1]))
-    for part in _parts(len(pixels), numbers, device):
-        flat = pixels[part].flatten(2)
-        # ``lerp`` takes weights of 0 and 1 exactly, and on a CPU a fifth of the time of ``where``.
-        if views.gray > 0 and pixels.shape[1] == 3:
-            flat.lerp_(_luma(flat), (_of(draws[part], "gray") < views.gray).float()[:, None, None])
-        if views.blur > 0:
-            sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _of(draws[part], "sigma")
-            blurred = _blur(pixels[part], sigma).flatten(2)
-            flat.lerp_(blurred, (_of(draws[part], "blur") < views.blur).float()[:, None, None])
+        steps = range(jitter.weight.shape[1])
+        for before in range(4) if on_cpu else [3]:
+            active = [step for step in steps if step < before or 3 <= step < 6 - before or not on_cpu]
+            for own, rows in _taken(pixels, jitter.before == before):
+                _jitter_(own.flatten(2), Jitter(*(field[rows] for field in jitter)), active)
+    # ``lerp`` takes weights of 0 and 1 exactly, and on a CPU a fifth of the time of ``where``.
+    if views.gray > 0 and coloured:
+        gray = _of(draws, "gray") < views.gray
+        for own, rows in _taken(pixels, gray):
+            own.lerp_(_luma(own), gray[rows].float()[:, None, None, None])
+    if views.blur > 0:
+        blur, sigma = _of(draws, "blur") < views.blur, SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _of(draws, "sigma")
+        for own, rows in _taken(pixels, blur):
+            own.lerp_(_blur(own, sigma[rows]), blur[rows].float()[:, None, None, None])
     return pixels
+
+
+def _taken(pixels: Tensor, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor | slice]]:
+    """Images to change in place, and their rows: on a CPU the chosen ones in parts, on a GPU all of them at once."""
+    if pixels.device.type != "cpu":
+        yield pixels, slice(None)
+        return
+    rows, flat = chosen.nonzero()[:, 0], pixels.flatten(1)
+    for part in _parts(len(rows), flat.shape[1], pixels.device):
+        own = flat.index_select(0, rows[part])
+        yield own.view(-1, *pixels.shape[1:]), rows[part]
+        flat.index_copy_(0, rows[part], own)
 
 
 def _jitter(draws: Tensor, strength: float, channels: int) -> Jitter:
@@ -264,18 +278,6 @@ def _of(draws: Tensor, name: str) -> Tensor:
     return draws[:, COLUMN[name]]
 
 
-def _jitter_alike_(pixels: Tensor, jitter: Jitter) -> None:
-    """Jitter the images together that turn hue after equally many steps, without the steps that do nothing to them."""
-    for before in range(4):
-        rows = (jitter.before == before).nonzero()[:, 0]
-        steps = [step for step in range(jitter.weight.shape[1]) if step < before or 3 <= step < 6 - before]
-        for part in _parts(len(rows), pixels[0].numel(), pixels.device):
-            some = rows[part]
-            own = pixels.index_select(0, some)
-            _jitter_(own, Jitter(*(field.index_select(0, some) for field in jitter)), steps)
-            pixels.index_copy_(0, some, own)
-
-
 def _jitter_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
     """These steps of the jitter of ``pixels`` (B, C, P), in place."""
     _blend_(pixels, jitter, [step for step in steps if step < 3])
@@ -285,15 +287,15 @@ def _jitter_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
 
 
 def _blend_(pixels: Tensor, jitter: Jitter, steps: Sequence[int]) -> None:
+    weights, by_luma, by_mean = (field.mT[:, :, None, None] for field in jitter[:3])
     for step in steps:
-        weight, by_luma, by_mean = (field[:, step, None, None] for field in jitter[:3])
         luma = _luma(pixels)
         mean = luma.mean(2, keepdim=True)
-        pixels.lerp_(luma.mul_(by_luma).add_(mean.mul_(by_mean)), weight).clamp_(0, 1)
+        pixels.lerp_(luma.mul_(by_luma[step]).add_(mean.mul_(by_mean[step])), weights[step]).clamp_(0, 1)
 
 
 def _luma(pixels: Tensor) -> Tensor:
-    """(B, C, P) -> (B, 1, P)."""
+    """Of (B, C, ...): (B, 1, ...)."""
     if pixels.shape[1] == 1:
         return pixels.clone()
     red, green, blue = pixels.split(1, dim=1)

@@ -31,6 +31,7 @@ from harness.ssl.distributed import World
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.linear import linear_accuracy
+from harness.ssl.heap import keep_freed_memory
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.train import Run
 
@@ -321,6 +322,7 @@ FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
 
 def main() -> None:
     torch.set_num_threads(cores())
+    keep_freed_memory()
     torch.manual_seed(0)
     for row in FIGURES[sys.argv[1]]():
         print(json.dumps(asdict(row)), flush=True)

@@ -42,6 +42,7 @@ from harness.ssl.data import streaming, views  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
+from harness.ssl.heap import keep_freed_memory  # noqa: E402
 from harness.ssl.losses.arguments import trusted_values  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
 from harness.ssl.methods.parts import micro_batches  # noqa: E402
@@ -291,6 +292,7 @@ def base_bytes(device: torch.device) -> int:
 def main() -> None:
     threads, device = int(sys.argv[1]), torch.device(sys.argv[2])
     torch.set_num_threads(threads)
+    keep_freed_memory()
     start = time.perf_counter() - STARTED
     asked, answers = json.load(sys.stdin), sys.stdout
 

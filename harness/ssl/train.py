@@ -36,6 +36,7 @@ from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
+from harness.ssl.heap import keep_freed_memory
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.parts import micro_batches
@@ -77,6 +78,7 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
     submission = submission or record.submission() or {}
     plugins.register(submission.get("plugins", []))
     torch.set_num_threads(submission["threads"])
+    keep_freed_memory()
     device = distributed.own_device(submission["device"])
     with distributed.joined(device) as world, ExitStack() as stack:
         attempt = _begin(record, submission, provenance(cell, submission, device), world)

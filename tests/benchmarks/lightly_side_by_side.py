@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from harness.ssl import bench, models, optim
+from harness.ssl.heap import keep_freed_memory
 
 CELL = bench.RESNET
 FP32 = replace(CELL, precision="fp32")
@@ -82,6 +83,7 @@ def side_by_side(processes: list[subprocess.Popen[str]], steps: int) -> float:
 def one_of_many() -> None:
     """A cell of a sweep: trains so many steps as a line of standard input says, and answers with its rate."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     with bench.attempt_of(CELL, bench.CPU) as run:
         for line in sys.stdin:
             print(bench.trained(run, int(line)), flush=True)
@@ -97,6 +99,7 @@ def main() -> None:
         return one_of_many()
     cores = bench.cores()
     torch.set_num_threads(cores)
+    keep_freed_memory()  # lightly's steps gain by it, too
     command = [sys.executable, __file__, "--one-of-many"]
     with ExitStack() as stack:
         fp32, bf16 = (stack.enter_context(bench.attempt_of(cell, bench.CPU)) for cell in (FP32, CELL))

@@ -40,6 +40,7 @@ from harness.ssl.data.sources import Data
 from harness.ssl.data.views import JITTER_PROBABILITY
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
+from harness.ssl.heap import keep_freed_memory
 from harness.ssl.streams import permutation
 from harness.ssl.train import Run
 
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("paired_accuracy.jsonl"))
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    keep_freed_memory()
     fingerprint = find(asked.dataset, asked.root).fingerprint
     declared = Declared(asked.dataset, 32, fingerprint=fingerprint)
     cell = Cell(

@@ -26,6 +26,7 @@ from harness.dataset_files import find
 from harness.ssl.data import views
 from harness.ssl.data.sources import Data, load
 from harness.ssl.evaluate.features import normalized
+from harness.ssl.heap import keep_freed_memory
 
 CORES, BATCH = 2, 64
 SIMCLR = Views(crop_min=0.08, flip=0.5, jitter=1.0, gray=0.2, blur=0.5)  # for ImageNet
@@ -86,6 +87,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(CORES)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         begun = time.perf_counter()

@@ -16,6 +16,7 @@ import torch
 import harness.ssl  # noqa: F401  (mends torchvision's import)
 from harness.cell import Views
 from harness.ssl.data.views import augment, columns
+from harness.ssl.heap import keep_freed_memory
 
 # isort: split
 from torchvision.transforms import v2
@@ -58,6 +59,7 @@ def seconds(function: Callable[[], object], times: int) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(2)
+    keep_freed_memory()
     print(f"{'samples/s':24} {'batched':>9} {'torchvision':>12} {'ratio':>6}")
     for name, (views, channels, side, samples) in CASES.items():
         images = torch.randint(0, 256, (samples, channels, side, side), dtype=torch.uint8)

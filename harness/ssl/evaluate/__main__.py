@@ -22,11 +22,13 @@ from harness.record import Record
 from harness.ssl.data import sources
 from harness.ssl.distributed import own_device
 from harness.ssl.evaluate.again import evaluate_again
+from harness.ssl.heap import keep_freed_memory
 
 
 def main() -> None:
     request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
+    keep_freed_memory()
     device = own_device(request["device"])
     evaluation = from_dict(Evaluation, request["evaluation"])
 

@@ -8,11 +8,10 @@ import sys
 import pytest
 
 CODE = """
-import resource, sys
+import resource
 import torch
 from harness.ssl.heap import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
+keep_freed_memory()
 def step():
     alive = [torch.ones(4 * 2**20) for _ in range(8)]  # 16 MiB each
 def faults():
@@ -26,11 +25,11 @@ print((faults() - before) // 4)
 """
 
 
-def faults_a_step(how: str) -> int:
-    return int(subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, check=True).stdout)
+def faults_a_step() -> int:
+    return int(subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 def test_a_step_takes_its_memory_from_the_one_before() -> None:
-    assert faults_a_step("kept") < 500
-    assert faults_a_step("given back") > 5_000
+    # Without it, tens of thousands in most processes, and none where something small lies on top of the heap.
+    assert [faults_a_step() < 500 for _ in range(4)] == 4 * [True]

@@ -141,7 +141,8 @@ def crop(images: Tensor, draws: Tensor, views: Views, side: int) -> Tensor:
     crops = torch.empty(len(images), channels, side, side, device=images.device)
     zero = torch.zeros((), device=images.device)
     for part in _parts(len(images), 2 * images[0].numel(), images.device):
-        by_row, by_column = (_weights(centre[part], pixel[part]) for centre, pixel in (down, across))
+        by_row = _weights(*(places[part] for places in down), normalise=side < height)
+        by_column = _weights(*(places[part] for places in across), normalise=side < width)
         narrow = torch.baddbmm(zero, images[part].float().flatten(1, 2), by_column.mT, beta=0, alpha=1 / 255)
         torch.matmul(by_row[:, None], narrow.unflatten(1, (channels, height)), out=crops[part])
         crops[part].clamp_(max=1)  # weights sum to 1 but for rounding
@@ -159,22 +160,24 @@ def _places(start: Tensor, length: Tensor, flipped: Tensor, size: int, side: int
     """Where a crop's pixels (B, side) and the image's (B, size) are, in units of a weight's half width.
 
     The weights are those of torchvision's ``resize(antialias=True)``: a triangle of half width max(1, length / side)
-    around the pixel's place in the image, cut at the crop's ends and then normalised.
+    around the pixel's place in the image, cut at the crop's ends and then normalised. Of half width 1 that is the
+    triangle around the place, or around the crop's outermost pixel where the place is farther out.
     """
     start, end, scale = start[:, None], (start + length)[:, None], (length / side)[:, None]
-    unit = scale.clamp(min=1)
     place = torch.arange(side, device=start.device) + 0.5
-    pixel = torch.arange(size, device=start.device)
-    inside = (pixel >= start) & (pixel < end)
-    return (start + scale * torch.where(flipped[:, None], side - place, place)) / unit, torch.where(
-        inside, (pixel + 0.5) / unit, math.inf
-    )
+    centre = start + scale * torch.where(flipped[:, None], side - place, place)
+    pixel = torch.arange(size, device=start.device) + 0.5
+    if side >= size:
+        return torch.minimum(torch.maximum(centre, start + 0.5), end - 0.5), pixel.expand(len(start), size)
+    unit = scale.clamp(min=1)
+    return centre / unit, torch.where((pixel > start) & (pixel < end), pixel / unit, math.inf)
 
 
-def _weights(centre: Tensor, pixel: Tensor) -> Tensor:
-    """(B, side, size): row i weighs the image's pixels for pixel i of the crop."""
-    weights = (pixel[:, None] - centre[:, :, None]).abs_().clamp_(max=1).sub_(1)  # with the sign that the sum has too
-    return weights.div_(weights.sum(2, keepdim=True))
+def _weights(centre: Tensor, pixel: Tensor, *, normalise: bool) -> Tensor:
+    """(B, side, size): row i weighs the image's pixels for pixel i of the crop; all of them with a minus, which two such
+    factors do not show."""
+    weights = (pixel[:, None] - centre[:, :, None]).abs_().clamp_(max=1).sub_(1)
+    return weights.div_(weights.sum(2, keepdim=True).neg_()) if normalise else weights
 
 
 class Jitter(NamedTuple):

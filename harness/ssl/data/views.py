@@ -174,8 +174,8 @@ def _places(start: Tensor, length: Tensor, flipped: Tensor, size: int, side: int
 
 
 def _weights(centre: Tensor, pixel: Tensor, *, normalise: bool) -> Tensor:
-    """(B, side, size): row i weighs the image's pixels for pixel i of the crop; all of them with a minus, which two such
-    factors do not show."""
+    """(B, side, size): row i weighs the image's pixels for pixel i of the crop; with a minus, which two such factors do
+    not show."""
     weights = (pixel[:, None] - centre[:, :, None]).abs_().clamp_(max=1).sub_(1)
     return weights.div_(weights.sum(2, keepdim=True).neg_()) if normalise else weights
 

@@ -31,7 +31,7 @@ from harness.ssl.distributed import World
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.linear import linear_accuracy
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.heap import give_freed_memory_back, keep_freed_memory
 from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.train import Run
 
@@ -225,6 +225,7 @@ def plain_infonce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
 def cost(form: losses.LossFunction, z1: Tensor, z2: Tensor) -> tuple[float, float]:
     """Seconds, and MiB of this process at the worst moment above what it held before, of forward and backward."""
     z1.grad = z2.grad = None
+    give_freed_memory_back()  # or what is kept would hide the peak
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux forgets the peak so far
     before = _kibibytes("/proc/self/status", "VmRSS")
     taken = seconds(lambda: form(z1, z2).backward())

@@ -221,8 +221,8 @@ def peak_bytes(
         method = methods.build(cell, network, images.train, world, len(parts))
         with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(_kinds_on(device)) as live:
             _forget_contents(method)
-            # The jitter of a CPU looks at its draws, which have no values here, and takes hardly any memory.
-            still = replace(cell, views=replace(cell.views, jitter=0.0))
+            # On a CPU colours look at their draws, which have no values here; they take hardly any memory.
+            still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
             tried = Trial(still, network, method, channels, torch.device("cpu"), parts)
             tried.step(tried.images(cell.batch_size // world_size), look=True)
             tried.step(tried.images(cell.batch_size // world_size))

@@ -131,14 +131,15 @@ def test_every_slot_has_its_own_gpu_among_all_sweeps(monkeypatch: pytest.MonkeyP
         one.poll(first)
         second = [other.submit(job()) for _ in range(2)]
         assert sorted(other.poll(second).values()) == ["queued", "running"]
-        visible = {
-            dict(entry.split(b"=", 1) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if entry)[
-                b"CUDA_VISIBLE_DEVICES"
-            ]
-            for executor in (one, other)
-            for pid in (executor._processes[0].popen.pid,)
-        }
-        assert visible == {b"4", b"7"}
+        assert {visible(executor._processes[0].popen.pid) for executor in (one, other)} == {b"4", b"7"}
+
+
+def visible(pid: int) -> bytes:
+    """The GPUs that a process may see."""
+    until = time.monotonic() + 10
+    while not (environment := Path(f"/proc/{pid}/environ").read_bytes()):  # for a moment after it was started
+        assert time.monotonic() < until
+    return dict(entry.split(b"=", 1) for entry in environment.split(b"\0") if entry)[b"CUDA_VISIBLE_DEVICES"]
 
 
 def test_no_more_cells_run_at_once_than_fit_in_memory() -> None:

@@ -49,6 +49,8 @@ def bench(
         raise UserError(what, where="command line", allowed=", ".join(FIGURES))
     if json_file and not json_file.parent.is_dir():
         raise UserError(f"there is no folder {json_file.parent}", where="--json")
+    if json_file and json_file.is_dir():
+        raise UserError(f"{json_file} is a folder", where="--json", allowed="a file")
     environment, found, errors = about(), {}, {}
     if environment["hardware"]["load"] > 0.5:
         print(f"other programs use this machine (load {environment['hardware']['load']:.1f}): numbers will be low")
@@ -111,10 +113,11 @@ def measured(name: str) -> Iterator[Row]:
     """
     if name == "startup":
         yield from verbs()
+    from harness.sweep.executors.local import WAITING
+
     # Alone in a process: memory and threads that one figure leaves behind are no part of the next.
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.ssl.bench", name], capture_output=True, text=True, check=False
-    )
+    command, environment = [sys.executable, "-m", "harness.ssl.bench", name], {**os.environ, **WAITING}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UserError(last, next_command=f"{sys.executable} -m harness.ssl.bench {name}")

@@ -166,9 +166,9 @@ def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> No
 
 
 def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
-    """Where the images lie, or their copy on this node's own disk."""
+    """Where the images lie, or their copy on this node's own disk; streamed ones are packed in the cache instead."""
     root: str | None = submission["root"]
-    stage = submission.get("stage")
+    stage = None if dataset.stream else submission.get("stage")
     return staged(root, dataset.fingerprint, stage) if root and stage else root
 
 

@@ -76,19 +76,16 @@ class Footprint:
 
 
 def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
-    """Of the step that is measured for this cell: of two micro-batches at least, where it has several."""
+    """Of the step that is measured for this cell: of whole micro-batches, two at least, where it has several."""
     enough = max(CPU_FEWEST, min(CPU_BATCH, CPU_PIXELS // cell.dataset.image_size**2))
     batch_size = cell.batch_size if device == "cuda" else min(cell.batch_size, enough)
-    return _shape(cell, batch_size, micro_batch and _divisor(batch_size, min(micro_batch, batch_size // 2)))
+    part = min(micro_batch, batch_size // 2) if micro_batch else batch_size
+    return _shape(cell, batch_size - batch_size % part, part if micro_batch else None)
 
 
 def footprint(cell: Cell, world_size: int, micro_batch: int | None = None) -> Footprint:
     loss = cell.loss.name + (cell.loss.source or "")
     return Footprint(_shape(cell, cell.batch_size, micro_batch), loss, cell.bn_groups, world_size)
-
-
-def _divisor(number: int, largest: int) -> int:
-    return max(size for size in range(1, largest + 1) if number % size == 0)
 
 
 def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:

@@ -172,6 +172,8 @@ def test_micro_batches_are_measured_as_such() -> None:
     assert (whole.batch_size, whole.micro_batch) == (64, None)
     assert (parts.batch_size, parts.micro_batch) == (64, 32), "two of them, of what fits a small step"
     assert shape(Cell(batch_size=4096), "cuda", 256).micro_batch == 256
+    large = shape(Cell(batch_size=64, dataset=Dataset("imagefolder", 96)), "cpu", 32)
+    assert (large.batch_size, large.micro_batch) == (6, 3), "batch norm takes two samples at least"
     assert footprint(Cell(batch_size=4096), 1, 256) != footprint(Cell(batch_size=4096), 1)
 
 

@@ -26,8 +26,9 @@ from harness.errors import UserError
 
 #: Of an image: where its bytes lie, how large it is, and its label.
 ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
-#: The end of the file.
-COUNTS = np.dtype([("images", "<i8"), ("train", "<i8")])
+#: The end of the file; a file that was cut has another one.
+END = np.dtype([("mark", "S8"), ("images", "<i8"), ("train", "<i8")])
+MARK = b"packed-1"
 
 BLOCK = 256  # images read ahead of those that are written
 REPORT_SECONDS = 30.0
@@ -48,12 +49,20 @@ class Packed:
 
 
 def open_packed(path: Path) -> Packed:
-    """The file stays open for as long as somebody holds what is returned."""
+    """The file stays open for as long as somebody holds what is returned.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
     file = os.open(path, os.O_RDONLY)
-    end = os.fstat(file).st_size - COUNTS.itemsize
-    (counts,) = np.frombuffer(os.pread(file, COUNTS.itemsize, end), COUNTS)
-    size = int(counts["images"]) * ENTRY.itemsize
-    kept = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(counts["train"]))
+    end = os.fstat(file).st_size - END.itemsize
+    (found,) = np.frombuffer(os.pread(file, END.itemsize, end), END) if end > 0 else np.zeros(1, END)
+    size = int(found["images"]) * ENTRY.itemsize
+    if found["mark"] != MARK or size > end:
+        os.close(file)
+        what = "the packed images are damaged, or of another version"
+        raise UserError(what, where=str(path), next_command=f"rm {path}   (the images are packed again)")
+    kept = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(found["train"]))
     weakref.finalize(kept, os.close, file)
     return kept
 
@@ -91,7 +100,7 @@ def _write(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
                 index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
                 file.write(raw)
             file.write(index.tobytes())
-            file.write(np.array([(len(paths), len(train))], COUNTS).tobytes())
+            file.write(np.array([(MARK, len(paths), len(train))], END).tobytes())
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)

@@ -103,3 +103,17 @@ def test_a_long_packing_says_how_far_it_is(
     monkeypatch.setattr(packed, "REPORT_SECONDS", -1.0)
     pack(tmp_path / "images.packed", train, [])
     assert "5 of 12" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [0, 8, 30, -50])
+def test_a_file_that_was_cut_is_named(left: int, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split / "one").mkdir(parents=True)
+        Image.new("RGB", (9, 7)).save(tmp_path / split / "one" / "0.jpg")
+    path = tmp_path / "images.packed"
+    pack(path, *([tmp_path / split / "one" / "0.jpg"] for split in ("train", "val")))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    with pytest.raises(UserError, match="damaged, or of another version") as refused:
+        open_packed(path)
+    assert f"rm {path}" in str(refused.value)

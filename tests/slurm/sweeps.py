@@ -44,7 +44,7 @@ memory: 1.2
 grace: 10
 """
 #: A cell that computes for some ten seconds.
-LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs=[70]"]
+LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs=[180]"]
 
 
 class Folder:

@@ -183,7 +183,7 @@ def test_a_cell_that_reaches_its_time_limit_goes_on_to_the_same_numbers(
     folder: Folder, cache: Path, tmp_path: Path
 ) -> None:
     """Slurm looks at limits every half minute, and warns a job of one minute at its first look."""
-    longer = [*LONG[:-1], "axes.epochs=[250]"]
+    longer = [*LONG[:-1], "axes.epochs=[600]"]
     folder.sweep(*longer, "cluster.time=1", "cluster.grace=60")
     (calm,) = computed_here(tmp_path / "calm", cache, *longer)
     until(folder.finished, 240)

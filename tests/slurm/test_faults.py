@@ -19,7 +19,7 @@ __all__ = ["cache", "calm", "folder"]
 pytestmark = pytest.mark.usefixtures("cluster")
 #: How long the monkey plays.
 MONKEY_SECONDS = 75.0
-FORTY = ["axes.loss=[dcl,infonce]", "axes.batch_size=[64,128]", "axes.epochs=[30]",
+FORTY = ["axes.loss=[dcl,infonce]", "axes.batch_size=[64,128]", "axes.epochs=[12]",
          "axes.seed=[0,1,2,3,4,5,6,7,8,9]"]  # fmt: skip
 
 

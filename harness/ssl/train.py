@@ -30,6 +30,7 @@ from harness.ssl.data import sources, views
 from harness.ssl.data.sources import Data
 from harness.ssl.data.stage import staged
 from harness.ssl.data.streaming import Stream
+from harness.ssl.data.views import Share
 from harness.ssl.distributed import World
 from harness.ssl.energy import meter_of
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
@@ -265,7 +266,7 @@ class Run:
         self.end_epoch(epoch, (self.step - first_step) * cell.batch_size / seconds)
         self.save(self.train_seconds)
 
-    def views(self, share: sources.Share, part: slice) -> Tensor:
+    def views(self, share: Share, part: slice) -> Tensor:
         """(2, k, C, H, W), what the network is given of a share's samples."""
         pixels = share(part).flatten(0, 1)
         stacked: Tensor = normalized(pixels, self.data.mean, self.data.std).unflatten(0, (2, -1))

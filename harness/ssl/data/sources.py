@@ -10,7 +10,7 @@ import gzip
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,16 +38,13 @@ from harness.errors import UserError
 from harness.ssl.data import views
 from harness.ssl.data.packed import open_packed, pack
 from harness.ssl.data.streaming import Stream
+from harness.ssl.data.views import Share
 from harness.ssl.streams import permutation
 
 Array = npt.NDArray[np.generic]
 #: Train images in parts that follow one another, train labels, test images, test labels. Labelled images come first;
 #: the others have the label -1.
 Arrays = tuple[Sequence[Array], Array, Array, Array]
-
-#: Of one rank's samples in a step: those of a slice -> their augmented views, float32 (v, k, C, H, W) in [0, 1] on the
-#: device. It may be asked again for the same samples, and gives the same bits.
-Share = Callable[[slice], Tensor]
 
 UNLABELLED = -1
 BLOCK = 1024  # images

@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from torch import Tensor
 from harness.cell import Views
 from harness.ssl.data import views
 from harness.ssl.data.packed import Packed
-from harness.ssl.data.views import Boxes
+from harness.ssl.data.views import Boxes, Share
 
 #: Images that are decoded ahead of a GPU's step, unless its own are more.
 AHEAD = 512
@@ -80,9 +80,7 @@ class Stream:
             for pixels in decoded:
                 yield pixels(slice(None))[0]
 
-    def shares(
-        self, owns: Sequence[Tensor], draws: Tensor, settings: Views
-    ) -> Generator[Callable[[slice], Tensor], None, None]:
+    def shares(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[Share, None, None]:
         """As of a split in memory, but that crops are cut out of the whole images."""
 
         def share(own: Tensor, pixels: Pixels, part: slice) -> Tensor:

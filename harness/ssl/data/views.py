@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -44,6 +44,11 @@ ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION, HUE)))
 
 #: Numbers that a CPU takes at a time: fewer do not fill its threads, more are fresh memory at every step.
 PART = 2**19
+
+
+#: Of one rank's samples in a step: those of a slice -> their v views, float32 (v, k, C, H, W) on the device. It may be
+#: asked again for the same samples, and gives the same bits.
+Share = Callable[[slice], Tensor]
 
 
 class Boxes(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from harness.ssl.data.views import Share
 from harness.ssl.distributed import gather
 from harness.ssl.losses.similarity import Pairs
 from harness.ssl.streams import permutation
-
-#: Both views (2, k, C, H, W) of some of this rank's samples, of the same bits whenever they are asked for.
-Share = Callable[[slice], Tensor]
 
 WHOLE = (slice(None),)
 

@@ -25,8 +25,9 @@ from harness.cell import Backbone, Cell, Dataset, Head, Loss
 from harness.evaluation import Evaluation
 from harness.record import Heartbeat, Record
 from harness.ssl import bench_workers, losses, models, optim
-from harness.ssl.data import views
+from harness.ssl.data import recipes
 from harness.ssl.data.sources import Data, Split
+from harness.ssl.data.views import Share
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
@@ -171,18 +172,18 @@ def bare_step(cell: Cell, data: Data, device: torch.device) -> Callable[[int], N
 
 
 def two_views() -> Iterator[Row]:
-    """Crop, flip, jitter and grey of both views, batch by batch, as the loop asks for them."""
-    batch, count = RESNET.batch_size, 40
+    """Draws, crop, flip, jitter and grey of both views of an epoch, batch by batch, as the loop asks for them."""
     split = _noise(TRAIN, RESNET.dataset.image_size)
-    draws = views.draw(0, 0, TRAIN, RESNET.views)
-    batches = torch.randperm(TRAIN).split(batch)[:count]
+    batches = torch.randperm(TRAIN).split(RESNET.batch_size)
+
+    def shares() -> Iterator[Share]:
+        return split.shares(batches, recipes.draw(0, 0, TRAIN, RESNET.views), RESNET.views)
 
     def augmented() -> float:
-        shares = split.shares(batches, draws, RESNET.views)
-        return count * batch / seconds(lambda: _each(share(slice(None)) for share in shares))
+        return TRAIN / seconds(lambda: _each(share(slice(None)) for share in shares()))
 
     def copied() -> float:
-        return count * batch / seconds(lambda: _each(split.images[rows].repeat(2, 1, 1, 1).float() for rows in batches))
+        return TRAIN / seconds(lambda: _each(split.images[rows].repeat(2, 1, 1, 1).float() for rows in batches))
 
     sides = in_turn({"views": augmented, "copy to float": copied})
     own, ceiling = (statistics.median(rates) for rates in sides.values())

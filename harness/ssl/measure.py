@@ -38,7 +38,7 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 from harness import plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
 from harness.ssl import gradient, methods, models, optim  # noqa: E402
-from harness.ssl.data import streaming, views  # noqa: E402
+from harness.ssl.data import recipes, streaming, views  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
@@ -93,8 +93,10 @@ class Trial:
         return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
 
     def two_views(self, images: Tensor) -> Tensor:
-        draws = torch.rand(2 * len(images), views.columns(self.cell.views), device=self.device)
-        pixels = normalized(views.augment(images.repeat(2, 1, 1, 1), draws, self.cell.views), self.mean, self.std)
+        told, size = self.cell.views, self.cell.dataset.image_size
+        draws = torch.rand(2, len(images), recipes.columns(told))
+        recipe = recipes.written(draws, told, self.channels, size, size).to(self.device)
+        pixels = normalized(views.augment(images, recipe, told).flatten(0, 1), self.mean, self.std)
         stacked: Tensor = pixels.unflatten(0, (2, -1))
         return stacked
 
@@ -230,7 +232,7 @@ def peak_bytes(
             width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))
-    draws = 2 * 4 * views.columns(cell.views) * images.train
+    draws = 2 * 4 * recipes.columns(cell.views) * images.train
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
     needed = draws + int(SLACK * traced)
     if cell.dataset.stream:

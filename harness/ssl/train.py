@@ -26,7 +26,7 @@ from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
 from harness.revision import source_hash
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
 from harness.ssl.compiled import compile_networks
-from harness.ssl.data import sources, views
+from harness.ssl.data import recipes, sources
 from harness.ssl.data.sources import Data
 from harness.ssl.data.stage import staged
 from harness.ssl.data.streaming import Stream
@@ -242,7 +242,7 @@ class Run:
         """From the present step to the end of the epoch, or of all steps."""
         cell, samples = self.cell, len(self.data.train)
         order = torch.from_numpy(permutation(cell.seed, "order", samples, epoch)).to(self.device)
-        draws = views.draw(cell.seed, epoch, samples, cell.views).to(self.device)
+        draws = recipes.draw(cell.seed, epoch, samples, cell.views)
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
@@ -334,7 +334,7 @@ class Run:
         rows = torch.arange(min(IMAGES, len(validation)), device=self.device)
         if len(rows) < 2:
             return {}
-        draws = views.draw(0, 0, len(rows), self.cell.views).to(self.device)
+        draws = recipes.draw(0, 0, len(rows), self.cell.views)
         (share,) = validation.shares([rows], draws, self.cell.views)
         self.network.eval()
         z1, z2 = self.network.forward(self.views(share, slice(None)).flatten(0, 1)).chunk(2)

@@ -36,8 +36,8 @@ from harness.evaluation import Evaluation
 from harness.record import Heartbeat, Record
 from harness.ssl import losses, models, optim
 from harness.ssl.data import sources
+from harness.ssl.data.recipes import JITTER_PROBABILITY
 from harness.ssl.data.sources import Data
-from harness.ssl.data.views import JITTER_PROBABILITY
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.heap import keep_freed_memory

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from harness.cell import Dataset, Views
 from harness.dataset_files import find
-from harness.ssl.data import views
+from harness.ssl.data import recipes
 from harness.ssl.data.sources import Data, load
 from harness.ssl.evaluate.features import normalized
 from harness.ssl.heap import keep_freed_memory
@@ -35,7 +35,7 @@ Pipeline = Callable[[list[int]], Iterator[list[Tensor]]]
 
 
 def ours(data: Data) -> Pipeline:
-    draws = views.draw(0, 0, len(data.train), SIMCLR)
+    draws = recipes.draw(0, 0, len(data.train), SIMCLR)
 
     def batches(rows: list[int]) -> Iterator[list[Tensor]]:
         with closing(data.train.shares(torch.tensor(rows).split(BATCH), draws, SIMCLR)) as shares:

@@ -15,7 +15,8 @@ import torch
 
 import harness.ssl  # noqa: F401  (mends torchvision's import)
 from harness.cell import Views
-from harness.ssl.data.views import augment, columns
+from harness.ssl.data.recipes import columns, written
+from harness.ssl.data.views import augment
 from harness.ssl.heap import keep_freed_memory
 
 # isort: split
@@ -63,11 +64,11 @@ def main() -> None:
     print(f"{'samples/s':24} {'batched':>9} {'torchvision':>12} {'ratio':>6}")
     for name, (views, channels, side, samples) in CASES.items():
         images = torch.randint(0, 256, (samples, channels, side, side), dtype=torch.uint8)
-        draws = torch.rand(2 * samples, columns(views))
+        recipe = written(torch.rand(2, samples, columns(views)), views, channels, side, side)
         transform = by_torchvision(views, channels, side)
 
-        def batched(images: torch.Tensor = images, draws: torch.Tensor = draws, views: Views = views) -> torch.Tensor:
-            return augment(images.repeat(2, 1, 1, 1), draws, views)
+        def batched(images: torch.Tensor = images, recipe: torch.Tensor = recipe, views: Views = views) -> torch.Tensor:
+            return augment(images, recipe, views)
 
         def one_by_one(
             images: torch.Tensor = images, transform: Callable[[torch.Tensor], torch.Tensor] = transform

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cell import Views
-from harness.ssl.data import views
+from harness.ssl.data.recipes import draw
 from harness.ssl.streams import permutation, stream, torch_generator
 
 
@@ -34,11 +34,9 @@ def test_draws_are_pinned() -> None:
 
 
 def test_a_samples_views_do_not_depend_on_how_many_samples_there_are() -> None:
-    torch.testing.assert_close(views.draw(0, 3, 10, Views())[:, :4], views.draw(0, 3, 4, Views()), rtol=0, atol=0)
+    torch.testing.assert_close(draw(0, 3, 10, Views())[:, :4], draw(0, 3, 4, Views()), rtol=0, atol=0)
 
 
 def test_views_differ_between_epochs_seeds_and_each_other() -> None:
-    drawn = [
-        views.draw(seed, epoch, 5, Views())[view] for seed, epoch, view in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
-    ]
+    drawn = [draw(seed, epoch, 5, Views())[view] for seed, epoch, view in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))]
     assert len({tuple(rows.flatten().tolist()) for rows in drawn}) == 4

@@ -35,7 +35,7 @@ from harness.dataset_files import (
     images,
 )
 from harness.errors import UserError
-from harness.ssl.data import views
+from harness.ssl.data import recipes, views
 from harness.ssl.data.packed import open_packed, pack
 from harness.ssl.data.streaming import Stream
 from harness.ssl.data.views import Share
@@ -79,17 +79,16 @@ class Split:
 
         Args:
             owns: the rows of this rank's samples, at each step that is left of the epoch.
-            draws: of the epoch's v views, (v, n, columns(settings)).
+            draws: of the epoch's v views, (v, n, columns(settings)), on the host.
         """
+        rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
+        written = recipes.written(draws[:, rows], settings, self.channels, side, side).to(self.images.device)
 
-        def share(own: Tensor, part: slice) -> Tensor:
-            rows = own[part]
-            images = self.images[rows].repeat(len(draws), 1, 1, 1)
-            pixels = views.augment(images, draws[:, rows].flatten(0, 1), settings)
-            stacked: Tensor = pixels.unflatten(0, (len(draws), -1))
-            return stacked
+        def share(own: Tensor, recipe: Tensor, part: slice) -> Tensor:
+            return views.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)
 
-        return (partial(share, own) for own in owns)
+        by_step = zip(owns, written.split([len(own) for own in owns], 1), strict=True)
+        return (partial(share, own, recipe) for own, recipe in by_step)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from harness.cell import Views
-from harness.ssl.data import views
+from harness.ssl.data import recipes, views
 from harness.ssl.data.packed import Packed
-from harness.ssl.data.views import Boxes, Share
+from harness.ssl.data.views import Share
 
 #: Images that are decoded ahead of a GPU's step, unless its own are more.
 AHEAD = 512
@@ -82,29 +82,25 @@ class Stream:
 
     def shares(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[Share, None, None]:
         """As of a split in memory, but that crops are cut out of the whole images."""
+        # At once: a copy in every step would wait for the device.
+        own, sizes = torch.cat(list(owns)).cpu(), [len(own) for own in owns]
+        rows = self.rows[own.numpy()]
+        heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
+        written = recipes.written(draws[:, own], settings, self.channels, heights, widths)
+        del draws  # of all images, for as long as the epoch takes
 
-        def share(own: Tensor, pixels: Pixels, part: slice) -> Tensor:
-            crops = pixels(part).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-            return views.recolour(crops.flatten(0, 1), draws[:, own[part]].flatten(0, 1), settings).view_as(crops)
+        def share(pixels: Pixels, recipe: Tensor, part: slice) -> Tensor:
+            return views.recolour(pixels(part), recipe[:, part], settings)
 
-        # Copied at once: a copy in every step would wait for the device.
-        together, sizes = torch.cat(list(owns)), [len(own) for own in owns]
-        asked = zip(together.cpu().split(sizes), draws[:, together].cpu().split(sizes, 1), strict=True)
-        with closing(self._decoded(self._drawn(own, drawn, settings) for own, drawn in asked)) as decoded:
-            for own, pixels in zip(owns, decoded, strict=True):
-                yield partial(share, own, pixels)
+        asked = zip(np.split(rows, np.cumsum(sizes)[:-1]), written.split(sizes, 1), strict=True)
+        with closing(self._decoded(drawn(*one) for one in asked)) as decoded:
+            for pixels, recipe in zip(decoded, written.to(self.labels.device).split(sizes, 1), strict=True):
+                yield partial(share, pixels, recipe)
 
     def _centres(self, rows: npt.NDArray[np.int64]) -> Crops:
         entries = self.packed.index[rows]
         edges = [[centre(int(entry["height"]), int(entry["width"]), self.side)] for entry in entries]
         return Crops(rows, torch.tensor(edges, dtype=torch.double), torch.zeros(len(rows), 1, dtype=torch.bool), False)
-
-    def _drawn(self, own: Tensor, draws: Tensor, settings: Views) -> Crops:
-        rows = self.rows[own.numpy()]
-        heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        drawn = [views.boxes(of_view, settings, heights, widths) for of_view in draws]
-        edges, mirrored = [corners(one) for one in drawn], [one.flipped for one in drawn]
-        return Crops(rows, torch.stack(edges, 1), torch.stack(mirrored, 1), True)
 
     def _decoded(self, asked: Iterable[Crops]) -> Generator[Pixels, None, None]:
         """The crops' pixels, of which some are decoded ahead."""
@@ -173,9 +169,11 @@ def decode(
         yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else crop)
 
 
-def corners(box: Boxes) -> Tensor:
-    """(B, 4): left, top, right, bottom."""
-    return torch.stack([box.left, box.top, box.left + box.width, box.top + box.height], 1)
+def drawn(rows: npt.NDArray[np.int64], recipe: Tensor) -> Crops:
+    """The crops that the recipes (v, n, len(RECIPE)) of these rows say."""
+    top, left, height, width, mirrored = recipe.mT[:, :5].unbind(1)
+    edges = torch.stack([left, top, left + width, top + height], 2)
+    return Crops(rows, edges.transpose(0, 1), mirrored.T > 0, True)
 
 
 def centre(height: int, width: int, side: int) -> Box:
@@ -195,12 +193,13 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
     from PIL import Image
 
     seconds = []
-    for path, draws in zip(paths, views.draw(0, 0, len(paths), settings).unbind(1), strict=True):
+    for path, draws in zip(paths, recipes.draw(0, 0, len(paths), settings).split(1, 1), strict=True):
         image = path.read_bytes()
         with Image.open(io.BytesIO(image)) as opened:
             width, height = opened.size
-        box, begun = views.boxes(draws, settings, height, width), time.perf_counter()
-        list(decode(image, corners(box).tolist(), box.flipped.tolist(), side, cut=True))
+        crops = drawn(np.zeros(1, np.int64), recipes.written(draws, settings, Stream.channels, height, width))
+        begun = time.perf_counter()
+        list(decode(image, crops.boxes[0].tolist(), crops.mirrored[0].tolist(), side, cut=True))
         seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.cell import Views
-from harness.ssl.data import views
+from harness.ssl.data.recipes import columns
 from harness.ssl.data.sources import Data
 from harness.ssl.evaluate.features import embed, frozen
 from harness.ssl.evaluate.linear_descent import Features, descent_accuracy
@@ -38,11 +38,10 @@ def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, p
 
     def features_in(epoch: int) -> Features:
         # One stream for all cells, whatever their seed: they are judged on the same crops.
-        drawn = stream(0, "linear probe views", epoch).random((1, len(bank), views.columns(VIEWS)), dtype="float32")
-        draws = torch.from_numpy(drawn).to(bank.labels.device)
+        drawn = stream(0, "linear probe views", epoch).random((1, len(bank), columns(VIEWS)), dtype="float32")
 
         def features(rows: Tensor) -> Tensor:
-            (share,) = bank.shares([rows], draws, VIEWS)
+            (share,) = bank.shares([rows], torch.from_numpy(drawn), VIEWS)
             return embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
 
         return features

@@ -16,7 +16,6 @@ from harness.cell import Dataset, Views
 from harness.dataset_files import find
 from harness.ssl.data import sources
 from harness.ssl.data.sources import Data
-from harness.ssl.evaluate import linear_sgd
 from harness.ssl.evaluate.features import features
 from harness.ssl.evaluate.linear_adam import adam_accuracy
 from harness.ssl.evaluate.linear_descent import descent_accuracy
@@ -88,7 +87,7 @@ def test_adam_is_the_published_loop(data: Data) -> None:
 
 
 def test_sgd_is_the_published_loop(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_sgd.views, "augment", lambda images, draws, views: images.float() / 255)
+    monkeypatch.setattr(sources.views, "augment", lambda images, recipes, views: images[None].float() / 255)
     expected = by_torch(data, 5, 256, lambda probe: torch.optim.SGD(probe.parameters(), lr=0.1, momentum=0.9))
     assert sgd(data, 5) == pytest.approx(expected, abs=0.3)
 
@@ -102,14 +101,14 @@ def test_sgd_sees_other_crops_in_every_epoch_and_the_test_images_as_they_are(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    original = linear_sgd.views.augment
+    original = sources.recipes.written
 
-    def spy(images: Tensor, draws: Tensor, views: Views) -> Tensor:
-        seen.append(draws)
+    def spy(draws: Tensor, views: Views, *shape: int) -> Tensor:
+        seen.extend(draws)
         assert (views.crop_min, views.jitter) == (0.08, 0.0)
-        return original(images, draws, views)
+        return original(draws, views, *shape)
 
-    monkeypatch.setattr(linear_sgd.views, "augment", spy)
+    monkeypatch.setattr(sources.recipes, "written", spy)
     sgd(data, 2)
     assert sum(map(len, seen)) == 2 * len(data.bank), "every training image once an epoch, no test image"
     assert len(torch.cat(seen).unique(dim=0)) == 2 * len(data.bank)

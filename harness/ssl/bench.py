@@ -290,8 +290,9 @@ def _share_of_a_cell(told: Evaluation) -> Row:
 def sweep() -> Iterator[Row]:
     """Whole cells side by side, one thread each, beside the same one after another with all threads."""
     for name, cell in (("ResNet-18 width 16", RESNET), ("convnet width 16", CONVNET)):
-        with bench_workers.sides(cell, cores()) as sides:
-            yield ratio_of(f"sweep: cells of {name}", "samples/s", in_turn(sides, rounds=3), 1.15)
+        for batch in (32, 256):
+            with bench_workers.sides(replace(cell, batch_size=batch), cores()) as sides:
+                yield ratio_of(f"sweep: cells of {name}, batch {batch}", "samples/s", in_turn(sides, rounds=3), 1.15)
 
 
 def startup() -> Iterator[Row]:

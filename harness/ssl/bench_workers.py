@@ -25,7 +25,7 @@ from harness.ssl.worker import FINISHED
 
 #: Of the generated folder, and the epochs of its cells: some seconds a cell.
 TRAIN, TEST, EPOCHS = 1536, 128, 1
-#: Cells that are computed one after another, as a sample of a sweep that would be.
+#: Cells of a worker in one round.
 IN_A_ROW = 2
 
 
@@ -91,22 +91,21 @@ def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]
         many = [stack.enter_context(Worker(threads=1)) for _ in range(cores)]
         one = stack.enter_context(Worker(threads=cores))
         yield {
-            "side by side": lambda: _rate(cells, [many]),
-            "one after another": lambda: _rate(cells, [[one]] * IN_A_ROW),
+            "side by side": lambda: _rate(cells, many),
+            "one after another": lambda: _rate(cells, [one]),
         }
 
 
-def _rate(cells: Cells, turns: Sequence[Sequence[Worker]]) -> float:
-    """Of turns that follow one another, in each of which every worker has a cell."""
-    prepared = [[(worker, cells.next(worker.threads)) for worker in turn] for turn in turns]
+def _rate(cells: Cells, workers: Sequence[Worker]) -> float:
+    """Of workers that have some cells each, one after another."""
+    asked = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
     begun = time.perf_counter()
-    for turn in prepared:
-        for worker, record in turn:
-            worker.ask(record)
-        for worker, _ in turn:
-            worker.wait()
+    for worker, record in asked:
+        worker.ask(record)
+    for worker, _ in asked:
+        worker.wait()
     seconds = time.perf_counter() - begun
-    outcomes = [record.outcome() or {} for turn in prepared for _, record in turn]
+    outcomes = [record.outcome() or {} for _, record in asked]
     samples = sum(outcome["steps"] for outcome in outcomes) * cells.batch_size
     return float(samples / seconds)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from harness.cell import Views
-from harness.ssl.data.recipes import BLENDS, BRIGHTNESS, COLUMN, CONTRAST
+from harness.ssl.data.recipes import BLENDS, COLUMN, CONTRAST, SATURATION
 
 LUMA = (0.2989, 0.587, 0.114)  # as torchvision and TensorFlow round them
 
@@ -168,16 +168,16 @@ class Jitter(NamedTuple):
     """
 
     weight: Tensor
+    by_luma: Tensor
     by_mean: Tensor
-    anchored: Tensor  # what a luma is multiplied by, which is 0 for brightness
     turn: Tensor  # in sixths
 
 
 def _jitter(recipes: Tensor, channels: int) -> Jitter:
     blends = BLENDS if channels == 3 else 2
     weight, operation = (recipes[:, COLUMN[f"{what} 0"] :][:, :blends] for what in ("weight", "operation"))
-    anchored = (operation != BRIGHTNESS) * LUMA[0]
-    fields = weight, (operation == CONTRAST).float(), anchored, _of(recipes, "turn")[:, None]
+    by_luma, by_mean = ((operation == one) * LUMA[0] for one in (SATURATION, CONTRAST))
+    fields = weight, by_luma, by_mean, _of(recipes, "turn")[:, None]
     return Jitter(*(field.mT[:, :, None, None] for field in fields))
 
 
@@ -185,7 +185,7 @@ def _with_hue_anywhere(jitter: Jitter, before: Tensor) -> Jitter:
     """All blends before hue and all of them again after it, of which an image's own have a weight."""
     earlier = (torch.arange(len(jitter.weight), device=before.device)[:, None] < before)[:, :, None, None]
     weight = torch.cat([jitter.weight * earlier, jitter.weight * ~earlier])
-    return Jitter(weight, jitter.by_mean.repeat(2, 1, 1, 1), jitter.anchored.repeat(2, 1, 1, 1), jitter.turn)
+    return Jitter(weight, jitter.by_luma.repeat(2, 1, 1, 1), jitter.by_mean.repeat(2, 1, 1, 1), jitter.turn)
 
 
 def _jitter_(pixels: Tensor, jitter: Jitter, before: int) -> None:
@@ -198,9 +198,10 @@ def _jitter_(pixels: Tensor, jitter: Jitter, before: int) -> None:
         _blend_(pixels, *(field[blend] for field in jitter[:3]))
 
 
-def _blend_(pixels: Tensor, weight: Tensor, by_mean: Tensor, anchored: Tensor) -> None:
+def _blend_(pixels: Tensor, weight: Tensor, by_luma: Tensor, by_mean: Tensor) -> None:
     luma = _luma(pixels)
-    pixels.lerp_(luma.lerp_(luma.mean(2, keepdim=True), by_mean).mul_(anchored), weight).clamp_(0, 1)
+    mean = luma.mean(2, keepdim=True).mul_(by_mean)
+    pixels.lerp_(luma.mul_(by_luma).add_(mean), weight).clamp_(0, 1)
 
 
 def _luma(pixels: Tensor) -> Tensor:

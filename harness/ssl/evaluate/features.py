@@ -43,5 +43,6 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Zero mean and unit deviation per channel, channels last: the layout that convolutions are fast in."""
-    laid_out = torch.empty_like(pixels, memory_format=torch.channels_last)  # written at once, not copied afterwards
-    return torch.sub(pixels, mean.view(1, -1, 1, 1), out=laid_out).div_(std.view(1, -1, 1, 1))
+    # Computed in the layout that they come in: from one layout to another, a CPU takes the numbers one by one.
+    values = (pixels - mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
+    return torch.empty_like(pixels, memory_format=torch.channels_last).copy_(values)

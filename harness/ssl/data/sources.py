@@ -153,7 +153,8 @@ def _declared(dataset: Dataset, root: str | None) -> DatasetFiles:
 
 def _streamed(dataset: Dataset, root: str | None) -> Data:
     """An image folder that is read while it is used; once it is packed its many files are not even listed."""
-    path = cache_folder() / "images" / f"{dataset.fingerprint}.packed"
+    cache = cache_folder() / "images"
+    path = cache / f"{dataset.fingerprint}.packed"
     if not path.exists():
         folder = Path(_declared(dataset, root).folder)
         pack(path, images(folder / "train"), images(held_out_split(folder)))
@@ -165,8 +166,20 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
 
     bank, validation = _held_out(packed.train, dataset.validation)
     train, test = stream(bank), np.arange(packed.train, len(packed.index))
-    mean, std = _pixel_statistics(train.take(_sample(len(train))).batches(128))
+    told = f"{dataset.fingerprint}-{dataset.image_size}-{dataset.validation}-v{TRAINING_VERSION}"
+    mean, std = _kept_statistics(train, cache / f"{told}.statistics.npy")
     return Data(train, train, stream(validation), stream(test), mean, std)
+
+
+def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
+    """Decoding the images that pin them takes a core half a minute: once, not at the start of every cell."""
+    if not path.exists():
+        found = _pixel_statistics(train.take(_sample(len(train))).batches(128))
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            np.save(file, torch.stack(found).numpy())
+        os.replace(file.name, path)
+    mean, std = torch.from_numpy(np.load(path))
+    return mean, std
 
 
 def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.dataset_files import find, images
 from harness.record import Record
-from harness.ssl.data import recipes, streaming, views
+from harness.ssl.data import recipes, sources, streaming, views
 from harness.ssl.data.sources import Data, load
 from harness.ssl.data.streaming import centre, decode, drawn, seconds_per_image, waiting_bytes
 from harness.ssl.train import run_cell
@@ -57,9 +57,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path) -> Data:
+def read(folder: Path, validation: float = 0.2) -> Data:
     fingerprint = find("imagefolder", str(folder)).fingerprint
-    return load(Dataset("imagefolder", SIDE, 0.2, fingerprint, stream=True), str(folder))
+    return load(Dataset("imagefolder", SIDE, validation, fingerprint, stream=True), str(folder))
 
 
 def steps(data: Data) -> list[Tensor]:
@@ -271,6 +271,16 @@ def test_splits_and_labels_are_those_in_memory(folder: Path) -> None:
     assert torch.equal(
         torch.cat(list(streamed.train.take(chosen).batches(1))), torch.cat(list(streamed.train.batches(4)))[chosen]
     )
+
+
+def test_channel_statistics_are_counted_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read(folder)
+    monkeypatch.delattr(sources, "_pixel_statistics")
+    again = read(folder)
+    assert torch.equal(again.mean, first.mean)
+    assert torch.equal(again.std, first.std)
+    with pytest.raises(NameError):  # of other images they are others
+        read(folder, validation=0.3)
 
 
 def test_channel_statistics_are_those_of_the_pixels(folder: Path) -> None:

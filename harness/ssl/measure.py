@@ -92,18 +92,25 @@ class Trial:
         size = self.cell.dataset.image_size
         return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
 
-    def two_views(self, images: Tensor) -> Tensor:
-        told, size = self.cell.views, self.cell.dataset.image_size
-        draws = torch.rand(2, len(images), recipes.columns(told))
-        recipe = recipes.written(draws, told, self.channels, size, size).to(self.device)
-        pixels = normalized(views.augment(images, recipe, told).flatten(0, 1), self.mean, self.std)
+    def recipes(self, count: int) -> Tensor:
+        """Of two views of so many images; written once, as for an epoch."""
+        size = self.cell.dataset.image_size
+        draws = torch.rand(2, count, recipes.columns(self.cell.views))
+        return recipes.write(draws, self.cell.views, self.channels, size, size).to(self.device)
+
+    def two_views(self, images: Tensor, recipe: Tensor) -> Tensor:
+        pixels = normalized(views.augment(images, recipe, self.cell.views).flatten(0, 1), self.mean, self.std)
         stacked: Tensor = pixels.unflatten(0, (2, -1))
         return stacked
 
-    def step(self, images: Tensor, look: bool = False) -> None:
+    def step(self, images: Tensor, recipe: Tensor, look: bool = False) -> None:
         """One step of the optimiser; ``look``: with what some steps of an epoch are asked besides."""
         rows = torch.arange(self.cell.batch_size, device=self.device)
-        taken = Batch(lambda part: self.two_views(images[part]), rows, seed=0, step=0, parts=self.parts)
+
+        def share(part: slice) -> Tensor:
+            return self.two_views(images[part], recipe[:, part])
+
+        taken = Batch(share, rows, seed=0, step=0, parts=self.parts)
         self.optimizer.zero_grad(set_to_none=True)
         comparison = gradient.backward(self.method, self.method, taken)
         if look:
@@ -115,7 +122,7 @@ class Trial:
     def watch(self, images: Tensor) -> None:
         """What the geometry of an epoch's end encodes."""
         with frozen(self.network):
-            self.network(self.two_views(images).flatten(0, 1))
+            self.network(self.two_views(images, self.recipes(len(images))).flatten(0, 1))
 
     def embed(self, images: Tensor) -> Tensor:
         with frozen(self.network.encoder):
@@ -138,9 +145,9 @@ def time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: 
 
 def _time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None) -> dict[str, float]:
     tried = trial(cell, channels, device, micro_batch)
-    images = tried.images(2 * cell.batch_size)
+    images, recipe = tried.images(2 * cell.batch_size), tried.recipes(cell.batch_size)
     return {
-        "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size]), device) / cell.batch_size,
+        "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size], recipe), device) / cell.batch_size,
         "feature": _median_seconds(lambda: tried.embed(images), device) / len(images),
         "encoder_bytes": len(safetensors.torch.save(_contiguous(tried.network.encoder.state_dict()))),
         "checkpoint_bytes": _saved_bytes([tried.method.state_dict(), tried.optimizer.state_dict()]),
@@ -226,15 +233,18 @@ def peak_bytes(
             # On a CPU colours look at their draws, which have no values here; they take hardly any memory.
             still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
             tried = Trial(still, network, method, channels, torch.device("cpu"), parts)
-            tried.step(tried.images(cell.batch_size // world_size), look=True)
-            tried.step(tried.images(cell.batch_size // world_size))
+            own = cell.batch_size // world_size
+            tried.step(tried.images(own), tried.recipes(own), look=True)
+            tried.step(tried.images(own), tried.recipes(own))
             tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
             width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))
-    draws = 2 * 4 * recipes.columns(cell.views) * images.train
+    written = 2 * 4 * len(recipes.RECIPE) * (images.train // world_size)
+    # An epoch begins with the draws and those of the own samples, when nothing of a step is there.
+    draws = 2 * 4 * recipes.columns(cell.views) * (images.train + images.train // world_size)
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
-    needed = draws + int(SLACK * traced)
+    needed = written + max(int(SLACK * traced), draws if device.type == "cpu" else 0)
     if cell.dataset.stream:
         return needed + streaming.waiting_bytes(cell.batch_size // world_size, cell.dataset.image_size, device)
     pixels = channels * cell.dataset.image_size**2 * images.total

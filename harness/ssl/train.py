@@ -248,9 +248,8 @@ class Run:
         last = min(before + self.steps_per_epoch, self.steps)
         batches = order.split(cell.batch_size)[self.step - before : last - before]
         owns = [self.world.share(rows) for rows in batches]
-        views = self.data.train.shares(owns, draws, cell.views)
-        del draws  # some 250 bytes a sample, for as long as the epoch takes
-        with closing(views) as shares:
+        with closing(self.data.train.shares(owns, draws, cell.views)) as shares:
+            del draws  # some 250 bytes a sample, for as long as the epoch takes
             for rows, share in zip(batches, shares, strict=True):
                 self.update(Batch(partial(self.views, share), rows, cell.seed, self.step, self.parts))
                 self.step += 1

@@ -51,20 +51,21 @@ RECIPE = (
     *(f"{what} {blend}" for what in ("weight", "operation") for blend in range(BLENDS)),
     *("turn", "gray", "blur", "sigma"),
 )
-COLUMN = {name: column for column, name in enumerate(RECIPE)}
+FIELD = {name: column for column, name in enumerate(RECIPE)}
 
-#: Recipes that are worked out at a time: ten tries of each, in doubles.
-PART = 2**16
+#: Recipes that are written at a time: ten tries of each, in doubles, which stay in a CPU's caches, and do not stay in
+#: memory afterwards.
+CHUNK = 2**12
 
 
 class Boxes(NamedTuple):
-    """One crop an image, each field of shape (...): int64 pixels, and whether the crop is mirrored."""
+    """One crop an image, each field of shape (...): int64 pixels, and whether it is mirrored."""
 
     top: Tensor
     left: Tensor
     height: Tensor
     width: Tensor
-    flipped: Tensor
+    mirrored: Tensor
 
 
 def columns(views: Views) -> int:
@@ -86,7 +87,7 @@ def draw(seed: int, epoch: int, samples: int, views: Views) -> Tensor:
     return torch.cat([uniform(purpose, names) for purpose, names in _streams(views).items()], 2)
 
 
-def written(draws: Tensor, views: Views, channels: int, heights: Tensor | int, widths: Tensor | int) -> Tensor:
+def write(draws: Tensor, views: Views, channels: int, heights: Tensor | int, widths: Tensor | int) -> Tensor:
     """The recipes that these draws give: float32 (v, n, len(RECIPE)).
 
     Args:
@@ -94,12 +95,12 @@ def written(draws: Tensor, views: Views, channels: int, heights: Tensor | int, w
         channels: of the images.
         heights, widths: of the images in pixels, (n,) or one for all.
     """
-    sizes = [torch.as_tensor(size).expand(draws.shape[1]).split(PART) for size in (heights, widths)]
-    parts = zip(draws.split(PART, 1), *sizes, strict=True)
-    return torch.cat([_written(part, views, channels, *size) for part, *size in parts], 1)
+    sizes = [torch.as_tensor(size).expand(draws.shape[1]).split(CHUNK) for size in (heights, widths)]
+    parts = zip(draws.split(CHUNK, 1), *sizes, strict=True)
+    return torch.cat([_write(part, views, channels, *size) for part, *size in parts], 1)
 
 
-def _written(draws: Tensor, views: Views, channels: int, heights: Tensor, widths: Tensor) -> Tensor:
+def _write(draws: Tensor, views: Views, channels: int, heights: Tensor, widths: Tensor) -> Tensor:
     gray = (_of(draws, "gray") < views.gray) & (channels == 3)
     blur, sigma = torch.zeros_like(gray), torch.ones_like(_of(draws, "gray"))
     if views.blur > 0:
@@ -138,7 +139,7 @@ def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | i
 
 def _jitter(draws: Tensor, views: Views, channels: int) -> list[Tensor]:
     """Brightness, contrast, saturation by 1 +- .8 strength, hue by +- .2 strength of a turn, in the drawn order."""
-    low, high = max(0.0, 1 - 0.8 * views.jitter), 1 + 0.8 * views.jitter
+    low, high = 1 - 0.8 * views.jitter, 1 + 0.8 * views.jitter
     factors = low + (high - low) * draws[..., DRAW["brightness"] : DRAW["saturation"] + 1]
     jittered = (_of(draws, "jitter") < JITTER_PROBABILITY) & (views.jitter > 0)
     blends, before = _orders(channels)

@@ -82,7 +82,7 @@ class Split:
             draws: of the epoch's v views, (v, n, columns(settings)), on the host.
         """
         rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
-        written = recipes.written(draws[:, rows], settings, self.channels, side, side).to(self.images.device)
+        written = recipes.write(draws[:, rows], settings, self.channels, side, side).to(self.images.device)
 
         def share(own: Tensor, recipe: Tensor, part: slice) -> Tensor:
             return views.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)

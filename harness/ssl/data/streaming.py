@@ -86,14 +86,14 @@ class Stream:
         own, sizes = torch.cat(list(owns)).cpu(), [len(own) for own in owns]
         rows = self.rows[own.numpy()]
         heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        written = recipes.written(draws[:, own], settings, self.channels, heights, widths)
+        written = recipes.write(draws[:, own], settings, self.channels, heights, widths)
         del draws  # of all images, for as long as the epoch takes
 
         def share(pixels: Pixels, recipe: Tensor, part: slice) -> Tensor:
             return views.recolour(pixels(part), recipe[:, part], settings)
 
         asked = zip(np.split(rows, np.cumsum(sizes)[:-1]), written.split(sizes, 1), strict=True)
-        with closing(self._decoded(drawn(*one) for one in asked)) as decoded:
+        with closing(self._decoded(crops_of(*one) for one in asked)) as decoded:
             for pixels, recipe in zip(decoded, written.to(self.labels.device).split(sizes, 1), strict=True):
                 yield partial(share, pixels, recipe)
 
@@ -169,9 +169,10 @@ def decode(
         yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else crop)
 
 
-def drawn(rows: npt.NDArray[np.int64], recipe: Tensor) -> Crops:
+def crops_of(rows: npt.NDArray[np.int64], recipe: Tensor) -> Crops:
     """The crops that the recipes (v, n, len(RECIPE)) of these rows say."""
-    top, left, height, width, mirrored = recipe.mT[:, :5].unbind(1)
+    named = ("top", "left", "height", "width", "mirrored")
+    top, left, height, width, mirrored = (recipe[..., recipes.FIELD[name]] for name in named)
     edges = torch.stack([left, top, left + width, top + height], 2)
     return Crops(rows, edges.transpose(0, 1), mirrored.T > 0, True)
 
@@ -197,7 +198,7 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
         image = path.read_bytes()
         with Image.open(io.BytesIO(image)) as opened:
             width, height = opened.size
-        crops = drawn(np.zeros(1, np.int64), recipes.written(draws, settings, Stream.channels, height, width))
+        crops = crops_of(np.zeros(1, np.int64), recipes.write(draws, settings, Stream.channels, height, width))
         begun = time.perf_counter()
         list(decode(image, crops.boxes[0].tolist(), crops.mirrored[0].tolist(), side, cut=True))
         seconds.append(time.perf_counter() - begun)

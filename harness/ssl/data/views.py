@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from harness.cell import Views
-from harness.ssl.data.recipes import BLENDS, COLUMN, CONTRAST, SATURATION
+from harness.ssl.data.recipes import BLENDS, CONTRAST, FIELD, SATURATION
 
 LUMA = (0.2989, 0.587, 0.114)  # as torchvision and TensorFlow round them
 
@@ -21,9 +21,6 @@ PART = 2**19
 #: Of one rank's samples in a step: those of a slice -> their v views, float32 (v, k, C, H, W) on the device. It may be
 #: asked again for the same samples, and gives the same bits.
 Share = Callable[[slice], Tensor]
-
-#: Rows (k,) -> the crops of these images, float32 (k, C, S, S) in [0, 1], that are nowhere else.
-Crops = Callable[[Tensor], Tensor]
 
 
 def augment(images: Tensor, recipes: Tensor, views: Views) -> Tensor:
@@ -63,7 +60,7 @@ def crop_middles(recipes: Tensor, side: int) -> Tensor:
 
     Between the middles of the crop's own outermost pixels, as bilinear resampling takes nothing from outside.
     """
-    top, height = COLUMN["top"], COLUMN["height"]
+    top, height = FIELD["top"], FIELD["height"]
     start, length = (recipes[:, first : first + 2].mT[:, :, None] for first in (top, height))
     place = torch.arange(side, device=recipes.device) + 0.5
     across = torch.where(_of(recipes, "mirrored")[:, None] > 0, place.flip(0), place)
@@ -96,8 +93,10 @@ def crop(images: Tensor, middles: Tensor) -> Tensor:
     return crops.clamp_(max=1)  # weights sum to 1 but for rounding
 
 
-def _coloured(crops: Crops, recipes: Tensor, views: Views, shape: torch.Size) -> Tensor:
+def _coloured(crops: Callable[[Tensor], Tensor], recipes: Tensor, views: Views, shape: torch.Size) -> Tensor:
     """Colour jitter in random order, grayscale and blur of crops of this shape: (v, B, C, S, S).
+
+    ``crops``: rows (k,) -> their crops, float32 (k, C, S, S) in [0, 1], that are changed in place.
 
     A GPU does everything to all images, with weights of 0 where nothing is to happen, and so never looks at the
     recipes. A CPU takes those images together that turn hue at the same step, and does to an image what it is to.
@@ -105,7 +104,7 @@ def _coloured(crops: Crops, recipes: Tensor, views: Views, shape: torch.Size) ->
     every = recipes.flatten(0, 1)
     pixels = _jittered(crops, every, views, shape)
     # ``lerp`` takes weights of 0 and 1 exactly, and on a CPU a fifth of the time of ``where``.
-    if views.gray > 0 and shape[0] == 3:
+    if views.gray > 0:
         for own, recipe in _taken(pixels, every, "gray"):
             own.lerp_(_luma(own) * LUMA[0], _of(recipe, "gray")[:, None, None, None])
     if views.blur > 0:
@@ -115,12 +114,13 @@ def _coloured(crops: Crops, recipes: Tensor, views: Views, shape: torch.Size) ->
     return coloured
 
 
-def _jittered(crops: Crops, recipes: Tensor, views: Views, shape: torch.Size) -> Tensor:
-    jitter = _jitter(recipes, shape[0])
+def _jittered(crops: Callable[[Tensor], Tensor], recipes: Tensor, views: Views, shape: torch.Size) -> Tensor:
+    jitter = _jitter_of(recipes, shape[0])
     if recipes.device.type != "cpu":
         pixels = crops(torch.arange(len(recipes), device=recipes.device))
         if views.jitter > 0:
-            _jitter_(pixels.flatten(2), _with_hue_anywhere(jitter, _of(recipes, "before")), len(jitter.weight))
+            anywhere = _with_hue_anywhere(jitter, _of(recipes, "before")) if shape[0] == 3 else jitter
+            _jitter_(pixels.flatten(2), anywhere, len(jitter.weight))
         return pixels
     pixels = torch.empty(len(recipes), *shape)
     for rows, before in _groups(recipes, views, shape.numel()):
@@ -148,7 +148,7 @@ def _taken(pixels: Tensor, recipes: Tensor, what: str) -> Iterator[tuple[Tensor,
     if pixels.device.type != "cpu":
         yield pixels, recipes
         return
-    for rows in _parts(_of(recipes, what).nonzero()[:, 0], pixels[0].numel()):
+    for rows in _parts(_of(recipes, what).nonzero()[:, 0], pixels.shape[1:].numel()):
         own = pixels.index_select(0, rows)
         yield own, recipes.index_select(0, rows)
         pixels.index_copy_(0, rows, own)
@@ -173,9 +173,9 @@ class Jitter(NamedTuple):
     turn: Tensor  # in sixths
 
 
-def _jitter(recipes: Tensor, channels: int) -> Jitter:
+def _jitter_of(recipes: Tensor, channels: int) -> Jitter:
     blends = BLENDS if channels == 3 else 2
-    weight, operation = (recipes[:, COLUMN[f"{what} 0"] :][:, :blends] for what in ("weight", "operation"))
+    weight, operation = (recipes[:, FIELD[f"{what} 0"] :][:, :blends] for what in ("weight", "operation"))
     by_luma, by_mean = ((operation == one) * LUMA[0] for one in (SATURATION, CONTRAST))
     fields = weight, by_luma, by_mean, _of(recipes, "turn")[:, None]
     return Jitter(*(field.mT[:, :, None, None] for field in fields))
@@ -219,7 +219,7 @@ def _hues(device: torch.device) -> Tensor:
 
 
 def _of(recipes: Tensor, name: str) -> Tensor:
-    return recipes[:, COLUMN[name]]
+    return recipes[:, FIELD[name]]
 
 
 def _turn_hue_(pixels: Tensor, shift: Tensor) -> None:

@@ -19,7 +19,7 @@ def adam_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels
         epochs: passes over the training rows.
     """
     return descent_accuracy(
-        lambda _: train.__getitem__,
+        lambda _, batches: (train[rows] for rows in batches),
         train_labels,
         test,
         test_labels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy
 from harness.ssl.optim import lr_at
 from harness.ssl.streams import permutation
 
-#: Of an epoch: training rows (b,) -> their features (b, f).
-Features = Callable[[Tensor], Tensor]
+#: An epoch and its batches, training rows (b,) each -> their features (b, f), one batch after the other.
+Features = Callable[[int, Sequence[Tensor]], Iterator[Tensor]]
 
 
 def descent_accuracy(
-    features_in: Callable[[int], Features],
+    features_in: Features,
     labels: Tensor,
     test: Tensor,
     test_labels: Tensor,
@@ -32,7 +32,7 @@ def descent_accuracy(
     along a cosine.
 
     Args:
-        features_in: the training images' features in an epoch.
+        features_in: the training images' features.
         labels, test_labels: int64 (n,) and (m,).
         test: (m, f) features.
         optimizer: of weights and bias; its learning rate is set here.
@@ -43,12 +43,12 @@ def descent_accuracy(
     descent = optimizer([weights, bias])
     step, steps = 0, epochs * -(-len(labels) // batch)
     for epoch in range(epochs):
-        features = features_in(epoch)
         order = torch.from_numpy(permutation(0, "linear probe order", len(labels), epoch)).to(test.device)
-        for rows in order.split(batch):
+        batches = order.split(batch)
+        for rows, features in zip(batches, features_in(epoch, batches), strict=True):
             descent.param_groups[0]["lr"] = lr_at(step, steps, 0, lr)
             descent.zero_grad()
-            cross_entropy(features(rows) @ weights + bias, labels[rows]).backward()
+            cross_entropy(features @ weights + bias, labels[rows]).backward()
             descent.step()
             step += 1
     with torch.no_grad():

@@ -6,6 +6,8 @@ epoch costs a pass over the data.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import torch
@@ -15,7 +17,7 @@ from harness.cell import Views
 from harness.ssl.data.recipes import columns
 from harness.ssl.data.sources import Data
 from harness.ssl.evaluate.features import embed, frozen
-from harness.ssl.evaluate.linear_descent import Features, descent_accuracy
+from harness.ssl.evaluate.linear_descent import descent_accuracy
 from harness.ssl.streams import stream
 
 #: Inception's crop, as for supervised training; no colours.
@@ -36,15 +38,12 @@ def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, p
     """
     bank = data.bank
 
-    def features_in(epoch: int) -> Features:
+    def features_in(epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         # One stream for all cells, whatever their seed: they are judged on the same crops.
         drawn = stream(0, "linear probe views", epoch).random((1, len(bank), columns(VIEWS)), dtype="float32")
-
-        def features(rows: Tensor) -> Tensor:
-            (share,) = bank.shares([rows], torch.from_numpy(drawn), VIEWS)
-            return embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
-
-        return features
+        with closing(bank.shares(batches, torch.from_numpy(drawn), VIEWS)) as shares:
+            for share in shares:
+                yield embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
 
     with frozen(encoder):
         return descent_accuracy(

@@ -19,15 +19,15 @@ import harness
 from harness.cell import Views
 from harness.ssl.data import recipes
 from harness.ssl.data.recipes import (
-    COLUMN,
     DRAW,
     DRAWS,
+    FIELD,
     RECIPE,
     RETRY_DRAWS,
     boxes,
     columns,
     draw,
-    written,
+    write,
 )
 
 
@@ -93,13 +93,14 @@ def test_presets_name_every_field(preset: str) -> None:
 
 
 def test_recipes_of_many_images_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    views, heights, widths = Views(blur=0.5), torch.randint(20, 600, (50,)), torch.randint(20, 600, (50,))
+    views, generator = Views(blur=0.5), torch.Generator().manual_seed(0)
+    heights, widths = torch.randint(20, 600, (2, 50), generator=generator)
     drawn = uniform_draws(100, views).unflatten(0, (2, 50))
-    whole = written(drawn, views, 3, heights, widths)
+    whole = write(drawn, views, 3, heights, widths)
     assert whole.shape == (2, 50, len(RECIPE))
-    monkeypatch.setattr(recipes, "PART", 7)
-    assert torch.equal(written(drawn, views, 3, heights, widths), whole)
-    alone = [written(drawn[:, i : i + 1], views, 3, int(heights[i]), int(widths[i])) for i in range(50)]
+    monkeypatch.setattr(recipes, "CHUNK", 7)
+    assert torch.equal(write(drawn, views, 3, heights, widths), whole)
+    alone = [write(drawn[:, i : i + 1], views, 3, int(heights[i]), int(widths[i])) for i in range(50)]
     assert torch.equal(torch.cat(alone, 1), whole)
     with_rows = boxes(drawn[1], views, heights, widths)
     assert torch.equal(whole[1, :, : len(with_rows)], torch.stack([field.float() for field in with_rows], 1))
@@ -108,10 +109,10 @@ def test_recipes_of_many_images_are_those_of_each(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_not_to_happen_has_no_weight(channels: int) -> None:
     views = Views(crop_min=0.2, flip=0.0, jitter=0.0, gray=0.0, blur=0.0)
-    recipe = written(uniform_draws(50, views)[None], views, channels, 32, 32)[0]
+    recipe = write(uniform_draws(50, views)[None], views, channels, 32, 32)[0]
     for name in ("mirrored", "weight 0", "weight 1", "weight 2", "turn", "gray", "blur"):
-        assert not recipe[:, COLUMN[name]].any(), name
-    assert (recipe[:, COLUMN["before"]] == -1).all()
-    jittered = written(neutral_draws(1, jitter=0.0, brightness=1.0)[None], Views(), channels, 32, 32)[0, 0]
-    weights = jittered[[COLUMN[f"weight {blend}"] for blend in range(3)]]
+        assert not recipe[:, FIELD[name]].any(), name
+    assert (recipe[:, FIELD["before"]] == -1).all()
+    jittered = write(neutral_draws(1, jitter=0.0, brightness=1.0)[None], Views(), channels, 32, 32)[0, 0]
+    weights = jittered[[FIELD[f"weight {blend}"] for blend in range(3)]]
     assert int((weights.abs() > 1e-6).sum()) == 1

@@ -212,7 +212,7 @@ def test_a_broken_image_is_named(folder: Path) -> None:
 def test_shares_are_the_augmented_views_of_their_rows() -> None:
     train, settings = read("digits", 8, 0.1, None).train, Views()
     draws = recipes.draw(0, 0, len(train), settings)
-    written = recipes.written(draws, settings, 1, 8, 8)
+    written = recipes.write(draws, settings, 1, 8, 8)
     owns = torch.randperm(len(train))[:12].split(6)
     for own, share in zip(owns, train.shares(owns, draws, settings), strict=True):
         wanted = views.augment(train.images[own], written[:, own], settings)

@@ -20,7 +20,7 @@ from harness.dataset_files import find, images
 from harness.record import Record
 from harness.ssl.data import recipes, sources, streaming, views
 from harness.ssl.data.sources import Data, load
-from harness.ssl.data.streaming import centre, decode, drawn, seconds_per_image, waiting_bytes
+from harness.ssl.data.streaming import centre, crops_of, decode, seconds_per_image, waiting_bytes
 from harness.ssl.train import run_cell
 
 SIDE = 32
@@ -102,7 +102,7 @@ def test_crops_are_pillows(folder: Path) -> None:
         for view, box in enumerate(boxes):
             edges = (box.left, box.top, box.left + box.width, box.top + box.height)
             crop = image.crop([int(edge) for edge in edges]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-            wanted = np.asarray(crop)[:, ::-1] if box.flipped else np.asarray(crop)
+            wanted = np.asarray(crop)[:, ::-1] if box.mirrored else np.asarray(crop)
             assert np.array_equal(share(slice(None))[view, row].permute(1, 2, 0) * 255, wanted)
             compared += 1
     assert compared > 20
@@ -112,9 +112,9 @@ def test_crops_agree_with_those_of_images_in_memory() -> None:
     image = jpeg(SIDE, SIDE)
     with Image.open(io.BytesIO(image)) as opened:
         pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
-    recipe = recipes.written(recipes.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
+    recipe = recipes.write(recipes.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
     in_memory = views.augment(pixels.expand(100, -1, -1, -1), recipe, CROPS)[0] * 255
-    asked = drawn(np.zeros(100, np.int64), recipe)
+    asked = crops_of(np.zeros(100, np.int64), recipe)
     crops = list(decode(image, asked.boxes[:, 0].tolist(), asked.mirrored[:, 0].tolist(), SIDE, cut=True))
     streamed = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
     assert (streamed - in_memory).abs().max() < 1.5  # Pillow rounds twice
@@ -149,7 +149,7 @@ def test_views_are_the_crops_recoloured(folder: Path) -> None:
     draws = recipes.draw(0, 0, len(data.train), SETTINGS)
     plain = Views(SETTINGS.crop_min, SETTINGS.flip, jitter=0.0, gray=0.0, blur=1e-9)  # draws in the same columns
     (crops,), (share,) = (data.train.shares([rows], draws, settings) for settings in (plain, SETTINGS))
-    recipe = recipes.written(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
+    recipe = recipes.write(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
     pixels = (crops(slice(None)) * 255).round().to(torch.uint8)
     assert torch.equal(share(slice(None)), views.recolour(pixels, recipe, SETTINGS))
 
@@ -161,6 +161,7 @@ def test_a_part_may_be_asked_for_again(folder: Path) -> None:
     first = share(slice(2, 5))
     assert first.shape == (2, 3, 3, SIDE, SIDE)
     assert torch.equal(share(slice(2, 5)), first)
+    assert torch.equal(share(slice(None))[:, 2:5], first)
 
 
 def test_no_crop_depends_on_the_number_of_threads(folder: Path) -> None:

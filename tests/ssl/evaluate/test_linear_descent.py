@@ -56,7 +56,7 @@ def test_descent_ends_at_the_optimum_of_logistic_regression(data: Data) -> None:
     train, test = rows(data)
     reference = LogisticRegression(C=1e6, max_iter=5000).fit(train.numpy(), data.bank.labels.numpy())
     found = descent_accuracy(
-        lambda _: train.__getitem__, data.bank.labels, test, data.test.labels,
+        lambda _, batches: (train[rows] for rows in batches), data.bank.labels, test, data.test.labels,
         epochs=1500, batch=len(train), lr=0.1, optimizer=torch.optim.Adam,
     )  # fmt: skip
     expected = 100 * reference.score(test.numpy(), data.test.labels.numpy())
@@ -101,14 +101,14 @@ def test_sgd_sees_other_crops_in_every_epoch_and_the_test_images_as_they_are(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    original = sources.recipes.written
+    original = sources.recipes.write
 
     def spy(draws: Tensor, views: Views, *shape: int) -> Tensor:
         seen.extend(draws)
         assert (views.crop_min, views.jitter) == (0.08, 0.0)
         return original(draws, views, *shape)
 
-    monkeypatch.setattr(sources.recipes, "written", spy)
+    monkeypatch.setattr(sources.recipes, "write", spy)
     sgd(data, 2)
     assert sum(map(len, seen)) == 2 * len(data.bank), "every training image once an epoch, no test image"
     assert len(torch.cat(seen).unique(dim=0)) == 2 * len(data.bank)
@@ -132,7 +132,7 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine() -> None:
 
     train = torch.eye(10)
     descent_accuracy(
-        lambda _: train.__getitem__, torch.arange(10), train, torch.arange(10),
+        lambda _, batches: (train[rows] for rows in batches), torch.arange(10), train, torch.arange(10),
         epochs=2, batch=4, lr=0.5, optimizer=lambda weights: Recorded(weights, lr=0.0),
     )  # fmt: skip
     assert len(rates) == 2 * 3, "the last batch of an epoch may be smaller"

@@ -190,12 +190,13 @@ def _with_hue_anywhere(jitter: Jitter, before: Tensor) -> Jitter:
 
 def _jitter_(pixels: Tensor, jitter: Jitter, before: int) -> None:
     """The jitter of ``pixels`` (B, C, P) in place, with hue after so many blends."""
-    for blend in range(before):
-        _blend_(pixels, *(field[blend] for field in jitter[:3]))
+    blends = list(zip(jitter.weight, jitter.by_luma, jitter.by_mean, strict=True))
+    for blend in blends[:before]:
+        _blend_(pixels, *blend)
     if pixels.shape[1] == 3:
         _turn_hue_(pixels, jitter.turn[0])
-    for blend in range(before, len(jitter.weight)):
-        _blend_(pixels, *(field[blend] for field in jitter[:3]))
+    for blend in blends[before:]:
+        _blend_(pixels, *blend)
 
 
 def _blend_(pixels: Tensor, weight: Tensor, by_luma: Tensor, by_mean: Tensor) -> None:

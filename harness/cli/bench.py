@@ -40,8 +40,8 @@ def bench(
     It wants the machine for itself, about nine minutes for all. Nothing is changed; temporary files are removed.
 
     --json writes: date, hardware, versions, figures (by name a list of rows: what, unit, measured, beside, beside_is,
-    goal, of_ratio, at_most, note, raw). measured and beside are medians of the rounds in raw; the goal is one of
-    measured / beside where of_ratio, else of measured.
+    ratio, goal, of_ratio, at_most, note, raw). measured and beside are medians of the rounds in raw, ratio that of each
+    round's measured / beside; the goal is one of the ratio where of_ratio, else of measured.
     """
     names = figure or list(FIGURES)
     if unknown := [name for name in names if name not in FIGURES]:
@@ -139,8 +139,8 @@ def verbs() -> Iterator[Row]:
                 rounds.append(time.perf_counter() - begun)
             yield {
                 "what": f"startup: harness {' '.join(words)}", "unit": "s", "measured": statistics.median(rounds),
-                "beside": None, "beside_is": "", "goal": goal, "of_ratio": False, "at_most": True, "note": "",
-                "raw": {"seconds": rounds},
+                "beside": None, "beside_is": "", "ratio": None, "goal": goal, "of_ratio": False, "at_most": True,
+                "note": "", "raw": {"seconds": rounds},
             }  # fmt: skip
 
 
@@ -159,32 +159,38 @@ def _declare(folder: Path) -> None:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """A line each, and a mark where the goal is missed."""
+    """A line each."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "measured", "beside", "ratio", "goal", "")
-    table.columns[0].min_width = 26
+    table = Table("figure", "measured", "beside", "ratio", "goal")
     for row in rows:
         table.add_row(row["what"], *_cells(row))
     Console(highlight=False).print(table)
 
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
+def _cells(row: Row) -> tuple[str, str, str, str]:
     if row["measured"] is None:
-        return row["note"], "", "", "", ""
-    beside, goal = row["beside"], row["goal"]
-    ratio = row["measured"] / beside if beside else None
-    found = ratio if row["of_ratio"] else row["measured"]
-    missed = goal is not None and (found > goal if row["at_most"] else found < goal)
-    bound = "≤" if row["at_most"] else "≥"
+        return row["note"], "", "", ""
+    beside, ratio = row["beside"], row["ratio"]
     return (
         quantity(row["measured"], row["unit"]),
         f"{quantity(beside, row['unit'])} ({row['beside_is']})" if beside else "",
         f"{ratio:.3g}" if ratio else "",
-        f"{bound} {goal:g}" if row["of_ratio"] else f"{bound} {quantity(goal, row['unit'])}" if goal else "",
-        "missed" if missed else "reached" if goal is not None else "",
+        "" if row["goal"] is None else _goal(row),
     )
+
+
+def _goal(row: Row) -> str:
+    """What it is, and whether it is reached."""
+    found, goal, sign = (
+        row["ratio"] if row["of_ratio"] else row["measured"],
+        row["goal"],
+        "≤" if row["at_most"] else "≥",
+    )
+    bound = f"{goal:g}" if row["of_ratio"] else quantity(goal, row["unit"])
+    missed = found > goal if row["at_most"] else found < goal
+    return f"{sign} {bound} {'missed' if missed else 'reached'}"
 
 
 def quantity(value: float, unit: str) -> str:

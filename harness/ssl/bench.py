@@ -57,8 +57,9 @@ class Row:
     """A line of a figure: medians, in ``unit``.
 
     beside: what ``measured`` is compared with, which is called ``beside_is``: a ceiling, or another way to do the same.
-    goal: a bound of ``measured``, or where ``of_ratio`` of measured / beside; from below, or where ``at_most`` from
-    above. note: why nothing was measured. raw: every round of each side.
+    ratio: measured / beside, the median of the rounds', since a machine that slows down slows both sides of a round.
+    goal: a bound of ``measured``, or where ``of_ratio`` of the ratio; from below, or where ``at_most`` from above.
+    note: why nothing was measured. raw: every round of each side.
     """
 
     what: str
@@ -66,6 +67,7 @@ class Row:
     measured: float | None = None
     beside: float | None = None
     beside_is: str = ""
+    ratio: float | None = None
     goal: float | None = None
     of_ratio: bool = False
     at_most: bool = False
@@ -75,9 +77,14 @@ class Row:
 
 def ratio_of(what: str, unit: str, sides: Mapping[str, list[float]], goal: float, *, at_most: bool = False) -> Row:
     """Of the first side to the second."""
+    return replace(_beside(what, unit, sides), goal=goal, of_ratio=True, at_most=at_most)
+
+
+def _beside(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
+    """The first side beside the second."""
     (_, own), (beside_is, other) = sides.items()
-    own_median, other_median = statistics.median(own), statistics.median(other)
-    return Row(what, unit, own_median, other_median, beside_is, goal, of_ratio=True, at_most=at_most, raw=sides)
+    ratio = statistics.median(one / another for one, another in zip(own, other, strict=True))
+    return Row(what, unit, statistics.median(own), statistics.median(other), beside_is, ratio, raw=sides)
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
@@ -186,8 +193,7 @@ def two_views() -> Iterator[Row]:
         return TRAIN / seconds(lambda: _each(split.images[rows].repeat(2, 1, 1, 1).float() for rows in batches))
 
     sides = in_turn({"views": augmented, "copy to float": copied})
-    own, ceiling = (statistics.median(rates) for rates in sides.values())
-    yield Row("views: two of 32x32x3, batch 256", "samples/s", own, ceiling, "copy to float", goal=35_000, raw=sides)
+    yield replace(_beside("views: two of 32x32x3, batch 256", "samples/s", sides), goal=35_000)
 
 
 def _each(values: Iterable[object]) -> None:

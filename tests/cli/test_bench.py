@@ -19,7 +19,8 @@ from harness.ssl import bench as figures
 
 ROW: bench.Row = {
     "what": "views: two", "unit": "samples/s", "measured": 30_000.0, "beside": 90_000.0, "beside_is": "copy",
-    "goal": 35_000.0, "of_ratio": False, "at_most": False, "note": "", "raw": {"views": [30_000.0, 31_000.0]},
+    "ratio": 0.32, "goal": 35_000.0, "of_ratio": False, "at_most": False, "note": "",
+    "raw": {"views": [30_000.0, 31_000.0]},
 }  # fmt: skip
 
 
@@ -108,6 +109,16 @@ def test_a_goal_is_of_the_ratio_or_of_the_number_and_from_below_or_above(
     changed: dict[str, Any], mark: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert mark in line({**ROW, **changed}, capsys, monkeypatch)
+
+
+def test_goals_are_seen_whole_on_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    bench.show([{**ROW, "what": "sweep: cells of ResNet-18 width 16, batch 256", "beside_is": "one after another"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert {len(line) for line in lines} == {80}
+    assert "missed" in "".join(lines)
 
 
 def test_a_row_without_a_goal_is_neither_reached_nor_missed(

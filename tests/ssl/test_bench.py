@@ -35,9 +35,9 @@ def test_the_first_round_warms_up_and_sides_take_turns() -> None:
     assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
 
-def test_a_ratio_is_of_medians() -> None:
-    row = bench.ratio_of("x", "s", {"own": [1.0, 2.0, 9.0], "other": [4.0, 4.0, 5.0]}, 0.5)
-    assert (row.measured, row.beside, row.beside_is) == (2.0, 4.0, "other")
+def test_a_ratio_is_the_median_of_the_rounds() -> None:
+    row = bench.ratio_of("x", "s", {"own": [1.0, 2.0, 9.0], "other": [2.0, 8.0, 9.0]}, 0.5)
+    assert (row.measured, row.beside, row.beside_is, row.ratio) == (2.0, 8.0, "other", 0.5)
 
 
 def test_the_loop_that_is_measured_trains_so_many_steps() -> None:

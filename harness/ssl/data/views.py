@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -133,14 +133,13 @@ def _jittered(crops: Callable[[Tensor], Tensor], recipes: Tensor, views: Views, 
 
 def _groups(recipes: Tensor, views: Views, numbers: int) -> Iterator[tuple[Tensor, int]]:
     """Rows of images of so many numbers, and of how many blends come before hue in all of them; -1 without jitter."""
-    if views.jitter == 0:
-        groups = [torch.arange(len(recipes))]
-    else:
-        before = _of(recipes, "before").long() + 1
-        groups = list(before.argsort(stable=True).split(before.bincount(minlength=BLENDS + 2).tolist()))
-    for before_, rows in enumerate(groups, -1):
+    groups: Sequence[Tensor] = [torch.arange(len(recipes))]
+    if views.jitter > 0:
+        group = _of(recipes, "before").long() + 1
+        groups = group.argsort(stable=True).split(group.bincount(minlength=BLENDS + 2).tolist())
+    for before, rows in enumerate(groups, -1):
         for part in _parts(rows, numbers):
-            yield part, before_
+            yield part, before
 
 
 def _taken(pixels: Tensor, recipes: Tensor, what: str) -> Iterator[tuple[Tensor, Tensor]]:

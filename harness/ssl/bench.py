@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +45,9 @@ MOST_STEPS = 21
 #: CIFAR-10's images without those held out, and those.
 TRAIN, VALIDATION, TEST = 45_000, 5_000, 10_000
 CPU = torch.device("cpu")
+
+#: What a side gives in a round.
+Taken = TypeVar("Taken")
 
 #: What the laptop scales train, and what the demos do, on images of CIFAR-10's shape.
 RESNET = Cell(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 16), precision="bf16", epochs=10)
@@ -87,9 +91,9 @@ def _beside(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
     return Row(what, unit, statistics.median(own), statistics.median(other), beside_is, ratio, raw=sides)
 
 
-def in_turn(sides: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+def in_turn(sides: Mapping[str, Callable[[], Taken]], rounds: int = ROUNDS) -> dict[str, list[Taken]]:
     """What each side gives, round by round; the first round warms up and is not counted."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, list[Taken]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
             value = side()
@@ -215,12 +219,7 @@ def loss() -> Iterator[Row]:
             "harness": losses.bind(Loss()),
             "plain form": partial(plain_infonce, temperature=0.1),
         }
-        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in forms}
-        for number in range(rounds + 1):
-            for name, form in forms.items():
-                taken = cost(form, z1, z2)
-                if number > 0:
-                    costs[name].append(taken)
+        costs = in_turn({name: partial(cost, form, z1, z2) for name, form in forms.items()}, rounds)
         times, peaks = ({name: [pair[n] for pair in costs[name]] for name in costs} for n in (0, 1))
         yield ratio_of(what, "s", times, 1.3, at_most=True)
         if samples > 1024:  # of few samples it is lost among the pages that a process has anyway

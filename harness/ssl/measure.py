@@ -224,16 +224,15 @@ def peak_bytes(
     be reading the images, a step, the end of an epoch, or an evaluation."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    network = models.build(cell, channels)
+    network, own = models.build(cell, channels), cell.batch_size // world_size
     with _ranks(world_size) as world:
-        parts = micro_batches(cell.batch_size // world_size, micro_batch)
+        parts = micro_batches(own, micro_batch)
         method = methods.build(cell, network, images.train, world, len(parts))
         with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(_kinds_on(device)) as live:
             _forget_contents(method)
-            # On a CPU colours look at their draws, which have no values here; they take hardly any memory.
+            # On a CPU colours look at their recipes, which have no values here; they take hardly any memory.
             still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
             tried = Trial(still, network, method, channels, torch.device("cpu"), parts)
-            own = cell.batch_size // world_size
             tried.step(tried.images(own), tried.recipes(own), look=True)
             tried.step(tried.images(own), tried.recipes(own))
             tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
@@ -246,7 +245,7 @@ def peak_bytes(
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
     needed = written + max(int(SLACK * traced), draws if device.type == "cpu" else 0)
     if cell.dataset.stream:
-        return needed + streaming.waiting_bytes(cell.batch_size // world_size, cell.dataset.image_size, device)
+        return needed + streaming.waiting_bytes(own, cell.dataset.image_size, device)
     pixels = channels * cell.dataset.image_size**2 * images.total
     return max(2 * pixels, pixels + needed)  # the images are read twice over, then split
 

@@ -10,10 +10,11 @@ import gzip
 import os
 import pickle
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -174,12 +175,18 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
 def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
     """Decoding the images that pin them takes a core half a minute: once, not at the start of every cell."""
     if not path.exists():
-        found = _pixel_statistics(train.take(_sample(len(train))).batches(128))
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            np.save(file, torch.stack(found).numpy())
-        os.replace(file.name, path)
+        found = torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy()
+        _keep(path, lambda file: np.save(file, found))
     mean, std = torch.from_numpy(np.load(path))
     return mean, std
+
+
+def _keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
+    """Write a file whole, or not at all: other processes may look for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        save(file)
+    os.replace(file.name, path)
 
 
 def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -341,12 +348,12 @@ def _cropped(folder: Path, fingerprint: str, size: int) -> Arrays:
     cropped = cache_folder() / "images" / f"{fingerprint}-{size}-v{TRAINING_VERSION}.npz"
     if not cropped.exists():
         classes = sorted({path.parent.name for path in images(folder / "train")})
-        train = _decode(images(folder / "train"), classes, size)
-        test = _decode(images(held_out_split(folder)), classes, size)
-        cropped.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cropped.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, train=train[0], train_labels=train[1], test=test[0], test_labels=test[1])
-        os.replace(file.name, cropped)
+        train, train_labels = _decode(images(folder / "train"), classes, size)
+        test, labels = _decode(images(held_out_split(folder)), classes, size)
+        _keep(
+            cropped,
+            lambda file: np.savez(file, train=train, train_labels=train_labels, test=test, test_labels=labels),
+        )
     with np.load(cropped) as stored:
         return [stored["train"]], stored["train_labels"], stored["test"], stored["test_labels"]
 

@@ -212,7 +212,7 @@ def _luma(pixels: Tensor) -> Tensor:
     return torch.add(red, green, alpha=LUMA[1] / LUMA[0]).add_(blue, alpha=LUMA[2] / LUMA[0])
 
 
-@cache
+@cache  # a copy to a GPU would wait for it at every step
 def _hues(device: torch.device) -> Tensor:
     """At which red, green and blue are full, in sixths of a turn."""
     return torch.tensor([[0.0], [2.0], [-2.0]], device=device)

@@ -23,6 +23,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Defaults of its functions hold the first group for good if DDP is what imports it, after that group was made.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

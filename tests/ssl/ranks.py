@@ -115,8 +115,12 @@ def train(
     return {"losses": torch.stack(losses), **gradients, **method.state_dict()}
 
 
-if __name__ == "__main__":
-    with distributed.joined(torch.device("cpu")) as here:
-        result = compute([int(groups) for groups in sys.argv[3:]], here, int(sys.argv[2]) or None)
-        if here.rank == 0:
+def main() -> None:
+    with distributed.joined(torch.device("cpu")) as world:
+        result = compute([int(groups) for groups in sys.argv[3:]], world, int(sys.argv[2]) or None)
+        if world.rank == 0:
             torch.save(result, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 
 from harness import plugins
 from harness.catalog import LOSSES
-from harness.cell import Loss
+from harness.cell import Loss, Optimizer
 from harness.record import Record
 from harness.ssl.train import run_cell
 from harness.sweep.executors.base import Job
@@ -68,6 +70,35 @@ def test_the_error_of_the_rank_that_failed_is_the_cells(make_record: MakeRecord,
     assert start(record).wait(200) != 0
     assert record.state() == "failed"
     assert (record.attempts()[0].outcome() or {})["error"] == "rank 1: ArithmeticError: the second rank stumbled"
+
+
+#: A rank that writes down, once its cell has ended, which threads it has left.
+WITNESS = """
+import os, sys
+from pathlib import Path
+from harness.ssl.__main__ import main
+code = main()
+names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+Path(__file__).with_name(os.environ["RANK"]).write_text(" ".join(names))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("end", ["finished", "failed"])
+def test_a_group_ends_with_its_cell(make_record: MakeRecord, tmp_path: Path, end: str) -> None:
+    """Its threads let go of tensors; one that does so while Python ends aborts the rank, and with it the cell."""
+    optimizer = Optimizer("sgd", lr={"finished": 0.1, "failed": 1e30}[end])
+    record = make_record(bn_groups=1, optimizer=optimizer)
+    told = {**(record.submission() or {}), "world_size": 2}
+    script = tmp_path / "witness.py"
+    script.write_text(WITNESS)
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*ranks, str(script), str(record.path), json.dumps(told)], check=False)
+    assert (done.returncode != 0) == (end == "failed")
+    assert record.state() == end
+    left = " ".join((tmp_path / rank).read_text() for rank in "01")
+    assert "python" in left
+    assert "gloo" not in left
 
 
 def test_a_stop_reaches_all_ranks(make_record: MakeRecord) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.slurm.sweeps import LONG, Folder, computed_here, slurm
+
 SCRIPT = Path(__file__).parents[2] / "slurm" / "dev-cluster"
 START = "slurm/dev-cluster install && slurm/dev-cluster up"
 CALL_SECONDS = 90.0
@@ -108,6 +110,26 @@ def dev_cluster(cluster: Cluster) -> Callable[..., None]:
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What cells cost is measured once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cache: Path) -> Iterator[Folder]:
+    made = Folder(tmp_path / "shared", cache)
+    yield made
+    if jobs := made.jobs() if made.results.exists() else []:
+        slurm("scancel", *jobs)
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, object]:
+    """The numbers of the long cell, computed here in one go."""
+    return computed_here(tmp_path_factory.mktemp("calm"), cache, *LONG)[0]
 
 
 @pytest.fixture(autouse=True)

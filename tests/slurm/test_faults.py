@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.sweeps import Folder, begun, numbers, slurm, until
-from tests.slurm.test_sweep import LONG, cache, calm, computed_here, folder, forget_when_asked
-
-__all__ = ["cache", "calm", "folder"]
+from tests.slurm.sweeps import LONG, Folder, begun, computed_here, forget_when_asked, numbers, slurm, until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 #: How long the monkey plays.

@@ -8,42 +8,25 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.sweeps import LONG, Folder, begun, causes, events, node_of, numbers, slurm, until
+from tests.slurm.sweeps import (
+    LONG,
+    Folder,
+    begun,
+    causes,
+    computed_here,
+    events,
+    forget_when_asked,
+    node_of,
+    numbers,
+    slurm,
+    until,
+)
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.xdist_group("slurm")]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What cells cost is measured once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, cache: Path) -> Iterator[Folder]:
-    made = Folder(tmp_path / "shared", cache)
-    yield made
-    if jobs := made.jobs() if made.results.exists() else []:
-        slurm("scancel", *jobs)
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, object]:
-    """The numbers of the long cell, computed here in one go."""
-    return computed_here(tmp_path_factory.mktemp("calm"), cache, *LONG)[0]
-
-
-def computed_here(path: Path, cache: Path, *words: str) -> list[dict[str, object]]:
-    """With one thread a cell, as on the cluster: with another number sums have other last digits."""
-    made = Folder(path, cache)
-    done = made.harness("sweep", "study.yaml", *words, before=["taskset", "-c", "0"] if LONG[2] in words else [])
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [numbers(record) for record in made.records()]
 
 
 def test_a_sweep_is_submitted_as_a_throttled_array_and_ends_by_itself(
@@ -238,13 +221,6 @@ def test_a_cancelled_job_is_missing_and_submitted_by_the_next_sweep(folder: Fold
     assert "1 cell submitted as study.demo.2" in folder.sweep(*LONG)
     until(folder.finished)
     assert numbers(folder.record) == calm
-
-
-def forget_when_asked(folder: Folder) -> None:
-    """As if the last question lay longer ago."""
-    for path in (folder.results / "sweeps").glob("*/queue.json"):
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({**content, "pause": 0.0}))
 
 
 def test_too_little_memory_is_said_and_not_tried_again(folder: Folder) -> None:

@@ -12,7 +12,7 @@ from harness.cli import main
 from harness.cli.declared import load
 from harness.collapse import collapse
 from harness.record import Record
-from harness.ssl.train import run_cell
+from harness.ssl.attempt import run_cell
 from harness.study.answer import abstract
 from harness.study.content import content, study
 from harness.study.frame import tidy

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import signal
 import time
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness import plugins
-from harness.batches import warned
 from harness.catalog import LOSSES
-from harness.cell import Cell, Dataset
+from harness.cell import Cell
 from harness.evaluation import Evaluation, final
-from harness.ledger import Ledger
-from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
-from harness.revision import source_hash
+from harness.record import Attempt, Heartbeat, Superseded
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
-from harness.ssl.compiled import compile_networks
 from harness.ssl.data import recipes, sources
 from harness.ssl.data.sources import Data
-from harness.ssl.data.stage import staged
 from harness.ssl.data.streaming import Stream
 from harness.ssl.data.views import Share
 from harness.ssl.distributed import World
@@ -37,11 +26,8 @@ from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
-from harness.ssl.heap import keep_freed_memory
-from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.parts import micro_batches
-from harness.ssl.provenance import provenance
 from harness.ssl.streams import permutation
 
 CHECKPOINT_SECONDS = 30.0
@@ -51,132 +37,8 @@ class Diverged(Exception):
     """The loss or the weights are no longer finite numbers."""
 
 
-class CodeDrift(Exception):
-    """What computes the cell is not the code that it was submitted with."""
-
-
 class Interrupted(Exception):
     """A signal or somebody's request asked the attempt to stop; its checkpoint stands."""
-
-
-class Unwanted(Exception):
-    """The cell was withdrawn, or its sweep starts no more cells."""
-
-
-def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> None:
-    """Compute a prepared record, or go on from its last checkpoint; everything that happens is in the record.
-
-    ``submission``: what the run is told, where that is not what stands in the record.
-
-    Started as one of several ranks (``distributed.joined``) it computes its share; rank 0 keeps the record.
-
-    Raises:
-        Busy: somebody alive computes it.
-        Interrupted, Superseded: it was told to stop, or another attempt took over.
-        Unwanted: it was withdrawn, or its sweep starts no more cells.
-    """
-    cell = record.cell()
-    submission = submission or record.submission() or {}
-    plugins.register(submission.get("plugins", []))
-    torch.set_num_threads(submission["threads"])
-    keep_freed_memory()
-    device = distributed.own_device(submission["device"])
-    with distributed.joined(device) as world, ExitStack() as stack:
-        attempt = _begin(record, submission, provenance(cell, submission, device), world)
-        stack.enter_context(attempt.redirected_output())
-        heartbeat = Heartbeat(attempt)
-        stack.enter_context(stopped_by_signals(heartbeat, submission))
-        if world.rank == 0:
-            stack.enter_context(heartbeat)
-        try:
-            _refuse_other_code(submission)
-            data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
-            evaluation, micro_batch = Evaluation(**submission["evaluation"]), submission.get("micro_batch")
-            run = Run(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
-            if submission.get("compile"):
-                compile_networks(run.method, device, micro_batches=len(run.parts) > 1)
-            with trusted_values():
-                outcome = run.train()
-        except (Interrupted, Superseded):
-            if world.rank == 0:
-                attempt.end({"state": "interrupted", "cause": heartbeat.stop})
-            raise
-        except BaseException as error:
-            traceback.print_exc()  # while standard error is still the attempt's log
-            attempt.fail(f"{type(error).__name__}: {error}", cause_of(error), world.rank)
-            if world.rank == 0:
-                _tell(record, submission, attempt)
-            raise
-        if world.rank == 0:
-            attempt.end({"state": "finished", **outcome})
-            _tell(record, submission, attempt)
-
-
-def cause_of(error: BaseException) -> str:
-    """``diverged``, ``out_of_memory``, ``code_drift`` or ``error``: whether another try could help."""
-    if isinstance(error, Diverged | CodeDrift):
-        return "diverged" if isinstance(error, Diverged) else "code_drift"
-    # torch's CPU allocator has no error of its own.
-    lacked = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    return "out_of_memory" if lacked else "error"
-
-
-def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, Any], world: World) -> Attempt:
-    """Rank 0 claims the cell; all ranks know the attempt, or why there is none."""
-    number, refusal = 0, None
-    if world.rank == 0:
-        try:
-            _refuse_unwanted(record, submission)
-            number = record.begin(facts).number
-        except (Busy, Unwanted) as why:
-            refusal = why
-    number, refusal = world.said_by_first((number, refusal))
-    if refusal:
-        raise refusal
-    return Attempt(record, number)
-
-
-def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
-    if "withdrawn" in (record.submission() or {}):
-        raise Unwanted(f"cell {record.cell_id} was cancelled before it began")
-    folder = record.sweep_folder(submission)
-    if folder and (reason := Ledger(folder).refusal()):
-        raise Unwanted(f"the sweep starts no more cells: {reason}")
-
-
-def _refuse_other_code(submission: Mapping[str, Any]) -> None:
-    """Between submission and start somebody may have changed what computes the cell."""
-    submitted = submission.get("sources")
-    if submitted and submitted != source_hash():
-        raise CodeDrift(
-            f"the code has changed since the cell was submitted (sources {submitted} then, {source_hash()} now); "
-            "give the same harness sweep again, or submit with --allow-code-drift"
-        )
-
-
-def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> None:
-    """Write into the sweep's ledger how this attempt ended."""
-    folder, outcome = record.sweep_folder(submission), attempt.outcome()
-    if folder is None or outcome is None:
-        return
-    if outcome["state"] == "finished":
-        Ledger(folder).finished(record.cell_id)
-    else:
-        cause = outcome["cause"]
-        Ledger(folder).failed(record.cell_id, cause, outcome["error"], final=cause != "error")
-
-
-def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
-    """Where the images lie, or their copy on this node's own disk; streamed ones are packed in the cache instead."""
-    root: str | None = submission["root"]
-    stage = None if dataset.stream else submission.get("stage")
-    return staged(root, dataset.fingerprint, stage) if root and stage else root
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(dataset: Dataset, root: str | None, device: torch.device) -> Data:
-    """The images on the device, kept for the next cell of the same process."""
-    return sources.load(dataset, root).to(device)
 
 
 class Run:
@@ -417,19 +279,3 @@ class Run:
         if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
             # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
             self.judge("init", models.build(self.cell, self.data.channels).to(self.device))
-
-
-@contextmanager
-def stopped_by_signals(heartbeat: Heartbeat, told: Mapping[str, Any]) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) let the step finish, write a checkpoint, and stop."""
-
-    def request(number: int, frame: FrameType | None) -> None:
-        heartbeat.stop = heartbeat.stop or (warned(told) if number == signal.SIGUSR2 else "signal")
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-    before = [signal.signal(number, request) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -19,7 +19,8 @@ from typing import TextIO
 
 from harness.errors import UserError
 from harness.record import Busy, Json, Record, Superseded
-from harness.ssl.train import Interrupted, Unwanted, run_cell
+from harness.ssl.attempt import Unwanted, run_cell
+from harness.ssl.train import Interrupted
 
 RunCell = Callable[[Record, Json | None], None]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.ssl import train, worker
+from harness.ssl import attempt, worker
 
 
 class Nothing:
-    """In place of ``harness.ssl.train.Run``."""
+    """In place of ``harness.ssl.train.Run``, where an attempt looks for it."""
 
     def __init__(self, cell: Any, data: Any, evaluation: Any, attempt: Any, *others: Any) -> None:
         self.attempt = attempt
@@ -21,5 +21,5 @@ class Nothing:
 
 
 if __name__ == "__main__":
-    train.Run = Nothing  # type: ignore[assignment,misc]
+    attempt.Run = Nothing  # type: ignore[assignment,misc]
     worker.main()

@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 
 from harness.cell import Backbone, Cell, Head
+from harness.ssl.attempt import run_cell
 from harness.ssl.bench_workers import Cells, start_seconds
-from harness.ssl.train import Run, run_cell
+from harness.ssl.train import Run
 from tests.benchmarks.records_scale import sweep
 
 TIMES = 7

@@ -21,7 +21,7 @@ from harness.dataset_files import FASHION_MNIST_FILES
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.record import Record
-from harness.ssl.train import run_cell
+from harness.ssl.attempt import run_cell
 from harness.study.frame import tidy
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0,1]"]

@@ -17,8 +17,8 @@ from harness.cell import Backbone, Cell, Dataset
 from harness.dataset_files import find
 from harness.record import Record
 from harness.ssl import encoder_file, models
+from harness.ssl.attempt import run_cell
 from harness.ssl.evaluate.features import embed, frozen
-from harness.ssl.train import run_cell
 from harness.study.encoder_card import example
 
 MakeRecord = Callable[..., Record]

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from harness.cell import Backbone, Dataset, Head
 from harness.record import Record
 from harness.ssl import bench, bench_workers, losses
-from harness.ssl.train import run_cell
+from harness.ssl.attempt import run_cell
 
 SMALL = replace(
     bench.CONVNET, dataset=Dataset("cifar10", 8), backbone=Backbone("convnet", 4), head=Head(8, 8), batch_size=16

@@ -10,9 +10,9 @@ import torch
 from harness.cell import Backbone, Cell, Head, Method
 from harness.errors import UserError
 from harness.ssl import methods, models
+from harness.ssl.attempt import run_cell
 from harness.ssl.compiled import compile_networks
 from harness.ssl.distributed import World
-from harness.ssl.train import run_cell
 from tests.ssl.test_train import MakeRecord
 
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ import torch
 
 from harness.record import Record
 from harness.ssl import train
+from harness.ssl.attempt import run_cell
 from harness.ssl.distributed import World
 from harness.ssl.energy import Meter, meter_of
 from harness.ssl.methods.batch import Batch
-from harness.ssl.train import run_cell
 from tests.ssl.test_train import MakeRecord, numbers, outcome, stop_and_resume
 
 MOST = 65_532_610_987  # of a common server, in microjoules

@@ -90,7 +90,7 @@ def test_the_estimate_is_near_what_the_cell_takes(
     record = make_record(epochs=1, **fields)
     code = (
         "import re, sys; from pathlib import Path\n"
-        "from harness.record import Record; from harness.ssl.train import run_cell\n"
+        "from harness.record import Record; from harness.ssl.attempt import run_cell\n"
         "run_cell(Record(Path(sys.argv[1])))\n"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )

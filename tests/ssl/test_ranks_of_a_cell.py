@@ -17,7 +17,7 @@ from harness import plugins
 from harness.catalog import LOSSES
 from harness.cell import Loss, Optimizer
 from harness.record import Record
-from harness.ssl.train import run_cell
+from harness.ssl.attempt import run_cell
 from harness.sweep.executors.base import Job
 from harness.sweep.executors.local import LocalExecutor, Slots
 from tests.ssl.test_train import numbers, wait_for_epoch

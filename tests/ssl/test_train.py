@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.cell import Dataset, Loss, Optimizer
+from harness.cell import Loss, Optimizer
 from harness.record import Record
 from harness.ssl import train
+from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
-from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
 NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")
@@ -86,41 +83,6 @@ def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> Non
     run_cell(first)
     run_cell(second)
     assert numbers(first) == numbers(second)
-
-
-def test_kill_9_loses_at_most_the_work_since_the_last_checkpoint(make_record: MakeRecord) -> None:
-    calm, killed = make_record("calm", epochs=20), make_record("killed", epochs=20)
-    run_cell(calm)
-    process = start(killed)
-    wait_for_epoch(killed, 3)
-    process.kill()
-    process.wait()
-    assert killed.state() == "missing"
-    run_cell(killed)
-    assert numbers(killed) == numbers(calm)
-    second = [json.loads(line) for line in (killed.path / "attempts/2/events.jsonl").read_text().splitlines()]
-    assert second[0]["epoch"] > 2, "it began again from nothing"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
-def test_a_signal_stops_at_a_checkpoint(
-    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
-    record = make_record()
-    update = train.Run.update
-
-    def signal_in_step_3(self: train.Run, batch: Batch) -> None:
-        if self.step == 2:
-            os.kill(os.getpid(), number)
-        update(self, batch)
-
-    monkeypatch.setattr(train.Run, "update", signal_in_step_3)
-    with pytest.raises(train.Interrupted, match="step 3 "):
-        run_cell(record)
-    ended = record.attempts()[0].outcome()
-    assert ended is not None
-    assert ended["state"] == "interrupted"
-    assert (record.path / "attempts/1/checkpoint.pt").exists()
 
 
 def stop_and_resume(record: Record, last_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,13 +207,3 @@ def test_arms_that_differ_in_the_loss_see_identical_views(
         run_cell(make_record(loss=loss))
     assert len(seen["infonce"]) == 2 * (1293 // 64)
     assert seen["infonce"] == seen["dcl"] == seen["dclw"]
-
-
-def test_a_record_without_its_data_says_so(make_record: MakeRecord, tmp_path: Path) -> None:
-    record = make_record(dataset=Dataset("digits", 8, 0.1, "0123"))
-    process = subprocess.run(
-        [sys.executable, "-m", "harness.ssl", str(record.path)], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 1
-    assert "fingerprint" in process.stderr
-    assert "Traceback" not in process.stderr

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.ssl import optim, train
+from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
-from harness.ssl.train import run_cell
 from tests.ssl.test_train import MakeRecord, numbers, outcome, stop_and_resume
 
 PER_EPOCH = 1293 // 64

@@ -19,7 +19,7 @@ def main(config: DictConfig) -> float:
     from harness.dataset_files import find
     from harness.plugins import register
     from harness.record import Record
-    from harness.ssl.train import run_cell
+    from harness.ssl.attempt import run_cell
 
     plugin = str(HERE / "fragile.py")
     register([plugin])

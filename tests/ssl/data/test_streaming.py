@@ -18,10 +18,10 @@ from torch import Tensor
 from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.dataset_files import find, images
 from harness.record import Record
+from harness.ssl.attempt import run_cell
 from harness.ssl.data import recipes, sources, streaming, views
 from harness.ssl.data.sources import Data, load
 from harness.ssl.data.streaming import centre, crops_of, decode, seconds_per_image, waiting_bytes
-from harness.ssl.train import run_cell
 
 SIDE = 32
 SETTINGS = Views(crop_min=0.08, flip=0.5, jitter=0.5, gray=0.2, blur=0.5)

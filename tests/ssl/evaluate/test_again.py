@@ -18,9 +18,9 @@ from harness.cell import Dataset
 from harness.dataset_files import find
 from harness.evaluation import Evaluation, key
 from harness.record import Record
+from harness.ssl.attempt import run_cell
 from harness.ssl.data import sources
 from harness.ssl.evaluate.again import evaluate_again
-from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
 SAME = Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4)

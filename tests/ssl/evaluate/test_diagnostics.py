@@ -17,11 +17,11 @@ from harness.cell import Loss, Optimizer
 from harness.collapse import DIAGNOSTICS
 from harness.record import Record
 from harness.ssl import train
+from harness.ssl.attempt import run_cell
 from harness.ssl.evaluate.diagnostics import Probes, geometry
 from harness.ssl.losses.similarity import Pairs, cross_view, queued, two_views
 from harness.ssl.measure import Live
 from harness.ssl.methods.batch import Batch, Comparison
-from harness.ssl.train import run_cell
 
 MakeRecord = Callable[..., Record]
 OF_EMBEDDINGS = {"alignment", "uniformity", "effective_rank"}

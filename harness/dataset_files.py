@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.catalog import DATASETS
+from harness.catalog import DATASETS, TRAINING_VERSION
+from harness.cell import Dataset
 from harness.errors import UserError
 from harness.record import read_json, write_json
 
@@ -59,6 +60,27 @@ class DatasetMissing(UserError):
 def cache_folder() -> Path:
     """``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+
+
+def kept_images(dataset: Dataset) -> Path:
+    """Where the user's cache keeps an image folder: its files in one where they are streamed, else decoded pixels."""
+    pixels = f"{dataset.fingerprint}-{dataset.image_size}-v{TRAINING_VERSION}.npz"
+    return cache_folder() / "images" / (f"{dataset.fingerprint}.packed" if dataset.stream else pixels)
+
+
+def bytes_to_keep(datasets: Iterable[Dataset], files: DatasetFiles) -> int:
+    """What the first cells of these data sets will write there."""
+    folders = [dataset for dataset in datasets if dataset.name == "imagefolder"]
+    lacking = {path: dataset for dataset in folders if not (path := kept_images(dataset)).exists()}
+    return sum(_kept_bytes(dataset, files) for dataset in lacking.values())
+
+
+def _kept_bytes(dataset: Dataset, files: DatasetFiles) -> int:
+    if not dataset.stream:
+        return (files.train + files.test) * files.channels * dataset.image_size**2
+    folder = Path(files.folder)
+    splits = (folder / "train", held_out_split(folder))
+    return sum(path.stat().st_size for split in splits for path in images(split))
 
 
 def find(name: str, root: str | None) -> DatasetFiles:

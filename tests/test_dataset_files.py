@@ -11,8 +11,10 @@ from PIL import Image
 
 from harness import dataset_files
 from harness.catalog import DATASETS
-from harness.dataset_files import STL10_FILES, DatasetMissing, find
+from harness.cell import Dataset
+from harness.dataset_files import STL10_FILES, DatasetMissing, bytes_to_keep, find, kept_images
 from harness.errors import UserError
+from harness.ssl.data.sources import load
 
 
 def image_folder(root: Path, colour: int = 0, split: str = "test") -> Path:
@@ -35,6 +37,20 @@ def test_one_changed_pixel_is_another_fingerprint(tmp_path: Path) -> None:
     before = find("imagefolder", str(root)).fingerprint
     Image.new("RGB", (8, 8), (1, 0, 0)).save(root / "train/cat/0.png")
     assert find("imagefolder", str(root)).fingerprint != before
+
+
+def test_a_folder_takes_room_in_the_cache_until_it_is_there(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "a")
+    files = find("imagefolder", str(root))
+    decoded = Dataset("imagefolder", 8, 0.1, files.fingerprint)
+    streamed, smaller = replace(decoded, stream=True), replace(decoded, stream=True, image_size=4)
+    assert bytes_to_keep([Dataset("digits", 8), decoded], files) == 10 * 3 * 8 * 8
+    of_files = sum(path.stat().st_size for path in root.rglob("*.png"))
+    assert bytes_to_keep([streamed, smaller], files) == of_files, "packed once for all sizes"
+    for dataset in (decoded, streamed):
+        load(dataset, str(root))
+    assert bytes_to_keep([decoded, streamed, smaller], files) == 0
+    assert kept_images(streamed).stat().st_size == pytest.approx(of_files, abs=1000)
 
 
 def test_val_serves_where_there_is_no_test(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from harness.sweep.plan import (
     arm,
     estimate,
     finished_seconds,
+    kind_of,
     make_plan,
     need,
 )
@@ -75,11 +76,8 @@ class Declared:
         of, slots, evaluation = self.resources, self.slots, self.declaration.values["evaluate"]
         memory = self.declaration.values["cluster"]["memory"] if self.on_cluster else None
 
-        def ranks_of(cell: Cell) -> int:
-            return of(cell).world_size
-
         if self.on_cluster and slots.device == "cuda" and not gpus():
-            return estimate(entries, self._known_needs(ranks_of), slots.count, 0)
+            return estimate(entries, self._known_needs(), slots.count, 0)
         arms = {arm(entry.cell): entry.cell for entry in entries}
         cells = [(cell, of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
@@ -91,15 +89,16 @@ class Declared:
         limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
         return estimate(entries, need_of, slots.count, limit)
 
-    def _known_needs(self, ranks_of: Callable[[Cell], int]) -> Callable[[Cell], Need]:
+    def _known_needs(self) -> Callable[[Cell], Need]:
         """Of arms that have finished seeds, on whatever hardware of the cluster."""
         finished = finished_seconds(self.plan.index, None, self.slots.threads)
 
         def need_of(cell: Cell) -> Need:
-            seconds = finished.get((arm(cell), ranks_of(cell)))
+            given = self.resources(cell)
+            seconds = finished.get(kind_of(cell, given))
             if seconds is None:
                 raise UserError("there is no GPU here to measure a step, and no seed of some arm has finished yet")
-            return Need(seconds, True, LOG_BYTES, 0, ranks_of(cell))
+            return Need(seconds, True, LOG_BYTES, 0, given.world_size)
 
         return need_of
 

@@ -159,11 +159,28 @@ def _facts(
     yield "To run", f"{count(len(estimate.entries))}: about {hours(estimate.wall_hours)} ({at_a_time})"
     if estimate.entries:
         yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
-        free = free_bytes(results)
-        lacking = "; NOT ENOUGH" if estimate.disk_bytes > free else ""
-        yield "Disk", f"{size(estimate.disk_bytes)} of {size(free)} that are free{lacking}"
+        for what, needed, free, folder in room(declared, estimate, results):
+            lacking = "; NOT ENOUGH" if needed > free else ""
+            yield what, f"{size(needed)} in {folder}/, of {size(free)} that are free{lacking}"
     for refusal in refusals(estimate, declared.manifest.varying):
         yield "No room", refusal
+
+
+def room(declared: Declared, estimate: Estimate, results: Path) -> Iterator[tuple[str, int, int, Path]]:
+    """What is written: its name, its bytes, those that are free, and where."""
+    from harness.dataset_files import cache_folder
+
+    yield "Disk", estimate.disk_bytes, free_bytes(results), results
+    if images := _images_bytes(declared, estimate):
+        folder = cache_folder() / "images"
+        yield "Images", images, free_bytes(folder), folder
+
+
+def _images_bytes(declared: Declared, estimate: Estimate) -> int:
+    """Of images that the first cell keeps in the user's cache."""
+    from harness.dataset_files import bytes_to_keep
+
+    return bytes_to_keep({entry.cell.dataset for entry in estimate.entries}, declared.files)
 
 
 def free_bytes(folder: Path) -> int:
@@ -203,6 +220,7 @@ def _as_json(
         "by_steps": estimate and estimate.by_steps,
         "unknown": unknown,
         "disk_bytes": estimate and estimate.disk_bytes,
+        "images_bytes": estimate and _images_bytes(declared, estimate),
         "free_bytes": free_bytes(results),
         "memory_limit": estimate and estimate.memory_limit,
         "slots": asdict(declared.slots),

@@ -34,8 +34,10 @@ def hours(value: float) -> str:
 
 
 def size(count_of_bytes: int) -> str:
-    """``25 MiB`` or ``3.1 GiB``."""
+    """``480 KiB``, ``25 MiB`` or ``3.1 GiB``."""
     mebibytes = count_of_bytes / 2**20
+    if mebibytes < 1:
+        return f"{count_of_bytes / 2**10:,.0f} KiB"
     return f"{mebibytes:,.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:,.1f} GiB"
 
 

@@ -140,14 +140,14 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
     from harness.cli.confirm import confirm
-    from harness.cli.plan import free_bytes
+    from harness.cli.plan import room
     from harness.cli.summary import hours, not_retried, size
 
     for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
         print(line)
     if not estimate.entries:
         return
-    slots, free = declared.slots, free_bytes(results)
+    slots = declared.slots
     processes = f"{slots.count} process{'' if slots.count == 1 else 'es'} at a time on {slots.device}"
     threads = f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each"
     print(
@@ -158,9 +158,10 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
     most = declared.declaration.values["cluster"]["ask_hours"]
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
-    if estimate.disk_bytes > free:
-        needed = f"They write about {size(estimate.disk_bytes)}, and {size(free)} are free in {results}/."
-        confirm(f"{needed} Train all the same?", yes, again)
+    for _, needed, free, folder in room(declared, estimate, results):
+        if needed > free:
+            lacking = f"They write about {size(needed)} into {folder}/, and {size(free)} are free there."
+            confirm(f"{lacking} Train all the same?", yes, again)
 
 
 def _refusals(declared: Declared, estimate: Estimate) -> list[str]:

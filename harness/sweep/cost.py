@@ -23,6 +23,7 @@ from harness.dataset_files import DatasetFiles, cache_folder, images
 from harness.errors import UserError
 from harness.processor import processor
 from harness.record import Json, read_json, write_json
+from harness.revision import source_hash
 from harness.sweep.check import bank_count, train_count
 from harness.sweep.resources import Resources
 
@@ -117,7 +118,7 @@ def measure(
     cells: Iterable[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
 ) -> Costs:
     """Measure one of every kind of these cells, each with what it is given, or recall what was measured on this machine
-    with this torch.
+    with this torch and these sources.
 
     Raises:
         UserError: one of them cannot be measured here; what was measured before it is remembered.
@@ -178,7 +179,7 @@ def _recalled_or_measured(
     plugins: Sequence[str],
     called: Callable[[str], str],
 ) -> dict[str, Json]:
-    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version()]
+    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version(), source_hash()]
     folder = cache_folder() / "costs"
     files = {
         item["key"]: folder / f"{hashlib.sha256(json.dumps([item['key'], *machine]).encode()).hexdigest()[:24]}.json"

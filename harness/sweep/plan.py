@@ -23,6 +23,9 @@ HOPELESS = ("diverged", "out_of_memory")
 #: What a cell leaves beside checkpoints and encoder: provenance, logs, and events of some hundred epochs.
 LOG_BYTES = 100_000
 
+#: Cells of one arm, world size and micro-batch take equally long.
+Kind = tuple[str, int, int | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -144,13 +147,13 @@ def need(
     cell: Cell,
     given: Resources,
     costs: Costs,
-    finished: Mapping[tuple[str, int], float],
+    finished: Mapping[Kind, float],
     files: DatasetFiles,
     evaluation: Mapping[str, Any],
 ) -> Need:
-    """What a cell takes; ``finished``: seconds of a cell, by arm and world size, from records."""
+    """What a cell takes; ``finished``: seconds of a cell from records."""
     ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
-    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get((arm(cell), ranks))
+    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get(kind_of(cell, given))
     return Need(
         seconds_of(cell, files, evaluation, cost, ranks) if known is None else known,
         known is not None,
@@ -165,16 +168,20 @@ def arm(cell: Cell) -> str:
     return canonical_json(cell, without="seed")
 
 
-def finished_seconds(index: Index, hardware: str | None, threads: int) -> dict[tuple[str, int], float]:
-    """Median over the finished cells of an arm and a world size, of those that ran on this hardware (None: on any) with
-    so many threads."""
+def kind_of(cell: Cell, given: Resources) -> Kind:
+    return arm(cell), given.world_size, given.micro_batch_of(cell)
+
+
+def finished_seconds(index: Index, hardware: str | None, threads: int) -> dict[Kind, float]:
+    """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads."""
     found = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
         like = summary.ran.get("threads") == threads and hardware in (None, summary.ran.get("hardware"))
         if summary.outcome and summary.cell and like:
-            name = arm(from_dict(Cell, summary.cell)), summary.outcome.get("world_size", 1)
-            found[name].append(summary.outcome["seconds"])
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+            outcome = summary.outcome
+            kind = arm(from_dict(Cell, summary.cell)), outcome.get("world_size", 1), outcome.get("micro_batch")
+            found[kind].append(outcome["seconds"])
+    return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 
 def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from harness.cell import Cell
 from harness.cli import declared, summary
 from harness.cli.declared import load
 from harness.cli.main import app
-from harness.dataset_files import DatasetFiles
+from harness.dataset_files import DatasetFiles, cache_folder
 from harness.errors import UserError
 from harness.record import Record
 from harness.sweep import cost
 from harness.sweep.cost import Costs, Measured, footprint, shape
 from harness.sweep.resources import Resources
+from tests.test_dataset_files import image_folder
 
 GIB = 2**30
 
@@ -151,8 +153,19 @@ def test_a_disk_that_is_too_full_is_said(tiny: Path, monkeypatch: pytest.MonkeyP
     assert "NOT ENOUGH" in planned(*arguments(tiny))
 
 
+def test_images_that_are_kept_in_the_cache_take_room_too(tiny: Path, tmp_path: Path) -> None:
+    folder = [f"dataset.root={image_folder(tmp_path / 'images')}", "dataset.image_size=64", "dataset.validation=0.5"]
+    words = [*arguments(tiny), "dataset=imagefolder", *folder, "evaluate.knn_k=3", "axes.batch_size=[2]"]
+    said = planned(*words)
+    assert "Images   120 KiB in" in said
+    assert f"{cache_folder()}/images/" in re.sub(r"\s", "", said)
+    assert "Images" not in planned(*arguments(tiny)), "the digits are read from where they are"
+    assert json.loads(planned(*words, "--json"))["images_bytes"] == 10 * 3 * 64 * 64
+
+
 @pytest.mark.parametrize(
-    ("number", "said"), [(25 * 2**20, "25 MiB"), (3 * GIB + GIB // 10, "3.1 GiB"), (2048 * GIB, "2,048.0 GiB")]
+    ("number", "said"),
+    [(480 * 2**10, "480 KiB"), (25 * 2**20, "25 MiB"), (3 * GIB + GIB // 10, "3.1 GiB"), (2048 * GIB, "2,048.0 GiB")],
 )
 def test_sizes_for_people(number: int, said: str) -> None:
     assert summary.size(number) == said

@@ -79,6 +79,15 @@ def test_a_streamed_cell_is_measured_with_its_files(tmp_path: Path) -> None:
     assert len(costs.memory) == 2
 
 
+def test_what_other_sources_took_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured([small()], [])
+    measured([small()], [])
+    before = remembered()
+    monkeypatch.setattr(cost, "source_hash", lambda: "0" * 12)
+    measured([small()], [])
+    assert remembered() == 2 * before
+
+
 def test_a_cell_that_is_alone_has_a_name(tmp_path: Path) -> None:
     dying, own = own_loss(tmp_path, "killed")
     with pytest.raises(UserError, match="loss=killed backbone=convnet batch_size=64 cannot be measured on cpu"):

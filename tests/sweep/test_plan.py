@@ -18,7 +18,7 @@ from harness.index import Index
 from harness.record import Record
 from harness.sweep import cost
 from harness.sweep.cost import Measured, footprint, hardware, measure, memory_bytes, shape
-from harness.sweep.plan import Entry, Need, estimate, finished_seconds, make_plan, seconds_of, wall_seconds
+from harness.sweep.plan import Entry, Need, estimate, finished_seconds, kind_of, make_plan, seconds_of, wall_seconds
 from harness.sweep.resources import Resources
 
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
@@ -103,8 +103,12 @@ def test_finished_seeds_of_an_arm_tell_its_seconds(tmp_path: Path) -> None:
     for seed, seconds in enumerate((10.0, 30.0, 14.0)):
         finish(Record.prepare(tmp_path, Cell(seed=seed)), EVALUATION, seconds=seconds, world_size=1)
     finish(Record.prepare(tmp_path, Cell(epochs=7)), EVALUATION, seconds=99.0, world_size=1)
+    finish(Record.prepare(tmp_path, Cell(seed=3)), EVALUATION, seconds=50.0, world_size=1, micro_batch=32)
     index = Index(tmp_path)
-    assert sorted(finished_seconds(index, "a processor", 1).values()) == [14.0, 99.0]
+    found = finished_seconds(index, "a processor", 1)
+    assert sorted(found.values()) == [14.0, 50.0, 99.0]
+    given = [Resources(1, 1, None), Resources(1, 1, None, micro_batch=32), Resources(2, 1, None)]
+    assert [found.get(kind_of(Cell(), one)) for one in given] == [14.0, 50.0, None]
     assert finished_seconds(index, "a processor", 2) == {}, "with other threads it takes another time"
     assert finished_seconds(index, "another", 1) == {}
 

@@ -7,7 +7,6 @@ all cells of an experiment choose and are watched on the same images, and the te
 from __future__ import annotations
 
 import gzip
-import os
 import pickle
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -29,11 +28,11 @@ from harness.dataset_files import (
     FASHION_MNIST_FILES,
     STL10_FILES,
     DatasetFiles,
-    cache_folder,
     download_command,
     find,
     held_out_split,
     images,
+    kept_images,
 )
 from harness.errors import UserError
 from harness.ssl.data import recipes, views
@@ -134,7 +133,7 @@ def load(dataset: Dataset, root: str | None) -> Data:
         "stl10": _stl10,
     }
     if dataset.name == "imagefolder":
-        arrays = _cropped(Path(files.folder), files.fingerprint, dataset.image_size)
+        arrays = _cropped(Path(files.folder), dataset)
     else:
         arrays = read[dataset.name](Path(files.folder))
     return _split(arrays, dataset.validation)
@@ -154,8 +153,7 @@ def _declared(dataset: Dataset, root: str | None) -> DatasetFiles:
 
 def _streamed(dataset: Dataset, root: str | None) -> Data:
     """An image folder that is read while it is used; once it is packed its many files are not even listed."""
-    cache = cache_folder() / "images"
-    path = cache / f"{dataset.fingerprint}.packed"
+    path = kept_images(dataset)
     if not path.exists():
         folder = Path(_declared(dataset, root).folder)
         pack(path, images(folder / "train"), images(held_out_split(folder)))
@@ -168,7 +166,7 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
     bank, validation = _held_out(packed.train, dataset.validation)
     train, test = stream(bank), np.arange(packed.train, len(packed.index))
     told = f"{dataset.fingerprint}-{dataset.image_size}-{dataset.validation}-v{TRAINING_VERSION}"
-    mean, std = _kept_statistics(train, cache / f"{told}.statistics.npy")
+    mean, std = _kept_statistics(train, path.with_name(f"{told}.statistics.npy"))
     return Data(train, train, stream(validation), stream(test), mean, std)
 
 
@@ -182,11 +180,25 @@ def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """Write a file whole, or not at all: other processes may look for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        save(file)
-    os.replace(file.name, path)
+    """Write a file whole, or not at all: other processes may look for it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            with draft.open("wb") as file:
+                save(file)
+            draft.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"what was read of the images cannot be kept: {error.strerror}",
+            where=str(path),
+            allowed="a cache folder that has room",
+            next_command="export XDG_CACHE_HOME=FOLDER",
+        ) from None
 
 
 def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -343,9 +355,9 @@ def _stl10_labels(path: Path) -> Array:
     return np.fromfile(path, dtype=np.uint8).astype(np.int64) - 1
 
 
-def _cropped(folder: Path, fingerprint: str, size: int) -> Arrays:
+def _cropped(folder: Path, dataset: Dataset) -> Arrays:
     """An image folder's pixels, decoded once and kept in the user's cache."""
-    cropped = cache_folder() / "images" / f"{fingerprint}-{size}-v{TRAINING_VERSION}.npz"
+    cropped, size = kept_images(dataset), dataset.image_size
     if not cropped.exists():
         classes = sorted({path.parent.name for path in images(folder / "train")})
         train, train_labels = _decode(images(folder / "train"), classes, size)

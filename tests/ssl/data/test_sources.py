@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from sklearn.datasets import load_digits
 from small_files import resize, write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder, write_stl10
 
 from harness.cell import Dataset, Views
-from harness.dataset_files import CIFAR10_FILES, find
+from harness.dataset_files import CIFAR10_FILES, cache_folder, find
 from harness.errors import UserError
 from harness.ssl.data import recipes, views
-from harness.ssl.data.sources import Data, Split, load
+from harness.ssl.data.sources import Array, Data, Split, load
 
 
 def read(name: str, size: int, validation: float, root: Path | None) -> Data:
@@ -207,6 +209,17 @@ def test_a_broken_image_is_named(folder: Path) -> None:
     (folder / "train/dog/0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"dog/0\.png"):
         read("imagefolder", 16, 0.2, folder)
+
+
+def test_a_full_disk_keeps_no_half_of_the_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: IO[bytes], **arrays: Array) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match="cannot be kept: No space left on device"):
+        read("imagefolder", 16, 0.2, folder)
+    assert list((cache_folder() / "images").iterdir()) == []
 
 
 def test_shares_are_the_augmented_views_of_their_rows() -> None:

@@ -40,7 +40,7 @@ TORCHVISION = {
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """``folder``: where the files lie; ``train``, ``test``, ``channels``: what they hold.
+    """``folder``: where the files lie, of ``size`` bytes; ``train``, ``test``, ``channels``: what they hold.
 
     ``labelled``: how many of the ``train`` images have labels.
     """
@@ -51,6 +51,7 @@ class DatasetFiles:
     test: int
     channels: int
     labelled: int
+    size: int = 0
 
 
 class DatasetMissing(UserError):
@@ -76,11 +77,8 @@ def bytes_to_keep(datasets: Iterable[Dataset], files: DatasetFiles) -> int:
 
 
 def _kept_bytes(dataset: Dataset, files: DatasetFiles) -> int:
-    if not dataset.stream:
-        return (files.train + files.test) * files.channels * dataset.image_size**2
-    folder = Path(files.folder)
-    splits = (folder / "train", held_out_split(folder))
-    return sum(path.stat().st_size for split in splits for path in images(split))
+    pixels = (files.train + files.test) * files.channels * dataset.image_size**2
+    return files.size if dataset.stream else pixels
 
 
 def find(name: str, root: str | None) -> DatasetFiles:
@@ -101,7 +99,8 @@ def find(name: str, root: str | None) -> DatasetFiles:
     assert entry.test is not None
     assert entry.channels is not None
     labelled = entry.labelled or entry.train
-    return DatasetFiles(str(folder), _fingerprint(folder, files), entry.train, entry.test, entry.channels, labelled)
+    fingerprint, size = _fingerprint(folder, files)
+    return DatasetFiles(str(folder), fingerprint, entry.train, entry.test, entry.channels, labelled, size)
 
 
 def _digits(root: str | None) -> tuple[Path, list[Path]]:
@@ -185,8 +184,8 @@ def _imagefolder(root: str | None) -> DatasetFiles:
             where="dataset.root",
             allowed=", ".join(sorted(classes)[:10]),
         )
-    fingerprint = _fingerprint(folder, train + test)
-    return DatasetFiles(str(folder), fingerprint, len(train), len(test), channels=3, labelled=len(train))
+    fingerprint, size = _fingerprint(folder, train + test)
+    return DatasetFiles(str(folder), fingerprint, len(train), len(test), channels=3, labelled=len(train), size=size)
 
 
 def held_out_split(folder: Path) -> Path:
@@ -205,14 +204,15 @@ def images(split: Path) -> list[Path]:
     return found
 
 
-def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
-    """16 hex digits over names (relative, without .gz) and decompressed content."""
+def _fingerprint(folder: Path, files: Iterable[Path]) -> tuple[str, int]:
+    """16 hex digits over names (relative, without .gz) and decompressed content; and the files' bytes."""
     files = list(files)
     stats = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in files]
+    total = sum(size for _, size, _ in stats)
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:24]
     remembered = cache_folder() / "fingerprints" / f"{key}.json"
     if known := read_json(remembered):
-        return str(known["fingerprint"])
+        return str(known["fingerprint"]), total
     digest = hashlib.sha256()
     for path in files:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
@@ -221,4 +221,4 @@ def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
     fingerprint = digest.hexdigest()[:16]
     remembered.parent.mkdir(parents=True, exist_ok=True)
     write_json(remembered, {"fingerprint": fingerprint})
-    return fingerprint
+    return fingerprint, total

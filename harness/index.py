@@ -39,6 +39,8 @@ CELL_ID = re.compile(r"[0-9a-f]{12}")
 #: What is kept of a submission and of a provenance.
 INTENT = ("sweep", "attempts_before", "withdrawn")
 PROVENANCE = ("host", "hardware", "threads", "revision", "dirty")
+#: And of what a run was told, which stands in its provenance.
+TOLD = ("micro_batch", "compile")
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class Index:
 
 
 #: A memory of another version of harness, or of other fields, is none.
-FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary))]
+FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary)), *PROVENANCE, *TOLD]
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -280,7 +282,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         events[0] if events else None,
         events[-1] if events else None,
         curve,
-        _part(shown.provenance(), PROVENANCE) if shown else {},
+        _ran(shown.provenance()) if shown else {},
         last.progress() if last and state == "running" else {},
     )
 
@@ -290,6 +292,10 @@ def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
     over = numbers[:-1] if state == "running" else numbers
     said = (Attempt(record, number).outcome() or {"state": "killed"} for number in over)
     return dict(Counter(str(outcome.get("cause") or outcome["state"]) for outcome in said))
+
+
+def _ran(provenance: Mapping[str, Any]) -> Json:
+    return _part(provenance, PROVENANCE) | _part(provenance.get("submission", {}), TOLD)
 
 
 def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:

@@ -81,7 +81,7 @@ class Declared:
         arms = {arm(entry.cell): entry.cell for entry in entries}
         cells = [(cell, of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
-        finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads)
+        finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads, self._compiled)
 
         def need_of(cell: Cell) -> Need:
             return need(cell, of(cell), costs, finished, self.files, evaluation)
@@ -89,9 +89,13 @@ class Declared:
         limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
         return estimate(entries, need_of, slots.count, limit)
 
+    @property
+    def _compiled(self) -> bool:
+        return bool(self.declaration.values["cluster"]["compile"])
+
     def _known_needs(self) -> Callable[[Cell], Need]:
         """Of arms that have finished seeds, on whatever hardware of the cluster."""
-        finished = finished_seconds(self.plan.index, None, self.slots.threads)
+        finished = finished_seconds(self.plan.index, None, self.slots.threads, self._compiled)
 
         def need_of(cell: Cell) -> Need:
             given = self.resources(cell)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.cli.declared import Declared
+    from harness.cli.room import Room
     from harness.sweep.plan import Entry, Estimate
 
 #: Arms that are listed one by one.
@@ -39,11 +40,12 @@ def plan(
 ) -> None:
     """Show the cells of an experiment by state and what the missing ones would cost; runs nothing.
 
-    The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered for the
-    next time.
+    The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered until
+    torch or the code changes.
     """
     from harness.cli.declared import load
     from harness.cli.queues import ask
+    from harness.cli.room import rooms
 
     ask(results, settling=False)
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
@@ -54,13 +56,14 @@ def plan(
         estimate = declared.estimate(wanted)
     except UserError as error:
         unknown = str(error)
+    room = rooms(declared, estimate.entries if estimate else wanted, estimate, results)
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, plugins=plugin or [])
     if as_json:
-        print(json.dumps(_as_json(declared, wanted, estimate, unknown, results, again), indent=2))
+        print(json.dumps(_as_json(declared, wanted, estimate, unknown, room, again), indent=2))
     else:
         notes = [*_notes(declared, results), *([] if rerun_stale else _stale(declared))]
-        _show(declared, notes, wanted, estimate, unknown, results, again)
+        _show(declared, notes, wanted, estimate, unknown, room, again)
 
 
 def _show(
@@ -69,7 +72,7 @@ def _show(
     wanted: Sequence[Entry],
     estimate: Estimate | None,
     unknown: str,
-    results: Path,
+    room: Sequence[Room],
     again: str,
 ) -> None:
     from rich.console import Console
@@ -87,7 +90,7 @@ def _show(
     console.print()
     console.print(_arms(declared, estimate))
     console.print()
-    console.print(_rows(_facts(declared, wanted, estimate, unknown, results)))
+    console.print(_rows(_facts(declared, wanted, estimate, unknown, room)))
     console.print(f"{'Next':{LABEL + 2}}{again}", soft_wrap=True)  # in one piece, to be copied
 
 
@@ -145,9 +148,9 @@ def _arms(declared: Declared, estimate: Estimate | None) -> Table:
 
 
 def _facts(
-    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path
+    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, room: Sequence[Room]
 ) -> Iterator[tuple[str, str]]:
-    from harness.cli.summary import count, hours, refusals, size, sources
+    from harness.cli.summary import count, hours, refusals, sources
 
     slots = declared.slots
     threads = f"{slots.threads} thread{'' if slots.threads == 1 else 's'}"
@@ -155,44 +158,23 @@ def _facts(
     if estimate is None:
         yield "To run", f"{count(len(wanted))} ({at_a_time})"
         yield "Cost", f"unknown: {unknown}"
+        yield from ((one.what, str(one)) for one in room)
         return
     yield "To run", f"{count(len(estimate.entries))}: about {hours(estimate.wall_hours)} ({at_a_time})"
     if estimate.entries:
         yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
-        for what, needed, free, folder in room(declared, estimate, results):
-            lacking = "; NOT ENOUGH" if needed > free else ""
-            yield what, f"{size(needed)} in {folder}/, of {size(free)} that are free{lacking}"
+        yield from ((one.what, str(one)) for one in room)
     for refusal in refusals(estimate, declared.manifest.varying):
         yield "No room", refusal
 
 
-def room(declared: Declared, estimate: Estimate, results: Path) -> Iterator[tuple[str, int, int, Path]]:
-    """What is written: its name, its bytes, those that are free, and where."""
-    from harness.dataset_files import cache_folder
-
-    yield "Disk", estimate.disk_bytes, free_bytes(results), results
-    if images := _images_bytes(declared, estimate):
-        folder = cache_folder() / "images"
-        yield "Images", images, free_bytes(folder), folder
-
-
-def _images_bytes(declared: Declared, estimate: Estimate) -> int:
-    """Of images that the first cell keeps in the user's cache."""
-    from harness.dataset_files import bytes_to_keep
-
-    return bytes_to_keep({entry.cell.dataset for entry in estimate.entries}, declared.files)
-
-
-def free_bytes(folder: Path) -> int:
-    """Where this folder is, or will be."""
-    import shutil
-
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
 def _as_json(
-    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, results: Path, again: str
+    declared: Declared,
+    wanted: Sequence[Entry],
+    estimate: Estimate | None,
+    unknown: str,
+    room: Sequence[Room],
+    again: str,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -219,9 +201,7 @@ def _as_json(
         "by_records": estimate and estimate.by_records,
         "by_steps": estimate and estimate.by_steps,
         "unknown": unknown,
-        "disk_bytes": estimate and estimate.disk_bytes,
-        "images_bytes": estimate and _images_bytes(declared, estimate),
-        "free_bytes": free_bytes(results),
+        "room": [asdict(one) | {"folder": str(one.folder) if one.folder else None} for one in room],
         "memory_limit": estimate and estimate.memory_limit,
         "slots": asdict(declared.slots),
         "next": again,

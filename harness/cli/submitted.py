@@ -15,6 +15,7 @@ import typer
 from harness.batches import Batches
 from harness.cli.arguments import command, short_names
 from harness.cli.confirm import confirm
+from harness.cli.room import agree_to_room, rooms
 from harness.cli.summary import count, hours, not_retried, refusals, states
 from harness.errors import UserError
 from harness.index import Index
@@ -116,6 +117,7 @@ class Submitted:
         if about > cluster["ask_hours"]:
             limit = f"more than {cluster['ask_hours']:g} device-hours (cluster.ask_hours)"
             confirm(f"That is {limit}. Submit?", yes, self.again)
+        agree_to_room(rooms(self.declared, entries, estimate, self.results), yes, self.again)
 
     def _tasks(self, entries: Sequence[Entry]) -> list[tuple[Task, Resources]]:
         of, varying = self.declared.resources, self.declared.manifest.varying

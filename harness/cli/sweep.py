@@ -140,8 +140,8 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
     from harness.cli.confirm import confirm
-    from harness.cli.plan import room
-    from harness.cli.summary import hours, not_retried, size
+    from harness.cli.room import agree_to_room, rooms
+    from harness.cli.summary import hours, not_retried
 
     for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
         print(line)
@@ -158,10 +158,7 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
     most = declared.declaration.values["cluster"]["ask_hours"]
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
-    for _, needed, free, folder in room(declared, estimate, results):
-        if needed > free:
-            lacking = f"They write about {size(needed)} into {folder}/, and {size(free)} are free there."
-            confirm(f"{lacking} Train all the same?", yes, again)
+    agree_to_room(rooms(declared, estimate.entries, estimate, results), yes, again)
 
 
 def _refusals(declared: Declared, estimate: Estimate) -> list[str]:

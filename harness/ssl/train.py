@@ -58,7 +58,6 @@ class Run:
         self.cell, self.data, self.evaluation = cell, data, evaluation
         self.attempt, self.heartbeat, self.device, self.world = attempt, beat, device, world
         self.network = models.build(cell, data.channels)
-        self.micro_batch = micro_batch
         self.parts = micro_batches(cell.batch_size // world.size, micro_batch)
         self.method = methods.build(cell, self.network, len(data.train), world, len(self.parts)).to(device)
         self.model = distributed.parallel(self.method, world)
@@ -96,7 +95,6 @@ class Run:
             "peak_lr": optim.peak_lr(self.cell.optimizer, self.cell.batch_size),
             "dropped": len(self.data.train) % self.cell.batch_size,
             "world_size": self.world.size,
-            "micro_batch": self.micro_batch,
             "train_seconds": self.train_seconds,
             "seconds": self.seconds(),
             **({"joules": joules} if joules else {}),

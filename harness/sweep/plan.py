@@ -23,7 +23,7 @@ HOPELESS = ("diverged", "out_of_memory")
 #: What a cell leaves beside checkpoints and encoder: provenance, logs, and events of some hundred epochs.
 LOG_BYTES = 100_000
 
-#: Cells of one arm, world size and micro-batch take equally long.
+#: Arm, world size and micro-batch, by which cells are taken to last equally long on one kind of processor.
 Kind = tuple[str, int, int | None]
 
 
@@ -172,15 +172,16 @@ def kind_of(cell: Cell, given: Resources) -> Kind:
     return arm(cell), given.world_size, given.micro_batch_of(cell)
 
 
-def finished_seconds(index: Index, hardware: str | None, threads: int) -> dict[Kind, float]:
-    """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads."""
+def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[Kind, float]:
+    """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads, and whose
+    networks were compiled or not."""
     found = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
-        like = summary.ran.get("threads") == threads and hardware in (None, summary.ran.get("hardware"))
+        how = summary.ran.get("threads"), bool(summary.ran.get("compile"))
+        like = how == (threads, compiled) and hardware in (None, summary.ran.get("hardware"))
         if summary.outcome and summary.cell and like:
-            outcome = summary.outcome
-            kind = arm(from_dict(Cell, summary.cell)), outcome.get("world_size", 1), outcome.get("micro_batch")
-            found[kind].append(outcome["seconds"])
+            ranks, micro_batch = summary.outcome.get("world_size", 1), summary.ran.get("micro_batch")
+            found[arm(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome["seconds"])
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 

@@ -28,12 +28,12 @@ def product(size: int = 2048) -> Callable[[], object]:
 
 def convolution(channels: int, size: int) -> Callable[[], object]:
     """Forward and backward of both views' images in one stage of the encoder."""
-    images = torch.randn(2 * RESNET.batch_size, channels, size, size, dtype=torch.bfloat16, requires_grad=True)
-    images = images.to(memory_format=torch.channels_last)
+    images = torch.randn(2 * RESNET.batch_size, channels, size, size, dtype=torch.bfloat16)
+    images = images.to(memory_format=torch.channels_last).requires_grad_()
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.bfloat16)
     layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     gradient = torch.randn_like(images)
-    return lambda: torch.autograd.backward(layer(images), gradient)
+    return lambda: torch.autograd.grad(layer(images), (images, layer.weight), gradient)
 
 
 def gflops(work: Callable[[], object]) -> Callable[[], float]:

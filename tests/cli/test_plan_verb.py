@@ -127,7 +127,7 @@ def test_json_has_the_same_numbers_under_stable_keys(tiny: Path) -> None:
         *("cell_id", "axes", "state", "cause"),
         *("seconds", "finished", "disk", "memory", "ranks"),
     }
-    assert {"exclusions", "coinciding", "wall_hours", "disk_bytes", "free_bytes", "slots", "next"} <= set(said)
+    assert {"exclusions", "coinciding", "wall_hours", "room", "slots", "next"} <= set(said)
 
 
 def test_where_nothing_can_be_measured_the_rest_is_shown(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_many_arms_are_not_listed_one_by_one(tiny: Path) -> None:
 
 
 def test_a_disk_that_is_too_full_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.cli.plan.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("harness.cli.room.free_bytes", lambda folder: 1000)
     assert "NOT ENOUGH" in planned(*arguments(tiny))
 
 
@@ -160,7 +160,9 @@ def test_images_that_are_kept_in_the_cache_take_room_too(tiny: Path, tmp_path: P
     assert "Images   120 KiB in" in said
     assert f"{cache_folder()}/images/" in re.sub(r"\s", "", said)
     assert "Images" not in planned(*arguments(tiny)), "the digits are read from where they are"
-    assert json.loads(planned(*words, "--json"))["images_bytes"] == 10 * 3 * 64 * 64
+    of_results, of_images = json.loads(planned(*words, "--json"))["room"]
+    assert (of_results["what"], of_results["folder"]) == ("Disk", str(tiny.parent / "results"))
+    assert (of_images["what"], of_images["needed"], of_images["lacking"]) == ("Images", 10 * 3 * 64 * 64, False)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,11 @@ EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
 
 
-def finish(record: Record, evaluation: dict[str, float], **more: object) -> None:
+def finish(record: Record, evaluation: dict[str, float], told: dict[str, object] | None = None, **more: object) -> None:
     ran = {"hardware": "a processor", "threads": 1}
-    record.begin(ran).end({"state": "finished", "metrics": {}, "evaluation": evaluation, **more})
+    record.begin({**ran, "submission": told or {}}).end(
+        {"state": "finished", "metrics": {}, "evaluation": evaluation, **more}
+    )
 
 
 def planned(cells: list[Cell], runs: Path) -> dict[str, list[Cell]]:
@@ -103,14 +105,16 @@ def test_finished_seeds_of_an_arm_tell_its_seconds(tmp_path: Path) -> None:
     for seed, seconds in enumerate((10.0, 30.0, 14.0)):
         finish(Record.prepare(tmp_path, Cell(seed=seed)), EVALUATION, seconds=seconds, world_size=1)
     finish(Record.prepare(tmp_path, Cell(epochs=7)), EVALUATION, seconds=99.0, world_size=1)
-    finish(Record.prepare(tmp_path, Cell(seed=3)), EVALUATION, seconds=50.0, world_size=1, micro_batch=32)
+    finish(Record.prepare(tmp_path, Cell(seed=3)), EVALUATION, {"micro_batch": 32}, seconds=50.0, world_size=1)
+    finish(Record.prepare(tmp_path, Cell(seed=4)), EVALUATION, {"compile": True}, seconds=8.0, world_size=1)
     index = Index(tmp_path)
-    found = finished_seconds(index, "a processor", 1)
+    found = finished_seconds(index, "a processor", 1, compiled=False)
     assert sorted(found.values()) == [14.0, 50.0, 99.0]
     given = [Resources(1, 1, None), Resources(1, 1, None, micro_batch=32), Resources(2, 1, None)]
     assert [found.get(kind_of(Cell(), one)) for one in given] == [14.0, 50.0, None]
-    assert finished_seconds(index, "a processor", 2) == {}, "with other threads it takes another time"
-    assert finished_seconds(index, "another", 1) == {}
+    assert list(finished_seconds(index, "a processor", 1, compiled=True).values()) == [8.0]
+    assert finished_seconds(index, "a processor", 2, compiled=False) == {}, "with other threads it takes another time"
+    assert finished_seconds(index, "another", 1, compiled=False) == {}
 
 
 @pytest.mark.parametrize(

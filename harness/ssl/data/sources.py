@@ -194,9 +194,9 @@ def _keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
             draft.replace(path)
     except OSError as error:
         raise UserError(
-            f"what was read of the images cannot be kept: {error.strerror}",
+            f"what was read of the images cannot be kept: {error.strerror or error}",
             where=str(path),
-            allowed="a cache folder that has room",
+            allowed="a cache folder that has room and can be written",
             next_command="export XDG_CACHE_HOME=FOLDER",
         ) from None
 

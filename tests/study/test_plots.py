@@ -13,6 +13,7 @@ from harness.study.beside import of_same_images
 from harness.study.claims import judge
 from harness.study.content import content, study
 from harness.study.frame import tidy
+from harness.study.plots import style
 from harness.study.plots.accuracy import accuracy
 from harness.study.plots.claim import claim_figure
 from harness.study.plots.explain import curves, gradients
@@ -96,6 +97,24 @@ def test_a_claims_figure_shows_its_arms_and_what_decides(synthetic: Synthetic) -
     for text in ("DCL", "InfoNCE", "a seed", "where the claim is true", "the claim: more than 0"):
         assert svg.count(f"<!-- {text} -->") == 1
     assert "<!-- loss of InfoNCE − loss of DCL (points) -->" in svg
+
+
+def test_a_loss_looks_the_same_in_every_figure(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim names DCL first, the experiment InfoNCE."""
+    looks: list[tuple[str, int]] = []
+    line = style.line
+
+    def seen(axes: object, rows: object, name: str, label: str, position: int, *more: str) -> None:
+        looks.append((label, position))
+        line(axes, rows, name, label, position, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(style, "line", seen)
+    manifest, results = synthetic(robust)
+    accuracy(manifest, arms(manifest, tidy(manifest, results)), results)
+    of_accuracy, looks[:] = set(looks), []
+    of_claim(manifest, results)
+    assert [label for label, _ in looks] == ["DCL", "InfoNCE"]
+    assert set(looks) == of_accuracy
 
 
 def test_published_accuracies_of_the_same_images_are_stars_and_say_that_the_setting_differs(

@@ -49,7 +49,7 @@ def claim_figure(
         if not found:
             _draw_points(panels[0], frame, first)
         else:
-            _draw_arms(panels[0], *found, first, beside)
+            _draw_arms(panels[0], *found, _places(frame, list(found[1].values())), first, beside)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
             style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences", "claims.json")
@@ -98,17 +98,30 @@ def _without(axis: str, text: str) -> str:
     return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
 
 
+def _places(frame: pd.DataFrame, arms: Sequence[pd.DataFrame]) -> list[int]:
+    """Of each arm among the looks of lines: its loss's, as in all figures, where each arm has one of its own."""
+    known, own = list(frame["loss"].drop_duplicates()), [set(rows["loss"]) for rows in arms]
+    if len(own) == len(set().union(*own)) and all(len(losses) == 1 for losses in own):
+        return [known.index(loss) for (loss,) in own]
+    return list(range(len(arms)))
+
+
 def _draw_arms(
-    axes: Axes, along: str, arms: Mapping[str, pd.DataFrame], verdict: Verdict, beside: Sequence[Beside]
+    axes: Axes,
+    along: str,
+    arms: Mapping[str, pd.DataFrame],
+    places: Sequence[int],
+    verdict: Verdict,
+    beside: Sequence[Beside],
 ) -> None:
     metric = verdict.claim.metric
-    for position, (name, rows) in enumerate(arms.items()):
-        style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, position, metric)
+    for place, (name, rows) in zip(places, arms.items(), strict=True):
+        style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, place, metric)
     published = [one for one in beside if along in one.number.setting and one.number.metric == metric]
+    places_of = {loss: place for place, rows in zip(places, arms.values(), strict=True) for loss in rows["loss"]}
     for one in published:
-        owner = next((index for index, rows in enumerate(arms.values()) if one.arm["loss"] in set(rows["loss"])), None)
-        if owner is not None:
-            _draw_published(axes, one, one.number.setting[along], style.of(owner)["color"])
+        if (loss := one.arm["loss"]) in places_of:
+            _draw_published(axes, one, one.number.setting[along], style.of(places_of[loss])["color"])
     drawn = [one.number.setting[along] for one in published]
     style.scale(axes, along, [*(value for rows in arms.values() for value in rows[along]), *drawn])
     axes.set_ylabel(METRIC_WORDS[metric])
@@ -117,9 +130,11 @@ def _draw_arms(
 
 def _draw_points(axes: Axes, frame: pd.DataFrame, verdict: Verdict) -> None:
     """Arms that vary along nothing, each by itself."""
-    for position, (name, cells) in enumerate(verdict.cells.items()):
-        values = frame.loc[frame["cell_id"].isin(cells), verdict.claim.metric].dropna()
-        mean, look = mean_interval(values.tolist()), style.of(position)
+    arms = [frame[frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
+    looks = [style.of(place) for place in _places(frame, arms)]
+    for position, (name, rows, look) in enumerate(zip(verdict.cells, arms, looks, strict=True)):
+        values = rows[verdict.claim.metric].dropna()
+        mean = mean_interval(values.tolist())
         axes.plot([position + 0.12] * len(values), values, ".", color="#0072B2", markersize=4)
         axes.errorbar([position], [mean.mean], [[mean.mean - mean.low], [mean.high - mean.mean]], capsize=3, label=name,
                       color=look["color"], marker=look["marker"])  # fmt: skip

@@ -69,11 +69,10 @@ def kept_images(dataset: Dataset) -> Path:
     return cache_folder() / "images" / (f"{dataset.fingerprint}.packed" if dataset.stream else pixels)
 
 
-def bytes_to_keep(datasets: Iterable[Dataset], files: DatasetFiles) -> int:
-    """What the first cells of these data sets will write there."""
-    folders = [dataset for dataset in datasets if dataset.name == "imagefolder"]
-    lacking = {path: dataset for dataset in folders if not (path := kept_images(dataset)).exists()}
-    return sum(_kept_bytes(dataset, files) for dataset in lacking.values())
+def bytes_to_keep(datasets: Iterable[Dataset], files: DatasetFiles, *, elsewhere: bool = False) -> int:
+    """What the first cells of these data sets will write there; ``elsewhere``: where none of them is yet."""
+    kept = {kept_images(dataset): dataset for dataset in datasets if dataset.name == "imagefolder"}
+    return sum(_kept_bytes(dataset, files) for path, dataset in kept.items() if elsewhere or not path.exists())
 
 
 def _kept_bytes(dataset: Dataset, files: DatasetFiles) -> int:

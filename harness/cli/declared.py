@@ -25,7 +25,6 @@ from harness.sweep.executors.local import Slots, divide, gpus
 from harness.sweep.experiment import Declaration, declare
 from harness.sweep.grid import Expansion
 from harness.sweep.plan import (
-    LOG_BYTES,
     Entry,
     Estimate,
     Need,
@@ -102,7 +101,7 @@ class Declared:
             seconds = finished.get(kind_of(cell, given))
             if seconds is None:
                 raise UserError("there is no GPU here to measure a step, and no seed of some arm has finished yet")
-            return Need(seconds, True, LOG_BYTES, 0, given.world_size)
+            return Need(seconds, True, None, 0, given.world_size)
 
         return need_of
 

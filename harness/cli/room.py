@@ -28,20 +28,18 @@ class Room:
 
     def __str__(self) -> str:
         if self.folder is None:
-            return f"{size(self.needed)} in the cache of the jobs' nodes (XDG_CACHE_HOME), once"
+            return f"{size(self.needed)} in the cache of each node (XDG_CACHE_HOME), once where they share it"
         lacking = "; NOT ENOUGH" if self.lacking else ""
         return f"{size(self.needed)} in {self.folder}/, of {size(self.free or 0)} that are free{lacking}"
 
 
 def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | None, results: Path) -> list[Room]:
     """What these cells write: into the results, where that was estimated, and what the first keeps of its images."""
-    kept = bytes_to_keep({entry.cell.dataset for entry in entries}, declared.files)
-    written = {"Disk": (estimate.disk_bytes, results)} if estimate else {}
-    elsewhere = []
-    if kept and declared.on_cluster:
-        elsewhere = [Room("Images", kept)]
-    elif kept:
-        written["Images"] = (kept, cache_folder() / "images")
+    datasets, written = {entry.cell.dataset for entry in entries}, {}
+    if estimate and estimate.disk_bytes is not None:
+        written["Disk"] = (estimate.disk_bytes, results)
+    if not declared.on_cluster and (needed := bytes_to_keep(datasets, declared.files)):
+        written["Images"] = (needed, cache_folder() / "images")
     on_disk: Counter[int] = Counter()
     for needed, folder in written.values():
         on_disk[_device(folder)] += needed
@@ -49,15 +47,20 @@ def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | Non
     for what, (needed, folder) in written.items():
         free = free_bytes(folder)
         found.append(Room(what, needed, folder, free, on_disk[_device(folder)] > free))
-    return [*found, *elsewhere]
+    if declared.on_cluster and (needed := bytes_to_keep(datasets, declared.files, elsewhere=True)):
+        found.append(Room("Images", needed))
+    return found
 
 
 def agree_to_room(found: Sequence[Room], yes: bool, again: str) -> None:
     """Ask where a disk has too little."""
-    lacking = [room for room in found if room.lacking]
-    if lacking:
-        written = " and ".join(f"{size(room.needed)} into {room.folder}/" for room in lacking)
-        free = size(min(room.free or 0 for room in lacking))
+    disks: dict[int, list[Room]] = {}
+    for room in found:
+        if room.lacking and room.folder:
+            disks.setdefault(_device(room.folder), []).append(room)
+    for rooms_there in disks.values():
+        written = " and ".join(f"{size(room.needed)} into {room.folder}/" for room in rooms_there)
+        free = size(rooms_there[0].free or 0)
         confirm(f"They write about {written}, and {free} are free there. Go on all the same?", yes, again)
 
 

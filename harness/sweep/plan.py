@@ -81,11 +81,12 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Pla
 @dataclass(frozen=True)
 class Need:
     """What one cell takes. ``finished``: whether its seconds are those of finished seeds of its arm, or follow from a
-    measured step; ``memory``: bytes of the whole cell on a CPU, of each process on GPUs (0: unknown)."""
+    measured step; ``disk``: bytes of its files (None: unknown); ``memory``: bytes of the whole cell on a CPU, of each
+    process on GPUs (0: unknown)."""
 
     seconds: float
     finished: bool
-    disk: int
+    disk: int | None
     memory: int
     ranks: int
 
@@ -106,8 +107,9 @@ class Estimate:
         return sum(need.seconds * need.ranks for need in self._fitting) / 3600
 
     @property
-    def disk_bytes(self) -> int:
-        return sum(need.disk for need in self._fitting)
+    def disk_bytes(self) -> int | None:
+        known = [need.disk for need in self._fitting if need.disk is not None]
+        return sum(known) if len(known) == len(self.entries) else None
 
     @property
     def by_records(self) -> int:

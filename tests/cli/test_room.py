@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from harness.cell import Dataset
 from harness.cli import room
 from harness.cli.declared import Declared, load
 from harness.cli.room import agree_to_room, rooms
-from harness.dataset_files import cache_folder
+from harness.dataset_files import cache_folder, kept_images
 from harness.errors import UserError
 from harness.sweep.plan import Estimate, Need
 from tests.test_dataset_files import image_folder
@@ -38,6 +40,10 @@ def found(tiny: Path, words: list[str]) -> list[room.Room]:
     return rooms(declared, declared.plan.entries, estimated(declared), tiny.parent / "results")
 
 
+def declared_dataset(tiny: Path, words: list[str]) -> Dataset:
+    return load(str(tiny), words, tiny.parent / "results").plan.entries[0].cell.dataset
+
+
 def test_results_and_images_of_one_disk_must_both_fit_on_it(
     tiny: Path, on_images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +63,11 @@ def test_each_of_two_disks_must_have_room_for_its_own(
     monkeypatch.setattr(room, "free_bytes", lambda folder: RESULTS if folder.name == "results" else IMAGES - 1)
     of_results, of_images = found(tiny, on_images)
     assert (of_results.lacking, of_images.lacking) == (False, True)
+    monkeypatch.setattr(room, "free_bytes", lambda folder: 2**11 if folder.name == "results" else 2**12)
+    asked: list[str] = []
+    monkeypatch.setattr(room, "confirm", lambda question, yes, again: asked.append(question))
+    agree_to_room(found(tiny, on_images), yes=False, again="harness sweep")
+    assert [re.findall(r"\d+ KiB", question) for question in asked] == [["117 KiB", "2 KiB"], ["120 KiB", "4 KiB"]]
 
 
 def test_what_is_lacking_is_asked_about(tiny: Path, on_images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +90,12 @@ def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
     of_results, of_images = found(tiny, [*on_images, "cluster=here.yaml"])
     assert not of_results.lacking
     assert not of_images.lacking
-    assert str(of_images) == "120 KiB in the cache of the jobs' nodes (XDG_CACHE_HOME), once"
+    assert str(of_images) == "120 KiB in the cache of each node (XDG_CACHE_HOME), once where they share it"
+    here = kept_images(declared_dataset(tiny, on_images))
+    here.parent.mkdir(parents=True)
+    here.touch()
+    assert [one.what for one in found(tiny, on_images)] == ["Disk"]
+    assert [one.what for one in found(tiny, [*on_images, "cluster=here.yaml"])] == ["Disk", "Images"]
 
 
 def test_images_are_said_where_nobody_knows_what_cells_cost(tiny: Path, on_images: list[str]) -> None:

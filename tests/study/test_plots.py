@@ -100,7 +100,7 @@ def test_a_claims_figure_shows_its_arms_and_what_decides(synthetic: Synthetic) -
 
 
 def test_a_loss_looks_the_same_in_every_figure(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The claim names DCL first, the experiment InfoNCE."""
+    """The claim names DCL first, the experiment InfoNCE; by settings, InfoNCE of a higher temperature comes last."""
     looks: list[tuple[str, int]] = []
     line = style.line
 
@@ -109,12 +109,13 @@ def test_a_loss_looks_the_same_in_every_figure(synthetic: Synthetic, monkeypatch
         line(axes, rows, name, label, position, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(style, "line", seen)
-    manifest, results = synthetic(robust)
+    grids = ["grids.warm={loss:[infonce,dcl],temperature:[0.1]}", "grids.cold={loss:[eqco],temperature:[0.05]}"]
+    manifest, results = synthetic(robust, *grids)
     accuracy(manifest, arms(manifest, tidy(manifest, results)), results)
     of_accuracy, looks[:] = set(looks), []
     of_claim(manifest, results)
     assert [label for label, _ in looks] == ["DCL", "InfoNCE"]
-    assert set(looks) == of_accuracy
+    assert set(looks) < of_accuracy
 
 
 def test_published_accuracies_of_the_same_images_are_stars_and_say_that_the_setting_differs(

@@ -145,6 +145,8 @@ def test_cells_that_need_more_memory_than_there_is_are_refused() -> None:
     assert [entry.cell for entry in found.refused] == [large]
     assert found.memory(entries[1]) == 4096
     assert (found.device_hours, found.wall_hours, found.disk_bytes) == (2.0, 1.0, 10)
+    unknown = estimate(entries, lambda cell: Need(1.0, True, None, 0, 1), processes=2, memory_limit=100)
+    assert unknown.disk_bytes is None
     assert (found.by_records, found.by_steps) == (1, 0)
 
 

@@ -6,7 +6,6 @@ depends on the file.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import sys
@@ -16,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from harness.errors import UserError
+from harness.ssl.data.kept import keep
 
 #: Of an image: where its bytes lie, how large it is, and its label.
 ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
@@ -68,44 +68,23 @@ def open_packed(path: Path) -> Packed:
 
 
 def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
-    """Write the images, each labelled with the place of its folder's name among all, to ``path``.
-
-    The first process writes; others wait for it. One that is killed leaves a draft that the next one writes over.
+    """Keep the images, each labelled with the place of its folder's name among all, in ``path``.
 
     Raises:
         UserError: an image cannot be read, or the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{path}.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                _write(path, train, test)
-    except OSError as error:
-        raise UserError(
-            f"the images cannot be packed into one file: {error.strerror}",
-            where=str(path),
-            allowed="a cache folder that has room for all of them",
-            next_command="export XDG_CACHE_HOME=FOLDER",
-        ) from None
+    keep(path, lambda file: _write(file, train, test))
 
 
-def _write(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
-    paths, draft = [*train, *test], path.with_suffix(".draft")
+def _write(file: IO[bytes], train: Sequence[Path], test: Sequence[Path]) -> None:
+    paths = [*train, *test]
     labels = {name: label for label, name in enumerate(sorted({image.parent.name for image in train}))}
     index = np.zeros(len(paths), ENTRY)
-    try:
-        with draft.open("wb") as file:
-            for row, (raw, (width, height)) in enumerate(_reported(_checked(paths), len(paths))):
-                index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
-                file.write(raw)
-            file.write(index.tobytes())
-            file.write(np.array([(MARK, len(paths), len(train))], END).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    for row, (raw, (width, height)) in enumerate(_reported(_checked(paths), len(paths))):
+        index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
+        file.write(raw)
+    file.write(index.tobytes())
+    file.write(np.array([(MARK, len(paths), len(train))], END).tobytes())
 
 
 Checked = tuple[bytes, tuple[int, int]]

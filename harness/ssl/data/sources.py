@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from harness.dataset_files import (
 )
 from harness.errors import UserError
 from harness.ssl.data import recipes, views
+from harness.ssl.data.kept import keep
 from harness.ssl.data.packed import open_packed, pack
 from harness.ssl.data.streaming import Stream
 from harness.ssl.data.views import Share
@@ -172,33 +172,13 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
 
 def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
     """Decoding the images that pin them takes a core half a minute: once, not at the start of every cell."""
-    if not path.exists():
-        found = torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy()
-        _keep(path, lambda file: np.save(file, found))
+
+    def save(file: IO[bytes]) -> None:
+        np.save(file, torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy())
+
+    keep(path, save)
     mean, std = torch.from_numpy(np.load(path))
     return mean, std
-
-
-def _keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """Write a file whole, or not at all: other processes may look for it.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            with draft.open("wb") as file:
-                save(file)
-            draft.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"what was read of the images cannot be kept: {error.strerror or error}",
-            where=str(path),
-            allowed="a cache folder that has room and can be written",
-            next_command="export XDG_CACHE_HOME=FOLDER",
-        ) from None
 
 
 def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -358,14 +338,14 @@ def _stl10_labels(path: Path) -> Array:
 def _cropped(folder: Path, dataset: Dataset) -> Arrays:
     """An image folder's pixels, decoded once and kept in the user's cache."""
     cropped, size = kept_images(dataset), dataset.image_size
-    if not cropped.exists():
+
+    def save(file: IO[bytes]) -> None:
         classes = sorted({path.parent.name for path in images(folder / "train")})
         train, train_labels = _decode(images(folder / "train"), classes, size)
         test, labels = _decode(images(held_out_split(folder)), classes, size)
-        _keep(
-            cropped,
-            lambda file: np.savez(file, train=train, train_labels=train_labels, test=test, test_labels=labels),
-        )
+        np.savez(file, train=train, train_labels=train_labels, test=test, test_labels=labels)
+
+    keep(cropped, save)
     with np.load(cropped) as stored:
         return [stored["train"]], stored["train_labels"], stored["test"], stored["test_labels"]
 

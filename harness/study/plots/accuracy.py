@@ -62,7 +62,7 @@ def _along(manifest: Manifest, table: pd.DataFrame, along: str) -> Figure:
     every = settings(table, panel_axes(manifest, along))
     found = every[:MOST_PANELS]
     figure, panels = style.grid_of_panels(len(found))
-    losses = list(table["loss"].drop_duplicates())
+    losses = style.order(manifest)
     for axes, setting in zip(panels, found, strict=True):
         _panel(axes, in_setting(table, setting), losses, along)
         axes.set_title(setting_words(varying(setting, table)))

@@ -47,9 +47,9 @@ def claim_figure(
         figure = Figure(figsize=(INCHES, height), layout="constrained")
         panels = list(figure.subplots(1, 2 if rows else 1, squeeze=False).flatten())
         if not found:
-            _draw_points(panels[0], frame, first)
+            _draw_points(panels[0], manifest, frame, first)
         else:
-            _draw_arms(panels[0], *found, _places(frame, list(found[1].values())), first, beside)
+            _draw_arms(panels[0], *found, _places(manifest, list(found[1].values())), first, beside)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
             style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences", "claims.json")
@@ -98,11 +98,13 @@ def _without(axis: str, text: str) -> str:
     return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
 
 
-def _places(frame: pd.DataFrame, arms: Sequence[pd.DataFrame]) -> list[int]:
-    """Of each arm among the looks of lines: its loss's, as in all figures, where each arm has one of its own."""
-    known, own = list(frame["loss"].drop_duplicates()), [set(rows["loss"]) for rows in arms]
-    if len(own) == len(set().union(*own)) and all(len(losses) == 1 for losses in own):
-        return [known.index(loss) for (loss,) in own]
+def _places(manifest: Manifest, arms: Sequence[pd.DataFrame]) -> list[int]:
+    """Of each arm among the looks of lines: its loss's, as in all figures, where each has a colour of its own so."""
+    own = [set(rows["loss"]) for rows in arms]
+    if all(len(losses) == 1 for losses in own):
+        places = [style.order(manifest).index(loss) for (loss,) in own]
+        if len({style.of(place)["color"] for place in places}) == len(arms):
+            return places
     return list(range(len(arms)))
 
 
@@ -118,20 +120,22 @@ def _draw_arms(
     for place, (name, rows) in zip(places, arms.items(), strict=True):
         style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, place, metric)
     published = [one for one in beside if along in one.number.setting and one.number.metric == metric]
-    places_of = {loss: place for place, rows in zip(places, arms.values(), strict=True) for loss in rows["loss"]}
+    drawn_as: dict[str, int] = {}
+    for place, rows in zip(places, arms.values(), strict=True):
+        drawn_as = dict.fromkeys(rows["loss"], place) | drawn_as
     for one in published:
-        if (loss := one.arm["loss"]) in places_of:
-            _draw_published(axes, one, one.number.setting[along], style.of(places_of[loss])["color"])
+        if (loss := one.arm["loss"]) in drawn_as:
+            _draw_published(axes, one, one.number.setting[along], style.of(drawn_as[loss])["color"])
     drawn = [one.number.setting[along] for one in published]
     style.scale(axes, along, [*(value for rows in arms.values() for value in rows[along]), *drawn])
     axes.set_ylabel(METRIC_WORDS[metric])
     axes.set_title(setting_words(verdict.setting), fontsize=9)
 
 
-def _draw_points(axes: Axes, frame: pd.DataFrame, verdict: Verdict) -> None:
+def _draw_points(axes: Axes, manifest: Manifest, frame: pd.DataFrame, verdict: Verdict) -> None:
     """Arms that vary along nothing, each by itself."""
     arms = [frame[frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
-    looks = [style.of(place) for place in _places(frame, arms)]
+    looks = [style.of(place) for place in _places(manifest, arms)]
     for position, (name, rows, look) in enumerate(zip(verdict.cells, arms, looks, strict=True)):
         values = rows[verdict.claim.metric].dropna()
         mean = mean_interval(values.tolist())

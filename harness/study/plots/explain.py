@@ -26,7 +26,7 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
     names = ["q_mean", "q_05", "q_95", "negatives_ess"]
     cells = in_setting(frame, setting).groupby(["loss", along], sort=False)
     rows = cells[names].mean().assign(k=cells["q_mean"].count(), n=cells.size()).reset_index()
-    losses = list(frame["loss"].drop_duplicates())
+    losses = style.order(manifest)
     with style.styled():
         figure = Figure(figsize=(7.6, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -55,7 +55,7 @@ def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
         return None
     every = settings(known, panel_axes(manifest))
     found = every[:MOST_PANELS]
-    losses = list(frame["loss"].drop_duplicates())
+    losses = style.order(manifest)
     with style.styled():
         figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
         for axes, setting in zip(panels, found, strict=True):

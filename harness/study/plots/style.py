@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from harness.cell import short_name
+from harness.manifest import Manifest
 from harness.study.words import axis as axis_word
 
 # Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
@@ -56,6 +58,13 @@ def grid_of_panels(
     for unused in panels[count:]:
         unused.set_visible(False)
     return figure, panels[:count]
+
+
+def order(manifest: Manifest) -> list[str]:
+    """The losses as they are declared, by which they look the same in all figures."""
+    fixed = {"loss": manifest.settings["loss"]["name"]}
+    declared = ({short_name(path): value for path, value in cell.axes.items()} for cell in manifest.cells)
+    return list(dict.fromkeys((fixed | values)["loss"] for values in declared))
 
 
 def of(position: int) -> dict[str, Any]:

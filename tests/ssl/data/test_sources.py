@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import IO, Any
 
@@ -217,9 +219,28 @@ def test_a_full_disk_keeps_no_half_of_the_images(folder: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(UserError, match="cannot be kept: No space left on device"):
+    with pytest.raises(UserError, match="cannot be kept in the cache: No space left on device"):
         read("imagefolder", 16, 0.2, folder)
-    assert list((cache_folder() / "images").iterdir()) == []
+    (left,) = (cache_folder() / "images").iterdir()
+    assert left.name.endswith(".npz.lock")
+
+
+def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> None:
+    declared = (str(folder), find("imagefolder", str(folder)).fingerprint)
+    code = (
+        "import sys, time\n"
+        "from harness.cell import Dataset\n"
+        "from harness.ssl.data import sources\n"
+        "decode = sources._decode\n"
+        "def slow(*of):\n    time.sleep(.5)\n    print('decoded', flush=True)\n    return decode(*of)\n"
+        "sources._decode = slow\n"
+        "sources.load(Dataset('imagefolder', 16, .2, sys.argv[2]), sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", code, *declared]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert sorted(said) == ["", "decoded\ndecoded\n"], "training and test images, by the first"
 
 
 def test_shares_are_the_augmented_views_of_their_rows() -> None:

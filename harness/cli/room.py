@@ -35,11 +35,12 @@ class Room:
 
 def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | None, results: Path) -> list[Room]:
     """What these cells write: into the results, where that was estimated, and what the first keeps of its images."""
-    datasets, written = {entry.cell.dataset for entry in entries}, {}
+    images = bytes_to_keep({entry.cell.dataset for entry in entries}, declared.files, elsewhere=declared.on_cluster)
+    written = {}
     if estimate and estimate.disk_bytes is not None:
         written["Disk"] = (estimate.disk_bytes, results)
-    if not declared.on_cluster and (needed := bytes_to_keep(datasets, declared.files)):
-        written["Images"] = (needed, cache_folder() / "images")
+    if images and not declared.on_cluster:
+        written["Images"] = (images, cache_folder() / "images")
     on_disk: Counter[int] = Counter()
     for needed, folder in written.values():
         on_disk[_device(folder)] += needed
@@ -47,8 +48,8 @@ def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | Non
     for what, (needed, folder) in written.items():
         free = free_bytes(folder)
         found.append(Room(what, needed, folder, free, on_disk[_device(folder)] > free))
-    if declared.on_cluster and (needed := bytes_to_keep(datasets, declared.files, elsewhere=True)):
-        found.append(Room("Images", needed))
+    if images and declared.on_cluster:
+        found.append(Room("Images", images))
     return found
 
 

@@ -19,6 +19,8 @@ def keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    if path.exists():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{path}.lock", "w", encoding="utf-8") as lock:

@@ -100,9 +100,9 @@ def _without(axis: str, text: str) -> str:
 
 def _places(manifest: Manifest, arms: Sequence[pd.DataFrame]) -> list[int]:
     """Of each arm among the looks of lines: its loss's, as in all figures, where each has a colour of its own so."""
-    own = [set(rows["loss"]) for rows in arms]
+    order, own = style.order(manifest), [set(rows["loss"]) for rows in arms]
     if all(len(losses) == 1 for losses in own):
-        places = [style.order(manifest).index(loss) for (loss,) in own]
+        places = [order.index(loss) for (loss,) in own]
         if len({style.of(place)["color"] for place in places}) == len(arms):
             return places
     return list(range(len(arms)))

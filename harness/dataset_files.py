@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.catalog import DATASETS, TRAINING_VERSION
+from harness.catalog import TRAINING_VERSION
+from harness.catalog.datasets import DATASETS
 from harness.cell import Dataset
 from harness.errors import UserError
-from harness.record import read_json, write_json
+from harness.files import read_json, write_json
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -15,18 +15,18 @@ from typing import Any
 from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.record import read_json, write_json
+from harness.files import read_json, write_json
 
 
 @dataclass(frozen=True)
 class Claim:
     """A checkable sentence of a paper.
 
-    ``measure`` names what is computed of the ``arms`` (``harness.study.measures``), each a filter such as ``loss=dcl``;
-    ``over``: the axis along which; ``at``: a filter of the cells that count; ``margin``: in points of ``metric`` (of
-    ``ratio``: a factor); None where the measure has one of its own. ``comparable``: a filter that the cells must meet
-    for the claim to be about them. ``published``: numbers of ``harness/study/papers`` that it rests on; ``paper``: a
-    file of them.
+    ``measure`` names what is computed of the ``arms`` (``harness.study.claims.measures``), each a filter such as
+    ``loss=dcl``; ``over``: the axis along which; ``at``: a filter of the cells that count; ``margin``: in points of
+    ``metric`` (of ``ratio``: a factor); None where the measure has one of its own. ``comparable``: a filter that the
+    cells must meet for the claim to be about them. ``published``: numbers of ``harness/study/papers`` that it rests
+    on; ``paper``: a file of them.
     """
 
     name: str

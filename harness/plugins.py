@@ -24,7 +24,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.catalog import INFINITY, LOSSES, TEMPERATURE, LossEntry, Range
+from harness.catalog.losses import LOSSES, TEMPERATURE, LossEntry
+from harness.catalog.parameters import INFINITY, Range
 from harness.cell import Loss
 from harness.errors import UserError, nearest
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.dataset_files import find
-from harness.record import Record
+from harness.store.record import Record
 
 TINY = """
 defaults:

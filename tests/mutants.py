@@ -20,7 +20,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOSS_TESTS = tuple(
     f"tests/ssl/losses/test_{concept}.py"
-    for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input", "log_sums")
+    for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input", "tiled_logsumexp")
 )
 RANK_TESTS = ("tests/ssl/test_distributed.py",)
 PASSED, FAILED = 0, 1  # pytest's exit codes; others mean that no test could judge
@@ -47,86 +47,86 @@ class Mutant:
 MUTANTS = [
     # Who is compared with whom.
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "anchors, anchors, (0, n, -n)",
         "anchors, anchors, (n, -n)",
         "an anchor is its own negative",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "anchors, anchors, (0, n, -n)",
         "anchors, anchors, (0,)",
         "the positive is left among the negatives",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "Products(positives, queries, keys, (0,), ",
         "Products(positives, queries, keys, (), ",
         "cross-view: the positive is left among the negatives",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "columns >= rows",
         "columns > rows",
         "cross-view: columns off by one, own key drawn",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "Products((z1 * z2).sum(1).repeat(2), ",
         "Products((z1 * z2).sum(1).repeat(2).detach(), ",
         "no gradient through the positive",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "Products((queries * keys).sum(1), ",
         "Products((queries * keys.detach()).sum(1), ",
         "queue: no gradient through the key",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "(0, n, -n), 2 * n - 2)",
         "(0, n, -n), 2 * n - 1)",
         "the positive is counted as a negative",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "scale = temperature ** (-1 if",
         "scale = temperature ** (-2 if",
         "temperature applied twice to the negatives",
     ),
     Mutant(
-        "losses/similarity.py",
+        "losses/pairs.py",
         "positives=function.of(self.positives) if positive else self.positives",
         "positives=function.of(self.positives)",
         "square_positive and abs_positive are ignored",
     ),
     # Sums in tiles.
     Mutant(
-        "losses/log_sums.py",
+        "losses/tiled_logsumexp.py",
         "totals.mul_(tops.sub_(top).exp_()).sum(0)",
         "totals.sum(0)",
         "sums of tiles are added whatever their largest terms",
     ),
     Mutant(
-        "losses/log_sums.py",
+        "losses/tiled_logsumexp.py",
         "weights.addcmul_(terms.sub_(top[columns]).exp_(), gradient[columns])",
         "pass",
         "tiles of a symmetric matrix: no gradient of the columns",
     ),
     Mutant(
-        "losses/log_sums.py",
+        "losses/tiled_logsumexp.py",
         "if of_y is not None and not (ctx.symmetric and rows == columns):",
         "if of_y is not None:",
         "the tiles on the diagonal count twice",
     ),
     Mutant(
-        "losses/log_sums.py",
+        "losses/tiled_logsumexp.py",
         "(weights + weights.T) @ x",
         "2 * weights @ x",
         "one tile: the anchors stand for the candidates",
     ),
     Mutant(
-        "losses/log_sums.py",
+        "losses/tiled_logsumexp.py",
         "if -terms.shape[0] < diagonal < terms.shape[1]:",
         "if 0 <= diagonal < terms.shape[1]:",
         "what is excluded below the diagonal of a tile stays",
@@ -269,13 +269,13 @@ MUTANTS = [
         "spectral: short embeddings are lengthened",
     ),
     Mutant(
-        "losses/arguments.py",
+        "losses/validation.py",
         "loss(z1.to(wide), z2.to(wide), **given)",
         "loss(z1, z2, **given)",
         "similarities in half precision",
     ),
     Mutant(
-        "losses/arguments.py",
+        "losses/validation.py",
         '            _check_values(z2, "z2", unit_norm)\n',
         "",
         "the second view is not looked at",

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from harness import dataset_files
-from harness.catalog import DATASETS
+from harness.catalog.datasets import DATASETS
 from harness.cell import Dataset
 from harness.dataset_files import STL10_FILES, DatasetMissing, bytes_to_keep, find, kept_images
 from harness.errors import UserError

@@ -69,7 +69,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_experiment_composes_at_every_scale() -> None:
-    from harness.sweep.experiment import declare
+    from harness.sweep.declare.compose import declare
 
     for path in (ROOT / "experiments").glob("*.yaml"):
         for scale in declare(path, []).scales:

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from harness.manifest import Claim
-from harness.study.measures import MEASURES
-from harness.sweep.experiment import Experiment, declare
-from harness.sweep.rules import RULES
+from harness.study.claims.measures import MEASURES
+from harness.sweep.declare.compose import declare
+from harness.sweep.declare.schema import Experiment
+from harness.sweep.expand.derived_fields import RULES
 
 TEXT = (Path(__file__).parents[1] / "docs/experiments.md").read_text(encoding="utf-8")
 

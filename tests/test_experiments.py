@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.catalog import DATASETS
+from harness.catalog.datasets import DATASETS
 from harness.dataset_files import DatasetFiles
 from harness.manifest import Manifest
-from harness.study.check import check_claims
-from harness.study.claims import judge
+from harness.study.claims.measures import MEASURES
+from harness.study.claims.validate import check_claims
+from harness.study.claims.verdicts import judge
 from harness.study.frame import tidy
-from harness.study.measures import MEASURES
-from harness.study.published import papers
-from harness.sweep import grid
-from harness.sweep.experiment import Declaration, declare
+from harness.study.papers.published import papers
+from harness.sweep.declare.compose import Declaration, declare
+from harness.sweep.expand import grid
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))

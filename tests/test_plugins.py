@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.catalog import LOSSES, TEMPERATURE
+from harness.catalog.losses import LOSSES, TEMPERATURE
 from harness.cell import Loss
-from harness.cli.declared import load
+from harness.cli.shared.load_experiment import load
 from harness.errors import UserError
 from harness.plugins import losses_in, register
 from harness.ssl.losses import bind, function

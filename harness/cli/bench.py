@@ -75,8 +75,8 @@ def about() -> dict[str, Any]:
     import importlib.metadata
     from datetime import UTC, datetime
 
-    from harness.processor import processor
-    from harness.revision import revision
+    from harness.environment.cpu import processor
+    from harness.environment.revision import revision
 
     packages = ("harness", "torch", "torchvision", "numpy")
     return {
@@ -97,7 +97,7 @@ def about() -> dict[str, Any]:
 
 
 def _gpu_names() -> list[str]:
-    from harness.sweep.executors.local import gpus
+    from harness.environment.gpus import gpus
 
     if not gpus():
         return []
@@ -113,14 +113,14 @@ def measured(name: str) -> Iterator[Row]:
     """
     if name == "startup":
         yield from verbs()
-    from harness.sweep.executors.local import WAITING
+    from harness.sweep.run.local_executor import WAITING
 
     # Alone in a process: memory and threads that one figure leaves behind are no part of the next.
-    command, environment = [sys.executable, "-m", "harness.ssl.bench", name], {**os.environ, **WAITING}
+    command, environment = [sys.executable, "-m", "harness.ssl.measure.throughput", name], {**os.environ, **WAITING}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UserError(last, next_command=f"{sys.executable} -m harness.ssl.bench {name}")
+        raise UserError(last, next_command=f"{sys.executable} -m harness.ssl.measure.throughput {name}")
     yield from map(json.loads, done.stdout.splitlines())
 
 

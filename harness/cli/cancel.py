@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Results, command
-from harness.cli.target import AsJson, Target
+from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.selection import AsJson, Target
 
 if TYPE_CHECKING:
-    from harness.index import Summary
-    from harness.record import Record
+    from harness.store.index import Summary
+    from harness.store.record import Record
 
 #: How long running cells may take to write their checkpoint before this verb gives up waiting.
 WAIT_SECONDS = 60.0
@@ -36,11 +36,11 @@ def cancel(
     --json prints a list of cells: cell_id, name, was (queued, running), became (cancelled, finished, failed, running),
     checkpoint (true, false).
     """
-    from harness.cli.confirm import confirm
-    from harness.cli.queues import ask, take_back
-    from harness.cli.summary import count
-    from harness.cli.target import select
-    from harness.index import Index
+    from harness.cli.shared.confirm import confirm
+    from harness.cli.shared.scheduler import ask, take_back
+    from harness.cli.shared.selection import select
+    from harness.cli.shared.text import count
+    from harness.store.index import Index
 
     ask(results, settling=True)
     index = Index(results / "runs")

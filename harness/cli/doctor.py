@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import Results
-from harness.sweep.finding import Finding
+from harness.cli.shared.arguments import Results
+from harness.sweep.slurm.diagnosis import Finding
 
 
 def doctor(
@@ -44,13 +44,13 @@ def _of_machine(results: Path) -> Iterator[Finding]:
 
 
 def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Finding]:
-    from harness.cli.doctor_cluster import findings
+    from harness.cli.shared.doctor_slurm import findings
 
     return findings(words, results, full)
 
 
 def _machine(results: Path) -> Iterator[Finding]:
-    from harness.sweep.executors.local import gpus
+    from harness.environment.gpus import gpus
 
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
@@ -87,7 +87,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    from harness.sweep.executors.local import gpus
+    from harness.environment.gpus import gpus
 
     code = "import harness.ssl, torch, torchvision.models; print(torch.__version__, torch.cuda.is_available())"
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from harness.cli.arguments import Results, command
+from harness.cli.shared.arguments import Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.cell import Dataset
     from harness.evaluation import Evaluation
     from harness.manifest import Manifest
-    from harness.record import Record
-    from harness.sweep.added import Images
+    from harness.store.record import Record
+    from harness.sweep.run.reevaluate import Images
 
 Preset = Annotated[str, typer.Option(help="A named evaluation, such as dkobak.", show_default=False)]
 OnDataset = Annotated[str, typer.Option(help="Another data set to evaluate on.", show_default=False)]
@@ -52,10 +52,10 @@ class Added:
 
 def asked(preset: str, dataset: str, root: str) -> Added:
     """Raises a UserError where there is no such preset, or the data set is not there."""
-    from harness.sweep import presets
-    from harness.sweep.added import Images
+    from harness.sweep.declare import evaluation_presets
+    from harness.sweep.run.reevaluate import Images
 
-    return Added(preset, presets.load(preset), Images.find(dataset, root or None) if dataset else None, root)
+    return Added(preset, evaluation_presets.load(preset), Images.find(dataset, root or None) if dataset else None, root)
 
 
 def evaluate(
@@ -76,7 +76,7 @@ def evaluate(
 
     Nothing is replaced: a record keeps every evaluation. The same command again evaluates only what is missing.
     """
-    from harness.cli.target import named_cells
+    from harness.cli.shared.selection import named_cells
 
     added = asked(preset, dataset, root)
     manifest, cells = named_cells(target, results)
@@ -102,9 +102,9 @@ def evaluate(
 
 def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, screen: TextIO) -> dict[str, str]:
     """Evaluate what is missing; returns why finished cells could not be, by name."""
-    from harness.cli.summary import hours
-    from harness.sweep.added import run, tasks
-    from harness.sweep.executors.local import divide
+    from harness.cli.shared.text import hours
+    from harness.sweep.run.reevaluate import run, tasks
+    from harness.sweep.run.slots import divide
 
     missing = {record.cell_id: name for name, record in cells if record.outcome() and added.metrics(record) is None}
     records = [record for _, record in cells if record.cell_id in missing]
@@ -139,7 +139,7 @@ def _print_table(manifest: Manifest | None, cells: Sequence[tuple[str, Record]],
     from rich.table import Table
 
     from harness.study.frame import tidy
-    from harness.study.tables import arms, for_people
+    from harness.study.report.tables import arms, for_people
 
     if manifest:
         again = added.of(manifest)

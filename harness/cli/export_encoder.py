@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Results
+from harness.cli.shared.arguments import Results
 from harness.errors import UserError
 
 
@@ -26,8 +26,8 @@ def export_encoder(
     results: Results = Path("results"),
 ) -> None:
     """Write a finished cell's encoder to a new folder: weights, what they are, and a program that loads them."""
-    from harness.cli.target import record_of
-    from harness.study.encoder_card import example, readme
+    from harness.cli.shared.selection import record_of
+    from harness.study.report.encoder_card import example, readme
 
     record = record_of(cell, results)
     weights, folder = record.encoder(), to or Path(f"encoder-{record.cell_id}")

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import Results, command
-from harness.cli.target import AnyTarget, AsJson
-from harness.record import Attempt, Record
+from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.selection import AnyTarget, AsJson
+from harness.store.record import Attempt, Record
 
 #: As training names them; the first is the newer.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
@@ -29,9 +29,9 @@ def gc(
 
     --json prints: bytes, files (cell_id, name, path, bytes), after they were removed.
     """
-    from harness.cli.confirm import confirm
-    from harness.cli.summary import size
-    from harness.cli.target import named_cells
+    from harness.cli.shared.confirm import confirm
+    from harness.cli.shared.selection import named_cells
+    from harness.cli.shared.text import size
 
     words = target or []
     _, cells = named_cells(words, results)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Results, command
-from harness.cli.queues import ask
-from harness.cli.target import AsJson, Target
+from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.scheduler import ask
+from harness.cli.shared.selection import AsJson, Target
 from harness.errors import UserError
-from harness.index import Index
+from harness.store.index import Index
 
 if TYPE_CHECKING:
-    from harness.record import Attempt, Record
+    from harness.store.record import Attempt, Record
 
 STREAMS = ("stdout", "stderr")
 POLL_SECONDS = 0.5
@@ -39,7 +39,7 @@ def logs(
     --json prints a list of cells: cell_id, name, state, attempts (attempt, holder, state, cause, error), stdout and
     stderr.
     """
-    from harness.cli.target import named_cells
+    from harness.cli.shared.selection import named_cells
 
     _, cells = named_cells(target, results)
     begun = [(name, record) for name, record in cells if record.attempts()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Plugin
+from harness.cli.shared.arguments import Plugin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,7 @@ def losses(
     plugin: Plugin = None,
 ) -> None:
     """List the losses and their properties; with a name, print its equation, parameters and identities."""
-    from harness.catalog import LOSSES
+    from harness.catalog.losses import LOSSES
     from harness.errors import UserError, nearest
     from harness.plugins import register
 
@@ -34,7 +34,8 @@ def losses(
 def _table() -> None:
     from rich.table import Table
 
-    from harness.catalog import LOSSES, METHODS
+    from harness.catalog.losses import LOSSES
+    from harness.catalog.methods import METHODS
 
     columns = ("loss", "paper", "negatives", "unit norm", "symmetric", "ranks share", "parameters")
     table = Table(*columns, box=None, pad_edge=False)
@@ -56,7 +57,8 @@ def _console() -> Console:
 
 
 def _describe(name: str) -> None:
-    from harness.catalog import LOSSES, METHODS
+    from harness.catalog.losses import LOSSES
+    from harness.catalog.methods import METHODS
 
     entry = LOSSES[name]
     goes_with = [method for method, about in METHODS.items() if about.every_loss or entry.negatives == "pairs"]
@@ -85,7 +87,7 @@ def check_loss(
     """Try a loss: permutation, view swap, scale, gradient, bf16, ranks, shapes; fails if a required property does."""
     from rich.table import Table
 
-    from harness.catalog import LOSSES
+    from harness.catalog.losses import LOSSES
     from harness.errors import UserError, nearest
     from harness.plugins import losses_in, register
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command
+from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.cli.declared import Declared
-    from harness.cli.room import Room
-    from harness.sweep.plan import Entry, Estimate
+    from harness.cli.shared.disk_space import Room
+    from harness.cli.shared.load_experiment import Declared
+    from harness.sweep.plan.plan import Entry, Estimate
 
 #: Arms that are listed one by one.
 MOST_ROWS = 20
@@ -43,9 +43,9 @@ def plan(
     The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered until
     torch or the code changes.
     """
-    from harness.cli.declared import load
-    from harness.cli.queues import ask
-    from harness.cli.room import rooms
+    from harness.cli.shared.disk_space import rooms
+    from harness.cli.shared.load_experiment import load
+    from harness.cli.shared.scheduler import ask
 
     ask(results, settling=False)
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
@@ -78,7 +78,7 @@ def _show(
     from rich.console import Console
 
     from harness.cell import short_name
-    from harness.cli.summary import states
+    from harness.cli.shared.text import states
 
     console = Console(highlight=False, markup=False)
     console.print(f"{declared.manifest.name}: {states(declared.plan.counts())}", soft_wrap=True)
@@ -108,7 +108,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 
 def _notes(declared: Declared, results: Path) -> Iterator[str]:
     """Why there are fewer cells than the grids have points, and fewer to run than have not finished."""
-    from harness.cli.summary import count
+    from harness.cli.shared.text import count
 
     yield from declared.expansion.notes()
     causes = Counter(entry.cause.replace("_", " ") for entry in declared.plan.not_retried())
@@ -118,7 +118,7 @@ def _notes(declared: Declared, results: Path) -> Iterator[str]:
 
 
 def _stale(declared: Declared) -> Iterator[str]:
-    from harness.cli.summary import count
+    from harness.cli.shared.text import count
 
     if stale := declared.plan.counts()["stale"]:
         yield f"{count(stale)} stale: finished with an earlier version of a component; --rerun-stale trains anew"
@@ -128,7 +128,7 @@ def _arms(declared: Declared, estimate: Estimate | None) -> Table:
     """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
     from rich.table import Table
 
-    from harness.cli.summary import arm_name, hours, size
+    from harness.cli.shared.text import arm_name, hours, size
 
     arms: dict[str, list[Entry]] = {}
     for entry in declared.plan.entries:
@@ -150,7 +150,7 @@ def _arms(declared: Declared, estimate: Estimate | None) -> Table:
 def _facts(
     declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, room: Sequence[Room]
 ) -> Iterator[tuple[str, str]]:
-    from harness.cli.summary import count, hours, refusals, sources
+    from harness.cli.shared.text import count, hours, refusals, sources
 
     slots = declared.slots
     threads = f"{slots.threads} thread{'' if slots.threads == 1 else 's'}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Overrides, Results, command
 from harness.cli.evaluate import Added, OnDataset, Root, asked
+from harness.cli.shared.arguments import Overrides, Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def report(
     if every or not experiment:
         _report_all(every, experiment, results, reports)
         return
-    from harness.cli.summary import count
-    from harness.study.report import write_report
-    from harness.study.words import in_unit, setting
+    from harness.cli.shared.text import count
+    from harness.study.report.report import write_report
+    from harness.study.text import in_unit, setting
 
     swept, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     written = write_report(manifest, results, reports)
@@ -66,8 +66,8 @@ def report(
 
 def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> None:
     from harness.manifest import Manifest
-    from harness.study.answer import tally
-    from harness.study.reproduction import write_reproduction
+    from harness.study.report.abstract import tally
+    from harness.study.report.all_experiments import write_reproduction
 
     if not every or experiment:
         raise UserError(
@@ -96,7 +96,7 @@ def reported(
     Raises:
         UserError: it was never swept, or the evaluation has no name.
     """
-    from harness.cli.target import manifest_name
+    from harness.cli.shared.selection import manifest_name
     from harness.manifest import Manifest
 
     swept = Manifest.read(results, manifest_name(experiment, overrides or []))
@@ -108,10 +108,10 @@ def reported(
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:
     """Table, plot and PDF go to the summary run; a store that cannot be reached costs a line, not the report."""
-    from harness.sweep.uri import default_uri
+    from harness.sweep.tracking.tracking_uri import default_uri
 
     try:
-        from harness.sweep.mirror import Mirror
+        from harness.sweep.tracking.mirror import Mirror
 
         Mirror(results, manifest, tracking_uri or default_uri(results)).summarize(files)
     except Exception as error:  # noqa: BLE001  (any failure of a tracking server or its client)

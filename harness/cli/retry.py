@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Results, command
-from harness.cli.target import AsJson, Target
-from harness.index import Index
-from harness.record import Record
+from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.selection import AsJson, Target
+from harness.store.index import Index
+from harness.store.record import Record
 
 
 def retry(
@@ -32,10 +32,10 @@ def retry(
 
     --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
     """
-    from harness.cli.confirm import confirm
-    from harness.cli.queues import ask
-    from harness.cli.summary import count
-    from harness.cli.target import named_cells
+    from harness.cli.shared.confirm import confirm
+    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.selection import named_cells
+    from harness.cli.shared.text import count
 
     ask(results, settling=True)
     _, cells = named_cells(target, results)
@@ -69,12 +69,12 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tu
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
     if cluster := _cluster_of(failed[0][1]):
         return _submit(name, failed, results, cluster, again)
-    from harness.cli.foreground import Foreground
-    from harness.ledger import Ledger, Policy
+    from harness.cli.shared.run_locally import Foreground
+    from harness.environment.memory import memory_bytes
     from harness.manifest import Manifest
-    from harness.sweep.cost import memory_bytes
-    from harness.sweep.executors.local import Slots, divide
-    from harness.sweep.supervise import Task
+    from harness.store.ledger import Ledger, Policy
+    from harness.sweep.run.slots import Slots, divide
+    from harness.sweep.run.supervisor import Task
 
     tasks = [Task(record, record.cell(), shown, record.told()) for shown, record in failed]
     told = [task.submission for task in tasks]
@@ -90,7 +90,7 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
 
 def _cluster_of(record: Record) -> dict[str, Any]:
     """The cluster that this cell was submitted to; empty where it ran here."""
-    from harness.ledger import Ledger
+    from harness.store.ledger import Ledger
 
     sweep = record.sweep_folder(record.told())
     return dict((Ledger(sweep).facts() if sweep else {}).get("cluster", {}))
@@ -98,14 +98,14 @@ def _cluster_of(record: Record) -> dict[str, Any]:
 
 def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: dict[str, Any], again: str) -> bool:
     """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
-    from harness.cli.submitted import one_submitter
-    from harness.cli.summary import count
-    from harness.ledger import Ledger
+    from harness.cli.shared.run_on_slurm import one_submitter
+    from harness.cli.shared.text import count
+    from harness.environment.revision import source_hash
     from harness.manifest import Manifest
-    from harness.revision import source_hash
-    from harness.sweep.cluster import Cluster
-    from harness.sweep.resources import Resources
-    from harness.sweep.supervise import Task
+    from harness.store.ledger import Ledger
+    from harness.sweep.expand.resources import Resources
+    from harness.sweep.run.supervisor import Task
+    from harness.sweep.slurm.submission import Cluster
 
     tasks = []
     for shown, record in failed:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from harness.cli.arguments import Results, command
-from harness.cli.target import AnyTarget, AsJson
+from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.selection import AnyTarget, AsJson
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.padding import Padding
 
-    from harness.cli.target import Group
-    from harness.index import Index, Summary
+    from harness.cli.shared.selection import Group
+    from harness.store.index import Index, Summary
 
 REFRESH_SECONDS = 2.0
 #: Of whole experiments, so many cells of a kind are listed.
@@ -57,8 +57,8 @@ def status(
     metrics, seconds); of one whose manifest cannot be read name and error. ends counts attempts by how they ended; job
     is a scheduler's id, waits its reason, held whether somebody has to do something about it.
     """
-    from harness.cli.queues import ask
-    from harness.index import Index
+    from harness.cli.shared.scheduler import ask
+    from harness.store.index import Index
 
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
@@ -75,7 +75,7 @@ def status(
 
 def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]:
     """What ``--json`` prints."""
-    from harness.cli.target import names_in, select
+    from harness.cli.shared.selection import names_in, select
 
     found = select(words, results, index)
     states = found.states()
@@ -142,7 +142,7 @@ def _progress(running: Summary) -> Json:
 
 def _sweeps(group: Group, results: Path) -> list[Json]:
     """Those that somebody watches over, and the last one."""
-    from harness.ledger import Ledger
+    from harness.store.ledger import Ledger
 
     ledgers = Ledger.all_of(results, group.name)
     found = []
@@ -169,7 +169,7 @@ def _watch(words: Sequence[str], results: Path, index: Index) -> None:
     from rich.console import Group as Lines
     from rich.live import Live
 
-    from harness.cli.queues import ask
+    from harness.cli.shared.scheduler import ask
 
     with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
         while True:
@@ -190,7 +190,7 @@ def _goes_on(experiment: Json) -> bool:
 
 
 def _lines(found: list[Json], words: Sequence[str], results: Path) -> Iterator[Line]:
-    from harness.cli.target import is_whole
+    from harness.cli.shared.selection import is_whole
 
     if not found:
         yield Line(f"No experiment has been swept into {results}/ yet.")
@@ -212,22 +212,22 @@ def _wrong(experiment: Json) -> Iterator[Line]:
 
 
 def _heading(experiment: Json) -> Iterator[Line]:
-    from harness.cli import summary
+    from harness.cli.shared import text
 
-    yield Line(f"{experiment['name']}: {summary.states(Counter(experiment['counts']))}", "bold")
+    yield Line(f"{experiment['name']}: {text.states(Counter(experiment['counts']))}", "bold")
     for sweep in experiment["sweeps"]:
         if sweep["stopped"]:
             yield Line(f"sweep {sweep['name']} was stopped: {sweep['stopped']}", "yellow", 2)
         elif sweep["alive"]:
             yield Line(f"sweep {sweep['name']} goes on, on {sweep['host']}", indent=2)
     for exclusion in experiment["excluded"]:
-        said = f"left out on purpose: {exclusion['where']}, {summary.count(exclusion['cells'])}: {exclusion['reason']}"
+        said = f"left out on purpose: {exclusion['where']}, {text.count(exclusion['cells'])}: {exclusion['reason']}"
         yield Line(said, indent=2)
 
 
 def _most(experiment: Json, results: Path) -> Iterator[Line]:
     """Cells that somebody has to know of, as far as there is room."""
-    from harness.cli.target import OTHERS
+    from harness.cli.shared.selection import OTHERS
 
     for kind in LISTED:
         cells = [cell for cell in experiment["cells"] if cell["state"] == kind or cell.get(kind)]
@@ -263,7 +263,7 @@ def _described(cell: Json, kind: str = "") -> Iterator[Line]:
 
 
 def _result(cell: Json, kind: str) -> str:
-    from harness.cli.summary import hours
+    from harness.cli.shared.text import hours
 
     if kind == "finished" and cell["metrics"]:
         return f"kNN {cell['metrics']['test_knn']:.2f} %, {hours(cell['seconds'] / 3600)}"
@@ -276,7 +276,7 @@ def _result(cell: Json, kind: str) -> str:
 
 
 def _doing(progress: Json | None) -> str:
-    from harness.cli.summary import hours
+    from harness.cli.shared.text import hours
 
     if progress is None:
         return "starting"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Plugin, Results, command, short_names
+from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command, short_names
+from harness.environment.revision import source_hash
 from harness.errors import UserError
-from harness.revision import source_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.cli.declared import Declared
-    from harness.sweep.plan import Entry, Estimate
-    from harness.sweep.supervise import Task
+    from harness.cli.shared.load_experiment import Declared
+    from harness.sweep.plan.plan import Entry, Estimate
+    from harness.sweep.run.supervisor import Task
 
 
 def sweep(
@@ -51,11 +51,11 @@ def sweep(
     On a cluster (cluster=NAME, docs/slurm.md) it submits and ends; the same command again, status and sync see to the
     rest.
     """
-    from harness.cli.declared import load
-    from harness.cli.foreground import Foreground
-    from harness.cli.queues import ask
-    from harness.cli.summary import count, states
-    from harness.ledger import Policy
+    from harness.cli.shared.load_experiment import load
+    from harness.cli.shared.run_locally import Foreground
+    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.text import count, states
+    from harness.store.ledger import Policy
 
     plugins = plugin or []
     ask(results, settling=not dry_run)
@@ -65,7 +65,7 @@ def sweep(
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
-        from harness.cli.submitted import Submitted
+        from harness.cli.shared.run_on_slurm import Submitted
 
         told = {**_submission(declared), **({} if allow_code_drift else {"sources": source_hash()})}
         submitted = Submitted(declared, results, tracking_uri, again, told, rerun_stale)
@@ -114,10 +114,10 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     Raises:
         UserError: there is such a sweep, with open cells that are not declared here.
     """
-    from harness.batches import Batches
-    from harness.cli.summary import count
-    from harness.ledger import Ledger
+    from harness.cli.shared.text import count
     from harness.manifest import Manifest
+    from harness.store.job_arrays import Batches
+    from harness.store.ledger import Ledger
 
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
@@ -139,9 +139,9 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 
 def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
-    from harness.cli.confirm import confirm
-    from harness.cli.room import agree_to_room, rooms
-    from harness.cli.summary import hours, not_retried
+    from harness.cli.shared.confirm import confirm
+    from harness.cli.shared.disk_space import agree_to_room, rooms
+    from harness.cli.shared.text import hours, not_retried
 
     for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
         print(line)
@@ -162,7 +162,7 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
 
 
 def _refusals(declared: Declared, estimate: Estimate) -> list[str]:
-    from harness.cli.summary import refusals
+    from harness.cli.shared.text import refusals
 
     return list(refusals(estimate, declared.manifest.varying))
 
@@ -173,7 +173,7 @@ def _name(declared: Declared, entry: Entry) -> str:
 
 def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
     """What the supervisor runs, or waits for: cells for which there is room."""
-    from harness.sweep.supervise import Task
+    from harness.sweep.run.supervisor import Task
 
     submission, given = _submission(declared), declared.resources
     if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
@@ -206,7 +206,8 @@ def _submission(declared: Declared) -> dict[str, Any]:
 
 def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
     """What would be submitted, in order, and why other cells would not."""
-    from harness.sweep.executors.local import LocalExecutor, Slots
+    from harness.sweep.run.local_executor import LocalExecutor
+    from harness.sweep.run.slots import Slots
 
     executor = LocalExecutor(Slots(1, 1, "cpu"))
     for line in refusals:
@@ -219,8 +220,8 @@ def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
-    from harness.cli.declared import other_scale
-    from harness.cli.summary import count
+    from harness.cli.shared.load_experiment import other_scale
+    from harness.cli.shared.text import count
 
     scale = declared.manifest.scale
     print(f"report:   {command('report', [experiment, f'scale={scale}'], results, tracking_uri)}")

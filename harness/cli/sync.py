@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Results
+from harness.cli.shared.arguments import Results
 
 if TYPE_CHECKING:
     from harness.errors import UserError
     from harness.manifest import Manifest
-    from harness.sweep.mirror import Added
+    from harness.sweep.tracking.mirror import Added
 
 
 def sync(
@@ -34,8 +34,8 @@ def sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
-    from harness.cli.queues import ask
-    from harness.sweep.uri import default_uri
+    from harness.cli.shared.scheduler import ask
+    from harness.sweep.tracking.tracking_uri import default_uri
 
     ask(results, settling=True)
     asked, damaged = _asked(target or [], results)
@@ -57,7 +57,7 @@ def sync(
 
 def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
     """The experiments, each with its cells that are asked for; and those whose manifests cannot be read, and why."""
-    from harness.cli.target import named_cells
+    from harness.cli.shared.selection import named_cells
     from harness.manifest import Manifest
 
     manifest, named = named_cells(target, results) if target else (None, [])
@@ -72,10 +72,10 @@ def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[s
 
 
 def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> Added:
-    from harness.record import Busy
-    from harness.sweep.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
-    from harness.sweep.turn import turn
-    from harness.sweep.uri import claims
+    from harness.store.record import Busy
+    from harness.store.writer_lock import turn
+    from harness.sweep.tracking.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
+    from harness.sweep.tracking.tracking_uri import claims
 
     said = ""
     while True:

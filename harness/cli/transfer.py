@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import Results
-from harness.cli.target import AsJson, Target
+from harness.cli.shared.arguments import Results
+from harness.cli.shared.selection import AsJson, Target
 from harness.errors import UserError
 
 #: States of a record that nobody is about to change.
@@ -31,10 +31,10 @@ def export(
 
     --json prints: file, bytes, cells (cell ids), manifests (names), left_out (cell id: state).
     """
-    from harness.cli import summary
-    from harness.cli.target import select
-    from harness.index import Index
-    from harness.sweep import transfer
+    from harness.cli.shared import text
+    from harness.cli.shared.selection import select
+    from harness.store import archive
+    from harness.store.index import Index
 
     index = Index(results / "runs")
     found = select(target, results, index)
@@ -43,7 +43,7 @@ def export(
     if not begun:
         raise UserError("none of these cells has ended", where=" ".join(target), next_command="harness status")
     manifests = [group.manifest for group in found.groups if group.manifest]
-    transfer.export([index.record(cell_id) for cell_id in begun], manifests, results, to, encoders)
+    archive.export([index.record(cell_id) for cell_id in begun], manifests, results, to, encoders)
     left_out = {cell_id: states[cell_id] for cell_id in states.keys() - set(begun)}
     if as_json:
         names = [manifest.name for manifest in manifests]
@@ -51,8 +51,8 @@ def export(
         print(json.dumps({**written, "left_out": left_out}, indent=1))
         return
     if left_out:
-        print(f"left out: {summary.states(Counter(left_out.values()))}")
-    print(f"{to}: {summary.count(len(begun))}, {to.stat().st_size / 2**20:.1f} MiB; there: harness import {to.name}")
+        print(f"left out: {text.states(Counter(left_out.values()))}")
+    print(f"{to}: {text.count(len(begun))}, {to.stat().st_size / 2**20:.1f} MiB; there: harness import {to.name}")
 
 
 def import_(
@@ -68,10 +68,10 @@ def import_(
     --json prints, for cells and for manifests: added, completed, identical, different, running (the last three were
     here, and stay as they are).
     """
-    from harness.cli.summary import count
-    from harness.sweep import transfer
+    from harness.cli.shared.text import count
+    from harness.store import archive
 
-    cells, manifests = transfer.import_(file, results)
+    cells, manifests = archive.import_(file, results)
     if as_json:
         print(json.dumps({"cells": vars(cells), "manifests": vars(manifests)}, indent=1))
         return

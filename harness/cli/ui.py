@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import Results
+from harness.cli.shared.arguments import Results
 
 
 def ui(
@@ -18,7 +18,7 @@ def ui(
 ) -> None:
     """Open the MLflow page of the results on 127.0.0.1; Ctrl-C ends it."""
     from harness.errors import UserError
-    from harness.sweep.uri import default_uri
+    from harness.sweep.tracking.tracking_uri import default_uri
 
     if not (results / "mlflow.db").exists():
         raise UserError(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Experiment, Overrides, Results, command
 from harness.cli.evaluate import OnDataset, Root
 from harness.cli.report import reported
+from harness.cli.shared.arguments import Experiment, Overrides, Results, command
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.study.claims import Verdict
+    from harness.study.claims.verdicts import Verdict
 
 
 def verify(
@@ -33,10 +33,10 @@ def verify(
 
     Exit code 0: every claim is REPRODUCED in every setting; 1: not. Of the overrides only scale=NAME applies.
     """
-    from harness.cli.summary import count
-    from harness.study.claims import judge
+    from harness.cli.shared.text import count
+    from harness.study.claims.verdict_json import as_json as plain
+    from harness.study.claims.verdicts import judge
     from harness.study.frame import tidy
-    from harness.study.verdicts import as_json as plain
 
     _, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     if not manifest.claims:
@@ -59,8 +59,8 @@ def _print(verdicts: list[Verdict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.study.answer import tally
-    from harness.study.words import in_unit, percent, setting, upper
+    from harness.study.report.abstract import tally
+    from harness.study.text import in_unit, percent, setting, upper
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("verdict", "claim", "measured", "interval", "level", "seeds"):

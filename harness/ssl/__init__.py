@@ -1,3 +1,3 @@
 """What one cell does. Knows Cell and Record; never sweep or study."""
 
-from harness.ssl import torchvision_ops as torchvision_ops  # must run before anything imports torchvision
+from harness.ssl.runtime import torchvision_import as torchvision_import  # must run before anything imports torchvision

@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from harness.record import Record
 from harness.ssl.worker import attempt
+from harness.store.record import Record
 
 
 def main() -> int:

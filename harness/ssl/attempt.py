@@ -13,22 +13,22 @@ from typing import Any
 import torch
 
 from harness import plugins
-from harness.batches import warned
 from harness.cell import Dataset
+from harness.environment.job import warned
+from harness.environment.revision import source_hash
 from harness.evaluation import Evaluation
-from harness.ledger import Ledger
-from harness.record import Attempt, Busy, Heartbeat, Record, Superseded
-from harness.revision import source_hash
 from harness.ssl import distributed
-from harness.ssl.compiled import compile_networks
 from harness.ssl.data import sources
+from harness.ssl.data.node_copy import staged
 from harness.ssl.data.sources import Data
-from harness.ssl.data.stage import staged
 from harness.ssl.distributed import World
-from harness.ssl.heap import keep_freed_memory
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 from harness.ssl.provenance import provenance
+from harness.ssl.runtime.compile import compile_networks
+from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Diverged, Interrupted, Run
+from harness.store.ledger import Ledger
+from harness.store.record import Attempt, Busy, Heartbeat, Record, Superseded
 
 
 class CodeDrift(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.record import Record
+from harness.store.record import Record
 
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 

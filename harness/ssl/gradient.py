@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.ssl.distributed import unsynchronized
 from harness.ssl.methods import Method
 from harness.ssl.methods.batch import Batch, Comparison
-from harness.ssl.methods.parts import encoded, unchanged_statistics
+from harness.ssl.methods.micro_batches import encoded, unchanged_statistics
 
 
 def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 import harness
-from harness.batches import here
 from harness.cell import Cell
-from harness.processor import processor
-from harness.revision import revision, source_hash
+from harness.environment.cpu import processor
+from harness.environment.job import here
+from harness.environment.revision import revision, source_hash
 
 
 def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

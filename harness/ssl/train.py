@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Cell
 from harness.evaluation import Evaluation, final
-from harness.record import Attempt, Heartbeat, Superseded
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
-from harness.ssl.data import recipes, sources
+from harness.ssl.data import augmentation_parameters, sources
+from harness.ssl.data.augment import Share
 from harness.ssl.data.sources import Data
 from harness.ssl.data.streaming import Stream
-from harness.ssl.data.views import Share
 from harness.ssl.distributed import World
-from harness.ssl.energy import meter_of
 from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.methods.batch import Batch
-from harness.ssl.methods.parts import micro_batches
-from harness.ssl.streams import permutation
+from harness.ssl.methods.micro_batches import micro_batches
+from harness.ssl.random_streams import permutation
+from harness.ssl.runtime.energy import meter_of
+from harness.store.record import Attempt, Heartbeat, Superseded
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -104,7 +104,7 @@ class Run:
         """From the present step to the end of the epoch, or of all steps."""
         cell, samples = self.cell, len(self.data.train)
         order = torch.from_numpy(permutation(cell.seed, "order", samples, epoch)).to(self.device)
-        draws = recipes.draw(cell.seed, epoch, samples, cell.views)
+        draws = augmentation_parameters.draw(cell.seed, epoch, samples, cell.views)
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
@@ -197,7 +197,7 @@ class Run:
         rows = torch.arange(min(IMAGES, len(validation)), device=self.device)
         if len(rows) < 2:
             return {}
-        draws = recipes.draw(0, 0, len(rows), self.cell.views)
+        draws = augmentation_parameters.draw(0, 0, len(rows), self.cell.views)
         (share,) = validation.shares([rows], draws, self.cell.views)
         self.network.eval()
         z1, z2 = self.network.forward(self.views(share, slice(None)).flatten(0, 1)).chunk(2)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.errors import UserError
-from harness.record import Busy, Json, Record, Superseded
+from harness.files import Json
 from harness.ssl.attempt import Unwanted, run_cell
 from harness.ssl.train import Interrupted
+from harness.store.record import Busy, Record, Superseded
 
 RunCell = Callable[[Record, Json | None], None]
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.ssl.bench import CPU, RESNET, bare_step, cores, generated, in_turn, seconds
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.measure.throughput import CPU, RESNET, bare_step, cores, generated, in_turn, seconds
+from harness.ssl.runtime.malloc import keep_freed_memory
 
 REPEATED = 5
 

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from harness.cell import Cell, Dataset
 from harness.dataset_files import find
-from harness.ledger import Ledger, Policy
-from harness.record import Record
-from harness.sweep.executors.local import LocalExecutor, Slots
-from harness.sweep.supervise import Task, Watched, supervise
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import Record
+from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.slots import Slots
+from harness.sweep.run.supervisor import Task, Watched, supervise
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_training.py")))
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4, "every": 1, "curve_bank": 500}

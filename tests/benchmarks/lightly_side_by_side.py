@@ -23,10 +23,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harness.ssl import bench, models, optim
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl import models, optim
+from harness.ssl.measure import throughput
+from harness.ssl.runtime.malloc import keep_freed_memory
 
-CELL = bench.RESNET
+CELL = throughput.RESNET
 FP32 = replace(CELL, precision="fp32")
 #: Before the clock starts: until then workers fill their queue.
 WARM_UP = 4
@@ -84,9 +85,9 @@ def one_of_many() -> None:
     """A cell of a sweep: trains so many steps as a line of standard input says, and answers with its rate."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    with bench.attempt_of(CELL, bench.CPU) as run:
+    with throughput.attempt_of(CELL, throughput.CPU) as run:
         for line in sys.stdin:
-            print(bench.trained(run, int(line)), flush=True)
+            print(throughput.trained(run, int(line)), flush=True)
 
 
 def main() -> None:
@@ -97,23 +98,23 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.one_of_many:
         return one_of_many()
-    cores = bench.cores()
+    cores = throughput.cores()
     torch.set_num_threads(cores)
     keep_freed_memory()  # lightly's steps gain by it, too
     command = [sys.executable, __file__, "--one-of-many"]
     with ExitStack() as stack:
-        fp32, bf16 = (stack.enter_context(bench.attempt_of(cell, bench.CPU)) for cell in (FP32, CELL))
+        fp32, bf16 = (stack.enter_context(throughput.attempt_of(cell, throughput.CPU)) for cell in (FP32, CELL))
         many = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(cores)
         ]
         sides = {
             "lightly, fp32": lightly(asked.steps),
-            "one cell, fp32": lambda: bench.trained(fp32, asked.steps),
-            "one cell, bf16": lambda: bench.trained(bf16, asked.steps),
+            "one cell, fp32": lambda: throughput.trained(fp32, asked.steps),
+            "one cell, bf16": lambda: throughput.trained(bf16, asked.steps),
             f"{cores} cells side by side, bf16": lambda: side_by_side(many, asked.steps),
         }
-        rates = bench.in_turn(sides, asked.rounds)
+        rates = throughput.in_turn(sides, asked.rounds)
         for process in many:
             process.stdin.close()
     goals = dict(zip(sides, ("", "", "2.5", "3"), strict=True))

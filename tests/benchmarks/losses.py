@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 
 DIMENSIONS, THREADS, TEMPERATURE = 128, 2, 0.1
 ROUNDS = {64: 200, 256: 40, 1024: 10}

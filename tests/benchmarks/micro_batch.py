@@ -23,9 +23,9 @@ def step(batch_size: int, micro_batch: int | None) -> dict[str, float]:
     import torch
 
     from harness.cell import Backbone, Cell, Dataset, Head, Loss
-    from harness.ssl.heap import keep_freed_memory
-    from harness.ssl.losses.arguments import trusted_values
-    from harness.ssl.measure import trial
+    from harness.ssl.losses.validation import trusted_values
+    from harness.ssl.measure.step_cost import trial
+    from harness.ssl.runtime.malloc import keep_freed_memory
 
     torch.set_num_threads(2)
     keep_freed_memory()

@@ -15,11 +15,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.cli.declared import load
-from harness.record import Record
-from harness.sweep import mirrored
-from harness.sweep.mirrored import Mirrored
-from harness.sweep.uri import default_uri
+from harness.cli.shared.load_experiment import load
+from harness.store.record import Record
+from harness.sweep.tracking import mirror_process
+from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.tracking.tracking_uri import default_uri
 from tests.conftest import TINY
 
 VARIANTS = ("none", "hung", "sqlite")
@@ -61,7 +61,7 @@ def cpu_seconds(pid: int) -> float:
 
 def main() -> None:
     rounds, epochs = (int(word) for word in (*sys.argv[1:], "7", "150")[:2])
-    mirrored.EMBEDDED_SECONDS = mirrored.SERVER_SECONDS = 1.0  # only training is measured
+    mirror_process.EMBEDDED_SECONDS = mirror_process.SERVER_SECONDS = 1.0  # only training is measured
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     shares: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for turn in range(rounds):

@@ -33,16 +33,16 @@ from harness.cell import Backbone, Cell, Optimizer
 from harness.cell import Dataset as Declared
 from harness.dataset_files import find
 from harness.evaluation import Evaluation
-from harness.record import Heartbeat, Record
 from harness.ssl import losses, models, optim
 from harness.ssl.data import sources
-from harness.ssl.data.recipes import JITTER_PROBABILITY
+from harness.ssl.data.augmentation_parameters import JITTER_PROBABILITY
 from harness.ssl.data.sources import Data
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
-from harness.ssl.heap import keep_freed_memory
-from harness.ssl.streams import permutation
+from harness.ssl.random_streams import permutation
+from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Run
+from harness.store.record import Heartbeat, Record
 
 #: lightly's kNN protocol, as the laptop scales have it; the curve is not of interest.
 EVALUATION = Evaluation(knn_k=200, knn_temperature=0.1, every=10_000, curve_bank=500)

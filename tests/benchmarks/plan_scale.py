@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from harness.dataset_files import DatasetFiles
-from harness.index import Index
-from harness.sweep import grid
-from harness.sweep.experiment import declare
-from harness.sweep.plan import make_plan
+from harness.store.index import Index
+from harness.sweep.declare.compose import declare
+from harness.sweep.expand import grid
+from harness.sweep.plan.plan import make_plan
 
 EXPERIMENT = """
 defaults: [schema, {dataset: cifar10}, {backbone: resnet18}, {method: simclr}, {optimizer: sgd},

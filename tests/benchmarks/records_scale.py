@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import Cell
-from harness.cli.declared import load
-from harness.record import process_identity
-from harness.sweep.marks import digest, marks, remember_complete
-from harness.sweep.uri import default_uri
+from harness.cli.shared.load_experiment import load
+from harness.environment.process import process_identity
+from harness.sweep.tracking.sync_state import digest, marks, remember_complete
+from harness.sweep.tracking.tracking_uri import default_uri
 
 EPOCHS = 10
 PROVENANCE = {

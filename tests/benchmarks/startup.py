@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.cell import Backbone, Cell, Head
 from harness.ssl.attempt import run_cell
-from harness.ssl.bench_workers import Cells, start_seconds
+from harness.ssl.measure.throughput_workers import Cells, start_seconds
 from harness.ssl.train import Run
 from tests.benchmarks.records_scale import sweep
 

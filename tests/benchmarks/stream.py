@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from harness.cell import Dataset, Views
 from harness.dataset_files import find
-from harness.ssl.data import recipes
+from harness.ssl.data import augmentation_parameters
 from harness.ssl.data.sources import Data, load
 from harness.ssl.evaluate.features import normalized
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.runtime.malloc import keep_freed_memory
 
 CORES, BATCH = 2, 64
 SIMCLR = Views(crop_min=0.08, flip=0.5, jitter=1.0, gray=0.2, blur=0.5)  # for ImageNet
@@ -35,7 +35,7 @@ Pipeline = Callable[[list[int]], Iterator[list[Tensor]]]
 
 
 def ours(data: Data) -> Pipeline:
-    draws = recipes.draw(0, 0, len(data.train), SIMCLR)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), SIMCLR)
 
     def batches(rows: list[int]) -> Iterator[list[Tensor]]:
         with closing(data.train.shares(torch.tensor(rows).split(BATCH), draws, SIMCLR)) as shares:

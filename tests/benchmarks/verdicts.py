@@ -25,10 +25,10 @@ import pandas as pd
 from scipy import stats
 
 from harness.manifest import Claim, Expected, Manifest
-from harness.study.claims import judge
-from harness.study.decision import Evidence
+from harness.study.claims.decision import Evidence
+from harness.study.claims.measures import MEASURES, Contrast, Measured, Range, margin_of
+from harness.study.claims.verdicts import judge
 from harness.study.frame import METRICS
-from harness.study.measures import MEASURES, Contrast, Measured, Range, margin_of
 from harness.study.statistics import (
     CONFIDENCE,
     Estimate,

@@ -15,9 +15,9 @@ import torch
 
 import harness.ssl  # noqa: F401  (mends torchvision's import)
 from harness.cell import Views
-from harness.ssl.data.recipes import columns, write
-from harness.ssl.data.views import augment
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.data.augment import augment
+from harness.ssl.data.augmentation_parameters import columns, write
+from harness.ssl.runtime.malloc import keep_freed_memory
 
 # isort: split
 from torchvision.transforms import v2

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from harness.cell import Cell, Loss, get
 from harness.cli import cancel, gc, logs, retry, status, transfer
 from harness.errors import UserError
-from harness.ledger import Ledger, Policy
 from harness.manifest import Expected, Manifest
-from harness.record import Attempt, Record
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import Attempt, Record
 
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 METRICS = {"test_knn": 50.0, "test_linear": 51.0, "init_knn": 30.0, "init_linear": 31.0}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from harness.cli import bench
 from harness.errors import UserError
-from harness.ssl import bench as figures
+from harness.ssl.measure import throughput as figures
 
 ROW: bench.Row = {
     "what": "views: two", "unit": "samples/s", "measured": 30_000.0, "beside": 90_000.0, "beside_is": "copy",

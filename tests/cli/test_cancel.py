@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.cell import Cell
-from harness.record import Record
+from harness.store.record import Record
 from tests.cli.results import Results, as_json, harness
 
 WORKER = """

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness.sweep.uri import default_uri
+from harness.sweep.tracking.tracking_uri import default_uri
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0]"]
 

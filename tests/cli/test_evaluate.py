@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from harness.cli.declared import load
+from harness.cli.shared.load_experiment import load
 from harness.dataset_files import FASHION_MNIST_FILES
 from harness.errors import UserError
 from harness.manifest import Manifest
-from harness.record import Record
 from harness.ssl.attempt import run_cell
+from harness.store.record import Record
 from harness.study.frame import tidy
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0,1]"]

@@ -15,11 +15,11 @@ from PIL import Image
 
 from harness.cell import Backbone, Cell, Dataset
 from harness.dataset_files import find
-from harness.record import Record
 from harness.ssl import encoder_file, models
 from harness.ssl.attempt import run_cell
 from harness.ssl.evaluate.features import embed, frozen
-from harness.study.encoder_card import example
+from harness.store.record import Record
+from harness.study.report.encoder_card import example
 
 MakeRecord = Callable[..., Record]
 

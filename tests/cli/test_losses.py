@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cli import main
 from harness.ssl.losses import properties
 

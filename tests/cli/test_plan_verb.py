@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cell import Cell
-from harness.cli import declared, summary
-from harness.cli.declared import load
 from harness.cli.main import app
+from harness.cli.shared import load_experiment, text
+from harness.cli.shared.load_experiment import load
 from harness.dataset_files import DatasetFiles, cache_folder
 from harness.errors import UserError
-from harness.record import Record
-from harness.sweep import cost
-from harness.sweep.cost import Costs, Measured, footprint, shape
-from harness.sweep.resources import Resources
+from harness.store.record import Record
+from harness.sweep.expand.resources import Resources
+from harness.sweep.plan import cost
+from harness.sweep.plan.cost import Costs, Measured, footprint, shape
 from tests.test_dataset_files import image_folder
 
 GIB = 2**30
@@ -36,9 +36,9 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
         needs = {footprint(cell, given.world_size): GIB * (4 if cell.batch_size == 256 else 1) for cell, given in cells}
         return Costs(device, {shape(cell, device): a_step for cell, _ in cells}, needs)
 
-    monkeypatch.setattr(declared, "measure", measured)
-    monkeypatch.setattr(declared, "memory_bytes", lambda device: 2 * GIB)
-    monkeypatch.setattr(declared, "hardware", lambda device: "a processor")
+    monkeypatch.setattr(load_experiment, "measure", measured)
+    monkeypatch.setattr(load_experiment, "memory_bytes", lambda device: 2 * GIB)
+    monkeypatch.setattr(load_experiment, "hardware", lambda device: "a processor")
 
 
 def planned(*arguments: str) -> str:
@@ -134,7 +134,7 @@ def test_where_nothing_can_be_measured_the_rest_is_shown(tiny: Path, monkeypatch
     def refuse(*arguments: object) -> None:
         raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .")
 
-    monkeypatch.setattr(declared, "measure", refuse)
+    monkeypatch.setattr(load_experiment, "measure", refuse)
     said = planned(*arguments(tiny))
     assert "6 cells: 6 missing" in said
     assert "unknown: torch is missing" in said
@@ -149,7 +149,7 @@ def test_many_arms_are_not_listed_one_by_one(tiny: Path) -> None:
 
 
 def test_a_disk_that_is_too_full_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.cli.room.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("harness.cli.shared.disk_space.free_bytes", lambda folder: 1000)
     assert "NOT ENOUGH" in planned(*arguments(tiny))
 
 
@@ -170,7 +170,7 @@ def test_images_that_are_kept_in_the_cache_take_room_too(tiny: Path, tmp_path: P
     [(480 * 2**10, "480 KiB"), (25 * 2**20, "25 MiB"), (3 * GIB + GIB // 10, "3.1 GiB"), (2048 * GIB, "2,048.0 GiB")],
 )
 def test_sizes_for_people(number: int, said: str) -> None:
-    assert summary.size(number) == said
+    assert text.size(number) == said
 
 
 def test_the_processor_has_the_name_that_records_have() -> None:

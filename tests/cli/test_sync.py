@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness.cli.declared import load
 from harness.cli.main import app
+from harness.cli.shared.load_experiment import load
 from harness.manifest import Manifest
-from harness.record import Record
+from harness.store.record import Record
 
 
 @pytest.fixture

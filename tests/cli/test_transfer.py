@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from harness.cell import Cell
-from harness.index import Index
+from harness.files import write_json
 from harness.manifest import Manifest
-from harness.record import Attempt, Record, write_json
+from harness.store.index import Index
+from harness.store.record import Attempt, Record
 from harness.study.frame import tidy
 from tests.cli.results import OUTCOME, Results, as_json, harness
 

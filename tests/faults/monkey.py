@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.record import Record
+from harness.store.record import Record
 
 EXPERIMENT = """
 defaults:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.record import Record, write_json
+from harness.files import write_json
 from harness.ssl import checkpoint
 from harness.ssl.worker import attempt
+from harness.store.record import Record
 
 #: As the superuser or in a user namespace of its own; where neither is allowed a small disk cannot be made.
 MOUNT = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs"]

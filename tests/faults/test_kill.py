@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import Record
+from harness.store.record import Record
 
 OVERRIDES = ["axes.seed=[0]", "axes.batch_size=[64]", "axes.epochs=[30]", "cluster.slots=2"]
 

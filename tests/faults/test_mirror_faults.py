@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from harness.manifest import Manifest
-from harness.record import Record
-from harness.sweep import mirrored
-from harness.sweep.mirrored import Mirrored
-from tests.sweep.test_mirror import prepared
+from harness.store.record import Record
+from harness.sweep.tracking import mirror_process
+from harness.sweep.tracking.mirror_process import Mirrored
+from tests.sweep.tracking.test_mirror import prepared
 
 EPOCHS = 200
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
@@ -110,7 +110,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_seconds_and_is_said_in_one_li
     manifest: Manifest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mirrored, "SERVER_SECONDS", 2.0)
+    monkeypatch.setattr(mirror_process, "SERVER_SECONDS", 2.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with server() as uri:
         began = time.monotonic()

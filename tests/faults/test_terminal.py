@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness.record import Record
+from harness.store.record import Record
 
 
 def test_a_closed_terminal_stops_a_sweep_in_order(tiny: Path) -> None:

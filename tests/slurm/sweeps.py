@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.batches import Batches
-from harness.record import Attempt, Record
+from harness.store.job_arrays import Batches
+from harness.store.record import Attempt, Record
 
 #: What changes the numbers of a cell, and what does not (seconds, rates).
 NUMBERS = ("metrics", "steps", "peak_lr", "dropped")

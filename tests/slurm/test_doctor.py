@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import doctor_cluster
-from harness.sweep import acceptance, probe
-from harness.sweep.finding import Finding
+from harness.cli.shared import doctor_slurm
+from harness.sweep.slurm import acceptance, node_check
+from harness.sweep.slurm.diagnosis import Finding
 from tests.slurm.conftest import Cluster
 from tests.slurm.sweeps import Folder, slurm, until
 
@@ -121,12 +121,12 @@ def test_results_that_cannot_be_written(folder: Folder) -> None:
 
 def findings(folder: Folder, monkeypatch: pytest.MonkeyPatch, *words: str, full: bool = False) -> dict[str, Finding]:
     monkeypatch.chdir(folder.path)
-    found = doctor_cluster.findings(["cluster=here.yaml", *words], Path("results"), full)
+    found = doctor_slurm.findings(["cluster=here.yaml", *words], Path("results"), full)
     return {finding.what: finding for finding in found}
 
 
 def test_nodes_that_do_not_come_free_are_not_waited_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "START_SECONDS", 8)
+    monkeypatch.setattr(node_check, "START_SECONDS", 8)
     found = findings(folder, monkeypatch, "cluster.sbatch.begin=now+1hour")["probe job"]
     assert found.found == "did not start within a minute (BeginTime)"
     assert "cluster.partition" in found.mend

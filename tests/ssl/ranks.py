@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.catalog import LOSSES, METHODS, filled
+from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.ssl import distributed, gradient, methods, models, optim
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import FUNCTIONS
 from harness.ssl.methods.batch import Batch
-from harness.ssl.methods.parts import micro_batches
+from harness.ssl.methods.micro_batches import micro_batches
 
 N, STEPS = 16, 3
 

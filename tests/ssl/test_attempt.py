@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from harness.cell import Dataset
-from harness.record import Record
 from harness.ssl import train
 from harness.ssl.attempt import CodeDrift, run_cell
 from harness.ssl.methods.batch import Batch
+from harness.store.record import Record
 from tests.ssl.test_train import numbers, start, wait_for_epoch
 
 MakeRecord = Callable[..., Record]

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Head, Loss
 from harness.ssl import gradient, methods, models
 from harness.ssl.distributed import World
-from harness.ssl.losses.arguments import trusted_values
-from harness.ssl.measure import Live
+from harness.ssl.losses.validation import trusted_values
+from harness.ssl.measure.step_cost import Live
 from harness.ssl.methods.batch import Batch
-from harness.ssl.methods.parts import micro_batches
+from harness.ssl.methods.micro_batches import micro_batches
 from tests.ssl.ranks import COMBINATIONS, N, train
 
 

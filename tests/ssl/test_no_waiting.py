@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.catalog import LOSSES, METHODS, filled
+from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.ssl import gradient, methods, models, optim
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.diagnostics import Probes
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 from harness.ssl.methods.batch import Batch
-from harness.ssl.methods.parts import micro_batches
+from harness.ssl.methods.micro_batches import micro_batches
 
 N = 12
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from harness import plugins
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Loss, Optimizer
-from harness.record import Record
 from harness.ssl.attempt import run_cell
-from harness.sweep.executors.base import Job
-from harness.sweep.executors.local import LocalExecutor, Slots
+from harness.store.record import Record
+from harness.sweep.run.executor import Job
+from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.slots import Slots
 from tests.ssl.test_train import numbers, wait_for_epoch
 
 MakeRecord = Callable[..., Record]

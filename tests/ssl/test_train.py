@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from harness.cell import Loss, Optimizer
-from harness.record import Record
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
+from harness.store.record import Record
 
 MakeRecord = Callable[..., Record]
 NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.cell import Dataset, Loss, Optimizer
-from harness.ledger import Ledger, Policy
-from harness.record import STALE_SECONDS, Record
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import STALE_SECONDS, Record
 
 MakeRecord = Callable[..., Record]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.study.content import content, study
 from harness.study.frame import tidy
+from harness.study.report.content import content, study
 from tests.conftest import TINY
 from tests.study.synthetic import Axes, logged, make_records, robust
 

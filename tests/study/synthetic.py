@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.declared import load
+from harness.cli.shared.load_experiment import load
+from harness.files import write_json
 from harness.manifest import Manifest
-from harness.record import Record, write_json
+from harness.store.record import Record
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 Axes = Mapping[str, Any]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.manifest import Manifest
-from harness.study.content import content, study
-from harness.study.frame import main_axis, tidy
-from harness.study.words import ABSENT
+from harness.study.axes import main_axis
+from harness.study.frame import tidy
+from harness.study.report.content import content, study
+from harness.study.text import ABSENT
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 DERIVED = ("derive.warmup_epochs={fraction_of_epochs:0.1}", "derive.bn_groups={groups_of:32}")

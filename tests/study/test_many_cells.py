@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 
 from harness.cell import kin
-from harness.index import Index
-from harness.ledger import Ledger, Policy
 from harness.manifest import Exclusion, Manifest
-from harness.record import Record
-from harness.study import content as printing
-from harness.study.content import content, study
+from harness.store.index import Index
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import Record
 from harness.study.frame import tidy
-from harness.study.plots import accuracy as plots
-from harness.study.report import write_report
-from harness.study.tables import arms
+from harness.study.report import content as printing
+from harness.study.report.content import content, study
+from harness.study.report.plots import accuracy as plots
+from harness.study.report.report import write_report
+from harness.study.report.tables import arms
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 

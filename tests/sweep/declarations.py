@@ -11,8 +11,8 @@ from harness.cell import get
 from harness.dataset_files import find
 from harness.errors import UserError
 from harness.manifest import Manifest
-from harness.sweep import grid
-from harness.sweep.experiment import declare
+from harness.sweep.declare.compose import declare
+from harness.sweep.expand import grid
 from tests.conftest import TINY
 
 AXES = TINY[TINY.index("axes:\n") : TINY.index("claims:\n")]

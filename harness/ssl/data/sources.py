@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.catalog import DATASETS, TRAINING_VERSION
+from harness.catalog import TRAINING_VERSION
+from harness.catalog.datasets import DATASETS
 from harness.cell import Dataset, Views
 from harness.dataset_files import (
     CIFAR10_FILES,
@@ -34,12 +35,12 @@ from harness.dataset_files import (
     kept_images,
 )
 from harness.errors import UserError
-from harness.ssl.data import recipes, views
-from harness.ssl.data.kept import keep
-from harness.ssl.data.packed import open_packed, pack
+from harness.ssl.data import augment, augmentation_parameters
+from harness.ssl.data.augment import Share
+from harness.ssl.data.cache import keep
+from harness.ssl.data.packed_images import open_packed, pack
 from harness.ssl.data.streaming import Stream
-from harness.ssl.data.views import Share
-from harness.ssl.streams import permutation
+from harness.ssl.random_streams import permutation
 
 Array = npt.NDArray[np.generic]
 #: Train images in parts that follow one another, train labels, test images, test labels. Labelled images come first;
@@ -82,10 +83,12 @@ class Split:
             draws: of the epoch's v views, (v, n, columns(settings)), on the host.
         """
         rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
-        written = recipes.write(draws[:, rows], settings, self.channels, side, side).to(self.images.device)
+        written = augmentation_parameters.write(draws[:, rows], settings, self.channels, side, side).to(
+            self.images.device
+        )
 
         def share(own: Tensor, recipe: Tensor, part: slice) -> Tensor:
-            return views.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)
+            return augment.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)
 
         by_step = zip(owns, written.split([len(own) for own in owns], 1), strict=True)
         return (partial(share, own, recipe) for own, recipe in by_step)

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from harness.cell import Views
-from harness.ssl.data import recipes, views
-from harness.ssl.data.packed import Packed
-from harness.ssl.data.views import Share
+from harness.ssl.data import augment, augmentation_parameters
+from harness.ssl.data.augment import Share
+from harness.ssl.data.packed_images import Packed
 
 #: Images that are decoded ahead of a GPU's step, unless its own are more.
 AHEAD = 512
@@ -86,11 +86,11 @@ class Stream:
         own, sizes = torch.cat(list(owns)).cpu(), [len(own) for own in owns]
         rows = self.rows[own.numpy()]
         heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        written = recipes.write(draws[:, own], settings, self.channels, heights, widths)
+        written = augmentation_parameters.write(draws[:, own], settings, self.channels, heights, widths)
         del draws  # of all images, for as long as the epoch takes
 
         def share(pixels: Pixels, recipe: Tensor, part: slice) -> Tensor:
-            return views.recolour(pixels(part), recipe[:, part], settings)
+            return augment.recolour(pixels(part), recipe[:, part], settings)
 
         asked = zip(np.split(rows, np.cumsum(sizes)[:-1]), written.split(sizes, 1), strict=True)
         with closing(self._decoded(crops_of(*one) for one in asked)) as decoded:
@@ -172,7 +172,7 @@ def decode(
 def crops_of(rows: npt.NDArray[np.int64], recipe: Tensor) -> Crops:
     """The crops that the recipes (v, n, len(RECIPE)) of these rows say."""
     named = ("top", "left", "height", "width", "mirrored")
-    top, left, height, width, mirrored = (recipe[..., recipes.FIELD[name]] for name in named)
+    top, left, height, width, mirrored = (recipe[..., augmentation_parameters.FIELD[name]] for name in named)
     edges = torch.stack([left, top, left + width, top + height], 2)
     return Crops(rows, edges.transpose(0, 1), mirrored.T > 0, True)
 
@@ -194,11 +194,13 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
     from PIL import Image
 
     seconds = []
-    for path, draws in zip(paths, recipes.draw(0, 0, len(paths), settings).split(1, 1), strict=True):
+    for path, draws in zip(paths, augmentation_parameters.draw(0, 0, len(paths), settings).split(1, 1), strict=True):
         image = path.read_bytes()
         with Image.open(io.BytesIO(image)) as opened:
             width, height = opened.size
-        crops = crops_of(np.zeros(1, np.int64), recipes.write(draws, settings, Stream.channels, height, width))
+        crops = crops_of(
+            np.zeros(1, np.int64), augmentation_parameters.write(draws, settings, Stream.channels, height, width)
+        )
         begun = time.perf_counter()
         list(decode(image, crops.boxes[0].tolist(), crops.mirrored[0].tolist(), side, cut=True))
         seconds.append(time.perf_counter() - begun)

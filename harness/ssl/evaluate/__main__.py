@@ -18,11 +18,11 @@ import torch
 from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.record import Record
 from harness.ssl.data import sources
 from harness.ssl.distributed import own_device
-from harness.ssl.evaluate.again import evaluate_again
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.evaluate.reevaluate import evaluate_again
+from harness.ssl.runtime.malloc import keep_freed_memory
+from harness.store.record import Record
 
 
 def main() -> None:

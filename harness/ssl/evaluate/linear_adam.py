@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.ssl.evaluate.linear_descent import descent_accuracy
+from harness.ssl.evaluate.linear_minibatch import descent_accuracy
 
 BATCH, LR = 1000, 0.01
 

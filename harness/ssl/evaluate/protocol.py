@@ -8,8 +8,8 @@ from harness.evaluation import Evaluation
 from harness.ssl.data.sources import Data
 from harness.ssl.evaluate.features import features
 from harness.ssl.evaluate.knn import knn_accuracy
-from harness.ssl.evaluate.linear import linear_accuracy
 from harness.ssl.evaluate.linear_adam import adam_accuracy
+from harness.ssl.evaluate.linear_lbfgs import linear_accuracy
 from harness.ssl.evaluate.linear_sgd import sgd_accuracy
 
 

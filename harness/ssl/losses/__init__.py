@@ -11,10 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Loss
 from harness.errors import UserError
-from harness.ssl.losses.arguments import in_full_precision
 from harness.ssl.losses.barlow_twins import barlow_twins
 from harness.ssl.losses.dcl import dcl, dclw
 from harness.ssl.losses.duality import dcl_abs, dcl_sq, simclr_abs, simclr_sq, vicreg_ctr, vicreg_exp
@@ -23,6 +22,7 @@ from harness.ssl.losses.flatnce import flatnce
 from harness.ssl.losses.infonce import infonce
 from harness.ssl.losses.sogclr import sogclr
 from harness.ssl.losses.spectral import spectral
+from harness.ssl.losses.validation import in_full_precision
 from harness.ssl.losses.vicreg import vicreg
 
 #: Embeddings (N, d), (N, d) -> scalar; a loss of pairs also takes ``pairs``, who is compared with whom.

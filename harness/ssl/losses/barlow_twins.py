@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.validation import of_embeddings
 
 EPSILON = 1e-5
 

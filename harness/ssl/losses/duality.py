@@ -10,11 +10,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
-from harness.ssl.losses.arguments import of_embeddings
 from harness.ssl.losses.dcl import dcl
 from harness.ssl.losses.infonce import infonce
-from harness.ssl.losses.log_sums import ABSOLUTE, SQUARE, Map, log_sums
-from harness.ssl.losses.similarity import Pairs, Similarities, two_views
+from harness.ssl.losses.pairs import Pairs, Similarities, two_views
+from harness.ssl.losses.tiled_logsumexp import ABSOLUTE, SQUARE, Map, log_sums
+from harness.ssl.losses.validation import of_embeddings
 from harness.ssl.losses.vicreg import variance_hinge
 
 

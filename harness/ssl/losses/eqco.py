@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from harness.ssl.losses.arguments import of_embeddings
-from harness.ssl.losses.similarity import Pairs, two_views
+from harness.ssl.losses.pairs import Pairs, two_views
+from harness.ssl.losses.validation import of_embeddings
 
 
 @of_embeddings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.ssl.losses.arguments import of_embeddings
-from harness.ssl.losses.similarity import Pairs, two_views
+from harness.ssl.losses.pairs import Pairs, two_views
+from harness.ssl.losses.validation import of_embeddings
 
 
 @of_embeddings

@@ -16,10 +16,10 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import normalize
 
 from harness import plugins
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import LossFunction, function
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 
 #: (N, d) of the embeddings that are tried; temperatures of a loss that has one.
 SHAPES = ((2, 3), (5, 4), (16, 8), (33, 16))

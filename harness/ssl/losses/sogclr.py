@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.ssl.losses.arguments import of_embeddings
-from harness.ssl.losses.similarity import two_views
+from harness.ssl.losses.pairs import two_views
+from harness.ssl.losses.validation import of_embeddings
 
 
 @of_embeddings

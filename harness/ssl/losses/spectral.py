@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.validation import of_embeddings
 
 
 @of_embeddings

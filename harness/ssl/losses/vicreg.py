@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
-from harness.ssl.losses.arguments import of_embeddings
+from harness.ssl.losses.validation import of_embeddings
 
 EPSILON = 1e-4
 

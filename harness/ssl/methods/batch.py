@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.ssl.data.views import Share
+from harness.ssl.data.augment import Share
 from harness.ssl.distributed import gather
-from harness.ssl.losses.similarity import Pairs
-from harness.ssl.streams import permutation
+from harness.ssl.losses.pairs import Pairs
+from harness.ssl.random_streams import permutation
 
 WHOLE = (slice(None),)
 

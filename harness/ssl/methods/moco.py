@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from harness.cell import Cell
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import bind
-from harness.ssl.losses.similarity import queued
+from harness.ssl.losses.pairs import queued
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
-from harness.ssl.methods.parts import encoded
+from harness.ssl.methods.micro_batches import encoded
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.cell import Cell, Head
 from harness.ssl.losses import bind
-from harness.ssl.losses.similarity import cross_view
+from harness.ssl.losses.pairs import cross_view
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network, initialize

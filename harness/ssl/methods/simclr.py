@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.cell import Cell
 from harness.ssl.losses import bind, takes_unit_norm
-from harness.ssl.losses.similarity import two_views
+from harness.ssl.losses.pairs import two_views
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
 from harness.ssl.models import Network
 

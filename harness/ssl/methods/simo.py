@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from harness.cell import Cell
 from harness.ssl.losses import bind
-from harness.ssl.losses.similarity import cross_view
+from harness.ssl.losses.pairs import cross_view
 from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.micro_batches import encoded
 from harness.ssl.methods.moco import follow
-from harness.ssl.methods.parts import encoded
 from harness.ssl.models import Network
 
 

@@ -13,7 +13,7 @@ from harness.cell import Backbone, Cell, Head
 from harness.ssl.models import batchnorm
 from harness.ssl.models.convnet import ConvNet
 from harness.ssl.models.projector import projector
-from harness.ssl.streams import torch_generator
+from harness.ssl.random_streams import torch_generator
 
 if TYPE_CHECKING:
     from harness.ssl.models.resnet import ResNet

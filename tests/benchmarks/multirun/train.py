@@ -14,12 +14,12 @@ HERE = Path(__file__).parent
 def main(config: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
 
-    from harness.catalog import LOSSES
+    from harness.catalog.losses import LOSSES
     from harness.cell import Backbone, Cell, Dataset, Head, Loss
     from harness.dataset_files import find
     from harness.plugins import register
-    from harness.record import Record
     from harness.ssl.attempt import run_cell
+    from harness.store.record import Record
 
     plugin = str(HERE / "fragile.py")
     register([plugin])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.cell import Views
-from harness.ssl.data.recipes import BLUR_DRAWS, DRAWS, ORDER_DRAWS, RETRY_DRAWS, columns
+from harness.ssl.data.augmentation_parameters import BLUR_DRAWS, DRAWS, ORDER_DRAWS, RETRY_DRAWS, columns
 
 
 def neutral_draws(count: int = 4, /, **fixed: float) -> Tensor:

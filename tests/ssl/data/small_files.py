@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from harness.catalog import DATASETS
+from harness.catalog.datasets import DATASETS
 from harness.dataset_files import CIFAR10_FILES, FASHION_MNIST_FILES
 
 Array = npt.NDArray[np.uint8]

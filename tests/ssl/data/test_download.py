@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_files import resize, write_cifar100, write_stl10
 
-from harness.cli.declared import DOWNLOADABLE
+from harness.cli.shared.load_experiment import DOWNLOADABLE
 from harness.dataset_files import TORCHVISION, find
 from harness.ssl.data import download
 

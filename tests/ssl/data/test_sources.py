@@ -21,7 +21,7 @@ from small_files import resize, write_cifar10, write_cifar100, write_fashion_mni
 from harness.cell import Dataset, Views
 from harness.dataset_files import CIFAR10_FILES, cache_folder, find
 from harness.errors import UserError
-from harness.ssl.data import recipes, views
+from harness.ssl.data import augment, augmentation_parameters
 from harness.ssl.data.sources import Array, Data, Split, load
 
 
@@ -245,10 +245,10 @@ def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> No
 
 def test_shares_are_the_augmented_views_of_their_rows() -> None:
     train, settings = read("digits", 8, 0.1, None).train, Views()
-    draws = recipes.draw(0, 0, len(train), settings)
-    written = recipes.write(draws, settings, 1, 8, 8)
+    draws = augmentation_parameters.draw(0, 0, len(train), settings)
+    written = augmentation_parameters.write(draws, settings, 1, 8, 8)
     owns = torch.randperm(len(train))[:12].split(6)
     for own, share in zip(owns, train.shares(owns, draws, settings), strict=True):
-        wanted = views.augment(train.images[own], written[:, own], settings)
+        wanted = augment.augment(train.images[own], written[:, own], settings)
         assert torch.equal(share(slice(0, 6)), wanted)
         assert torch.equal(share(slice(2, 4)), share(slice(0, 6))[:, 2:4])

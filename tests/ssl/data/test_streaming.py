@@ -17,11 +17,11 @@ from torch import Tensor
 
 from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.dataset_files import find, images
-from harness.record import Record
 from harness.ssl.attempt import run_cell
-from harness.ssl.data import recipes, sources, streaming, views
+from harness.ssl.data import augment, augmentation_parameters, sources, streaming
 from harness.ssl.data.sources import Data, load
 from harness.ssl.data.streaming import centre, crops_of, decode, seconds_per_image, waiting_bytes
+from harness.store.record import Record
 
 SIDE = 32
 SETTINGS = Views(crop_min=0.08, flip=0.5, jitter=0.5, gray=0.2, blur=0.5)
@@ -67,7 +67,7 @@ def steps(data: Data) -> list[Tensor]:
 
 
 def augmented(data: Data, owns: list[Tensor], settings: Views = SETTINGS) -> list[Tensor]:
-    draws = recipes.draw(0, 0, len(data.train), settings)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), settings)
     with closing(data.train.shares(owns, draws, settings)) as shares:
         return [share(slice(None)) for share in shares]
 
@@ -90,13 +90,13 @@ def all_end(threads: list[threading.Thread]) -> bool:
 def test_crops_are_pillows(folder: Path) -> None:
     data, paths = read(folder), images(folder / "train")
     rows = torch.arange(len(data.train))
-    draws = recipes.draw(0, 0, len(data.train), CROPS)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), CROPS)
     (share,) = data.train.shares([rows], draws, CROPS)
     compared = 0
     for row in rows.tolist():
         with Image.open(paths[data.train.rows[row]]) as opened:
             image = opened.convert("RGB")
-        boxes = [recipes.boxes(drawn[row, None], CROPS, image.height, image.width) for drawn in draws]
+        boxes = [augmentation_parameters.boxes(drawn[row, None], CROPS, image.height, image.width) for drawn in draws]
         if max(int(min(box.width, box.height)) for box in boxes) >= 2 * SIDE:
             continue  # perhaps decoded at a smaller scale
         for view, box in enumerate(boxes):
@@ -112,8 +112,8 @@ def test_crops_agree_with_those_of_images_in_memory() -> None:
     image = jpeg(SIDE, SIDE)
     with Image.open(io.BytesIO(image)) as opened:
         pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
-    recipe = recipes.write(recipes.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
-    in_memory = views.augment(pixels.expand(100, -1, -1, -1), recipe, CROPS)[0] * 255
+    recipe = augmentation_parameters.write(augmentation_parameters.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
+    in_memory = augment.augment(pixels.expand(100, -1, -1, -1), recipe, CROPS)[0] * 255
     asked = crops_of(np.zeros(100, np.int64), recipe)
     crops = list(decode(image, asked.boxes[:, 0].tolist(), asked.mirrored[:, 0].tolist(), SIDE, cut=True))
     streamed = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
@@ -146,17 +146,17 @@ def test_a_small_scale_shows_the_same_crop() -> None:
 
 def test_views_are_the_crops_recoloured(folder: Path) -> None:
     data, rows = read(folder), torch.arange(15)
-    draws = recipes.draw(0, 0, len(data.train), SETTINGS)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), SETTINGS)
     plain = Views(SETTINGS.crop_min, SETTINGS.flip, jitter=0.0, gray=0.0, blur=1e-9)  # draws in the same columns
     (crops,), (share,) = (data.train.shares([rows], draws, settings) for settings in (plain, SETTINGS))
-    recipe = recipes.write(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
+    recipe = augmentation_parameters.write(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
     pixels = (crops(slice(None)) * 255).round().to(torch.uint8)
-    assert torch.equal(share(slice(None)), views.recolour(pixels, recipe, SETTINGS))
+    assert torch.equal(share(slice(None)), augment.recolour(pixels, recipe, SETTINGS))
 
 
 def test_a_part_may_be_asked_for_again(folder: Path) -> None:
     data, settings = read(folder), SETTINGS
-    draws = recipes.draw(0, 0, len(data.train), settings)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), settings)
     (share,) = data.train.shares([torch.arange(9)], draws, settings)
     first = share(slice(2, 5))
     assert first.shape == (2, 3, 3, SIDE, SIDE)
@@ -205,7 +205,7 @@ def test_a_plan_measures_the_files_that_are_there(folder: Path) -> None:
 @pytest.mark.parametrize("stop", [KeyError, KeyboardInterrupt])
 def test_no_thread_is_left_when_the_loop_stops(folder: Path, stop: type[BaseException]) -> None:
     data = read(folder)
-    draws = recipes.draw(0, 0, len(data.train), SETTINGS)
+    draws = augmentation_parameters.draw(0, 0, len(data.train), SETTINGS)
     threads: list[threading.Thread] = []
 
     def loop() -> None:

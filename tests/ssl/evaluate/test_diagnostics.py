@@ -14,14 +14,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import normalize
 
 from harness.cell import Loss, Optimizer
-from harness.collapse import DIAGNOSTICS
-from harness.record import Record
+from harness.diagnostics import DIAGNOSTICS
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.evaluate.diagnostics import Probes, geometry
-from harness.ssl.losses.similarity import Pairs, cross_view, queued, two_views
-from harness.ssl.measure import Live
+from harness.ssl.losses.pairs import Pairs, cross_view, queued, two_views
+from harness.ssl.measure.step_cost import Live
 from harness.ssl.methods.batch import Batch, Comparison
+from harness.store.record import Record
 
 MakeRecord = Callable[..., Record]
 OF_EMBEDDINGS = {"alignment", "uniformity", "effective_rank"}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.similarity import Chosen, cross_view, queued, two_views
+from harness.ssl.losses.pairs import Chosen, cross_view, queued, two_views
 
 NAMES = sorted(LOSSES)
 OF_PAIRS = [name for name in NAMES if LOSSES[name].negatives == "pairs"]

@@ -9,9 +9,10 @@ import torch
 from cases import NAMES, OF_PAIRS, kinds_of_pairs, loss_of, unit_views
 from torch import Tensor
 
-from harness.catalog import LOSSES, Flag
+from harness.catalog.losses import LOSSES
+from harness.catalog.parameters import Flag
 from harness.errors import UserError
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 
 N, D = 6, 4
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.similarity import Similarities
+from harness.ssl.losses.pairs import Similarities
 
 N, D = 6, 5
 temperatures = st.floats(0.02, 2)

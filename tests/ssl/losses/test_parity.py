@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import harness.ssl  # noqa: F401  # before lightly: it makes torchvision's operators known where they are not built
-from harness.ssl.losses.similarity import queued
+from harness.ssl.losses.pairs import queued
 
 N, D = 12, 8
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ from cases import NAMES, OF_PAIRS, averages, defaults, gradients, loss_of, views
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 
 N, D = 32, 16
 HALVES = [torch.bfloat16, torch.float16]

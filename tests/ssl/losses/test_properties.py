@@ -22,12 +22,12 @@ from cases import (
 )
 from torch import Tensor
 
-from harness.catalog import LOSSES
+from harness.catalog.losses import LOSSES
 from harness.cell import Loss
 from harness.errors import UserError
 from harness.ssl.losses import FUNCTIONS, bind
-from harness.ssl.losses.arguments import trusted_values
-from harness.ssl.losses.similarity import Similarities, cross_view
+from harness.ssl.losses.pairs import Similarities, cross_view
+from harness.ssl.losses.validation import trusted_values
 
 N, D = 6, 4
 IN_DIMENSIONS = [name for name in NAMES if LOSSES[name].negatives == "none"]

@@ -7,7 +7,7 @@ import torch
 from cases import NAMES, OF_PAIRS, PAIRS, gradients, kinds_of_pairs, loss_of, views_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.validation import trusted_values
 
 N, D = 6, 4
 KINDS = [(name, "two_views") for name in NAMES] + [(name, kind) for name in OF_PAIRS for kind in PAIRS[1:]]

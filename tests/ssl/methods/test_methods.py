@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.catalog import METHODS, filled
+from harness.catalog.methods import METHODS
+from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Head, Loss, Method
 from harness.ssl import methods, models
 from harness.ssl.distributed import World
 from harness.ssl.losses import bind
-from harness.ssl.losses.similarity import cross_view, queued
+from harness.ssl.losses.pairs import cross_view, queued
 from harness.ssl.methods.batch import Batch, Comparison
 from harness.ssl.methods.queue import enqueue
 

@@ -1,0 +1,1 @@
+"""What several verbs share: arguments, selection of cells, confirmation, progress."""

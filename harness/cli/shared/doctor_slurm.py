@@ -1,0 +1,71 @@
+"""``harness doctor cluster=NAME``: whether a cluster does what its profile asks of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.sweep.declare.limits import check_range
+from harness.sweep.slurm.acceptance import Acceptance, declared, profile
+from harness.sweep.slurm.commands import Slurm
+from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.node_check import Probe
+from harness.sweep.slurm.preflight import Checks
+
+#: The least that shows whether nodes reach each other.
+NODES = 2
+
+
+def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Finding]:
+    """First what Slurm says, then what a small job sees, then, with ``full``, what a cell meets; each only if all is
+    well before.
+
+    Raises:
+        UserError: the profile is not allowed.
+    """
+    cluster = _profile(words)
+    slurm = Slurm(lambda line: None)
+    checks, well = Checks(cluster, slurm), True
+    for finding in checks.run():
+        well &= not finding.lack
+        yield finding
+    if not well or checks.partition is None:
+        return
+    nodes = min(NODES, checks.partition.working)
+    _say(f"a job on {nodes} node{'s' if nodes > 1 else ''} of {checks.partition.name}, a minute at most")
+    for finding in Probe(cluster, nodes, results, slurm).run():
+        well &= not finding.lack
+        yield finding
+    if not well or not full:
+        return
+    folder = results / "doctor" / time.strftime("%Y-%m-%d-%H%M%S")
+    _say(f"ten minutes at most, into {folder}/")
+    yield from Acceptance(declared(words, nodes), folder, _say).run()
+
+
+def _profile(words: Sequence[str]) -> dict[str, object]:
+    """The values of ``cluster:``."""
+    example = "harness doctor cluster=NAME cluster.KEY=VALUE"
+    for word in words:
+        if not word.startswith(("cluster=", "cluster.")):
+            raise UserError(f"'{word}' is nothing that doctor looks at", where="command line", allowed=example)
+    if not any(word.startswith("cluster=") for word in words):
+        raise UserError("no cluster is named", where="command line", allowed=example)
+    cluster = dict(profile(words).values["cluster"])
+    for key, value in cluster.items():
+        if value is not None:
+            check_range(f"cluster.{key}", value, f"command line: cluster.{key}")
+    if cluster["scheduler"] == "none":
+        raise UserError(
+            "this cluster is the present machine",
+            where="cluster.scheduler",
+            allowed="slurm",
+            next_command="harness doctor",
+        )
+    return cluster
+
+
+def _say(line: str) -> None:
+    print(f"     {time.strftime('%T')} {line}", flush=True)

@@ -1,0 +1,254 @@
+"""A sweep that goes to a cluster: what is said, submitted and, with --wait, waited for."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from harness.cli.shared.arguments import command, short_names
+from harness.cli.shared.confirm import confirm
+from harness.cli.shared.disk_space import agree_to_room, rooms
+from harness.cli.shared.text import count, hours, not_retried, refusals, states
+from harness.errors import UserError
+from harness.store.index import Index
+from harness.store.job_arrays import Batches
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import Busy, Record
+from harness.store.writer_lock import turn
+from harness.sweep.expand.resources import Resources
+from harness.sweep.plan.plan import Entry, Estimate, Plan, make_plan
+from harness.sweep.run.supervisor import KILLS, Task
+from harness.sweep.slurm.submission import Cluster, look, open_sweeps, settle
+from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.tracking.tracking_uri import default_uri
+
+if TYPE_CHECKING:
+    from harness.cli.shared.load_experiment import Declared
+
+#: Between two looks at the records; the scheduler is asked more rarely.
+POLL_SECONDS = 5.0
+#: In a dry run where Slurm cannot be asked.
+USUAL_ARRAY = 1001
+
+
+@dataclass
+class Submitted:
+    """``told``: what every cell's run is told; ``again``: the command to go on with."""
+
+    declared: Declared
+    results: Path
+    tracking_uri: str
+    again: str
+    told: dict[str, Any]
+    rerun_stale: bool
+
+    def print_scripts(self) -> None:
+        """The batch scripts, as sbatch would get them."""
+        to_run = self.declared.plan.to_run(self.rerun_stale)
+        estimate = self._estimate(to_run)
+        entries = estimate.entries if estimate else to_run
+        cluster = self._cluster(Ledger(self.results / "sweeps" / f"{self.declared.manifest.name}.N"))
+        for line in self._refusals(estimate):
+            print(f"# {line}")
+        for script in cluster.scripts(self._tasks(entries), USUAL_ARRAY):
+            print(script)
+
+    def run(self, yes: bool, wait: bool) -> None:
+        """Submit what is missing, after its cost was agreed to; with ``wait``, until nothing is left to do.
+
+        Raises:
+            typer.Exit: with ``wait``, 1 where cells have not finished.
+        """
+        manifest, plan = self.declared.manifest, self.declared.plan
+        print(f"{manifest.name}: {states(plan.counts())}", flush=True)
+        to_run = plan.to_run(self.rerun_stale)
+        estimate = self._estimate(to_run)
+        entries = estimate.entries if estimate else to_run
+        for line in [*not_retried(plan, manifest.varying), *self._refusals(estimate)]:
+            print(line)
+        if entries:
+            self._agree(entries, estimate, yes)
+        manifest.write(self.results)
+        store = default_uri(self.results)
+        # The store is there before any job starts; and jobs never write to it.
+        with Mirrored(self.results, manifest.file(self.results, manifest.name), self.tracking_uri or store):
+            ledger = self._submit(entries, None) if entries else None
+            if wait:
+                self._wait(ledger)
+        self._say_what_next(bool(entries), wait)
+        if wait and not all(entry.state == "finished" for entry in self._present().entries):
+            raise typer.Exit(1)
+
+    def _cluster(self, ledger: Ledger) -> Cluster:
+        return Cluster(ledger, self.declared.declaration.values["cluster"])
+
+    def _estimate(self, entries: Sequence[Entry]) -> Estimate | None:
+        """What they would take; None where nobody knows: a GPU's steps cannot be measured where there is none."""
+        try:
+            return self.declared.estimate(entries)
+        except UserError:
+            return None
+
+    def _refusals(self, estimate: Estimate | None) -> list[str]:
+        """Why cells are left out that fit on no node, as far as their memory is known."""
+        return list(refusals(estimate, self.declared.manifest.varying)) if estimate else []
+
+    def _agree(self, entries: Sequence[Entry], estimate: Estimate | None, yes: bool) -> None:
+        cluster, of = self.declared.declaration.values["cluster"], self.declared.resources
+        given = [of(entry.cell) for entry in entries]
+        device = "GPU-hours" if cluster["device"] == "cuda" else "core-hours"
+        if estimate:
+            about = estimate.device_hours
+            said = f"about {about:.2g} {device}, {hours(estimate.wall_hours)} once they all run"
+        else:
+            about = sum((one.time or 0) / 60 * one.world_size for one in given)
+            said = (
+                f"at most {about:.2g} {device} if every cell needs its whole time limit once; nobody knows better yet"
+            )
+        where = cluster["partition"] or "the default partition"
+        print(f"{count(len(entries))} to submit to {where}: {said}", flush=True)
+        if about > cluster["ask_hours"]:
+            limit = f"more than {cluster['ask_hours']:g} device-hours (cluster.ask_hours)"
+            confirm(f"That is {limit}. Submit?", yes, self.again)
+        agree_to_room(rooms(self.declared, entries, estimate, self.results), yes, self.again)
+
+    def _tasks(self, entries: Sequence[Entry]) -> list[tuple[Task, Resources]]:
+        of, varying = self.declared.resources, self.declared.manifest.varying
+        found = []
+        for entry in entries:
+            given = of(entry.cell)
+            name = short_names(entry.axes, varying) or entry.cell.cell_id
+            told = {**self.told, **given.told(entry.cell)}
+            found.append((Task(entry.record, entry.cell, name, told), given))
+        return found
+
+    def _submit(self, entries: Sequence[Entry], ledger: Ledger | None) -> Ledger | None:
+        """Submit what of these is still missing and has room, for a sweep or for a new one; return the sweep's ledger.
+
+        Raises:
+            UserError: somebody else is submitting, or the cluster refuses.
+        """
+        with one_submitter(self.results):
+            open_still = {entry.cell.cell_id for entry in self._present().to_run(self.rerun_stale)}
+            entries = [entry for entry in entries if entry.cell.cell_id in open_still]
+            most = self.declared.declaration.values["cluster"]["max_jobs"]
+            chosen = entries if most is None else entries[: max(0, most - self._open())]
+            if chosen:
+                ledger = ledger or self._ledger()
+                taken = self._cluster(ledger).submit(self._tasks(chosen))
+                print(f"{count(taken)} submitted as {ledger.path.name}", flush=True)
+        if (left := len(entries) - len(chosen)) and (chosen or ledger is None):
+            print(f"{count(left)} wait until there is room in the queue (cluster.max_jobs is {most})", flush=True)
+        return ledger
+
+    def _ledger(self) -> Ledger:
+        values = self.declared.declaration.values
+        policy, manifest = Policy(**values["failures"]), self.declared.manifest
+        ledger = Cluster.open(self.results, manifest.name, policy, values["cluster"], self.again).ledger
+        manifest.save(ledger.manifest)
+        return ledger
+
+    def _open(self) -> int:
+        """The experiment's cells in the queue."""
+        clusters = open_sweeps(self.results, self.declared.manifest.name)
+        return sum(1 for cluster in clusters for _ in cluster.batches.open_cells())
+
+    def _present(self) -> Plan:
+        """The plan as it is now."""
+        cells = [(entry.cell, dict(entry.axes)) for entry in self.declared.plan.entries]
+        return make_plan(cells, Index(self.results / "runs"))
+
+    def _wait(self, ledger: Ledger | None) -> None:
+        """Until nothing is in the queue and nothing may be submitted again; Ctrl-C ends only the waiting."""
+        name, before, trouble = self.declared.manifest.name, "", ""
+        try:
+            while True:
+                clusters = open_sweeps(self.results, name)
+                look(clusters)
+                for cluster in clusters:
+                    settle(cluster)
+                plan = self._present()
+                counts, waiting = plan.counts(), _waiting(plan)
+                line = f"{states(counts)}{f' ({waiting})' if waiting else ''}"
+                if line != before:
+                    print(f"{time.strftime('%T')} {line}", flush=True)
+                before = line
+                goes_on = counts["queued"] + counts["running"]
+                again = [entry for entry in plan.to_run(self.rerun_stale) if not ledger or _again(entry.record, ledger)]
+                if again and not (ledger and ledger.refusal()):
+                    try:
+                        ledger = self._submit(again, ledger)
+                    except UserError as why:  # a controller that is down for a while ends no sweep that goes on
+                        if not goes_on:
+                            raise
+                        if why.what != trouble:
+                            print(f"{time.strftime('%T')} {why.what}; it will be tried again", flush=True)
+                        trouble = why.what
+                elif not goes_on:
+                    return
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            print("\nno longer waiting; the jobs go on")
+
+    def _say_what_next(self, submitted: bool, waited: bool) -> None:
+        name = self.declared.manifest.name
+        if not submitted and not waited:
+            print("Nothing is missing." if not self._open() else "Nothing is missing but what is in the queue.")
+        print(f"status:   {command('status', [name], self.results)}")
+        print(f"MLflow:   {command('sync', [name], self.results, self.tracking_uri)}")
+        print(f"again:    {self.again}   (submits only what is missing)")
+
+
+def _waiting(plan: Plan) -> str:
+    """Why queued cells do not run, by the scheduler's word."""
+    said = (plan.index.said_of(entry.cell.cell_id) for entry in plan.entries if entry.state == "queued")
+    why = Counter(one.why for one in said if one and one.why)
+    return ", ".join(f"{cells} {reason}" for reason, cells in why.items())
+
+
+@contextmanager
+def one_submitter(results: Path) -> Iterator[None]:
+    """Two submitters at once would both take the same cells for missing.
+
+    Raises:
+        UserError: there is another one.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(turn(results / "sweeps" / "submitting"))
+        except Busy as busy:
+            raise UserError(
+                f"somebody else is submitting cells ({busy})",
+                where=str(results / "sweeps"),
+                next_command="the same command again in a moment",
+            ) from None
+        yield
+
+
+def _again(record: Record, ledger: Ledger) -> bool:
+    """Whether a cell that has not finished is submitted again by the same sweep: as a sweep on one machine would."""
+    mine = [attempt for attempt in record.attempts() if _of(attempt.provenance(), ledger.path.name)]
+    ends = [attempt.outcome() or {} for attempt in mine]
+    batches, cell_id = Batches(ledger.path), record.cell_id
+    if (said := batches.said_of(cell_id)) and said.state == "CANCELLED":
+        return False
+    if not ends:
+        return sum(cell_id in task for batch in batches.all for task in batch.tasks) < KILLS
+    if ends[-1].get("cause") == "cancelled" or "withdrawn" in (record.submission() or {}):
+        return False
+    errors = sum(end.get("state") == "failed" for end in ends)
+    if ends[-1].get("state") == "failed":
+        return bool(errors <= ledger.policy().retries)
+    without_progress = [attempt for attempt in mine[-KILLS:] if not list(attempt.events())]
+    return len(without_progress) < KILLS
+
+
+def _of(provenance: dict[str, Any], sweep: str) -> bool:
+    return bool((provenance.get("submission") or {}).get("sweep") == sweep)

@@ -1,0 +1,34 @@
+"""Asking a scheduler what became of submitted cells, for the verbs that show or need to know it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+
+def ask(results: Path, *, settling: bool) -> None:
+    """One question for all open jobs, unless it was asked lately; where there are none, nothing.
+
+    ``settling``: also write into records how attempts ended that could not say so themselves.
+    """
+    if not any((results / "sweeps").glob("*/batches")):  # the usual case: nothing was ever submitted from here
+        return
+    from harness.sweep.slurm.submission import look, open_sweeps, settle
+
+    clusters = open_sweeps(results)
+    if why := look(clusters):
+        print(f"note: the cluster's queue could not be read ({why}); shown is what is known", file=sys.stderr)
+    if settling:
+        for cluster in clusters:
+            settle(cluster)
+
+
+def take_back(results: Path, cells: Collection[str]) -> None:
+    """Remove from a scheduler's queue the jobs that have none but these cells; those of other jobs are withdrawn."""
+    if not any((results / "sweeps").glob("*/batches")):
+        return
+    from harness.sweep.slurm.submission import open_sweeps
+
+    for cluster in open_sweeps(results):
+        cluster.cancel(cells)

@@ -1,0 +1,287 @@
+"""Which cells a verb is about: experiments, cell ids and filters, in any combination.
+
+An experiment is a file (at its default scale, or at ``scale=NAME``) or ``<experiment>.<scale>``; an id is at least 6
+digits of it; a filter such as ``'loss=dcl batch_size<=64'`` or ``state=failed`` leaves those that fulfil it, of what
+else is named, or of all that was declared or begun.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness import filters
+from harness.cell import OWN, Cell, paths, short_name
+from harness.cli.shared.arguments import command, short_names
+from harness.errors import UserError
+from harness.filters import Filter
+from harness.manifest import Expected, Manifest
+from harness.store.index import Index
+from harness.store.record import Record
+from harness.sweep.declare import safe_yaml
+
+#: Enough of an id to tell cells apart.
+CELL_ID = re.compile(r"[0-9a-f]{6,12}")
+#: In a filter, and no fields of a cell.
+STATE, COLLAPSED = "state", "collapsed"
+#: The name of cells that were begun and stand in no manifest.
+OTHERS = "of no experiment"
+#: What a cell is called by that differs from no other.
+NAMING = ["loss.name", "batch_size", "seed"]
+#: Of values that a message lists.
+MOST_VALUES = 10
+
+HELP = (
+    "An experiment file (and scale=NAME) or <experiment>.<scale>, cell ids (at least 6 digits), "
+    "filters such as 'loss=dcl batch_size<=64' or state=failed."
+)
+Target = Annotated[list[str], typer.Argument(help=HELP, show_default=False)]
+AnyTarget = Annotated[list[str] | None, typer.Argument(help=f"{HELP} By default everything.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Chosen cells of one experiment; of none where ``manifest`` is None."""
+
+    manifest: Manifest | None
+    cells: list[Expected]
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name if self.manifest else OTHERS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was named; a cell that stands in several experiments is in several groups.
+
+    ``damaged``: of everything, what is wrong with manifests that cannot be read, by experiment.
+    """
+
+    groups: list[Group]
+    index: Index
+    damaged: Mapping[str, UserError]
+
+    @property
+    def cell_ids(self) -> list[str]:
+        return list(dict.fromkeys(cell.cell_id for group in self.groups for cell in group.cells))
+
+    def states(self) -> dict[str, str]:
+        return {cell.cell_id: state_of(self.index, cell) for group in self.groups for cell in group.cells}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every cell by what differs between the chosen ones; a single one by its values in its experiment."""
+        if len(self.groups) == 1 and self.groups[0].manifest:
+            return names_in(self.groups[0])
+        found: dict[str, dict[str, Any]] = {}
+        for group in self.groups:
+            for cell in group.cells:
+                found.setdefault(cell.cell_id, self._values(cell, group.manifest))
+        varying = _varying(list(found.values())) or NAMING
+        return {
+            cell_id: short_names({path: values.get(path) for path in varying}, varying)
+            for cell_id, values in found.items()
+        }
+
+    def _values(self, cell: Expected, manifest: Manifest | None) -> dict[str, Any]:
+        own = self.index[cell.cell_id].value(OWN.rstrip(".")) or {}
+        read = _reader(cell, manifest, self.index)
+        return {path: read(path) for path in [*paths(Cell), *cell.axes, *(OWN + name for name in own)]}
+
+
+def names_in(group: Group) -> dict[str, str]:
+    """The cells of an experiment by their axes."""
+    assert group.manifest
+    varying = _varying([cell.axes for cell in group.cells]) or group.manifest.varying or NAMING
+    fixed = {path: _declared(group.manifest.settings, path) for path in varying}
+    return {cell.cell_id: short_names({**fixed, **cell.axes}, varying) for cell in group.cells}
+
+
+def state_of(index: Index, cell: Expected) -> str:
+    return index.state_of(cell.cell_id, cell.kin)
+
+
+def select(words: Sequence[str], results: Path, index: Index) -> Selection:
+    """The cells that the words of a command line name; everything where there are none.
+
+    Raises:
+        UserError: there is no such experiment, cell or field, or no cell fulfils the filters.
+    """
+    scales = [word for word in words if word.startswith("scale=")]
+    conditions = [word for word in words if _is_filter(word)]
+    named = [word for word in words if word not in scales and word not in conditions]
+    groups, damaged = (_named(named, scales, results, index), {}) if named else _everything(results, index)
+    if conditions:
+        groups = _filtered(groups, _parsed(" ".join(conditions), groups, index), index)
+    return Selection(groups, index, damaged)
+
+
+def is_whole(words: Sequence[str]) -> bool:
+    """Whether whole experiments are named, and no single cells."""
+    return not any(_is_id(word) or _is_filter(word) for word in words)
+
+
+def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, list[tuple[str, Record]]]:
+    """The chosen cells with their names, and the manifest where one experiment was named.
+
+    Raises:
+        UserError: as ``select`` does.
+    """
+    index = Index(results / "runs")
+    found = select(words, results, index)
+    index.remember()
+    whole = len(found.groups) == 1 and not any(map(_is_id, words))
+    manifest = found.groups[0].manifest if whole else None
+    return manifest, [(found.names[cell_id], index.record(cell_id)) for cell_id in found.cell_ids]
+
+
+def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
+    """``<experiment>.<scale>`` of a file (at its default scale, or at ``scale=...``) or of such a name itself.
+
+    Raises:
+        UserError: the file does not exist, or an override is not a scale: a report is about what was swept.
+    """
+    scale = ""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key != "scale":
+            raise UserError(
+                f"'{override}' cannot be overridden here: this verb reads what was swept",
+                where="command line",
+                allowed="scale=NAME",
+            )
+        scale = value
+    path = Path(experiment)
+    if path.suffix not in (".yaml", ".yml"):
+        return f"{experiment}.{scale}" if scale else experiment
+    declared = {key.value: value.value for key, value in safe_yaml.read(path).value}
+    return f"{path.stem}.{scale or declared.get('scale', '')}"
+
+
+def record_of(beginning: str, results: Path) -> Record:
+    """The one record whose cell id begins so.
+
+    Raises:
+        UserError: there is none, or there are several, or these are too few digits.
+    """
+    found = sorted((results / "runs").glob(f"{beginning}*")) if _is_id(beginning) else []
+    if len(found) != 1:
+        ids = f": {', '.join(path.name for path in found)}" if found else ""
+        raise UserError(
+            f"{len(found) or 'no'} cells begin with '{beginning}'{ids}",
+            where=str(results / "runs"),
+            allowed="6 to 12 hex digits of one cell's id; results/<experiment>.<scale>.csv lists them",
+        )
+    return Record(found[0])
+
+
+def _is_id(word: str) -> bool:
+    return bool(CELL_ID.fullmatch(word))
+
+
+def _is_filter(word: str) -> bool:
+    return filters.is_filter(word) and not word.startswith("scale=")
+
+
+def _named(words: Sequence[str], scales: Sequence[str], results: Path, index: Index) -> list[Group]:
+    """Whole experiments, and single cells with those that they stand in."""
+    ids = {record_of(word, results).cell_id for word in words if _is_id(word)}
+    names = dict.fromkeys(manifest_name(word, scales) for word in words if not _is_id(word))
+    whole = [Group(manifest, manifest.cells) for manifest in (Manifest.read(results, name) for name in names)]
+    others = [group for group in _everything(results, index)[0] if group.name not in names] if ids else []
+    parts = [replace(group, cells=[cell for cell in group.cells if cell.cell_id in ids]) for group in others]
+    return [*whole, *(group for group in parts if group.cells)]
+
+
+def _everything(results: Path, index: Index) -> tuple[list[Group], dict[str, UserError]]:
+    """What was declared, and what was begun and stands in no manifest; and which manifests cannot be read."""
+    manifests, damaged = Manifest.all_of(results)
+    groups = [Group(manifest, manifest.cells) for manifest in manifests]
+    declared = {cell.cell_id for group in groups for cell in group.cells}
+    others = [Expected(cell_id, {}) for cell_id in index.cell_ids() if cell_id not in declared]
+    return [*groups, *([Group(None, others)] if others else [])], damaged
+
+
+def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
+    from harness.sweep.declare.fields import field_path
+
+    cells = [cell.cell_id for group in groups for cell in group.cells]
+    own = {name for cell_id in cells for name in index[cell_id].value(OWN.rstrip(".")) or {}}
+
+    def resolve(name: str) -> str:
+        bare = name.removeprefix("loss.").removeprefix("own.")
+        if name in (STATE, COLLAPSED):
+            return name
+        try:
+            return OWN + bare if bare in own else field_path(name, "command line")
+        except UserError as error:
+            allowed = f"scale=NAME, {STATE}, {COLLAPSED}, {error.allowed}"
+            raise UserError(error.what, where=error.where, allowed=allowed) from None
+
+    return filters.parse(text, resolve, "command line")
+
+
+def _filtered(groups: Sequence[Group], only: Filter, index: Index) -> list[Group]:
+    """What fulfils the filter."""
+    chosen = []
+    for group in groups:
+        cells = [cell for cell in group.cells if only.matches(_reader(cell, group.manifest, index))]
+        if cells:
+            chosen.append(replace(group, cells=cells))
+    if not chosen:
+        raise UserError(
+            f"no cell is {only.text}",
+            where="command line",
+            allowed="; ".join(f"{short_name(path)}: {_values(path, groups, index)}" for path in sorted(only.paths)),
+            next_command=command("status", [], index.runs.parent),
+        )
+    return chosen
+
+
+def _reader(cell: Expected, manifest: Manifest | None, index: Index) -> Callable[[str], Any]:
+    """A cell's value at a path: where it was never begun, as it was declared."""
+
+    def value(path: str) -> Any:
+        if path == STATE:
+            return state_of(index, cell)
+        if path == COLLAPSED:
+            return bool(index[cell.cell_id].collapse)
+        if path in cell.axes:
+            return cell.axes[path]
+        summary = index[cell.cell_id]
+        return summary.value(path) if summary.cell or not manifest else _declared(manifest.settings, path)
+
+    return value
+
+
+def _declared(settings: Mapping[str, Any], path: str) -> Any:
+    node: Any = settings
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _values(path: str, groups: Sequence[Group], index: Index) -> str:
+    """What there is at a path."""
+    found = {_reader(cell, group.manifest, index)(path) for group in groups for cell in group.cells} - {None}
+    ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
+    more = f" and {len(ordered) - MOST_VALUES} more" if len(ordered) > MOST_VALUES else ""
+    return ", ".join(str(value) for value in ordered[:MOST_VALUES]) + more if ordered else "no values"
+
+
+def _varying(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paths at which these cells differ."""
+    values = defaultdict(set)
+    for one in found:
+        for path, value in one.items():
+            values[path].add(value)
+    return [path for path, some in values.items() if len(some) > 1]

@@ -1,0 +1,41 @@
+"""How much memory this process may use, control groups included."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.environment.gpus import _nvidia_smi
+
+#: Where control groups lie, and their limits in version 2 and 1.
+CGROUP, LIMITS = Path("/sys/fs/cgroup"), ("memory.max", "memory.limit_in_bytes")
+
+
+def memory_bytes(device: str) -> int:
+    """Of the smallest GPU; or this machine's, less if the process's control groups allow less."""
+    if device == "cuda":
+        return min(int(mebibytes) for mebibytes in _nvidia_smi("memory.total")) * 2**20
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([total, *_cgroup_limits()])
+
+
+def _cgroup_limits() -> list[int]:
+    """Of the process's own control group and of all above it, in either version."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for controllers, group in (line.split(":", 2)[1:] for line in lines):
+        if controllers in ("", "memory"):
+            own = CGROUP / controllers / group.strip("/")
+            found += [_number(path / name) for path in (own, *own.parents) for name in LIMITS]
+    return [limit for limit in found if limit is not None]
+
+
+def _number(file: Path) -> int | None:
+    """None where there is no such file, or it says that there is no limit."""
+    try:
+        return int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,38 @@
+"""The code that results come from: its git revision, none where the package is installed without its history, and a
+hash of its sources."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import subprocess
+from pathlib import Path
+
+
+def revision() -> dict[str, str | bool]:
+    """``{"revision": <hash or "">, "dirty": whether tracked files under harness/ differ from it}``."""
+    folder = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    # A copy inside somebody else's repository must not borrow that repository's revision.
+    try:
+        ours = bool(git("ls-files", "--error-unmatch", "environment/revision.py"))
+        return {
+            "revision": git("rev-parse", "HEAD") if ours else "",
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no", ".")) if ours else False,
+        }
+    except FileNotFoundError:
+        return {"revision": "", "dirty": False}
+
+
+@functools.cache
+def source_hash() -> str:
+    """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted([*package.joinpath("ssl").rglob("*.py"), package / "cell.py"]):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

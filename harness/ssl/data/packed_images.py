@@ -1,0 +1,121 @@
+"""An image folder in one file: the images' own bytes one after another, and an index.
+
+A network disk serves one large file faster than a million small ones. Nothing is encoded anew, so that no number
+depends on the file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.errors import UserError
+from harness.ssl.data.cache import keep
+
+#: Of an image: where its bytes lie, how large it is, and its label.
+ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
+#: The end of the file; a file that was cut has another one.
+END = np.dtype([("mark", "S8"), ("images", "<i8"), ("train", "<i8")])
+MARK = b"packed-1"
+
+BLOCK = 256  # images read ahead of those that are written
+REPORT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Packed:
+    """``file``: a descriptor; ``index``: (n,) of ``ENTRY``; ``train``: the training images, which come first."""
+
+    file: int
+    index: npt.NDArray[Any]
+    train: int
+
+    def read(self, row: int) -> bytes:
+        """An image's bytes. Unlike a mapped file it lets other threads run while it waits for the disk."""
+        entry = self.index[row]
+        return os.pread(self.file, int(entry["length"]), int(entry["offset"]))
+
+
+def open_packed(path: Path) -> Packed:
+    """The file stays open for as long as somebody holds what is returned.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
+    file = os.open(path, os.O_RDONLY)
+    end = os.fstat(file).st_size - END.itemsize
+    (found,) = np.frombuffer(os.pread(file, END.itemsize, end), END) if end > 0 else np.zeros(1, END)
+    size = int(found["images"]) * ENTRY.itemsize
+    if found["mark"] != MARK or size > end:
+        os.close(file)
+        what = "the packed images are damaged, or of another version"
+        raise UserError(what, where=str(path), next_command=f"rm {path}   (the images are packed again)")
+    kept = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(found["train"]))
+    weakref.finalize(kept, os.close, file)
+    return kept
+
+
+def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
+    """Keep the images, each labelled with the place of its folder's name among all, in ``path``.
+
+    Raises:
+        UserError: an image cannot be read, or the file cannot be written.
+    """
+    keep(path, lambda file: _write(file, train, test))
+
+
+def _write(file: IO[bytes], train: Sequence[Path], test: Sequence[Path]) -> None:
+    paths = [*train, *test]
+    labels = {name: label for label, name in enumerate(sorted({image.parent.name for image in train}))}
+    index = np.zeros(len(paths), ENTRY)
+    for row, (raw, (width, height)) in enumerate(_reported(_checked(paths), len(paths))):
+        index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
+        file.write(raw)
+    file.write(index.tobytes())
+    file.write(np.array([(MARK, len(paths), len(train))], END).tobytes())
+
+
+Checked = tuple[bytes, tuple[int, int]]
+
+
+def _checked(paths: Sequence[Path]) -> Iterator[Checked]:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for begin in range(0, len(paths), BLOCK):
+            yield from pool.map(_check, paths[begin : begin + BLOCK])
+
+
+def _check(path: Path) -> Checked:
+    """The bytes of an image that can be decoded to its end, and its (width, height)."""
+    from PIL import Image
+
+    try:
+        raw = path.read_bytes()
+        with Image.open(io.BytesIO(raw)) as image:
+            size = image.size
+            image.draft(None, (1, 1))  # all data are read, but decoded at the smallest scale
+            image.load()
+    except Exception as error:  # noqa: BLE001  (each format's decoder has its own)
+        raise UserError(f"cannot read the image: {error}", where=str(path)) from None
+    return raw, size
+
+
+def _reported(images: Iterator[Checked], count: int) -> Iterator[Checked]:
+    """The images as they come; now and then a line on standard error says how far it is."""
+    said = time.monotonic()
+    for done, image in enumerate(images, 1):
+        yield image
+        if time.monotonic() - said > REPORT_SECONDS:
+            print(f"packing images into one file, once: {done:,} of {count:,}", file=sys.stderr, flush=True)
+            said = time.monotonic()

@@ -1,0 +1,55 @@
+"""A linear probe that is trained in batches for a number of epochs; the last one counts, none is chosen on the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness.ssl.optim import lr_at
+from harness.ssl.random_streams import permutation
+
+#: An epoch and its batches, training rows (b,) each -> their features (b, f), one batch after the other.
+Features = Callable[[int, Sequence[Tensor]], Iterator[Tensor]]
+
+
+def descent_accuracy(
+    features_in: Features,
+    labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+) -> float:
+    """Per cent of test rows that the probe classifies rightly.
+
+    It starts from zero weights (the problem is convex, and a random start would only add luck); ``lr`` falls to zero
+    along a cosine.
+
+    Args:
+        features_in: the training images' features.
+        labels, test_labels: int64 (n,) and (m,).
+        test: (m, f) features.
+        optimizer: of weights and bias; its learning rate is set here.
+    """
+    classes = int(labels.max()) + 1
+    weights = torch.zeros(test.shape[1], classes, device=test.device, requires_grad=True)
+    bias = torch.zeros(classes, device=test.device, requires_grad=True)
+    descent = optimizer([weights, bias])
+    step, steps = 0, epochs * -(-len(labels) // batch)
+    for epoch in range(epochs):
+        order = torch.from_numpy(permutation(0, "linear probe order", len(labels), epoch)).to(test.device)
+        batches = order.split(batch)
+        for rows, features in zip(batches, features_in(epoch, batches), strict=True):
+            descent.param_groups[0]["lr"] = lr_at(step, steps, 0, lr)
+            descent.zero_grad()
+            cross_entropy(features @ weights + bias, labels[rows]).backward()
+            descent.step()
+            step += 1
+    with torch.no_grad():
+        return 100 * float(((test @ weights + bias).argmax(1) == test_labels).float().mean())

@@ -1,0 +1,89 @@
+"""``python -m harness.ssl.measure.node_check FOLDER DEVICE`` prints what a process of a job sees, as JSON lines.
+
+``harness doctor`` starts it as one of a job's ranks. It says first what it sees alone, then whether it reached the
+others: where that hangs, or kills it, the first line stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import harness
+from harness.environment.revision import source_hash
+from harness.ssl import distributed
+
+#: How long ranks wait for each other: several times what a slow file system needs to import torch.
+PATIENCE = timedelta(seconds=60)
+#: float32 values whose sum over the ranks is timed: 64 MiB, about the gradients of a ResNet-18 and a half.
+VALUES = 2**24
+
+
+def alone(folder: Path, device: str) -> dict[str, Any]:
+    """This node, its files, and what is installed on it."""
+    rank = os.environ.get("SLURM_PROCID", "0")
+    try:
+        token = (folder / "token").read_text(encoding="utf-8")
+        (folder / f"rank-{rank}").write_text(token, encoding="utf-8")
+        files = ""
+    except OSError as error:
+        token, files = "", f"{type(error).__name__}: {error.strerror}"
+    count = torch.cuda.device_count() if device == "cuda" else 0
+    return {
+        "rank": int(rank),
+        "host": socket.gethostname(),
+        "token": token,
+        "files": files,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gpus": [torch.cuda.get_device_name(number) for number in range(count)],
+        "sources": source_hash(),
+        "harness": str(Path(harness.__file__).parent),
+    }
+
+
+def together(device: str) -> dict[str, Any]:
+    """Whether the ranks' sum is right, and bytes per second of it; as a cell's ranks meet (the Slurm payload)."""
+    from submitit.helpers import TorchDistributedEnvironment
+
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    with distributed.joined(own := distributed.own_device(device), PATIENCE) as world:
+        right = world.size * (world.size + 1) / 2
+        values = torch.full((VALUES,), world.rank + 1.0, device=own)
+        got = distributed.added(values)  # the first connects
+        began = time.monotonic()
+        distributed.added(values)[0].item()
+        seconds = time.monotonic() - began
+        wrong = "" if bool((got == right).all()) else f"the sum over ranks is {got[0].item():g} and not {right:g}"
+        return {"ranks": world.size, "network": wrong, "speed": values.nbytes / seconds}
+
+
+def say(words: Mapping[str, Any]) -> None:
+    """A line, written at once: srun labels what each rank writes, and would cut a line that comes in parts."""
+    os.write(1, f"{json.dumps(words)}\n".encode())
+
+
+def main() -> None:
+    folder, device = Path(sys.argv[1]), sys.argv[2]
+    seen = alone(folder, device)
+    say(seen)
+    try:
+        met = together(device)
+    except Exception as error:  # noqa: BLE001  (whatever the network's libraries raise is the answer)
+        said = [line for line in str(error).splitlines() if line.strip()]
+        met = {"network": f"{type(error).__name__}: {said[0] if said else ''}"}
+    say({"rank": seen["rank"], **met})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Workers that compute real cells in a temporary folder while ``harness.ssl.measure.throughput`` looks at the clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from harness.cell import Backbone, Cell, Dataset, Head
+from harness.dataset_files import find
+from harness.evaluation import Evaluation
+from harness.ssl.worker import FINISHED
+from harness.store.record import Record
+
+#: Of the generated folder, and the epochs of its cells: some seconds a cell.
+TRAIN, TEST, EPOCHS = 1536, 128, 1
+#: Cells of a worker in one round.
+IN_A_ROW = 2
+
+
+class Worker:
+    """A process as a sweep starts it."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "harness.ssl.worker"]
+        self._popen = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._popen.communicate()
+
+    def ask(self, record: Record) -> None:
+        assert self._popen.stdin
+        self._popen.stdin.write(json.dumps({"record": str(record.path), "submission": record.submission()}) + "\n")
+        self._popen.stdin.flush()
+
+    def wait(self) -> None:
+        """Until it has computed a record.
+
+        Raises:
+            RuntimeError: it has not.
+        """
+        assert self._popen.stdout
+        answer = json.loads(self._popen.stdout.readline() or '{"code": 1, "said": "the worker has died"}')
+        if answer["code"] != FINISHED:
+            raise RuntimeError(f"a cell has not finished: {answer['said']}")
+
+
+class Cells:
+    """Records of one cell with ever another seed, below ``folder``."""
+
+    def __init__(self, folder: Path, cell: Cell, root: str | None) -> None:
+        self._folder, self._root, self.batch_size = folder, root, cell.batch_size
+        self._cell = replace(cell, dataset=replace(cell.dataset, fingerprint=find(cell.dataset.name, root).fingerprint))
+        self._seeds = itertools.count()
+
+    def next(self, threads: int) -> Record:
+        record = Record.prepare(self._folder, replace(self._cell, seed=next(self._seeds)))
+        told = {"threads": threads, "device": "cpu", "root": self._root}
+        record.submit({**told, "evaluation": asdict(Evaluation(curve_bank=500))})
+        return record
+
+
+@contextmanager
+def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]:
+    """Samples/s of cells like this one, the seconds of their evaluation counted: in as many workers as there are cores,
+    one thread each, and in one worker with all threads."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the packed images go with the rest
+        _write_images(folder / "images")
+        small = replace(cell, dataset=Dataset("imagefolder", 32), epochs=EPOCHS)
+        cells = Cells(folder / "runs", small, str(folder / "images"))
+        many = [stack.enter_context(Worker(threads=1)) for _ in range(cores)]
+        one = stack.enter_context(Worker(threads=cores))
+        yield {
+            "side by side": lambda: _rate(cells, many),
+            "one after another": lambda: _rate(cells, [one]),
+        }
+
+
+def _rate(cells: Cells, workers: Sequence[Worker]) -> float:
+    """Of workers that have some cells each, one after another."""
+    asked = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
+    begun = time.perf_counter()
+    for worker, record in asked:
+        worker.ask(record)
+    for worker, _ in asked:
+        worker.wait()
+    seconds = time.perf_counter() - begun
+    outcomes = [record.outcome() or {} for _, record in asked]
+    samples = sum(outcome["steps"] for outcome in outcomes) * cells.batch_size
+    return float(samples / seconds)
+
+
+def _write_images(folder: Path) -> None:
+    """Noise, in ten classes."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (TRAIN + TEST, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        label = folder / ("train" if number < TRAIN else "test") / str(number % 10)
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(label / f"{number}.png", compress_level=0)
+
+
+def start_seconds(warm: int, cold: int) -> tuple[list[float], list[float]]:
+    """What cells of the digits take beside their training and evaluation: in a worker that has had one, and in new
+    ones, which import torch first."""
+    cell = Cell(backbone=Backbone("convnet", 16), head=Head(64, 64))
+    with tempfile.TemporaryDirectory() as folder:
+        cells = Cells(Path(folder), cell, None)
+        started = []
+        for _ in range(cold):
+            begun = time.perf_counter()
+            with Worker(threads=1) as worker:
+                started.append(_beside(worker, cells.next(1), begun))
+        with Worker(threads=1) as worker:
+            _beside(worker, cells.next(1), 0.0)
+            return [_beside(worker, cells.next(1), time.perf_counter()) for _ in range(warm)], started
+
+
+def _beside(worker: Worker, record: Record, begun: float) -> float:
+    worker.ask(record)
+    worker.wait()
+    ended = time.perf_counter()
+    return float(ended - begun - (record.outcome() or {})["seconds"])

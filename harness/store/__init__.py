@@ -1,0 +1,1 @@
+"""What lies on disk: records of cells, ledgers of sweeps, job arrays, the index over all records."""

@@ -1,0 +1,303 @@
+"""What all records below a folder say, remembered between commands: 10,000 records are not 30,000 opens.
+
+Only what has come to rest is remembered: the files of a finished record, of one whose last attempt has ended, and of
+one that was never begun do not change without touching a folder. So an entry holds while the modification times of the
+record's folder, of ``attempts`` and of the last attempt are what they were when it was read; and it is remembered only
+where these were so old by then that any later change shows in them. The rest is read anew each time.
+
+The memory is a file in the user's cache, which may vanish, be damaged, or not be writable: that costs time only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.cell import Dataset, kin
+from harness.dataset_files import cache_folder
+from harness.diagnostics import collapse
+from harness.errors import UserError
+from harness.evaluation import final
+from harness.files import Json, read_json
+from harness.store.job_arrays import Batches, Said
+from harness.store.ledger import Ledger
+from harness.store.record import Attempt, Record
+
+#: A folder that changed later than this may change again within the resolution of its modification time.
+SETTLED_SECONDS = 2.0
+CELL_ID = re.compile(r"[0-9a-f]{12}")
+#: What is kept of a submission and of a provenance.
+INTENT = ("sweep", "attempts_before", "withdrawn")
+PROVENANCE = ("host", "hardware", "threads", "revision", "dirty")
+#: And of what a run was told, which stands in its provenance.
+TOLD = ("micro_batch", "compile")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One record. ``state`` is one of ``record.STATES`` but stale (``Index.state_of``).
+
+    ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
+    that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``intent``: how it was last submitted.
+    ``ends``: how many attempts ended by each cause (finished, where by none; killed, where without a word).
+    ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``curve``: the
+    learning curve, epochs and kNN accuracies. ``ran``: the provenance of the published attempt, or else of the last.
+    ``progress``: what a running attempt says of itself.
+    """
+
+    cell_id: str
+    state: str = "missing"
+    kin: str = ""
+    cell: Json = field(default_factory=dict)
+    attempts: int = 0
+    attempt: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
+    intent: Json = field(default_factory=dict)
+    outcome: Json | None = None
+    ended: Json | None = None
+    first: Json | None = None
+    last: Json | None = None
+    curve: list[list[float]] = field(default_factory=list)
+    ran: Json = field(default_factory=dict)
+    progress: Json = field(default_factory=dict)
+
+    @property
+    def val_knn(self) -> float | None:
+        """The last point of the curve."""
+        return self.curve[-1][1] if self.curve else None
+
+    @property
+    def error(self) -> str:
+        """Why it failed."""
+        return str((self.ended or {}).get("error", ""))
+
+    @property
+    def cause(self) -> str:
+        """Why it failed or was interrupted, in a word."""
+        return str((self.ended or {}).get("cause", ""))
+
+    @property
+    def collapse(self) -> str:
+        """Why its embeddings count as collapsed; empty where they do not, or before the first epoch has ended."""
+        if not (self.first and self.last) or self.last["step"] == 0:
+            return ""
+        return collapse(self.last["metrics"], self.first["metrics"])
+
+    def value(self, path: str) -> Any:
+        """The cell's value at a dotted path; None where it has none."""
+        node: Any = self.cell
+        for name in path.split("."):
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state == "finished" or self.attempts == 0 or self.ended is not None
+
+
+class Index:
+    """The records below ``runs`` as they were when they were first asked for, since the last ``refresh``."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        name = hashlib.sha256(str(runs.absolute()).encode()).hexdigest()[:24]
+        self._file = cache_folder() / "records" / f"{name}.json"
+        self._remembered: dict[str, list[Any]] = _load(self._file)  # cell id -> [times, fields of its summary]
+        self._changed = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the disk again."""
+        self._listed = _listed(self.runs)
+        self._seen: dict[str, Summary] = {}
+        self._alive: dict[Path, bool] = {}
+        self._batches: dict[Path, Batches] = {}
+        self._kin: dict[str, list[str]] | None = None
+
+    def cell_ids(self) -> list[str]:
+        return sorted(self._listed)
+
+    def __getitem__(self, cell_id: str) -> Summary:
+        if cell_id not in self._seen:
+            settled = self._look(cell_id) if cell_id in self._listed else Summary(cell_id)
+            queued = settled.state in ("missing", "failed") and self._queued(settled)
+            self._seen[cell_id] = dataclasses.replace(settled, state="queued") if queued else settled
+        return self._seen[cell_id]
+
+    def of_kin(self, kin: str) -> list[str]:
+        """Finished cells of this identity without versions."""
+        if self._kin is None:
+            self._kin = defaultdict(list)
+            for cell_id in self.cell_ids():
+                if self[cell_id].state == "finished":
+                    self._kin[self[cell_id].kin].append(cell_id)
+        return self._kin.get(kin, []) if kin else []
+
+    def state_of(self, cell_id: str, kin: str) -> str:
+        """The state of a declared cell: stale where only another version of it has finished."""
+        state = self[cell_id].state
+        return "stale" if state == "missing" and self.of_kin(kin) else state
+
+    def said_of(self, cell_id: str) -> Said | None:
+        """What the scheduler last said of the job that has this cell; None where none has it."""
+        batches = self._scheduled(self[cell_id])
+        return batches.said_of(cell_id) if batches else None
+
+    def task_id(self, cell_id: str) -> str:
+        """The scheduler's id of the job that last had this cell; empty where there is none."""
+        batches = self._scheduled(self[cell_id])
+        return batches.task_id(cell_id) if batches else ""
+
+    def record(self, cell_id: str) -> Record:
+        return Record(self.runs / cell_id)
+
+    def last_attempt(self, cell_id: str) -> Attempt:
+        """Of a cell that was begun."""
+        return Attempt(self.record(cell_id), self[cell_id].attempt)
+
+    def metrics(self, cell_id: str, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
+        """What ``Record.metrics`` says; files are opened only for evaluations that were added."""
+        summary = self[cell_id]
+        if summary.outcome is None:
+            return None
+        own = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
+        if own and final(summary.outcome.get("evaluation", {})) == final(settings):
+            found: dict[str, float] = summary.outcome["metrics"]
+            return found
+        return self.record(cell_id).metrics(settings, on)
+
+    def remember(self) -> None:
+        """Keep what was read for the next command."""
+        kept = {cell_id: entry for cell_id, entry in self._remembered.items() if cell_id in self._listed}
+        if not self._changed and len(kept) == len(self._remembered):
+            return
+        temporary = self._file.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"format": FORMAT, "records": kept}), encoding="utf-8")
+            temporary.replace(self._file)
+
+    def _look(self, cell_id: str) -> Summary:
+        folder = str(self.runs / cell_id)
+        with suppress(TypeError, ValueError, KeyError):  # a damaged memory costs time and nothing else
+            times, facts = self._remembered.get(cell_id) or ([], {"attempt": 0})
+            if times and times == _times(folder, facts["attempt"]):
+                return Summary(**facts)
+        now, record = time.time(), self.record(cell_id)
+        numbers = [attempt.number for attempt in record.attempts()]
+        before = _times(folder, max(numbers, default=0))
+        summary = _read(record, numbers)
+        if before and summary.at_rest and now - max(before) / 1e9 > SETTLED_SECONDS:
+            self._remembered[cell_id] = [before, vars(summary)]
+            self._changed = True
+        return summary
+
+    def _queued(self, summary: Summary) -> bool:
+        """Whether a sweep that is alive means to begin it, or a scheduler's job that is not over has it."""
+        intent = summary.intent
+        folder = self.record(summary.cell_id).sweep_folder(intent)
+        if folder is None or "withdrawn" in intent:
+            return False
+        begun = intent.get("attempts_before") != summary.attempts
+        if batches := self._scheduled(summary):
+            said = batches.said_of(summary.cell_id)
+            return said is not None and not said.over and not (begun and summary.state == "failed")
+        if begun:
+            return False
+        if folder not in self._alive:
+            self._alive[folder] = Ledger(folder).alive(time.time())
+        return self._alive[folder]
+
+    def _scheduled(self, summary: Summary) -> Batches | None:
+        """The batches of the sweep that last submitted it, if that went through a scheduler."""
+        folder = self.record(summary.cell_id).sweep_folder(summary.intent)
+        if folder is None:
+            return None
+        if folder not in self._batches:
+            self._batches[folder] = Batches(folder)
+        return self._batches[folder] if self._batches[folder].there else None
+
+
+#: A memory of another version of harness, or of other fields, is none.
+FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary)), *PROVENANCE, *TOLD]
+
+
+def _load(path: Path) -> dict[str, list[Any]]:
+    with suppress(OSError, ValueError):
+        found = read_json(path) or {}
+        if found.get("format") == FORMAT:
+            return dict(found["records"])
+    return {}
+
+
+def _listed(runs: Path) -> set[str]:
+    try:
+        with os.scandir(runs) as entries:
+            return {entry.name for entry in entries if CELL_ID.fullmatch(entry.name)}
+    except FileNotFoundError:
+        return set()
+
+
+def _times(folder: str, attempt: int) -> list[int] | None:
+    """When the three folders changed; None where one is gone."""
+    paths = [folder, f"{folder}/attempts", *([f"{folder}/attempts/{attempt}"] if attempt else [])]
+    try:
+        return [os.stat(path).st_mtime_ns for path in paths]
+    except FileNotFoundError:
+        return None
+
+
+def _read(record: Record, numbers: list[int]) -> Summary:
+    state = record.state()
+    outcome = record.outcome() if state == "finished" else None
+    last = Attempt(record, numbers[-1]) if numbers else None
+    shown = Attempt(record, outcome["attempt"]) if outcome else last
+    events = record.events()
+    curve = [[event.get("epoch", 0), event["metrics"]["val_knn"]] for event in events if "val_knn" in event["metrics"]]
+    try:
+        cell = record.cell()
+    except UserError:
+        cell = None
+    return Summary(
+        record.cell_id,
+        state,
+        kin(cell) if cell else "",
+        dataclasses.asdict(cell) if cell else {},
+        len(numbers),
+        numbers[-1] if numbers else 0,
+        _ends(record, numbers, state),
+        _part(record.submission() or {}, INTENT),
+        outcome,
+        last.outcome() if last else None,
+        events[0] if events else None,
+        events[-1] if events else None,
+        curve,
+        _ran(shown.provenance()) if shown else {},
+        last.progress() if last and state == "running" else {},
+    )
+
+
+def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
+    """A running attempt has not ended."""
+    over = numbers[:-1] if state == "running" else numbers
+    said = (Attempt(record, number).outcome() or {"state": "killed"} for number in over)
+    return dict(Counter(str(outcome.get("cause") or outcome["state"]) for outcome in said))
+
+
+def _ran(provenance: Mapping[str, Any]) -> Json:
+    return _part(provenance, PROVENANCE) | _part(provenance.get("submission", {}), TOLD)
+
+
+def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:
+    return {name: content[name] for name in names if name in content}

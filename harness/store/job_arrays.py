@@ -1,0 +1,143 @@
+"""What a sweep has in a scheduler's queue: its batches, and what the scheduler last said of them.
+
+::
+
+    results/sweeps/<experiment>.<scale>.<n>/
+        batches/<n>.json         one submission: its cells by task, its name there, its job's id once it is known
+        queue.json               when the scheduler was last asked, when it may be asked again, and what it said
+
+A batch is written before it is submitted, its id after; a name tells it apart from any other, so that a batch whose
+submitter died between the two is found in the queue. A task's id is the job's, or ``<job>_<task>`` in an array.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from harness.files import read_json, write_json
+
+#: Of jobs that are over; whatever else a scheduler says of a job, it may still run, also a failed node's that it runs
+#: again.
+OVER = frozenset({
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+})  # fmt: skip
+#: Of a job of which the scheduler knows nothing any more.
+GONE = "GONE"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the scheduler says of a task: its state, and why it waits or how it ended."""
+
+    state: str
+    why: str = ""
+
+    @property
+    def over(self) -> bool:
+        return self.state in OVER or self.state == GONE
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``tasks``: the cell ids of each task; ``job``: empty until the scheduler has it; ``failed``: why it never had."""
+
+    number: int
+    name: str
+    tasks: Sequence[Sequence[str]]
+    submitted: float
+    job: str = ""
+    failed: str = ""
+
+    def task_id(self, task: int) -> str:
+        return f"{self.job}_{task}" if len(self.tasks) > 1 else self.job
+
+
+@dataclass(frozen=True)
+class Queue:
+    """``asked``: when, ``pause``: for how many seconds not again, ``said``: by task id; ``settled``: whether records
+    know how those ended that are over."""
+
+    asked: float = 0.0
+    pause: float = 0.0
+    said: dict[str, Said] = field(default_factory=dict)
+    settled: bool = False
+
+
+class Batches:
+    """The batches of the sweep whose ledger lies in ``folder``; reads nothing until asked, and then once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def there(self) -> bool:
+        """Whether the sweep goes through a scheduler."""
+        return (self.folder / "batches").is_dir()
+
+    @cached_property
+    def all(self) -> list[Batch]:
+        """First to last."""
+        numbers = sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
+        found = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
+        return [Batch(**content) for content in found if content]
+
+    @cached_property
+    def queue(self) -> Queue:
+        content = read_json(self.folder / "queue.json") or {}
+        said = {task: Said(*words) for task, words in content.get("said", {}).items()}
+        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), said, content.get("settled", False))
+
+    @cached_property
+    def _task_of(self) -> dict[str, tuple[Batch, int]]:
+        """The last task that has a cell."""
+        return {cell: (batch, task) for batch in self.all for task, cells in enumerate(batch.tasks) for cell in cells}
+
+    def task_id(self, cell_id: str) -> str:
+        """Of the task that last had the cell; empty where none has, or where its batch has no id."""
+        batch, task = self._task_of.get(cell_id, (None, 0))
+        return batch.task_id(task) if batch and batch.job else ""
+
+    def said_of(self, cell_id: str) -> Said | None:
+        """What the scheduler last said of the task that has this cell; None where there is none.
+
+        A batch that was submitted since it was asked waits; one without an id may yet be in the queue.
+        """
+        batch, task = self._task_of.get(cell_id, (None, 0))
+        if batch is None or batch.failed:
+            return None
+        if not batch.job or batch.submitted > self.queue.asked:
+            return Said("PENDING", "submitted")
+        return self.queue.said.get(batch.task_id(task), Said("PENDING", "submitted"))
+
+    def open_cells(self) -> Iterator[str]:
+        """Those whose task is not over, as far as is known."""
+        return (cell for cell in self._task_of if (said := self.said_of(cell)) and not said.over)
+
+    def add(self, tasks: Sequence[Sequence[str]]) -> Batch:
+        """A batch that is about to be submitted; a sweep's folder has one submitter."""
+        (self.folder / "batches").mkdir(exist_ok=True)
+        number = max((batch.number for batch in self.all), default=0) + 1
+        batch = Batch(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
+        self.write(batch)
+        return batch
+
+    def write(self, batch: Batch) -> None:
+        write_json(self.folder / "batches" / f"{batch.number}.json", dataclasses.asdict(batch))
+        self.forget()
+
+    def write_queue(self, queue: Queue) -> None:
+        said = {task: [one.state, one.why] for task, one in queue.said.items()}
+        write_json(self.folder / "queue.json", {**dataclasses.asdict(queue), "said": said})
+        self.forget()
+
+    def forget(self) -> None:
+        """Read anew when asked."""
+        for name in ("all", "queue", "_task_of"):
+            self.__dict__.pop(name, None)

@@ -1,0 +1,151 @@
+"""What a sweep writes down of itself: that it is alive, how its cells failed, and whether more of them may start.
+
+::
+
+    results/sweeps/<experiment>.<scale>.<n>/
+        sweep.json               who runs it, and its policy
+        manifest.json            what it was declared to run
+        heartbeat                touched while somebody watches over it
+        failures/<cell_id>.json  cause and error of a cell's last failure
+        finished                 there once any cell has finished
+        stopped.json             why no more cells start
+
+Every job reads it before it begins and adds to it when it ends; so a sweep is stopped for all its jobs, wherever they
+wait, and nobody has to stay alive for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cell import from_dict
+from harness.environment.process import process_exists, process_identity
+from harness.files import read_json, write_json
+from harness.store.record import STALE_SECONDS
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``retries``: of a cell after an error; ``max_failures``: after so many failed cells no more start (None: never);
+    ``alike``: when so many cells have failed alike before any has finished, no more start."""
+
+    retries: int = 1
+    max_failures: int | None = None
+    alike: int = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``cause``: error, diverged, out_of_memory or killed; ``final``: the cell is not tried again."""
+
+    cell_id: str
+    cause: str
+    error: str
+    final: bool
+
+    @property
+    def kind(self) -> str:
+        """The error without its numbers: two cells that diverge at other steps fail alike."""
+        return re.sub(r"\d[\d.e+-]*", "#", self.error)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The folder of one sweep; cheap to construct, reads nothing until asked."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, results: Path, name: str, policy: Policy, **facts: Any) -> Ledger:
+        """A new folder ``<name>.<n>``, this process's own."""
+        folder = results / "sweeps"
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = [path.suffix[1:] for path in folder.glob(f"{name}.*") if path.suffix[1:].isdigit()]
+        number = max(map(int, taken), default=0) + 1
+        while True:
+            try:
+                (folder / f"{name}.{number}").mkdir()
+                break
+            except FileExistsError:  # another sweep began at the same moment
+                number += 1
+        ledger = cls(folder / f"{name}.{number}")
+        (ledger.path / "failures").mkdir()
+        ledger.beat()
+        holder = {**process_identity(), "started": time.time(), "policy": dataclasses.asdict(policy), **facts}
+        write_json(ledger.path / "sweep.json", holder)
+        return ledger
+
+    @classmethod
+    def all_of(cls, results: Path, name: str) -> list[Ledger]:
+        """The sweeps of an experiment at a scale, first to last."""
+        folders = [path for path in (results / "sweeps").glob(f"{name}.*") if path.suffix[1:].isdigit()]
+        return [cls(path) for path in sorted(folders, key=lambda path: int(path.suffix[1:])) if path.stem == name]
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    def policy(self) -> Policy:
+        return from_dict(Policy, self.facts().get("policy", {}))
+
+    def facts(self) -> Mapping[str, Any]:
+        return read_json(self.path / "sweep.json") or {}
+
+    def beat(self) -> None:
+        (self.path / "heartbeat").touch()
+
+    def alive(self, now: float) -> bool:
+        """Whether somebody watches over the sweep: the heartbeat moved, and on this machine the process exists."""
+        try:
+            beat = (self.path / "heartbeat").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return now - beat <= STALE_SECONDS and process_exists(self.facts())
+
+    def close(self) -> None:
+        """Nobody watches over it any more."""
+        with suppress(FileNotFoundError):
+            (self.path / "heartbeat").unlink()
+
+    def finished(self, cell_id: str) -> None:
+        (self.path / "finished").touch()
+        self.forgive(cell_id)
+
+    def forgive(self, cell_id: str) -> None:
+        """Its failure was not its own, or a retry has mended it."""
+        with suppress(FileNotFoundError):
+            (self.path / "failures" / f"{cell_id}.json").unlink()
+
+    def failed(self, cell_id: str, cause: str, error: str, final: bool) -> None:
+        """``final``: the cell is not tried again."""
+        write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
+
+    def failures(self) -> list[Failure]:
+        found = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
+                 for name in sorted(os.listdir(self.path / "failures")) if not name.startswith(".")]  # fmt: skip
+        return [Failure(cell_id, **said) for cell_id, said in found if said]
+
+    def stop(self, reason: str) -> None:
+        """Start no more cells of this sweep."""
+        write_json(self.path / "stopped.json", {"reason": reason})
+
+    def refusal(self) -> str:
+        """Why no more cells of this sweep may start; empty while they may."""
+        if said := read_json(self.path / "stopped.json"):
+            return str(said["reason"])
+        failures, policy = self.failures(), self.policy()
+        final = sum(failure.final for failure in failures)
+        if policy.max_failures is not None and final >= policy.max_failures:
+            return f"{final} cells have failed (failures.max_failures is {policy.max_failures})"
+        alike = len({failure.kind for failure in failures}) == 1 and len(failures) >= policy.alike
+        if alike and not (self.path / "finished").exists():
+            return f"the first {len(failures)} cells all failed alike: {failures[0].error}"
+        return ""

@@ -1,0 +1,376 @@
+"""CONTRACT 2. A Record is one cell's directory on disk, the only truth about what happened to it.
+
+::
+
+    results/runs/<cell_id>/
+        cell.json               what to compute
+        submission.json         how it was last submitted: data, device, threads, evaluation, sweep, scheduler id
+        attempts/<n>/           provenance.json  events.jsonl  stdout.log  stderr.log  checkpoint.pt  heartbeat
+                                encoder.safetensors  outcome.json  stop (somebody asks it to)
+        outcome.json            the published outcome of the attempt that finished first
+        evaluations/<key>.json  evaluations that were added to the finished cell
+
+An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
+whoever is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
+different machines are never compared: a heartbeat's age is read on the file system that holds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness import evaluation
+from harness.cell import Cell, Dataset, from_dict
+from harness.environment.process import process_exists, process_identity
+from harness.errors import UserError
+from harness.files import Json, read_json, write_json
+
+STATES = ("missing", "queued", "running", "finished", "failed", "stale")
+
+HEARTBEAT_SECONDS = 5.0
+#: An attempt whose heartbeat has not moved for this long is dead.
+STALE_SECONDS = 120.0
+
+
+class Busy(Exception):
+    """The cell is being computed by somebody who is alive."""
+
+
+class Superseded(Exception):
+    """A later attempt at the same cell has begun."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The directory of one cell; cheap to construct, reads nothing until asked."""
+
+    path: Path
+
+    @classmethod
+    def prepare(cls, runs: Path, cell: Cell) -> Record:
+        """The record of ``cell`` below ``runs``, created where it does not exist yet."""
+        record = cls(runs / cell.cell_id)
+        (record.path / "attempts").mkdir(parents=True, exist_ok=True)
+        if not (record.path / "cell.json").exists():
+            write_json(record.path / "cell.json", dataclasses.asdict(cell))
+        return record
+
+    @property
+    def cell_id(self) -> str:
+        return self.path.name
+
+    def cell(self) -> Cell:
+        """What to compute.
+
+        Raises:
+            UserError: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
+        """
+        try:
+            cell = from_dict(Cell, read_json(self.path / "cell.json") or {})
+        except TypeError:
+            cell = None
+        if cell is None or cell.cell_id != self.cell_id:
+            raise UserError("this is not the cell that its folder is named after", where=str(self.path / "cell.json"))
+        return cell
+
+    def submit(self, submission: Mapping[str, Any]) -> None:
+        """Write the intent to run this cell, before anything starts; ``sweep`` names the ledger of who means to."""
+        intent = {**submission, "submitted": time.time(), "attempts_before": len(self.attempts())}
+        write_json(self.path / "submission.json", intent)
+
+    def withdraw(self) -> None:
+        """Take the intent back: whoever has the cell in a queue will not start it."""
+        write_json(self.path / "submission.json", {**(self.submission() or {}), "withdrawn": time.time()})
+
+    def told(self) -> Json:
+        """How it was last submitted, to be submitted so again, whether or not that was taken back."""
+        return {name: said for name, said in (self.submission() or {}).items() if name != "withdrawn"}
+
+    def sweep_folder(self, submission: Mapping[str, Any]) -> Path | None:
+        """Where the sweep that submitted this cell keeps its ledger."""
+        name = submission.get("sweep")
+        return self.path.parent.parent / "sweeps" / name if name else None
+
+    def submission(self) -> Json | None:
+        return read_json(self.path / "submission.json")
+
+    def outcome(self) -> Json | None:
+        """The published outcome; None while the cell has not finished."""
+        return read_json(self.path / "outcome.json")
+
+    def encoder(self) -> Path | None:
+        """The kept weights; None before the cell has finished, and in a record that came here without them."""
+        outcome = self.outcome()
+        if outcome is None:
+            return None
+        path = self.path / "attempts" / str(outcome["attempt"]) / "encoder.safetensors"
+        return path if path.exists() else None
+
+    def metrics(self, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
+        """The accuracies under these settings of an evaluation, measured when the cell finished or added since.
+
+        None where neither has been done. ``on``: another data set than the cell's.
+        """
+        outcome = self.outcome()
+        if outcome is None:
+            return None
+        own = on is None or on == self.cell().dataset
+        if own and evaluation.final(outcome.get("evaluation", {})) == evaluation.final(settings):
+            found: dict[str, float] = outcome["metrics"]
+            return found
+        added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
+        return added["metrics"] if added else None
+
+    def added_evaluation(self, key: str) -> Json | None:
+        return read_json(self.path / "evaluations" / f"{key}.json")
+
+    def add_evaluation(self, key: str, content: Mapping[str, Any]) -> None:
+        """Publish an evaluation; where somebody else was faster, theirs stands: it has the same numbers."""
+        folder = self.path / "evaluations"
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft, suppress(FileExistsError):
+            write_json(Path(draft) / "evaluation.json", content)
+            os.link(Path(draft) / "evaluation.json", folder / f"{key}.json")
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, first to last."""
+        try:
+            numbers = sorted(int(name) for name in os.listdir(self.path / "attempts") if name.isdigit())
+        except FileNotFoundError:
+            return []
+        return [Attempt(self, number) for number in numbers]
+
+    def state(self) -> str:
+        """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again.
+
+        (Queued and stale are said by who knows of sweeps and of other records: ``harness.store.index``.)
+        Reads only, so a heartbeat's age is by this machine's clock; ``begin``, which decides, asks the file system's.
+        """
+        if (self.path / "outcome.json").exists():
+            return "finished"
+        attempts = self.attempts()
+        if not attempts:
+            return "missing"
+        ended = attempts[-1].outcome()
+        if ended is not None:
+            return "failed" if ended["state"] == "failed" else "missing"
+        return "running" if attempts[-1].alive(time.time()) else "missing"
+
+    def events(self) -> list[Json]:
+        """Events of all attempts, merged: the last attempt wins per (metric, step); ordered by step."""
+        merged: dict[int, Json] = {}
+        for attempt in self.attempts():
+            for event in attempt.events():
+                known = merged.get(event["step"])
+                metrics = {**(known["metrics"] if known else {}), **event["metrics"]}
+                merged[event["step"]] = {**event, "metrics": metrics}
+        return [merged[step] for step in sorted(merged)]
+
+    def begin(self, provenance: Mapping[str, Any]) -> Attempt:
+        """Claim the cell: a new attempt after the last, if that one is dead.
+
+        Raises:
+            Busy: the cell has finished, the last attempt is alive, or somebody else has just begun.
+        """
+        attempts = self.attempts()
+        last = attempts[-1].outcome() if attempts else None
+        if last and last["state"] == "finished" and not self.outcome():
+            attempts[-1].publish()  # it was killed, or has not come to it yet
+        if self.outcome():
+            raise Busy(f"cell {self.cell_id} has already finished")
+        held = attempts and last is None and not self._restarted(attempts[-1], provenance)
+        if held and attempts[-1].alive(_clock_of(self.path)):
+            raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
+        attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
+        try:
+            attempt.path.mkdir(parents=True)
+        except FileExistsError:
+            raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
+        (attempt.path / "heartbeat").touch()
+        write_json(attempt.path / "provenance.json", {**process_identity(), "started": time.time(), **provenance})
+        return attempt
+
+    @staticmethod
+    def _restarted(last: Attempt, provenance: Mapping[str, Any]) -> bool:
+        """Whether the scheduler started the last attempt's job again: it is dead, however fresh its heartbeat."""
+        before, now = last.provenance().get("scheduler") or {}, provenance.get("scheduler") or {}
+        return bool(now) and before.get("job") == now["job"] and bool(before["restart"] < now["restart"])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a cell: everything that this start writes lies in ``path``."""
+
+    record: Record
+    number: int
+
+    @property
+    def path(self) -> Path:
+        return self.record.path / "attempts" / str(self.number)
+
+    def provenance(self) -> Json:
+        return read_json(self.path / "provenance.json") or {}
+
+    def outcome(self) -> Json | None:
+        """How the attempt ended: state finished, failed or interrupted; None while it runs or where it was killed."""
+        return read_json(self.path / "outcome.json")
+
+    def outcome_now(self) -> Json | None:
+        """The outcome, whatever this machine remembers of a shared file system: a new entry renews what it knows."""
+        _clock_of(self.path)
+        return self.outcome()
+
+    def progress(self) -> Json:
+        """What the attempt last said of itself: step, steps, epoch, loss, rate."""
+        return read_json(self.path / "heartbeat") or {}
+
+    def holder(self) -> str:
+        provenance = self.provenance()
+        return f"attempt {self.number}, process {provenance.get('pid', '?')} on {provenance.get('host', '?')}"
+
+    def alive(self, now: float) -> bool:
+        """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
+        try:
+            beat = (self.path / "heartbeat").stat().st_mtime
+        except FileNotFoundError:
+            beat = self.path.stat().st_mtime
+        if now - beat > STALE_SECONDS:
+            return False
+        return process_exists(self.provenance())
+
+    def superseded(self) -> bool:
+        return (self.record.path / "attempts" / str(self.number + 1)).exists()
+
+    def request_stop(self, cause: str) -> None:
+        """Ask whoever computes this attempt, on whatever machine, to write its checkpoint and end."""
+        write_json(self.path / "stop", {"cause": cause})
+
+    def stop_requested(self) -> str:
+        """The cause of a request to stop; empty where there is none."""
+        return str((read_json(self.path / "stop") or {}).get("cause", ""))
+
+    def log_event(self, step: int, metrics: Mapping[str, float], **more: Any) -> None:
+        """Append one event: metrics at a step (of the optimiser), stamped with the time."""
+        line = json.dumps({"time": time.time(), "step": step, **more, "metrics": dict(metrics)})
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def events(self) -> Iterator[Json]:
+        """Complete lines only: a kill may tear the last one."""
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+        except FileNotFoundError:
+            return
+        for line in lines[:-1]:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(event, dict) and {"step", "metrics"} <= event.keys():
+                yield event
+
+    @contextmanager
+    def redirected_output(self) -> Iterator[None]:
+        """Send this process's standard output and error, libraries' included, to the attempt's logs."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [os.dup(1), os.dup(2)]
+        for descriptor, name in ((1, "stdout.log"), (2, "stderr.log")):
+            opened = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(opened, descriptor)
+            os.close(opened)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
+
+    def fail(self, error: str, cause: str = "error", rank: int = 0) -> None:
+        """End as failed, because of an error, of having diverged, or for lack of memory (out_of_memory).
+
+        Ranks after the first only leave a note, and rank 0, which fails with them because it lost them, ends with the
+        note's error: theirs came first.
+        """
+        note = self.path / "rank-error.json"
+        if rank > 0:
+            write_json(note, {"error": f"rank {rank}: {error}", "cause": cause})
+            return
+        self.end({"state": "failed", **(read_json(note) or {"error": error, "cause": cause})})
+
+    def end(self, outcome: Mapping[str, Any]) -> None:
+        """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
+
+        Raises:
+            Superseded: a later attempt has begun; nothing is published.
+        """
+        write_json(self.path / "outcome.json", {"attempt": self.number, **outcome})
+        if outcome["state"] != "finished":
+            return
+        if self.superseded():
+            raise Superseded(self.holder())
+        self.publish()
+
+    def publish(self) -> None:
+        """Make this attempt's outcome the cell's; whoever does it, it is done once.
+
+        Raises:
+            Superseded: another attempt's was published before.
+        """
+        published = self.record.path / "outcome.json"
+        try:
+            os.link(self.path / "outcome.json", published)
+        except FileExistsError:
+            if not published.samefile(self.path / "outcome.json"):
+                raise Superseded(self.holder()) from None
+
+
+class Heartbeat:
+    """A thread that touches an attempt's heartbeat, so that the training loop never waits for the disk.
+
+    ``stop``: the cause of a request to stop that it has found; empty where there is none.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.progress: Json = {}
+        self.stop = ""
+        self._attempt = attempt
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else 0.5):
+            try:
+                write_json(self._attempt.path / "heartbeat", self.progress)
+                self.stop = self.stop or self._attempt.stop_requested()
+            except OSError:
+                # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.
+                continue
+
+
+def _clock_of(folder: Path) -> float:
+    """The present time on the file system that holds ``folder``."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as file:
+        return os.stat(file.name).st_mtime

@@ -1,0 +1,37 @@
+"""Whose turn it is to write to a store: claimed like an attempt at a cell, so that it works on any shared folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.store.record import Busy, Heartbeat, Record
+
+
+@contextmanager
+def turn(claims: Path) -> Iterator[int]:
+    """Hold the turn; gives its number, which is one more than the last holder's.
+
+    A holder who has died is superseded. Should one come back to life (a laptop that slept), then two may write for a
+    moment: that costs a run which the mirror removes again, and no points.
+
+    Raises:
+        Busy: somebody who is alive holds it.
+    """
+    claims.mkdir(parents=True, exist_ok=True)
+    queue = Record(claims)
+    attempt = queue.begin({})
+    before = queue.attempts()
+    if before[-1] != attempt:
+        raise Busy(before[-1].holder())
+    for past in before[:-2]:
+        shutil.rmtree(past.path, ignore_errors=True)
+    heartbeat = Heartbeat(attempt)
+    heartbeat.progress = {"holder": attempt.holder()}
+    try:
+        with heartbeat:
+            yield attempt.number
+    finally:
+        attempt.end({"state": "interrupted"})

@@ -1,0 +1,1 @@
+"""The judgement of a paper's claims: measures, comparisons, decisions, verdicts."""

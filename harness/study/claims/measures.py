@@ -1,0 +1,201 @@
+"""What a claim measures: its arms' accuracies, seed by seed, turned into contrasts and the range that makes it true.
+
+Every measure is a set of linear contrasts of accuracies, all of which must lie in the range. So "flat within m points"
+is not about the distance of the best value from the worst, which noise alone makes positive: it says that no two values
+differ by more than m, an intersection of as many equivalence tests as there are pairs (Berger and Hsu 1996).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.cell import short_name
+from harness.manifest import Claim
+from harness.study.text import axis, signed
+
+if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
+    import pandas as pd
+
+#: An arm's accuracies: a row a seed, a column a value of ``over``; one column where the claim is along no axis.
+Accuracies = Mapping[str, "pd.DataFrame"]
+INFINITY = float("inf")
+#: One image in ten thousand: no accuracy of a ratio is less.
+LEAST = 0.01
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values between ``low`` and ``high``: those that make a claim true."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.high == INFINITY:
+            return f"more than {self.low:g}"
+        return f"less than {self.high:g}" if self.low == -INFINITY else f"within ±{self.high:g}"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """``first`` less ``second``, (n,) each, by seed; ``second`` is None where one arm is measured by itself."""
+
+    label: str
+    first: pd.Series
+    second: pd.Series | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``said``: the means behind the contrasts, in a clause; ``scale``: from a contrast's number to the one that people
+    read."""
+
+    contrasts: list[Contrast]
+    true: Range
+    said: str
+    scale: Callable[[float], float] = float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """``says``: what is measured, in words; ``arms``: how many it takes; ``margin``: where none is declared, None where
+    the claim must say one; ``unit``: of what is measured. ``along``: whether it needs an axis; ``ends``: whether only
+    the ends of that count. ``keeps``: whether it is about accuracy that is kept, of which a collapsed arm has none."""
+
+    says: str
+    function: Callable[[Claim, Accuracies, float], Measured]
+    arms: tuple[int, ...]
+    margin: float | None = 0.0
+    unit: str = "points"
+    along: bool = False
+    ends: bool = False
+    keeps: bool = True
+
+
+def difference(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """The first arm less the second."""
+    return Measured([_against(arms)], Range(margin, INFINITY), _means(arms))
+
+
+def equality(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """The same, which must lie within the margin on both sides (two one-sided tests)."""
+    return Measured([_against(arms)], Range(-margin, margin), _means(arms))
+
+
+def ratio(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """The first arm over the second, as a difference of logarithms, of which nothing has none."""
+    import numpy as np
+
+    logarithms = ((name, np.log(table.iloc[:, 0].clip(lower=LEAST))) for name, table in arms.items())
+    (one, first), (other, second) = logarithms
+    contrast = Contrast(f"{one} / {other}", first, second)
+    return Measured([contrast], Range(math.log(margin), INFINITY), _means(arms), scale=math.exp)
+
+
+def ordering(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """Every arm less the next one."""
+    tables = [(name, table.iloc[:, 0]) for name, table in arms.items()]
+    contrasts = [
+        Contrast(f"{one} − {other}", first, second) for (one, first), (other, second) in itertools.pairwise(tables)
+    ]
+    return Measured(contrasts, Range(margin, INFINITY), _means(arms))
+
+
+def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """What an arm loses from the largest value to the smallest; of two arms, how much less the first loses.
+
+    Where accuracy rises as the batch shrinks (equal epochs are more steps), this is how much more the first gains.
+    """
+    columns = next(iter(arms.values())).columns
+    small, large = columns[0], columns[-1]
+    losses = {name: table[large] - table[small] for name, table in arms.items()}
+    changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
+    said = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
+    return Measured([_less(losses, "loss of")], _smaller(losses, margin), said)
+
+
+def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """What the arm loses from the value at which it is best to the smallest: every other value less the smallest.
+
+    Which value is best must not be chosen by the noise of what is then compared; that none is better by the margin
+    needs no choice. (Two arms cannot be compared so: docs/statistics.md.)
+    """
+    ((name, table),) = arms.items()
+    along, smallest, best = axis(short_name(claim.over)), table.columns[0], table.mean().idxmax()
+    change = signed((table[smallest] - table[best]).mean())
+    said = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
+    contrasts = [Contrast(f"{along} {value:g} − {smallest:g}", table[value], table[smallest])
+                 for value in table.columns[1:]]  # fmt: skip
+    return Measured(contrasts, Range(-INFINITY, margin), said)
+
+
+def spread(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """Every value of the axis less every other: none may differ by more than the margin."""
+    ((name, table),) = arms.items()
+    along = axis(short_name(claim.over))
+    contrasts = [Contrast(f"{along} {one:g} − {other:g}", table[one], table[other])
+                 for one, other in itertools.combinations(table.columns, 2)]  # fmt: skip
+    means = ", ".join(f"{mean:.2f} at {value:g}" for value, mean in table.mean().items())
+    return Measured(contrasts, Range(-margin, margin), f"{name} has {means} along {along}")
+
+
+def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+    """Points for every doubling of the axis, by least squares; of two arms, how much smaller the first one's is."""
+    import numpy as np
+
+    slopes = {}
+    for name, table in arms.items():
+        doublings = np.log2(table.columns.to_numpy(dtype=float))
+        centred = doublings - doublings.mean()
+        slopes[name] = table @ (centred / (centred**2).sum())
+    said = " and ".join(f"{name} gains {signed(one.mean())}" for name, one in slopes.items())
+    flat = Range(-margin, margin) if len(slopes) == 1 else Range(margin, INFINITY)
+    return Measured(
+        [_less(slopes, "gain of")], flat, f"{said} points for every doubling of {axis(short_name(claim.over))}"
+    )
+
+
+MEASURES = {
+    "difference": Measure("the first arm's accuracy less the second's", difference, (2,), keeps=False),
+    "ratio": Measure("the first arm's accuracy over the second's", ratio, (2,), 1.0, "times"),
+    "equality": Measure("the first arm's accuracy less the second's", equality, (2,), None),
+    "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21)), keeps=False),
+    "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first loses",
+                    drop, (1, 2), along=True, ends=True),
+    "drop_from_best": Measure("the loss from the best value to the smallest", drop_from_best, (1,), along=True),
+    "spread": Measure("the difference of any two values", spread, (1,), None, along=True),
+    "slope": Measure("points for every doubling; of two arms, how much smaller the first one's are",
+                     slope, (1, 2), along=True, unit="points a doubling"),
+}  # fmt: skip
+
+
+def margin_of(claim: Claim) -> float:
+    """As declared, or the measure's own."""
+    own = MEASURES[claim.measure].margin
+    return claim.margin if claim.margin is not None else float(own or 0.0)
+
+
+def _against(arms: Accuracies) -> Contrast:
+    (one, first), (other, second) = arms.items()
+    return Contrast(f"{one} − {other}", first.iloc[:, 0], second.iloc[:, 0])
+
+
+def _less(values: Mapping[str, pd.Series], what: str) -> Contrast:
+    """One arm's value by itself; of two, the second's less the first's."""
+    (name, first), *others = values.items()
+    if not others:
+        return Contrast(f"{what} {name}", first)
+    ((other, second),) = others
+    return Contrast(f"{what} {other} − {what} {name}", second, first)
+
+
+def _smaller(values: Mapping[str, Any], margin: float) -> Range:
+    return Range(-INFINITY, margin) if len(values) == 1 else Range(margin, INFINITY)
+
+
+def _means(arms: Accuracies) -> str:
+    return " and ".join(f"{name} has {table.iloc[:, 0].mean():.2f}" for name, table in arms.items())

@@ -1,0 +1,1 @@
+"""Numbers that papers and other code bases report, each with its source."""

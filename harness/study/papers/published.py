@@ -1,0 +1,343 @@
+"""What papers and other code bases report, each number with where it was read: ``papers/*.yaml``, one file a source.
+
+A file has a ``title``, a ``cite`` (how a report prints it), ``unread`` (tables that nobody could read, in words) and::
+
+    shared: {...}               # what all its numbers have in common
+    numbers:
+      ID: {value: 68.2, metric: ..., protocol: ..., setting: {...}, status: ..., read: ..., note: ...}
+    tables:                     # many numbers that differ in a few settings
+      - ...                     # what all numbers of the table have in common
+        columns: {COLUMN: {...}, ...}
+        rows: {ROW: {..., values: [one a column, null where there is none]}, ...}      # ids: ROW_COLUMN
+
+``setting`` has a Cell's short names (``batch_size``) and those of an Evaluation that are the nearest neighbours'; only
+what was read. A backbone's ``width`` is that of the net as it was published, unless something else was read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import typing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from harness.catalog import HEAD_NORMS, LR_RULES
+from harness.catalog.backbones import BACKBONES, STEMS
+from harness.catalog.datasets import DATASETS
+from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.cell import paths, short_name
+from harness.errors import UserError, nearest
+
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without its C library
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+FOLDER = Path(__file__).parent
+
+#: How a number was read.
+STATUSES = {
+    "read-paper": "read in the paper or on its authors' own page",
+    "read-code": "read in the authors' code",
+    "read-2nd": "read where a third party quotes the paper",
+    "read-repro": "somebody else's reproduction",
+    "digitised": "measured off a published figure",
+    "derived": "computed from numbers that were read",
+    "unverified": "not read",
+}
+
+#: What harness measures too, and what it does not.
+METRICS = ("test_knn", "test_linear", "test_knn_top5", "test_linear_top5", "test_finetune")
+
+#: Data sets that papers train on and harness reads as an image folder.
+ELSEWHERE = {"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100", "imagenette": "Imagenette"}
+
+#: Names that a setting may have, each as people know it.
+NAMES: dict[str, dict[str, str]] = {
+    "dataset": {name: entry.label for name, entry in DATASETS.items()} | ELSEWHERE,
+    "backbone": {name: entry.label for name, entry in BACKBONES.items()},
+    "method": {name: entry.label for name, entry in METHODS.items()},
+    "loss": {name: entry.label for name, entry in LOSSES.items()},
+    "stem": dict(STEMS),
+    "optimizer": {"sgd": "SGD", "lars": "LARS", "adam": "Adam"},
+    "lr_rule": {name: name for name in LR_RULES},
+    "norm": {name: name for name in HEAD_NORMS},
+}
+
+#: Without these two accuracies cannot be compared, whatever else is known.
+ESSENTIAL = ("dataset", "backbone", "method", "loss", "batch_size", "epochs")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A published accuracy in per cent; None where its setting is known and its value was not read.
+
+    ``paper``, ``id``: ``paper.id`` is what a claim refers to it by. ``protocol``: what was measured, in the source's
+    words. ``read``: where. ``note``: what a reader should know before comparing anything with it.
+    """
+
+    paper: str
+    id: str
+    status: str
+    read: str
+    metric: str
+    value: float | None = None
+    protocol: str = ""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def published(self) -> bool:
+        """Whether somebody read it: only then it has a value."""
+        return self.status != "unverified"
+
+    @property
+    def origin(self) -> Literal["paper", "reproduction"]:
+        """Whether the paper's authors report it, or somebody who tried to do the same."""
+        return "reproduction" if self.status == "read-repro" else "paper"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper or a code base; ``name``: its file's. ``unread``: what a report says instead of numbers."""
+
+    name: str
+    title: str
+    cite: str
+    numbers: Mapping[str, Number]
+    unread: tuple[str, ...] = ()
+
+
+_PAPER_KEYS = ("title", "cite", "shared", "numbers", "tables", "unread")
+_NUMBER_KEYS = [item.name for item in dataclasses.fields(Number) if item.name not in ("paper", "id")]
+_SETTING_TYPES = {short_name(path): hint for path, hint in paths().items()} | {
+    "knn_k": int,
+    "knn_temperature": float | None,
+}
+_ID = re.compile(r"[a-z0-9_]+")
+
+
+def papers() -> dict[str, Paper]:
+    """Every paper by name."""
+    return {name: _paper(name) for name in _names()}
+
+
+def number(reference: str, where: str = "") -> Number:
+    """The number that ``paper.id`` stands for; ``where`` the reference stands.
+
+    Raises:
+        UserError: there is none.
+    """
+    name, _, identifier = reference.partition(".")
+    if name not in _names():
+        what = f"unknown paper '{name}'{nearest(name, _names())}"
+        raise UserError(what, where=where, allowed=", ".join(_names()))
+    known = _paper(name).numbers
+    if identifier not in known:
+        what = f"{name} has no number '{identifier}'{nearest(identifier, known)}"
+        raise UserError(what, where=where, allowed=", ".join(known) or "none: no number of it could be read")
+    return known[identifier]
+
+
+def described_setting(number: Number) -> str:
+    """``ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200``: what is essential, as far as it was read."""
+    known = {key: _shown(key, number.setting[key]) for key in ESSENTIAL if key in number.setting}
+    return ", ".join(value if key in NAMES else f"{_spaced(key)} {value}" for key, value in known.items())
+
+
+def differences(number: Number, arm: Mapping[str, Any]) -> list[str]:
+    """In which settings an arm differs from a number, in phrases; none where they are comparable as far as is known.
+
+    All that was read of the number's setting counts, also where the arm does not tell; so does an essential setting
+    that was not read. Not compared: what the arm has besides, and the number's ``protocol``.
+
+    Args:
+        arm: values by short name as a manifest has them, such as ``{"loss": "dcl", "batch_size": 32}``.
+    """
+    theirs, ours = _spelled_out(number.setting), _spelled_out(arm)
+    differing = [key for key, value in theirs.items() if key not in ours or ours[key] != value]
+    unread = [key for key in ESSENTIAL if key not in theirs]
+    return [
+        *(_difference(key, theirs[key], ours) for key in differing),
+        *(f"{_spaced(key)} of the published number not known" for key in unread),
+    ]
+
+
+def _spelled_out(setting: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Hidden layers as wide as the embeddings may be written as such or as a number."""
+    as_wide = "hidden" in setting and setting["hidden"] is None and "dim" in setting
+    return {**setting, "hidden": setting["dim"]} if as_wide else setting
+
+
+def _difference(key: str, theirs: Any, arm: Mapping[str, Any]) -> str:
+    name, published = _spaced(key), _shown(key, theirs)
+    if key not in arm:
+        return f"{name} not known, {published} published"
+    if key == "dataset" and arm[key] == "imagefolder" and theirs in ELSEWHERE:
+        return f"{name} an image folder that may or may not be {published}"
+    return f"{name} {_shown(key, arm[key])} instead of {published}"
+
+
+def _spaced(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _shown(key: str, value: Any) -> str:
+    """A value as people know it."""
+    if key in NAMES:
+        return NAMES[key].get(value, str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+@functools.cache
+def _names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@functools.cache
+def _paper(name: str) -> Paper:
+    return load(FOLDER / f"{name}.yaml")
+
+
+def load(path: Path) -> Paper:
+    """The paper that a file holds.
+
+    Raises:
+        ValueError: something is wrong in it; the file and the key are named.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        return _parsed(path.stem, data)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+class _UniqueKeys(SafeLoader):
+    """Of two equal keys YAML keeps the last and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [key.value for key, _ in node.value]
+        for key in written:
+            if written.count(key) > 1:
+                raise ValueError(f"{key}: stands twice in the mapping at line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+def _parsed(name: str, data: Any) -> Paper:
+    _check_names(_mapping(data, "file"), _PAPER_KEYS, "file")
+    title, cite = (_text(data, key, key) for key in ("title", "cite"))
+    unread = {str(index): item for index, item in enumerate(_list(data.get("unread", []), "unread"))}
+    numbers: dict[str, Number] = {}
+    for key, identifier, content in _entries(data):
+        if identifier in numbers:
+            raise ValueError(f"{key}: the id '{identifier}' stands twice")
+        numbers[identifier] = _number(name, key, identifier, content)
+    return Paper(name, title, cite, numbers, tuple(_text(unread, index, f"unread[{index}]") for index in unread))
+
+
+def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Where each number stands, its id, and all that is said of it."""
+    shared = _mapping(data.get("shared", {}), "shared")
+    for identifier, content in _mapping(data.get("numbers", {}), "numbers").items():
+        key = f"numbers.{identifier}"
+        yield key, identifier, _merged(key, shared, _mapping(content, key))
+    for index, table in enumerate(_list(data.get("tables", []), "tables")):
+        key = f"tables[{index}]"
+        yield from _cells(key, shared, _mapping(table, key))
+
+
+def _cells(key: str, shared: dict[str, Any], table: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    columns = _mapping(table.get("columns"), f"{key}.columns")
+    common = _merged(key, shared, _without(table, "columns", "rows"))
+    for name, row in _mapping(table.get("rows"), f"{key}.rows").items():
+        here = f"{key}.rows.{name}"
+        values = _list(_mapping(row, here).get("values"), f"{here}.values")
+        if len(values) != len(columns):
+            raise ValueError(f"{here}.values: {len(values)} of them for {len(columns)} columns")
+        for (column, about), value in zip(columns.items(), values, strict=True):
+            if value is not None:
+                layers = (common, _mapping(about, f"{key}.columns.{column}"), _without(row, "values"))
+                yield here, f"{name}_{column}", _merged(here, *layers, {"value": value})
+
+
+def _without(content: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in keys}
+
+
+def _merged(key: str, *layers: dict[str, Any]) -> dict[str, Any]:
+    """A later layer counts more than an earlier one; their settings are merged."""
+    merged: dict[str, Any] = {"setting": {}}
+    for layer in layers:
+        setting = _mapping(layer.get("setting", {}), f"{key}.setting")
+        merged |= layer | {"setting": merged["setting"] | setting}
+    return merged
+
+
+def _number(paper: str, key: str, identifier: Any, content: dict[str, Any]) -> Number:
+    if not _ID.fullmatch(str(identifier)) or not isinstance(identifier, str):
+        raise ValueError(f"{key}: an id has small letters, digits and underscores, and is no number")
+    _check_names(content, _NUMBER_KEYS, key)
+    for name in {"status", "read", "metric", *content} - {"value", "setting"}:
+        _text(content, name, f"{key}.{name}")
+    _check_name(content["status"], STATUSES, f"{key}.status")
+    _check_name(content["metric"], METRICS, f"{key}.metric")
+    _check_names(content["setting"], _SETTING_TYPES, f"{key}.setting")
+    for name, value in content["setting"].items():
+        _check_setting(name, value, f"{key}.setting.{name}")
+    return Number(paper, identifier, **content | {"value": _value(content, f"{key}.value")})
+
+
+def _value(content: dict[str, Any], key: str) -> float | None:
+    value = content.get("value")
+    if content["status"] == "unverified":
+        if "value" in content:
+            raise ValueError(f"{key}: an unverified number has none")
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 100:
+        raise ValueError(f"{key}: {value!r} is no accuracy in per cent")
+    return float(value)
+
+
+def _check_setting(name: str, value: Any, key: str) -> None:
+    hint = _SETTING_TYPES[name]
+    kinds = typing.get_args(hint) or (hint,)
+    if type(value) not in kinds and not (type(value) is int and float in kinds):
+        raise ValueError(f"{key}: {value!r} is no {getattr(hint, '__name__', hint)}")
+    if name in NAMES:
+        _check_name(value, NAMES[name], key)
+
+
+def _check_names(names: Iterable[Any], allowed: Collection[str], key: str) -> None:
+    for name in names:
+        _check_name(name, allowed, key)
+
+
+def _check_name(name: Any, allowed: Collection[str], key: str) -> None:
+    if name not in allowed:
+        raise ValueError(f"{key}: unknown '{name}'{nearest(str(name), allowed)}; allowed: {', '.join(allowed)}")
+
+
+def _mapping(content: Any, key: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{key}: must be a mapping")
+    return content
+
+
+def _list(content: Any, key: str) -> list[Any]:
+    if not isinstance(content, list):
+        raise ValueError(f"{key}: must be a list")
+    return content
+
+
+def _text(content: dict[str, Any], name: str, key: str) -> str:
+    text = content.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{key}: must be a text")
+    return text

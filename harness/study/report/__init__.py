@@ -1,0 +1,1 @@
+"""The report: its text, tables, figures and PDF."""

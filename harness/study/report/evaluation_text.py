@@ -1,0 +1,35 @@
+"""An evaluation in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.catalog.datasets import DATASETS
+from harness.evaluation import final
+from harness.manifest import Manifest
+
+
+def described(evaluation: Mapping[str, Any]) -> str:
+    """What the neighbours and the linear probe are: two sentences."""
+    settings = final(evaluation)
+    temperature = settings["knn_temperature"]
+    votes = "one vote each" if temperature is None else f"weights exp(cosine / {temperature:g})"
+    probe = {
+        "lbfgs": "logistic regression on frozen, standardised features, penalty {penalty:g}",
+        "adam": "Adam on frozen features for {linear_epochs} epochs, the last of which counts",
+        "sgd": "SGD on the frozen encoder's features of crops and flips for {linear_epochs} epochs, the last of which "
+        "counts",
+    }[settings["linear"]]
+    return f"kNN: {settings['knn_k']} neighbours by cosine, {votes}. Linear probe: {probe.format(**settings)}."
+
+
+def added(manifest: Manifest) -> str:
+    """That the evaluation came after the sweep, and on which images; empty where it did not."""
+    if not manifest.preset:
+        return ""
+    said = f" This evaluation (preset {manifest.preset}) was added to the kept encoders; nothing was chosen by it."
+    if manifest.on is None:
+        return said
+    images = f"{DATASETS[manifest.on.name].label}, fingerprint {manifest.on.fingerprint}"
+    return f"{said} Its images are those of {images}, normalised as the training images were."

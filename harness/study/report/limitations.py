@@ -1,0 +1,69 @@
+"""What a report's numbers cannot say, in plain words; nothing is said that manifest and records do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.manifest import Manifest
+from harness.study.axes import axis_columns
+from harness.study.papers.comparison import Beside
+from harness.study.text import axis, count, upper
+
+#: What a fair comparison would tune for every arm by itself.
+TUNED = ("temperature", "lr")
+
+
+def sentences(manifest: Manifest, frame: pd.DataFrame, published: Sequence[Beside]) -> list[str]:
+    """The scale, the images, the seeds, what was not tuned, the code, the cells that are not there."""
+    said = [_scale(manifest), _images(manifest), _seeds(manifest, frame), _tuned(manifest, frame)]
+    return [one for one in (*said, *_cells(frame), _published(published)) if one]
+
+
+def _scale(manifest: Manifest) -> str:
+    return f"{upper(manifest.caveat)}." if manifest.caveat else ""
+
+
+def _images(manifest: Manifest) -> str:
+    return f"One data set, {manifest.dataset}: nothing is known from here of another."
+
+
+def _seeds(manifest: Manifest, frame: pd.DataFrame) -> str:
+    arms = frame.groupby([name for name in axis_columns(manifest) if name != "seed"], sort=False)["seed"]
+    few, most = int(arms.nunique().min()), int(arms.nunique().max())
+    seeds = f"{count(most, 'seed')} an arm" if few == most else f"{few} to {most} seeds an arm"
+    return (
+        f"{upper(seeds)}: an interval holds what a seed changes (weights, order of the images, views), and not what "
+        f"another machine or library would."
+    )
+
+
+def _tuned(manifest: Manifest, frame: pd.DataFrame) -> str:
+    fixed = [axis(name) for name in TUNED if name not in axis_columns(manifest) or frame[name].nunique() < 2]
+    if not fixed:
+        return ""
+    have = "has" if len(fixed) == 1 else "have"
+    return f"The {' and the '.join(fixed)} {have} one value for all arms: an arm that needs another is not at its best."
+
+
+def _cells(frame: pd.DataFrame) -> list[str]:
+    said = []
+    if missing := int((frame["state"] != "finished").sum()):
+        no = f"{count(missing, 'cell')} of {len(frame):,} {'has' if missing == 1 else 'have'} no numbers"
+        said.append(f"{no}; what rests on them is not judged.")
+    if collapsed := int((frame["collapse"] != "").sum()):
+        said.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
+    done = frame[frame["state"] == "finished"]
+    for name, word in (("revision", "revisions of the code"), ("hardware", "kinds of hardware")):
+        if (several := done[name].nunique()) > 1:
+            said.append(f"The cells are of {several} {word}.")
+    if dirty := int((done["dirty"] == True).sum()):  # noqa: E712  (None where it is not known)
+        said.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
+    return said
+
+
+def _published(beside: Sequence[Beside]) -> str:
+    if not beside or any(one.comparable for one in beside):
+        return ""
+    return "No published number that stands here is of the same setting: they are printed, and compared with nothing."

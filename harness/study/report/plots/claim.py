@@ -1,0 +1,193 @@
+"""The figure of a claim: its arms along an axis, and the differences that decide it, seed by seed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.cell import short_name
+from harness.filters import parse
+from harness.manifest import Manifest
+from harness.study.axes import in_setting, is_numeric, main_axis
+from harness.study.claims.comparisons import arm_names, holds
+from harness.study.claims.verdicts import Compared, Verdict
+from harness.study.papers.comparison import Beside
+from harness.study.report.plots import style
+from harness.study.report.tables import over_seeds
+from harness.study.statistics import mean_interval
+from harness.study.text import ABSENT, METRIC_WORDS
+from harness.study.text import setting as setting_words
+
+INCHES = 7.6
+ROW_INCHES = 0.3
+#: What fits beside the left panel.
+MOST_CONTRASTS = 14
+#: Letters of a line beside or below a panel.
+WRAP = 44
+TRUE_COLOUR = "#D9EFE4"
+
+
+def claim_figure(
+    manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[Beside]
+) -> bytes | None:
+    """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
+    were not declared."""
+    first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
+    rows = _deciding_first(verdicts)
+    found = next(_drawable(manifest, frame, first), None)
+    if not found and not rows:
+        return None
+    height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
+    with style.styled():
+        figure = Figure(figsize=(INCHES, height), layout="constrained")
+        panels = list(figure.subplots(1, 2 if rows else 1, squeeze=False).flatten())
+        if not found:
+            _draw_points(panels[0], manifest, frame, first)
+        else:
+            _draw_arms(panels[0], *found, _places(manifest, list(found[1].values())), first, beside)
+        if rows:
+            _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
+            style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences", "claims.json")
+        style.legend(figure, style.handles_of(panels))
+        return style.svg(figure)
+
+
+def _deciding_first(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Compared]]:
+    """All contrasts where they fit, or else what decides each verdict before the others."""
+    every = [(verdict, index) for verdict in verdicts for index in range(len(verdict.compared))]
+    if len(every) > MOST_CONTRASTS:
+        every.sort(key=lambda one: one[1] != one[0].deciding)
+    return [(verdict, verdict.compared[index]) for verdict, index in every]
+
+
+def _drawable(
+    manifest: Manifest, frame: pd.DataFrame, verdict: Verdict
+) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    """Axes along which the arms can be drawn, the claim's own before those that its filters name before the main one;
+    and the arms along it, whatever the filters say of that axis."""
+    claim = verdict.claim
+    filtered = [
+        condition.path
+        for text in (claim.at, *claim.arms)
+        if text
+        for condition in parse(text, short_name, "").conditions
+    ]
+    for along in dict.fromkeys((short_name(claim.over), *filtered, main_axis(manifest, frame))):
+        if along not in frame:
+            continue
+        setting = {name: value for name, value in verdict.setting.items() if name != along}
+        here = in_setting(frame, setting)
+        here = here[holds(_without(along, claim.at), manifest, here)]
+        filters = list(dict.fromkeys(text for arm in claim.arms if (text := _without(along, arm))))
+        tables = [_numeric(here[holds(text, manifest, here)], along) for text in filters]
+        if tables and all(is_numeric(table[along]) for table in tables):
+            yield along, dict(zip(arm_names(filters), tables, strict=True))
+
+
+def _numeric(rows: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The rows that have the axis, as numbers where they are."""
+    return rows[rows[along] != ABSENT].infer_objects()
+
+
+def _without(axis: str, text: str) -> str:
+    return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
+
+
+def _places(manifest: Manifest, arms: Sequence[pd.DataFrame]) -> list[int]:
+    """Of each arm among the looks of lines: its loss's, as in all figures, where each has a colour of its own so."""
+    order, own = style.order(manifest), [set(rows["loss"]) for rows in arms]
+    if all(len(losses) == 1 for losses in own):
+        places = [order.index(loss) for (loss,) in own]
+        if len({style.of(place)["color"] for place in places}) == len(arms):
+            return places
+    return list(range(len(arms)))
+
+
+def _draw_arms(
+    axes: Axes,
+    along: str,
+    arms: Mapping[str, pd.DataFrame],
+    places: Sequence[int],
+    verdict: Verdict,
+    beside: Sequence[Beside],
+) -> None:
+    metric = verdict.claim.metric
+    for place, (name, rows) in zip(places, arms.items(), strict=True):
+        style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, place, metric)
+    published = [one for one in beside if along in one.number.setting and one.number.metric == metric]
+    drawn_as: dict[str, int] = {}
+    for place, rows in zip(places, arms.values(), strict=True):
+        drawn_as = dict.fromkeys(rows["loss"], place) | drawn_as
+    for one in published:
+        if (loss := one.arm["loss"]) in drawn_as:
+            _draw_published(axes, one, one.number.setting[along], style.of(drawn_as[loss])["color"])
+    drawn = [one.number.setting[along] for one in published]
+    style.scale(axes, along, [*(value for rows in arms.values() for value in rows[along]), *drawn])
+    axes.set_ylabel(METRIC_WORDS[metric])
+    axes.set_title(setting_words(verdict.setting), fontsize=9)
+
+
+def _draw_points(axes: Axes, manifest: Manifest, frame: pd.DataFrame, verdict: Verdict) -> None:
+    """Arms that vary along nothing, each by itself."""
+    arms = [frame[frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
+    looks = [style.of(place) for place in _places(manifest, arms)]
+    for position, (name, rows, look) in enumerate(zip(verdict.cells, arms, looks, strict=True)):
+        values = rows[verdict.claim.metric].dropna()
+        mean = mean_interval(values.tolist())
+        axes.plot([position + 0.12] * len(values), values, ".", color="#0072B2", markersize=4)
+        axes.errorbar([position], [mean.mean], [[mean.mean - mean.low], [mean.high - mean.mean]], capsize=3, label=name,
+                      color=look["color"], marker=look["marker"])  # fmt: skip
+    axes.set_xticks([])  # the legend names them
+    axes.set_xlim(-0.5, len(verdict.cells) - 0.5)
+    axes.set_ylabel(METRIC_WORDS[verdict.claim.metric])
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+
+
+def _draw_published(axes: Axes, beside: Beside, place: float, colour: str) -> None:
+    """A filled star where the settings are the same, an empty one where they are not."""
+    face, label = (colour, "published") if beside.comparable else ("none", "published, in another setting")
+    look: dict[str, Any] = {"marker": "*", "s": 80, "facecolor": face, "edgecolor": colour, "zorder": 3}
+    axes.scatter([place], [beside.number.value or 0.0], label=label, **look)
+
+
+def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first: Verdict) -> None:
+    """Dots are seeds; the thick line is the 95 % interval, the thin one that which decides."""
+    several = len({compared.label for _, compared in rows}) > 1
+    labels = []
+    for height, (verdict, compared) in enumerate(rows):
+        usual, interval = compared.usual, compared.interval
+        axes.plot([interval.low, interval.high], [height] * 2, color="black", linewidth=0.9, marker="|", markersize=6)
+        axes.plot([usual.low, usual.high], [height] * 2, color="black", linewidth=2.6, solid_capstyle="butt")
+        axes.plot(compared.values, [height + 0.22] * len(compared.values), ".", color="#0072B2", markersize=4,
+                  label="a seed")  # fmt: skip
+        axes.plot([usual.mean], [height], "D", color="black", markersize=5)
+        words = [compared.label if several else "", setting_words(verdict.setting)]
+        labels.append("\n".join(textwrap.fill(word, WRAP) for word in words if word))
+    _shade(axes, first)
+    axes.set_yticks(range(len(rows)), labels, fontsize=7.5)
+    axes.tick_params(axis="y", length=3.5 if any(labels) else 0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    what = first.compared[0].label if not several else "differences"
+    axes.set_xlabel(textwrap.fill(f"{what} ({first.unit})", WRAP), fontsize=8.5)
+    axes.set_title(f"the claim: {first.true}", fontsize=9)
+
+
+def _shade(axes: Axes, verdict: Verdict) -> None:
+    """Where the claim is true."""
+    if verdict.true is None:
+        return
+    low, high = axes.get_xlim()
+    ends = [end for end in (verdict.true.low, verdict.true.high) if abs(end) < float("inf")]
+    room = 0.06 * max(high - low, 0.1)
+    low, high = min(low, *(end - room for end in ends)), max(high, *(end + room for end in ends))
+    axes.set_xlim(low, high)
+    axes.axvspan(max(low, verdict.true.low), min(high, verdict.true.high), color=TRUE_COLOUR, zorder=0, linewidth=0,
+                 label="where the claim is true")  # fmt: skip
+    for end in ends:
+        axes.axvline(end, color="0.4", linewidth=0.8, linestyle=":")
+    axes.grid(axis="x", color="0.9", linewidth=0.6)

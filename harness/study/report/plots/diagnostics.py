@@ -1,0 +1,85 @@
+"""Why: q and the effective number of negatives along the main axis, and the learning curves."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.catalog.losses import loss_label
+from harness.manifest import Manifest
+from harness.study.axes import in_setting, main_axis, panel_axes, settings, varying
+from harness.study.frame import CURVE
+from harness.study.report.plots import style
+from harness.study.text import setting as setting_words
+
+MOST_PANELS = 4
+
+
+def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+    """q and the effective number of negatives after the last epoch, means over seeds, in the first setting; None where
+    no cell has them, or where there is no axis."""
+    along = main_axis(manifest, frame)
+    if not along or frame["q_mean"].isna().all():
+        return None
+    setting = settings(frame[frame["q_mean"].notna()], panel_axes(manifest, along))[0]
+    names = ["q_mean", "q_05", "q_95", "negatives_ess"]
+    cells = in_setting(frame, setting).groupby(["loss", along], sort=False)
+    rows = cells[names].mean().assign(k=cells["q_mean"].count(), n=cells.size()).reset_index()
+    losses = style.order(manifest)
+    with style.styled():
+        figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, of_loss in rows[rows["q_mean"].notna()].sort_values(along).groupby("loss", sort=False):
+            look, label = style.of(losses.index(str(name))), loss_label(str(name))
+            left.plot(of_loss[along], of_loss["q_mean"], label=label, **look)
+            left.fill_between(
+                of_loss[along], of_loss["q_05"], of_loss["q_95"], color=look["color"], alpha=0.12, linewidth=0
+            )
+            right.plot(of_loss[along], of_loss["negatives_ess"], label=label, **look)
+            for _, arm in of_loss.iterrows():
+                style.mark_incomplete(left, (arm[along], arm["q_mean"]), arm["k"], arm["n"])
+        for axes, word in ((left, "q (mean; 5 to 95 % of anchors)"), (right, "effective number of negatives")):
+            style.scale(axes, along, rows[along].tolist())
+            axes.set_ylabel(word)
+            axes.set_ylim(bottom=0)
+        figure.suptitle(setting_words(varying(setting, frame)), fontsize=9)
+        style.legend(figure, style.handles_of([left, right]))
+        return style.svg(figure)
+
+
+def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+    """kNN accuracy on the validation images against epochs, a panel a setting; None where no cell has a curve."""
+    known = frame[frame[CURVE].map(len) > 1]
+    if known.empty:
+        return None
+    every = settings(known, panel_axes(manifest))
+    found = every[:MOST_PANELS]
+    losses = style.order(manifest)
+    with style.styled():
+        figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
+        for axes, setting in zip(panels, found, strict=True):
+            _curves(axes, in_setting(known, setting), in_setting(frame, setting), losses)
+            axes.set_title(setting_words(varying(setting, frame)), fontsize=9)
+        for axes in panels[:: style.PANELS_A_ROW]:
+            axes.set_ylabel("kNN, validation images (%)")
+        style.say_what_is_left_out(figure, len(found), len(every), "settings")
+        style.legend(figure, style.handles_of(panels))
+        return style.svg(figure)
+
+
+def _curves(axes: Axes, rows: pd.DataFrame, declared: pd.DataFrame, losses: list[str]) -> None:
+    """A thin line a seed, a thick one their mean where all seeds have a point."""
+    for name, of_loss in rows.groupby("loss", sort=False):
+        look = {**style.of(losses.index(str(name))), "marker": ""}
+        points = [pd.Series(dict(map(tuple, curve))) for curve in of_loss[CURVE]]
+        broken = pd.concat([part for one in points for part in (one, pd.Series({float("nan"): float("nan")}))])
+        axes.plot(broken.index, broken, linewidth=0.6, alpha=0.45, **look)
+        mean = pd.concat(points, axis=1).dropna().mean(axis=1)
+        axes.plot(mean.index, mean, linewidth=1.8, label=loss_label(str(name)), **look)
+        end = (mean.index[-1], mean.iloc[-1]) if len(mean) else (0.0, 0.0)
+        style.mark_incomplete(axes, end, len(of_loss), int((declared["loss"] == name).sum()))
+    axes.set_xlabel("epochs")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="0.9", linewidth=0.6)

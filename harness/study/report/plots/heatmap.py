@@ -1,0 +1,74 @@
+"""Accuracy over two axes as a map, a panel a loss: the temperature, or the learning rate, against the main axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from harness.catalog.losses import loss_label
+from harness.manifest import Manifest
+from harness.study.axes import in_setting, is_numeric, main_axis, panel_axes, settings, varying
+from harness.study.report.plots import style
+from harness.study.text import axis as axis_word
+from harness.study.text import setting as setting_words
+
+#: What is tuned, in the order in which a map of it says most.
+TUNED = ("temperature", "lr", "weight_decay", "momentum")
+MOST_PANELS = 6
+#: A number fits into a square of a map this wide.
+MOST_COLUMNS = 8
+
+
+def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+    """kNN accuracy on the test images, means over seeds, in the setting that has most cells; None where nothing tuned
+    varies."""
+    across = main_axis(manifest, frame)
+    down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
+    if not across or not down:
+        return None
+    setting = max(settings(frame, panel_axes(manifest, across, down)), key=lambda one: len(in_setting(frame, one)))
+    title = setting_words(varying(setting, frame))
+    frame = in_setting(frame, setting)
+    losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
+    rows, columns = (sorted(frame[name].unique()) for name in (down, across))
+    of_loss = {name: frame[frame["loss"] == name] for name in losses}
+    tables = {name: _means(some, down, across).reindex(rows, columns=columns) for name, some in of_loss.items()}
+    values = np.concatenate([table.to_numpy().flatten() for table in tables.values()])
+    if np.isnan(values).all():
+        return None
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    with style.styled():
+        figure, panels = style.grid_of_panels(len(losses), (3.8, 1.0 + 0.34 * len(rows)), one_scale=False)
+        for axes, (name, table) in zip(panels, tables.items(), strict=True):
+            axes.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+            _label(axes, table, of_loss[name].groupby([down, across]).size().unstack(), (low + high) / 2)
+            axes.set_xlabel(axis_word(across))
+            axes.set_ylabel(axis_word(down))
+            axes.set_title(loss_label(name), fontsize=9)
+        figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
+        figure.suptitle(title, fontsize=9)
+        style.say_what_is_left_out(figure, len(losses), frame["loss"].nunique(), "losses")
+        return style.svg(figure)
+
+
+def _means(rows: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
+    """NaN where a cell of the square has not finished: nothing is averaged over a part."""
+    squares = rows.groupby([down, across])["test_knn"]
+    whole = squares.agg(lambda values: values.mean() if values.notna().all() else np.nan)
+    return whole.unstack(across).sort_index()
+
+
+def _label(axes: Axes, table: pd.DataFrame, declared: pd.DataFrame, middle: float) -> None:
+    """A number in every square; a dash where one is to come, nothing where none was declared."""
+    axes.set_xticks(range(table.shape[1]), [f"{value:g}" for value in table.columns])
+    axes.set_yticks(range(table.shape[0]), [f"{value:g}" for value in table.index])
+    if table.shape[1] > MOST_COLUMNS:
+        return
+    there = declared.reindex(table.index, columns=table.columns).notna().to_numpy()
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        if there[row, column]:
+            colour = "black" if np.isnan(value) or value > middle else "white"
+            text = "–" if np.isnan(value) else f"{value:.1f}"
+            # What stands inside its square need not be measured, hundreds of times, to lay the figure out.
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour, in_layout=False)

@@ -1,0 +1,91 @@
+"""The whole report of an experiment at a scale: CSV, tables, plot, claims, PDF."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.manifest import Manifest
+from harness.study.claims.verdict_json import as_json
+from harness.study.claims.verdicts import Verdict
+from harness.study.frame import tidy, write_csv
+from harness.study.report.content import Study, content, study
+from harness.study.report.pdf import write_pdf
+from harness.study.report.plots.accuracy import accuracy
+from harness.study.report.plots.claim import claim_figure
+from harness.study.report.plots.diagnostics import curves, gradients
+from harness.study.report.plots.heatmap import heatmap
+from harness.study.report.tables import write_tables
+
+
+@dataclass(frozen=True)
+class Report:
+    """``answer`` in a sentence; ``files`` by what they are.
+
+    ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which were left out, and why.
+    """
+
+    answer: str
+    files: Mapping[str, Path]
+    verdicts: list[Verdict]
+    unevaluated: int
+    excluded: Path | None
+
+
+def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
+    """Write everything from the manifest and the records alone."""
+    frame = tidy(manifest, results)
+    gc.freeze()  # what 10,000 records brought into memory stays; to search it for garbage took a tenth of a report
+    found = study(manifest, frame)
+    files = _write_results(found, results)
+    printed, figures = chapter(found, files["plot"].read_bytes())
+    files["PDF"] = reports / f"{manifest.name}.pdf"
+    write_pdf({"title": manifest.title, "name": manifest.name, "studies": [printed]}, figures, files["PDF"])
+    excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
+    return Report(found.answer, files, found.verdicts, int(frame["test_knn"].isna().sum()), excluded)
+
+
+def _write_results(study: Study, results: Path) -> dict[str, Path]:
+    """Data, tables, plot and claims, beside the records."""
+    manifest, frame = study.manifest, study.frame
+    csv, claims = results / f"{manifest.name}.csv", results / f"{manifest.name}.claims.json"
+    write_csv(frame, csv)
+    tables = write_tables(manifest, study.arms, results)
+    svg, png = accuracy(manifest, study.arms, results)
+    claims.write_text(json.dumps(as_json(study.judged), indent=1) + "\n", encoding="utf-8")
+    names = ("table", "table as Markdown", "table as LaTeX")
+    return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}
+
+
+def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What the template prints of a study, and its figures, whose names begin with ``prefix``; ``plot``: the SVG of
+    accuracy."""
+    manifest, frame = study.manifest, study.frame
+    whole = {
+        "accuracy": plot,
+        "heatmap": heatmap(manifest, frame),
+        "gradients": gradients(manifest, frame),
+        "curves": curves(manifest, frame),
+    }
+    figures = {f"{prefix}{name}.svg": figure for name, figure in whole.items() if figure}
+    printed = content(study)
+    for position, claim in enumerate(printed["claims"]):
+        figure = claim_figure(manifest, frame, study.of_claim(claim["name"]), study.same_images)
+        claim["figure"] = f"{prefix}claim-{position}.svg" if figure else ""
+        figures |= {claim["figure"]: figure} if figure else {}
+    names = {name: f"{prefix}{name}.svg" for name, figure in whole.items() if figure}
+    return {**printed, "figures": names}, figures
+
+
+def _write_excluded(manifest: Manifest, path: Path) -> Path | None:
+    path.unlink(missing_ok=True)
+    if not manifest.exclusions:
+        return None
+    pd.DataFrame(manifest.exclusions).to_csv(path, index=False)
+    return path

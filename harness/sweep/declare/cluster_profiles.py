@@ -1,0 +1,74 @@
+"""Cluster profiles: what ``cluster=NAME`` means where NAME is no group of harness's own.
+
+A profile is a file of the keys of ``cluster:`` for one cluster: ``slurm/clusters/NAME.yaml`` of the present folder,
+``~/.config/harness/clusters/NAME.yaml`` of the user, or any file by its path.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import UserError, nearest
+from harness.sweep.declare.limits import check_range
+from harness.sweep.declare.source_map import Locator
+
+#: What belongs at keys that Slurm itself writes otherwise.
+FORMS = {
+    "time": "minutes, such as 240",
+    "memory": "GiB, such as 64",
+    "setup": "a list of shell lines, such as [module load cuda]",
+    "srun": "a list of arguments, such as [--cpu-bind=cores]",
+    "sbatch": "options by their long names, such as {exclude: node13}",
+}
+SUFFIXES = (".yaml", ".yml")
+
+
+def folders() -> list[Path]:
+    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return [Path("slurm/clusters"), Path(config) / "harness" / "clusters"]
+
+
+def names() -> list[str]:
+    """The profiles that ``cluster=`` finds."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
+
+
+def find(name: str) -> Path | None:
+    """The file of a profile; None where there is none."""
+    if name.endswith(SUFFIXES):
+        return Path(name)
+    return next((path for folder in folders() if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def load(path: Path, schema: type[Any]) -> dict[str, Any]:
+    """The values that a profile sets, checked against the schema of ``cluster:``.
+
+    Raises:
+        UserError: the file does not exist, or has a key or value that is not allowed.
+    """
+    if not path.is_file():
+        raise UserError(
+            "no such profile", where=f"command line: cluster={path}", allowed=", ".join(names()) or "none yet"
+        )
+    where = Locator(path, "", []).where
+    loaded, known = OmegaConf.to_container(OmegaConf.load(path), resolve=False), [item.name for item in fields(schema)]
+    if not isinstance(loaded, dict) or not loaded:
+        raise UserError("a profile is a mapping of keys", where=str(path), allowed=", ".join(known))
+    values = {str(key): value for key, value in loaded.items()}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"unknown key '{key}'{nearest(key, known)}", where=where(key), allowed=", ".join(known))
+        try:
+            OmegaConf.merge(OmegaConf.structured(schema), {key: value})
+        except OmegaConfBaseException:
+            allowed = FORMS.get(key, "see docs/slurm.md")
+            raise UserError(f"{value!r} does not belong here", where=where(key), allowed=allowed) from None
+        if value is not None:
+            check_range(f"cluster.{key}", value, where(key))
+    return values

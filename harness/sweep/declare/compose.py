@@ -1,0 +1,313 @@
+"""The declaration: one YAML file, composed by Hydra from typed groups, its scale's overlay, and overrides.
+
+The fields of a Cell stand at the top level of an experiment, beside what makes cells of them (axes, zip, grids, when,
+derive, budget, exclude, include), what describes the study (title, scales, claims) and what is told to a run without
+being part of its identity (evaluation, cluster, resources, failures, where the data lie). docs/experiments.md explains
+each.
+
+A scale is a named overlay inside the file: it becomes overrides that precede those of the command line.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.cell import Cell
+from harness.errors import UserError, nearest
+from harness.manifest import Claim
+from harness.sweep.declare import cluster_profiles
+from harness.sweep.declare.claims import read_claim
+from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment
+from harness.sweep.declare.source_map import Locator, key_lines
+from harness.sweep.declare.translate_errors import _belongs, _first_line, _translated, _unknown_key
+
+#: Open mappings, whose keys the command line may add without Hydra's ``+``.
+OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A composed experiment at one scale, as plain values; ``chosen``: what the groups that the command line chose set,
+    by override."""
+
+    name: str
+    path: Path
+    scale: str
+    scales: list[str]
+    values: Mapping[str, Any]
+    claims: list[Claim]
+    overrides: list[str]
+    locator: Locator
+    chosen: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of a Cell's fields; the budget's epochs or steps stand before those declared beside it."""
+        own = {item.name for item in fields(Cell)}
+        settings = {key: value for key, value in self.values.items() if key in own}
+        dataset = {key: value for key, value in settings["dataset"].items() if key not in ("root", "title")}
+        budget = {key: value for key, value in self.values["budget"].items() if value is not None}
+        return {**settings, "dataset": dataset, **({"steps": None} | budget if budget else {})}
+
+
+def declare(path: Path, overrides: Sequence[str]) -> Declaration:
+    """Compose the experiment file with its scale's overlay and the overrides of the command line.
+
+    Raises:
+        UserError: a key or value that is not allowed, with its place.
+    """
+    raw = _loaded(path, [])
+    scale, rest = _chosen_scale(raw, overrides)
+    locator = Locator(path, scale, rest)
+    _check_shape({key: value for key, value in raw.items() if key != "defaults"}, Experiment, "", locator)
+    scales = raw.get("scales") or {}
+    for name, overlay in scales.items():
+        if not isinstance(overlay or {}, Mapping):
+            where = locator.where(f"scales.{name}")
+            raise UserError("scales are named overlays", where=where, allowed="scales: {NAME: {KEY: VALUE}}")
+    if scale not in scales:
+        raise UserError(
+            f"no scale '{scale}'{nearest(scale, scales)}",
+            where="command line: scale" if f"scale={scale}" in overrides else locator.where("scale"),
+            allowed=", ".join(scales) or "an experiment needs at least one scale below scales:",
+        )
+    _refuse_interpolation(rest)
+    overlaid = scales[scale] or {}
+    settings = {key: value for key, value in overlaid.items() if not (key in GROUPS and isinstance(value, str))}
+    _check_shape(_nested(settings), Experiment, "", locator)
+    overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
+    own = [_own_group(override) for override in rest]
+    typed = [f"++{override}" if override.startswith(OPEN) else override for override in own]
+    chosen = {**_group_values(rest), **_profile_values(rest)}
+    again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
+    values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
+    claims = [read_claim(item, locator.where(f"claims[{index}]")) for index, item in enumerate(values["claims"])]
+    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
+
+
+def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the groups chosen on the command line set, by override, as dotted keys and values.
+
+    Hydra composes groups first and values after them, so that a value of the file or of its scale would overrule a
+    group that the command line names; these values are therefore set again, after the scale's.
+    """
+    found = {}
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        file = CONF / group / f"{name}.yaml"
+        if group in GROUPS and file.is_file():
+            own = "" if "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0] else f"{group}."
+            found[override] = leaves(_plain(OmegaConf.load(file)), own)
+    return found
+
+
+def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a cluster profile sets, as a group that the command line chooses does.
+
+    Raises:
+        UserError: there is no such profile, or it sets what is not allowed.
+    """
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        if group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file():
+            continue
+        path = cluster_profiles.find(name)
+        if path is None:
+            known = [*sorted(file.stem for file in (CONF / "cluster").glob("*.yaml")), *cluster_profiles.names()]
+            where = ", ".join(f"{folder}/" for folder in cluster_profiles.folders())
+            raise UserError(
+                f"no cluster '{name}'{nearest(name, known)}",
+                where=f"command line: {override}",
+                allowed=f"{', '.join(known)}, or the path of a profile",
+                next_command=f"a profile in {where} (docs/slurm.md)",
+            )
+        return {
+            override: {f"cluster.{key}": value for key, value in cluster_profiles.load(path, ClusterConfig).items()}
+        }
+    return {}
+
+
+def _own_group(override: str) -> str:
+    """A profile's values are set over the defaults of Slurm."""
+    group, _, name = override.lstrip("+").partition("=")
+    own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
+    return override if own else "cluster=slurm"
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree's values by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
+    """Hydra's ``+`` for a group that the file's defaults do not name (``views=moco_v2``): it is added at their end."""
+    present = {key.split()[-1] for item in defaults if isinstance(item, Mapping) for key in item}
+    absent = tuple(f"{group}=" for group in GROUPS if group not in present)
+    return [f"+{override}" if override.startswith(absent) else override for override in overrides]
+
+
+def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The scale that the overrides or the file name, and the other overrides."""
+    scale, rest = str(raw.get("scale", "")), []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+~") == "scale":
+            scale = value
+        else:
+            rest.append(override)
+    try:
+        OverridesParser.create().parse_overrides(rest)
+    except HydraException as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            first, where="command line", allowed="Hydra overrides such as dataset=cifar10 or 'axes.batch_size=[32,256]'"
+        ) from None
+    return scale, rest
+
+
+def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
+    """A scale's overlay in Hydra's grammar; a group that the command line chooses is left to it."""
+    found = []
+    for key, value in overlay.items():
+        if key in GROUPS and isinstance(value, str):
+            found += [] if key in taken else [f"{key}={value}"]
+        elif isinstance(value, Mapping):
+            found += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
+        else:
+            found.append(f"++{key}={_grammar(value)}")
+    return found
+
+
+def _grammar(value: Any) -> str:
+    """A plain value in Hydra's override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # Hydra takes a backslash literally, unless a run of them stands before a quote.
+        return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_grammar(item) for item in value) + "]"
+    return repr(value)
+
+
+def _refuse_interpolation(overrides: Sequence[str]) -> None:
+    """As in a file (``harness.sweep.declare.safe_yaml``)."""
+    for override in overrides:
+        if "${" in override:
+            raise UserError("interpolation is not allowed", where=f"command line: {override}", allowed="plain values")
+
+
+#: What YAML and OmegaConf raise on what is no plain value after all (``!!int word``), and on a name that no file has.
+_MALFORMED = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError, OSError)
+
+
+def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
+    """The plain values of an experiment file; the files that its defaults bring in are looked at like itself.
+
+    Raises:
+        UserError: one of them is no plain YAML, or brings itself in.
+    """
+    lines = key_lines(path)
+    try:
+        raw = _plain(OmegaConf.load(path))
+    except _MALFORMED as error:
+        raise UserError(f"not plain values: {_first_line(error)}", where=str(path), allowed="plain YAML") from None
+    defaults = raw.get("defaults", [])
+    where = f"{path}:{lines.get('defaults', 1)}: defaults"
+    if not isinstance(defaults, list) or not all(isinstance(item, str | dict) and item for item in defaults):
+        example = "defaults: [schema, dataset: digits, ..., _self_]"
+        raise UserError("defaults are a list of groups", where=where, allowed=example)
+    for item in defaults:
+        name = item if isinstance(item, str) else "/".join(str(part) for part in next(iter(item.items())))
+        other = path.parent / f"{name}.yaml"
+        if name in ("schema", "_self_") or not other.exists():
+            continue
+        if other in (path, *above):
+            what = f"the defaults of {path.name} bring in {other.name} again"
+            raise UserError(what, where=where, allowed="no circle")
+        _loaded(other, (path, *above))
+    return raw
+
+
+def _nested(overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """An overlay with its dotted keys as mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in overlay.items():
+        first, _, rest = key.partition(".")
+        if rest and isinstance(tree.get(first, {}), dict):
+            tree[first] = {**tree.get(first, {}), rest: value}
+        else:
+            tree[first] = value
+    return {key: _nested(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
+    """Refuse an unknown key, and a list or mapping where something else belongs."""
+    hints = typing.get_type_hints(schema)
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            raise _unknown_key(key, locator)
+        hint = hints[name]
+        kind = Mapping if is_dataclass(hint) else {list: list, dict: Mapping}.get(typing.get_origin(hint))
+        if kind and not isinstance(value, kind):
+            what = f"a {'list' if kind is list else 'mapping of keys'} belongs here"
+            raise UserError(what, where=locator.where(key), allowed=_belongs(key, hint))
+        if kind is None and isinstance(value, Mapping | list):
+            raise UserError("one value belongs here", where=locator.where(key), allowed=_belongs(key, hint))
+        if is_dataclass(hint):
+            _check_shape(value, typing.cast("type[Any]", hint), f"{key}.", locator)
+
+
+def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, Any]:
+    ConfigStore.instance().store(name="schema", node=Experiment)
+    search = f"hydra.searchpath=['file://{CONF}']"
+    try:
+        with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+            config = compose(path.stem, overrides=[search, *overrides])
+    except (HydraException, *_MALFORMED) as error:
+        raise _translated(error, locator) from None
+    if OmegaConf.get_type(config) is not Experiment:
+        raise UserError(
+            "the defaults lack the typed schema", where=locator.where("defaults"), allowed="defaults: [schema, ...]"
+        )
+    values = _plain(config)
+    _refuse_unknown(values, Experiment, "", locator)
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
+    """Hydra's ``+`` and a scale's overlay can add keys to a typed node; nothing would ever read them."""
+    hints = typing.get_type_hints(schema)
+    for name, value in values.items():
+        if name not in hints:
+            raise _unknown_key(f"{prefix}{name}", locator)
+        if is_dataclass(hints[name]):
+            _refuse_unknown(value, typing.cast("type[Any]", hints[name]), f"{prefix}{name}.", locator)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    try:
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from None

@@ -1,0 +1,119 @@
+"""The allowed values of single fields."""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Collection
+from typing import Any
+
+from harness.catalog import HEAD_NORMS, LR_RULES, OPTIMIZERS, PRECISIONS
+from harness.catalog.backbones import BACKBONES, STEMS
+from harness.catalog.datasets import DATASETS
+from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.cell import OWN, Cell, paths, short_name
+from harness.errors import UserError, nearest
+from harness.evaluation import LINEAR_PROBES
+
+NAMES: dict[str, Collection[str]] = {
+    "method.name": METHODS,
+    "loss.name": LOSSES,
+    "dataset.name": DATASETS,
+    "backbone.name": BACKBONES,
+    "backbone.stem": STEMS,
+    "head.norm": HEAD_NORMS,
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.lr_rule": LR_RULES,
+    "precision": PRECISIONS,
+    "cluster.device": ("auto", "cpu", "cuda"),
+    "cluster.scheduler": ("none", "slurm"),
+    "evaluate.linear": LINEAR_PROBES,
+}
+
+#: Closed intervals; None is no limit.
+LIMITS: dict[str, tuple[float | None, float | None]] = {
+    "dataset.image_size": (4, 1024),
+    "views.crop_min": (0.01, 1),
+    "views.flip": (0, 1),
+    "views.jitter": (0, 1),
+    "views.gray": (0, 1),
+    "views.blur": (0, 1),
+    "backbone.width": (1, 1024),
+    "head.hidden": (1, None),
+    "head.dim": (2, None),
+    "head.layers": (1, 8),
+    "optimizer.momentum": (0, 0.9999),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.warmup_epochs": (0, None),
+    "batch_size": (2, None),
+    "bn_groups": (1, None),
+    "epochs": (1, None),
+    "steps": (1, None),
+    "seed": (0, 2**31 - 1),
+    "cluster.slots": (1, None),
+    "cluster.gpus": (1, None),
+    "cluster.nodes": (1, None),
+    "cluster.micro_batch": (2, None),
+    "cluster.ask_hours": (0, None),
+    "cluster.cpus": (1, None),
+    "cluster.memory": (0.1, None),
+    "cluster.throttle": (1, None),
+    "cluster.max_jobs": (1, None),
+    "cluster.cells_per_job": (1, None),
+    "cluster.grace": (1, 3600),
+    "failures.retries": (0, None),
+    "failures.max_failures": (1, None),
+    "failures.alike": (1, None),
+    "budget.epochs": (1, None),
+    "budget.steps": (1, None),
+    "evaluate.knn_k": (1, None),
+    "evaluate.penalty": (0, None),
+    "evaluate.linear_epochs": (1, None),
+    "evaluate.every": (1, None),
+    "evaluate.curve_bank": (1, None),
+}
+
+#: Open at zero: 0 < value.
+POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
+
+
+def check_value(path: str, value: Any, where: str) -> Any:
+    """The value in its declared type.
+
+    Raises:
+        UserError: wrong type, unknown name, or out of range.
+    """
+    wanted = type_of(path)
+    fits = isinstance(value, (int, float) if wanted is float else wanted)
+    fits = fits and isinstance(value, bool) == (wanted is bool)
+    if not fits:
+        read = ", as which YAML reads no, off and yes, on without quotes" if isinstance(value, bool) else ""
+        raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
+    value = wanted(value)
+    check_range(path, value, where)
+    return value
+
+
+def type_of(path: str) -> type[Any]:
+    """str, bool, float or int."""
+    hint = float if path.startswith(OWN) else paths(Cell)[path]
+    return next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
+
+
+def check_range(path: str, value: Any, where: str) -> None:
+    """Raises a UserError where the value is unknown or out of its range."""
+    if path in NAMES and value not in NAMES[path]:
+        raise UserError(
+            f"unknown {short_name(path)} '{value}'{nearest(value, NAMES[path])}",
+            where=where,
+            allowed=", ".join(NAMES[path]),
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{value} is no number", where=where, allowed="a finite number")
+    low, high = LIMITS.get(path, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = f"{low:g} <= value" if high is None else f"{low:g} <= value <= {high:g}"
+        raise UserError(f"{value} is out of range", where=where, allowed=limits)
+    if path in POSITIVE and not value > 0:
+        raise UserError(f"{value} is out of range", where=where, allowed="value > 0")

@@ -1,0 +1,90 @@
+"""Where a key of an experiment was written: a line of its file, its scale's overlay, or the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from harness.errors import UserError, shortened
+from harness.sweep.declare.safe_yaml import TAG, read
+
+
+class Locator:
+    """Names the place of a dotted key, for error messages."""
+
+    def __init__(self, path: Path, scale: str, overrides: Sequence[str]) -> None:
+        self._path = path
+        self._scale = scale
+        self._overridden = {override.partition("=")[0].lstrip("+~"): override for override in overrides}
+        self._lines = key_lines(path)
+
+    def where(self, key: str) -> str:
+        for one in (key, *_above(key)):
+            if one in self._overridden:
+                return f"command line: {shortened(self._overridden[one], 200)}"
+        # An item of a list may have no line of its own, where the list was merged into its mapping.
+        for one in (key, *(above for above in _above(key) if "[" in key)):
+            for candidate in (f"scales.{self._scale}.{one}", one):
+                if candidate in self._lines:
+                    return f"{self._path}:{self._lines[candidate]}: {key}"
+        return f"{self._path}: {key} (default)"
+
+
+def _above(key: str) -> Iterator[str]:
+    """``exclude[0]`` and ``exclude`` of ``exclude[0].where``."""
+    while key := re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", key):
+        yield key
+
+
+def key_lines(path: Path) -> dict[str, int]:
+    """The line of every dotted key of an experiment file.
+
+    Raises:
+        UserError: the file does not exist, is no plain YAML, or no mapping.
+    """
+    lines: dict[str, int] = {}
+    _collect(read(path), "", lines, path)
+    return lines
+
+
+def _collect(node: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        merged = [(key, value) for key, value in node.value if key.tag == f"{TAG}merge"]
+        for key, value in node.value:
+            if key.tag != f"{TAG}merge":
+                _collect_key(key, value, prefix, lines, path)
+        for key, value in merged:
+            _collect_merged(key, value, prefix, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[f"{prefix.removesuffix('.')}[{index}]"] = value.start_mark.line + 1
+            _collect(value, f"{prefix.removesuffix('.')}[{index}].", lines, path)
+
+
+def _collect_key(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    line = key.start_mark.line + 1
+    if not isinstance(key, yaml.ScalarNode) or key.tag != f"{TAG}str":
+        written = shortened(key.value, 60) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+        what = f"YAML does not read the key '{written}' as text"
+        raise UserError(what, where=f"{path}:{line}", allowed="a key in quotes, or another")
+    dotted = f"{prefix}{key.value}"
+    if dotted in lines:
+        what = f"'{shortened(dotted, 60)}' is there twice, in lines {lines[dotted]} and {line}"
+        raise UserError(what, where=f"{path}:{line}", allowed="one of them")
+    lines[dotted] = line
+    _collect(value, f"{dotted}.", lines, path)
+
+
+def _collect_merged(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    """``<<: *anchor``: the keys of another mapping, where they are not given."""
+    for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+        if not isinstance(mapping, yaml.MappingNode):
+            where = f"{path}:{key.start_mark.line + 1}"
+            raise UserError("'<<' merges a mapping", where=where, allowed="<<: *ANCHOR of a mapping")
+        below: dict[str, int] = {}
+        _collect(mapping, prefix, below, path)
+        for dotted, line in below.items():
+            lines.setdefault(dotted, line)

@@ -1,0 +1,74 @@
+"""Hydra's and OmegaConf's errors, translated into errors with a place and what is allowed."""
+
+from __future__ import annotations
+
+import re
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from harness.errors import UserError, nearest
+from harness.sweep.declare.schema import GROUPS, Experiment
+from harness.sweep.declare.source_map import Locator
+
+
+def _belongs(key: str, hint: Any) -> str:
+    """What belongs at a key, in words."""
+    if is_dataclass(hint):
+        names = ", ".join(item.name for item in fields(hint))
+        return f"{names}; or in defaults, - {key}: NAME" if key in GROUPS else names
+    kinds = {int: "a whole number", float: "a number", str: "a word", bool: "true, false", type(None): "null"}
+    kinds |= {list: "a list, [] for none", dict: "a mapping, {} for none", Any: "true, false"}
+    found = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict) else [typing.get_origin(hint)]
+    return ", ".join(kinds[one] for one in found or [hint])
+
+
+def _unknown_key(key: str, locator: Locator) -> UserError:
+    siblings = _siblings(key)
+    what = f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], siblings)}"
+    return UserError(what, where=locator.where(key), allowed=", ".join(siblings))
+
+
+def _translated(error: Exception, locator: Locator) -> UserError:
+    """Hydra's and OmegaConf's messages, said in this project's form."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        if group[1] not in GROUPS:
+            what = f"unknown group '{group[1]}'{nearest(group[1], GROUPS)}"
+            return UserError(what, where=locator.where("defaults"), allowed=", ".join(GROUPS))
+        what = f"no {group[1]} '{group[2]}'{nearest(group[2], options)}"
+        return UserError(what, where=locator.where(group[1]), allowed=", ".join(options))
+    unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    if unknown:
+        return _unknown_key(full_key[1] if full_key else unknown[1], locator)
+    merged = re.search(r"Error merging override \W*([\w.]+)=", text)
+    key = full_key[1] if full_key else merged[1] if merged else "defaults"
+    wrong_value = re.search(r"(Value|Cannot|Invalid) .*", text)
+    what = wrong_value[0] if wrong_value else _first_line(error)
+    return UserError(what, where=locator.where(key), allowed=_wanted(key))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    said = [line for line in lines if "raised while composing" not in line] or lines
+    return said[0].strip() if said else type(error).__name__
+
+
+def _wanted(key: str) -> str:
+    """What belongs at a key of the schema, or where that is explained."""
+    node: Any = Experiment
+    for name in key.split("."):
+        node = typing.get_type_hints(node).get(name) if is_dataclass(node) else None
+    return _belongs(key, node) if node else "what docs/experiments.md explains"
+
+
+def _siblings(key: str) -> list[str]:
+    """The keys that the schema has beside ``key``."""
+    node: Any = Experiment
+    for name in key.split(".")[:-1]:
+        node = typing.get_type_hints(node).get(name)
+        if not is_dataclass(node):
+            return []
+    return [item.name for item in fields(node)]

@@ -1,1 +1,0 @@
-"""Where cells run: this machine now, a scheduler later."""

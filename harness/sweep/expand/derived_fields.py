@@ -1,0 +1,127 @@
+"""What follows from the rest of a cell: the epochs that so many steps begin, and the fields of ``derive``. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cell import short_name
+from harness.errors import UserError, nearest
+from harness.sweep.declare.compose import Declaration
+from harness.sweep.declare.fields import variable_path
+from harness.sweep.declare.limits import check_value, type_of
+from harness.sweep.expand.axes import Grid
+
+
+@dataclass(frozen=True)
+class Length:
+    """What rules read of a cell: ``epochs`` is a fraction where its optimiser steps end within one."""
+
+    batch_size: int
+    epochs: float
+
+
+def fraction_of_epochs(share: float, length: Length) -> float:
+    return share * length.epochs
+
+
+def linear_in_batch_size(at_256: float, length: Length) -> float:
+    return at_256 * length.batch_size / 256
+
+
+def sqrt_in_batch_size(at_256: float, length: Length) -> float:
+    return at_256 * math.sqrt(length.batch_size / 256)
+
+
+def groups_of(samples: float, length: Length) -> float:
+    """How many groups of so many samples a batch has, one where it is smaller; raises ValueError where one would not be
+    full."""
+    if 0 < length.batch_size <= samples:
+        return 1
+    if samples <= 0 or length.batch_size % samples:
+        raise ValueError(f"a batch of {length.batch_size} cannot be divided into groups of {samples:g}")
+    return length.batch_size / samples
+
+
+RULES: dict[str, Callable[[float, Length], float]] = {
+    rule.__name__: rule for rule in (fraction_of_epochs, linear_in_batch_size, sqrt_in_batch_size, groups_of)
+}
+#: Rules read these.
+READ = ("batch_size", "epochs", "steps")
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A field and its rule; ``where``: where that was declared."""
+
+    path: str
+    rule: Callable[[float, Length], float]
+    number: float
+    where: str
+
+    def value(self, length: Length) -> Any:
+        """In the field's type, rounded to ten digits: .1 of 3 epochs is the .3 that somebody else declares.
+
+        Raises:
+            UserError: the field cannot hold it.
+        """
+        try:
+            value = float(f"{self.rule(self.number, length):.10g}")
+        except ValueError as error:
+            allowed = "a number that divides every larger batch size"
+            raise UserError(str(error), where=self.where, allowed=allowed) from None
+        whole = type_of(self.path) is int and value.is_integer()
+        return check_value(self.path, int(value) if whole else value, self.where)
+
+
+def derived(declaration: Declaration, grids: Iterable[Grid]) -> list[Derived]:
+    """The rules of ``derive``.
+
+    Raises:
+        UserError: no such field or rule, or a field that varies already.
+    """
+    keys = {path: key for grid in grids for path, key in grid.keys.items()}
+    found: dict[str, Derived] = {}
+    for name, node in declaration.values["derive"].items():
+        where = declaration.locator.where(f"derive.{name}")
+        path = variable_path(str(name), where)
+        if path in keys:
+            what = f"{short_name(path)} is derived here and varies as {keys[path]}"
+            raise UserError(what, where=where, allowed="one of them")
+        if path in found or path in READ:
+            what = f"{short_name(path)} is derived twice" if path in found else f"{name} is what rules read"
+            raise UserError(what, where=where, allowed="any other field")
+        found[path] = _read(path, node, where)
+    return list(found.values())
+
+
+def _read(path: str, node: Any, where: str) -> Derived:
+    example = f"one of {', '.join(RULES)} with its number, such as {{fraction_of_epochs: 0.1}}"
+    if not isinstance(node, Mapping) or len(node) != 1:
+        raise UserError("a derived field has one rule", where=where, allowed=example)
+    ((rule, number),) = node.items()
+    if rule not in RULES:
+        raise UserError(f"unknown rule '{rule}'{nearest(str(rule), RULES)}", where=where, allowed=", ".join(RULES))
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise UserError(f"{rule}: {number!r} is no number", where=where, allowed=example)
+    return Derived(path, RULES[rule], float(number), where)
+
+
+def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
+    """Raises a UserError where epochs and steps are both declared: each of them says how long a cell trains."""
+    budget, where = declaration.values["budget"], declaration.locator.where
+    if None not in budget.values():
+        remedy = "budget: {epochs: 100} or budget: {steps: 10000}; budget.epochs=null takes one back"
+        raise UserError("a budget is of epochs or of steps, not of both", where=where("budget.steps"), allowed=remedy)
+    given = next((f"budget.{name}" for name, value in budget.items() if value is not None), "")
+    if not given and declaration.settings["steps"] is not None:
+        given = "steps"
+    for grid in grids:
+        keys = {path: key for path, key in grid.keys.items() if path in ("epochs", "steps")}
+        other = given if "epochs" in keys or given.startswith("budget") else ""
+        if keys and (other or len(keys) == 2):
+            first, *rest = keys
+            what = f"{first} vary, and {other or keys[rest[0]]} too says how long a cell trains"
+            raise UserError(what, where=where(keys[first]), allowed="one of them")

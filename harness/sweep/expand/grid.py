@@ -1,0 +1,262 @@
+"""From a declaration to cells: every point of its grids, less what it excludes, and what it includes. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from harness.cell import OWN, Cell, get, kin, paths, short_name
+from harness.dataset_files import DatasetFiles
+from harness.errors import UserError
+from harness.filters import Filter
+from harness.manifest import Exclusion, Expected, Manifest
+from harness.sweep.declare.compose import Declaration, leaves
+from harness.sweep.declare.fields import check_own, field_path, read_filter
+from harness.sweep.declare.limits import check_range, check_value
+from harness.sweep.declare.validate import Where, check_evaluation, check_parts, check_sizes, check_world, train_images
+from harness.sweep.expand.axes import MOST_POINTS, Grid, Point, grids, included
+from harness.sweep.expand.cell_builder import Builder
+from harness.sweep.expand.derived_fields import Derived, check_budget, derived
+from harness.sweep.expand.resources import resources
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """``cells``: each with its value on every axis; ``coinciding``: the grids of each cell that stands in several."""
+
+    cells: list[tuple[Cell, dict[str, Any]]]
+    exclusions: list[Exclusion]
+    coinciding: dict[str, tuple[str, ...]]
+
+    def notes(self) -> list[str]:
+        """Why there are fewer cells than the grids have points."""
+        shared = Counter(self.coinciding.values())
+        twice = [
+            f"{count} cell{' stands' if count == 1 else 's stand'} in {len(names)} grids ({', '.join(names)}) "
+            f"and {'is' if count == 1 else 'are'} trained once"
+            for names, count in shared.items()
+        ]
+        left_out = [
+            f"{item.cells} cell{' is' if item.cells == 1 else 's are'} excluded, {item.where}: {item.reason}"
+            for item in self.exclusions
+        ]
+        return twice + left_out
+
+
+def hidden(declaration: Declaration) -> list[str]:
+    """What a group that the command line chose sets in vain, because an axis varies it."""
+    declared = grids(declaration)
+    return [
+        f"{override} sets {path} to {value}, but an axis varies it: axes.{short_name(path)}=[{value}] takes it"
+        for override, values in declaration.chosen.items()
+        for path, value in values.items()
+        if all(path in grid.keys and value not in grid.values(path) for grid in declared)
+    ]
+
+
+def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
+    """Every cell, the last axis varying fastest, all checked; a cell of several grids stands there once.
+
+    Raises:
+        UserError: a cell that cannot run, an exclusion of nothing, or more points than anybody trains.
+    """
+    settings = _settings(declaration, files)
+    _check_settings(declaration, settings)
+    declared = leaves(settings)
+    crossed = grids(declaration)
+    every = [*crossed, *included(declaration, crossed, declared)]
+    check_budget(declaration, every)
+    rules = derived(declaration, every)
+    _refuse_too_many(declaration, every, declared)
+
+    builder = Builder(settings, rules, train_images(settings["dataset"]["validation"], files))
+    check = _Check(declaration, files)
+    exclusions = _exclusions(declaration)
+    found: dict[str, Cell] = {}
+    stands: dict[str, tuple[str, ...]] = {}
+    for index, grid in enumerate(every):
+        where = _places(declaration, grid, rules)
+        can_exclude = exclusions if index < len(crossed) else []  # not what is included by name
+        for point in grid.points(declared):
+            cell = builder.cell(point)
+            if can_exclude and _excluded(cell, can_exclude):
+                continue
+            check(cell, where)
+            before = stands.get(cell.cell_id, ())
+            if grid.name in before:
+                raise _twice(grid, point, cell, where)
+            stands[cell.cell_id] = (*before, grid.name)
+            found.setdefault(cell.cell_id, cell)
+    _refuse_idle(exclusions)
+    if not found:
+        place = declaration.locator.where("exclude")
+        raise UserError("every cell is excluded", where=place, allowed="fewer exclusions")
+    axes = list(dict.fromkeys(path for grid in every for path in grid.keys))
+    return Expansion(
+        [(cell, {path: get(cell, path) for path in axes}) for cell in found.values()],
+        [Exclusion(item.only.text, item.reason, len(item.cells)) for item in exclusions],
+        {cell_id: names for cell_id, names in stands.items() if len(names) > 1},
+    )
+
+
+def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
+    """The values of a Cell's fields, the data set's fingerprint included."""
+    settings = declaration.settings
+    return {**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}}
+
+
+def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> None:
+    where = declaration.locator.where
+    for group in ("evaluate", "cluster", "failures", "budget"):
+        for name, value in declaration.values[group].items():
+            if value is not None:
+                check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
+    for path, value in leaves(settings).items():
+        if path in paths(Cell) and value is not None:
+            check_value(path, value, where(path.removesuffix(".name")))
+    for name in settings["loss"]["own"]:
+        check_own(name, where(OWN + name))
+
+
+def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Any]) -> None:
+    """Before a cell is made: an axis too many must not take an hour and all memory to be noticed."""
+    count = sum(grid.count(declared, MOST_POINTS + 1) for grid in every)
+    if count > MOST_POINTS:
+        key = "grids" if declaration.values["grids"] else "axes"
+        what = f"the axes have {count:,} points"
+        raise UserError(what, where=declaration.locator.where(key), allowed=f"at most {MOST_POINTS:,}")
+
+
+def _places(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Where:
+    """Where a field of this grid's cells was declared."""
+    derived_at = {rule.path: rule.where for rule in rules}
+    budget = {name: f"budget.{name}" for name, value in declaration.values["budget"].items() if value is not None}
+    keys = {**budget, **grid.keys}
+    return lambda path: derived_at.get(path) or declaration.locator.where(keys.get(path, path))
+
+
+def _twice(grid: Grid, point: Point, cell: Cell, where: Where) -> UserError:
+    """Two points of a grid give this cell: they differ only in what its loss or method lacks."""
+    lacking = [path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1]
+    same = lacking[0]
+    owner = cell.method if same.startswith("method.") else cell.loss
+    name, axis = short_name(same), "method" if owner is cell.method else "loss"
+    return UserError(
+        f"{owner.name} has no {name}: two points of the grid are one cell",
+        where=where(same),
+        allowed=f"one value, or grids: of those that have it, or when: {{{name}: {axis}=NAME}}",
+    )
+
+
+class _Check:
+    """Checks cells; what a cell shares with one that was checked before is not checked again."""
+
+    def __init__(self, declaration: Declaration, files: DatasetFiles) -> None:
+        self._declaration, self._files = declaration, files
+        self._resources = resources(declaration)
+        self._lr_is_derived = any(name in ("lr", "optimizer.lr") for name in declaration.values["derive"])
+        self._checked: set[tuple[int | None, ...]] = set()
+
+    def __call__(self, cell: Cell, where: Where) -> None:
+        given = self._resources(cell)
+        ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
+        parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
+        if parts not in self._checked:
+            check_parts(cell, self._files, where)
+            check_evaluation(self._declaration.values["evaluate"], cell, self._files, where)
+            self._checked.add(parts)
+        sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks, micro_batch)
+        if sizes not in self._checked:
+            check_sizes(cell, self._files, where)
+            check_world(cell, ranks, micro_batch, self._place_of_ranks)
+            self._refuse_scaling_twice(cell, where)
+            self._checked.add(sizes)
+
+    def _place_of_ranks(self, key: str) -> str:
+        return self._declaration.locator.where("resources" if self._declaration.values["resources"] else key)
+
+    def _refuse_scaling_twice(self, cell: Cell, where: Where) -> None:
+        if self._lr_is_derived and cell.optimizer.lr_rule != "constant":
+            what = f"lr is derived, and lr_rule {cell.optimizer.lr_rule} would scale it again"
+            raise UserError(what, where=where("optimizer.lr"), allowed="optimizer.lr_rule: constant")
+
+
+@dataclass
+class _Exclusion:
+    """``cells``: the ids of those that it excludes and no exclusion before it; ``idle`` until it matches a cell."""
+
+    only: Filter
+    reason: str
+    where: str
+    cells: set[str] = field(default_factory=set)
+    idle: bool = True
+
+
+def _exclusions(declaration: Declaration) -> list[_Exclusion]:
+    found = []
+    for index, node in enumerate(declaration.values["exclude"]):
+        where = declaration.locator.where(f"exclude[{index}]")
+        example = "exclude: [{where: loss=dcl batch_size<=64, reason: diverges}]"
+        if not isinstance(node, Mapping) or set(node) != {"where", "reason"}:
+            raise UserError("an exclusion has 'where' and 'reason'", where=where, allowed=example)
+        if not isinstance(node["reason"], str) or not node["reason"].strip():
+            raise UserError("an exclusion needs a reason", where=where, allowed=example)
+        only = read_filter(node["where"], declaration.locator.where(f"exclude[{index}].where"))
+        found.append(_Exclusion(only, node["reason"].strip(), where))
+    return found
+
+
+def _excluded(cell: Cell, exclusions: Sequence[_Exclusion]) -> bool:
+    matching = [exclusion for exclusion in exclusions if exclusion.only.matches(partial(get, cell))]
+    for exclusion in matching:
+        exclusion.idle = False
+    if matching:
+        matching[0].cells.add(cell.cell_id)
+    return bool(matching)
+
+
+def _refuse_idle(exclusions: Sequence[_Exclusion]) -> None:
+    """An exclusion of nothing is a typo, or an axis has changed since."""
+    for exclusion in exclusions:
+        if exclusion.idle:
+            what = f"no cell has {exclusion.only.text}: nothing is excluded"
+            raise UserError(what, where=exclusion.where, allowed="a filter that matches, or exclude=[]")
+
+
+def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The settings with what follows from them, where that is the same for all cells, and None where it differs."""
+    settings = _settings(declaration, files)
+    derived_paths = {field_path(str(name), "") for name in declaration.values["derive"]}
+    for path in derived_paths | ({"epochs"} if any(cell.steps for cell in cells) else set()):
+        found = {get(cell, path) for cell in cells}
+        value = found.pop() if len(found) == 1 else None
+        group, _, name = path.rpartition(".")
+        settings |= {group: {**settings[group], name: value}} if group else {name: value}
+    return settings
+
+
+def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion, revision: str) -> Manifest:
+    """What the study will expect."""
+    values, cells = declaration.values, expansion.cells
+    axes = {path: list(dict.fromkeys(point[path] for _, point in cells)) for path in cells[0][1]}
+    return Manifest(
+        experiment=declaration.name,
+        scale=declaration.scale,
+        title=values["title"] or declaration.name,
+        question=values["question"],
+        caveat=values["caveat"],
+        comparable=values["comparable"],
+        dataset=values["dataset"]["title"] or values["dataset"]["name"],
+        axes=axes,
+        cells=[Expected(cell.cell_id, point, kin(cell)) for cell, point in cells],
+        claims=declaration.claims,
+        evaluation=values["evaluate"],
+        settings=_settled(declaration, files, [cell for cell, _ in cells]),
+        overrides=declaration.overrides,
+        revision=revision,
+        exclusions=expansion.exclusions,
+        coinciding=len(expansion.coinciding),
+    )

@@ -1,0 +1,87 @@
+"""What each cell is given to run on: the cluster's defaults, and the entries of ``resources`` that match it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from harness.cell import Cell, get
+from harness.errors import UserError, nearest
+from harness.sweep.declare.compose import Declaration
+from harness.sweep.declare.fields import read_filter
+from harness.sweep.declare.limits import check_range
+
+
+@dataclass(frozen=True)
+class Resources:
+    """``gpus``: processes of the cell on each of its ``nodes``; ``time``: minutes, for schedulers; ``micro_batch``:
+    samples that a process passes through the network at a time, None for all that it holds."""
+
+    gpus: int
+    nodes: int
+    time: float | None
+    micro_batch: int | None = None
+
+    @property
+    def world_size(self) -> int:
+        return self.gpus * self.nodes
+
+    def micro_batch_of(self, cell: Cell) -> int | None:
+        """None where each process's share of the cell's batch passes in one."""
+        smaller = self.micro_batch is not None and self.micro_batch < cell.batch_size // self.world_size
+        return self.micro_batch if smaller else None
+
+    def told(self, cell: Cell) -> dict[str, Any]:
+        """What the cell's run is told of this."""
+        return {"world_size": self.world_size, "micro_batch": self.micro_batch_of(cell)}
+
+
+KINDS: dict[str, type[Any]] = {"gpus": int, "nodes": int, "time": float, "micro_batch": int}
+
+
+def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
+    """The resources of a cell; of several entries that match it the later one wins, key by key.
+
+    Raises:
+        UserError: an entry without a filter, or with a key or value that is not allowed.
+    """
+    cluster = declaration.values["cluster"]
+    default = Resources(**{name: cluster[name] for name in KINDS})
+    entries = []
+    for index, node in enumerate(declaration.values["resources"]):
+        key = f"resources[{index}]"
+        given = _entry(declaration, key, node)
+        place = declaration.locator.where(f"{key}.where")
+        only = read_filter(node["where"], place)
+        if "seed" in only.paths:
+            what = "cells that differ only in their seed get the same resources"
+            raise UserError(what, where=place, allowed="a filter without seed")
+        entries.append((only, given))
+
+    def of(cell: Cell) -> Resources:
+        value_of = partial(get, cell)
+        matching = [given for only, given in entries if only.matches(value_of)]
+        return replace(default, **{key: value for given in matching for key, value in given.items()})
+
+    return of if entries else lambda cell: default
+
+
+def _entry(declaration: Declaration, key: str, node: Any) -> dict[str, Any]:
+    where = declaration.locator.where
+    example = "{where: batch_size>=1024, gpus: 2, nodes: 1, time: 120}"
+    if not isinstance(node, Mapping) or "where" not in node or len(node) < 2:
+        raise UserError("an entry of resources has 'where' and what is given", where=where(key), allowed=example)
+    given = {}
+    for name, value in node.items():
+        place = where(f"{key}.{name}")
+        if name == "where":
+            continue
+        if name not in KINDS:
+            raise UserError(f"unknown key '{name}'{nearest(str(name), KINDS)}", where=place, allowed=", ".join(KINDS))
+        if isinstance(value, bool) or not isinstance(value, int if KINDS[name] is int else int | float):
+            raise UserError(f"{value!r} is not of type {KINDS[name].__name__}", where=place, allowed=example)
+        check_range(f"cluster.{name}", value, place)
+        given[str(name)] = KINDS[name](value)
+    return given

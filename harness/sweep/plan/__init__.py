@@ -1,0 +1,1 @@
+"""What cells will cost in time, memory and disk space."""

@@ -1,0 +1,239 @@
+"""What cells take of time, disk and memory, measured in a subprocess (planning never imports torch), remembered per
+machine; and what this machine has."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
+from harness.dataset_files import DatasetFiles, cache_folder, images
+from harness.environment.revision import source_hash
+from harness.errors import UserError
+from harness.files import Json, read_json, write_json
+from harness.sweep.declare.validate import bank_count, train_count
+from harness.sweep.expand.resources import Resources
+
+#: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
+#: images of 32x32 pixels are enough, or fewer larger ones.
+CPU_BATCH, CPU_PIXELS, CPU_FEWEST = 64, 64 * 32 * 32, 4
+#: Files of a streamed data set that are decoded, which tells how long one takes.
+DECODED = 16
+#: What a cell is called by that is measured alone.
+NAMING = ("loss.name", "backbone.name", "batch_size")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one training image, of the features of one image, and of starting a cell; bytes of its files."""
+
+    sample: float
+    feature: float
+    start: float
+    encoder_bytes: int
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Cells of one shape cost the same an image."""
+
+    backbone: Backbone
+    head: Head
+    method: Method
+    optimizer: str
+    momentum: bool
+    blur: bool
+    image_size: int
+    stream: bool
+    batch_size: int
+    micro_batch: int | None
+    precision: str
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Cells of one footprint need the same memory; ``loss``: with the content of a user's own."""
+
+    shape: Shape
+    loss: str
+    groups: int
+    world_size: int
+
+
+def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
+    """Of the step that is measured for this cell: of whole micro-batches, two at least, where it has several."""
+    enough = max(CPU_FEWEST, min(CPU_BATCH, CPU_PIXELS // cell.dataset.image_size**2))
+    batch_size = cell.batch_size if device == "cuda" else min(cell.batch_size, enough)
+    part = min(micro_batch, batch_size // 2) if micro_batch else batch_size
+    return _shape(cell, batch_size - batch_size % part, part if micro_batch else None)
+
+
+def footprint(cell: Cell, world_size: int, micro_batch: int | None = None) -> Footprint:
+    loss = cell.loss.name + (cell.loss.source or "")
+    return Footprint(_shape(cell, cell.batch_size, micro_batch), loss, cell.bn_groups, world_size)
+
+
+def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
+    return Shape(
+        cell.backbone,
+        cell.head,
+        cell.method,
+        cell.optimizer.name,
+        cell.optimizer.momentum > 0,
+        cell.views.blur > 0,
+        cell.dataset.image_size,
+        cell.dataset.stream,
+        batch_size,
+        micro_batch,
+        cell.precision,
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """``memory``: peak bytes of a whole cell on a CPU, of one of its processes on GPUs; 0 where nobody knows."""
+
+    device: str
+    steps: Mapping[Shape, Measured]
+    memory: Mapping[Footprint, int]
+
+
+def measure(
+    cells: Iterable[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
+) -> Costs:
+    """Measure one of every kind of these cells, each with what it is given, or recall what was measured on this machine
+    with this torch and these sources.
+
+    Raises:
+        UserError: one of them cannot be measured here; what was measured before it is remembered.
+    """
+    cells = list(cells)
+    steps = {shape(cell, device, given.micro_batch_of(cell)): cell for cell, given in cells}
+    prints = {footprint(cell, given.world_size, given.micro_batch_of(cell)): cell for cell, given in cells}
+    asked: dict[str, list[Json]] = {
+        "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
+        "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
+    }
+    keys = [item["key"] for item in [*asked["steps"], *asked["memory"]]]
+    cell_of = dict(zip(keys, [*steps.values(), *prints.values()], strict=True))
+    found = _recalled_or_measured(asked, threads, device, plugins, lambda key: _called(cell_of[key], cell_of.values()))
+    return Costs(
+        device,
+        {kind: Measured(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
+        {kind: found[item["key"]]["bytes"] for kind, item in zip(prints, asked["memory"], strict=True)},
+    )
+
+
+def _called(cell: Cell, among: Iterable[Cell]) -> str:
+    """A cell by what differs between those that are measured."""
+    varying = [path for path in paths() if path != "seed" and len({get(one, path) for one in among}) > 1]
+    return " ".join(f"{short_name(path)}={get(cell, path)}" for path in varying or NAMING)
+
+
+def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
+    if cell.batch_size != kind.batch_size:
+        parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
+        cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
+    streamed = images(Path(files.folder) / "train") if kind.stream else []
+    some = [str(path) for path in streamed[:: max(1, len(streamed) // DECODED)]]
+    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": some})
+
+
+def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
+    bank = bank_count(cell, files)
+    counts = {
+        "train": train_count(cell, files),
+        "bank": bank,
+        "validation": files.labelled - bank,
+        "test": files.test,
+    }
+    more = {"micro_batch": kind.shape.micro_batch, "images": counts, "world_size": kind.world_size}
+    return _asked(kind, cell, {"channels": files.channels, **more})
+
+
+def _asked(kind: Shape | Footprint, cell: Cell, more: Mapping[str, Any]) -> Json:
+    key = json.dumps([type(kind).__name__, dataclasses.asdict(kind), more], sort_keys=True)
+    return {"key": key, "cell": dataclasses.asdict(cell), **more}
+
+
+def _recalled_or_measured(
+    asked: Mapping[str, list[Json]],
+    threads: int,
+    device: str,
+    plugins: Sequence[str],
+    called: Callable[[str], str],
+) -> dict[str, Json]:
+    machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version(), source_hash()]
+    folder = cache_folder() / "costs"
+    files = {
+        item["key"]: folder / f"{hashlib.sha256(json.dumps([item['key'], *machine]).encode()).hexdigest()[:24]}.json"
+        for kinds in asked.values()
+        for item in kinds
+    }
+    known = {key: stored for key, file in files.items() if (stored := read_json(file))}
+    unknown = {name: [item for item in kinds if item["key"] not in known] for name, kinds in asked.items()}
+    if any(unknown.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, costs in _run({"plugins": list(plugins), **unknown}, threads, device, called):
+            write_json(files[key], costs)
+            known[key] = costs
+    return known
+
+
+def _torch_version() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .") from None
+
+
+def _run(request: Json, threads: int, device: str, called: Callable[[str], str]) -> Iterator[tuple[str, Json]]:
+    """What the measuring process finds, as soon as it has found it.
+
+    Raises:
+        UserError: it ended before it had found everything; ``called`` names the cell of a key.
+    """
+    begun = ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as asked, tempfile.TemporaryFile("w+b") as errors:
+        json.dump(request, asked)
+        asked.seek(0)
+        command = [sys.executable, "-m", "harness.ssl.measure.step_cost", str(threads), device]
+        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                key, costs = json.loads(line)
+                if costs is None:
+                    begun = key
+                else:
+                    yield key, costs
+        if process.returncode == 0:
+            return
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    what = f"{called(begun)} cannot" if begun else "nothing can"
+    raise UserError(
+        f"{what} be measured on {device}: {_ended(process.returncode, said)}",
+        next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
+    )
+
+
+def _ended(code: int, said: str) -> str:
+    """How a process ended, in a clause."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        lacking = ", as the kernel does where memory is short" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{lacking}"
+    return (said.strip().splitlines() or [f"exit code {code}"])[-1]

@@ -1,0 +1,215 @@
+"""What is there, what is missing, and what it would cost. Pure but for reading records."""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cell import Cell, canonical_json, from_dict, kin
+from harness.dataset_files import DatasetFiles
+from harness.store.index import Index
+from harness.store.record import Record
+from harness.sweep.declare.validate import bank_count, steps_of
+from harness.sweep.expand.resources import Resources
+from harness.sweep.plan.cost import Costs, Measured, footprint, shape
+
+#: Another try at a cell that failed for one of these would end as the first did.
+HOPELESS = ("diverged", "out_of_memory")
+#: What a cell leaves beside checkpoints and encoder: provenance, logs, and events of some hundred epochs.
+LOG_BYTES = 100_000
+
+#: Arm, world size and micro-batch, by which cells are taken to last equally long on one kind of processor.
+Kind = tuple[str, int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell of the plan: its value on every axis, its state, and the cause if it failed."""
+
+    cell: Cell
+    axes: Mapping[str, Any]
+    runs: Path
+    state: str
+    cause: str = ""
+
+    @property
+    def record(self) -> Record:
+        return Record(self.runs / self.cell.cell_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    entries: list[Entry]
+    index: Index
+
+    def counts(self) -> Counter[str]:
+        return Counter(entry.state for entry in self.entries)
+
+    def to_run(self, rerun_stale: bool = False) -> list[Entry]:
+        """What a sweep runs: cells that are missing, or failed for a reason that may have gone; ``rerun_stale``: also
+        those of which only an earlier version has finished."""
+        states = ("missing", "failed", "stale") if rerun_stale else ("missing", "failed")
+        return [entry for entry in self.entries if entry.state in states and entry.cause not in HOPELESS]
+
+    def not_retried(self) -> list[Entry]:
+        """Failed cells that would fail again."""
+        return [entry for entry in self.entries if entry.cause in HOPELESS]
+
+    def evaluated_otherwise(self, evaluation: Mapping[str, Any]) -> list[Entry]:
+        """Finished cells without numbers under these settings: those that they have would not be comparable."""
+        finished = [entry for entry in self.entries if entry.state == "finished"]
+        return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, evaluation) is None]
+
+
+def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Plan:
+    """The states of all cells."""
+    begun = bool(index.cell_ids())
+    entries = []
+    for cell, axes in cells:
+        state = index.state_of(cell.cell_id, kin(cell)) if begun else "missing"
+        cause = index[cell.cell_id].cause if state == "failed" else ""
+        entries.append(Entry(cell, axes, index.runs, state, cause))
+    index.remember()
+    return Plan(entries, index)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one cell takes. ``finished``: whether its seconds are those of finished seeds of its arm, or follow from a
+    measured step; ``disk``: bytes of its files (None: unknown); ``memory``: bytes of the whole cell on a CPU, of each
+    process on GPUs (0: unknown)."""
+
+    seconds: float
+    finished: bool
+    disk: int | None
+    memory: int
+    ranks: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What some cells would take. ``entries``: those that fit into ``memory_limit`` bytes; ``refused``: the others;
+    ``needs``: of all of them, by cell id; ``wall_hours``: until the last of ``entries`` has finished."""
+
+    entries: list[Entry]
+    refused: list[Entry]
+    needs: Mapping[str, Need]
+    wall_hours: float
+    memory_limit: int
+
+    @property
+    def device_hours(self) -> float:
+        return sum(need.seconds * need.ranks for need in self._fitting) / 3600
+
+    @property
+    def disk_bytes(self) -> int | None:
+        known = [need.disk for need in self._fitting if need.disk is not None]
+        return sum(known) if len(known) == len(self.entries) else None
+
+    @property
+    def by_records(self) -> int:
+        """How many cells' seconds are those of finished seeds."""
+        return sum(need.finished for need in self._fitting)
+
+    @property
+    def by_steps(self) -> int:
+        """How many cells' seconds follow from a measured step."""
+        return len(self.entries) - self.by_records
+
+    def memory(self, entry: Entry) -> int:
+        return self.needs[entry.cell.cell_id].memory
+
+    @property
+    def _fitting(self) -> list[Need]:
+        return [self.needs[entry.cell.cell_id] for entry in self.entries]
+
+
+def estimate(entries: Sequence[Entry], need_of: Callable[[Cell], Need], processes: int, memory_limit: int) -> Estimate:
+    """What these cells would take, in their order, on a machine that runs so many processes at a time."""
+    by_arm: dict[str, Need] = {}
+    needs: dict[str, Need] = {}
+    fitting: list[Entry] = []
+    refused: list[Entry] = []
+    for entry in entries:
+        name = arm(entry.cell)
+        if name not in by_arm:
+            by_arm[name] = need_of(entry.cell)
+        needs[entry.cell.cell_id] = by_arm[name]
+        (refused if by_arm[name].memory > memory_limit else fitting).append(entry)
+    jobs = [(needs[entry.cell.cell_id].seconds, needs[entry.cell.cell_id].ranks) for entry in fitting]
+    return Estimate(fitting, refused, needs, wall_seconds(jobs, processes) / 3600, memory_limit)
+
+
+def need(
+    cell: Cell,
+    given: Resources,
+    costs: Costs,
+    finished: Mapping[Kind, float],
+    files: DatasetFiles,
+    evaluation: Mapping[str, Any],
+) -> Need:
+    """What a cell takes; ``finished``: seconds of a cell from records."""
+    ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
+    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get(kind_of(cell, given))
+    return Need(
+        seconds_of(cell, files, evaluation, cost, ranks) if known is None else known,
+        known is not None,
+        2 * cost.checkpoint_bytes + cost.encoder_bytes + LOG_BYTES,
+        costs.memory[footprint(cell, ranks, micro_batch)],
+        ranks,
+    )
+
+
+def arm(cell: Cell) -> str:
+    """Equal for cells that differ only in their seed."""
+    return canonical_json(cell, without="seed")
+
+
+def kind_of(cell: Cell, given: Resources) -> Kind:
+    return arm(cell), given.world_size, given.micro_batch_of(cell)
+
+
+def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[Kind, float]:
+    """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads, and whose
+    networks were compiled or not."""
+    found = defaultdict(list)
+    for summary in map(index.__getitem__, index.cell_ids()):
+        how = summary.ran.get("threads"), bool(summary.ran.get("compile"))
+        like = how == (threads, compiled) and hardware in (None, summary.ran.get("hardware"))
+        if summary.outcome and summary.cell and like:
+            ranks, micro_batch = summary.outcome.get("world_size", 1), summary.ran.get("micro_batch")
+            found[arm(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome["seconds"])
+    return {kind: statistics.median(seconds) for kind, seconds in found.items()}
+
+
+def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:
+    """Until the last of these jobs (seconds, processes) ends, when each begins as soon as there is room for its
+    processes, and none before the one in front of it."""
+    free = [0.0] * processes
+    for seconds, wanted in jobs:
+        taken = [heapq.heappop(free) for _ in range(min(wanted, processes))]
+        begin = max(taken)
+        for _ in taken:
+            heapq.heappush(free, begin + seconds)
+        free = [max(begin, time) for time in free]
+    return max(free)
+
+
+def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], cost: Measured, ranks: int = 1) -> float:
+    """Estimated seconds of one cell: steps, whose images the ranks share, and features of all images twice and of the
+    curve's at each point.
+
+    The linear probe on augmented images (sgd) takes the features of the bank anew in each of its epochs.
+    """
+    points = 1 + cell.epochs // int(evaluation["every"])
+    bank = bank_count(cell, files)
+    curve = points * (min(bank, int(evaluation["curve_bank"])) + files.labelled - bank)
+    passes = 1 + (int(evaluation["linear_epochs"]) if evaluation["linear"] == "sgd" else 0)
+    features = 2 * (passes * bank + files.test) + curve
+    trained = steps_of(cell, files) * cell.batch_size / ranks
+    return cost.start + trained * cost.sample + features * cost.feature

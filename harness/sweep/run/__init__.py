@@ -1,0 +1,1 @@
+"""Cells run on this machine."""

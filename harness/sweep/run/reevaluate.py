@@ -1,0 +1,142 @@
+"""Evaluations that are added to finished records, computed in a subprocess: torch and the data are loaded once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import dataset_files
+from harness.catalog.datasets import DATASETS
+from harness.cell import Cell, Dataset
+from harness.dataset_files import DatasetFiles, DatasetMissing
+from harness.errors import UserError, nearest
+from harness.evaluation import Evaluation
+from harness.store.record import Record
+from harness.sweep.declare.validate import check_backbone, check_evaluation
+from harness.sweep.run.slots import Slots
+
+
+@dataclass(frozen=True)
+class Images:
+    """The data set to evaluate on, where it is not the cells' own."""
+
+    name: str
+    root: str | None
+    files: DatasetFiles
+
+    @classmethod
+    def find(cls, name: str, root: str | None) -> Images:
+        """Raises a UserError where there is no such data set, or not on this machine."""
+        if name not in DATASETS:
+            what = f"unknown dataset '{name}'{nearest(name, DATASETS)}"
+            raise UserError(what, where="--dataset", allowed=", ".join(DATASETS))
+        return cls(name, root, _find(name, root))
+
+    def like(self, own: Dataset) -> Dataset:
+        """These images for a cell that was trained on ``own``: of the same size, unless they have their own."""
+        size = DATASETS[self.name].size or own.image_size
+        return replace(own, name=self.name, image_size=size, fingerprint=self.files.fingerprint)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One record to evaluate, on these images."""
+
+    record: Record
+    dataset: Dataset
+    root: str | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a task: ``metrics``, or the ``error`` that it ended with."""
+
+    task: Task
+    metrics: dict[str, float] | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+def tasks(
+    records: Sequence[Record], evaluation: Evaluation, other: Images | None, root: str | None, preset: str
+) -> list[Task]:
+    """Finished records to evaluate on their own data set, or on ``other``; ``root``: where the own one lies now.
+
+    Raises:
+        UserError: an encoder and the images, or the neighbours and the images, do not go together.
+    """
+    found, checked = [], set()
+    find = functools.cache(_find)
+    for record in records:
+        cell = record.cell()
+        if other:
+            task, files = Task(record, other.like(cell.dataset), other.root), other.files
+        else:
+            task = Task(record, cell.dataset, root or (record.submission() or {}).get("root"))
+            files = find(cell.dataset.name, task.root)
+        if (cell.backbone, task.dataset) not in checked:
+            _check(cell, task.dataset, files, evaluation, preset)
+            checked.add((cell.backbone, task.dataset))
+        found.append(task)
+    return found
+
+
+def _find(name: str, root: str | None) -> DatasetFiles:
+    try:
+        return dataset_files.find(name, root)
+    except DatasetMissing as missing:
+        to_do = "--root FOLDER" if name == "imagefolder" else missing.next_command
+        raise UserError(missing.what, where="--root", allowed=missing.allowed, next_command=to_do) from None
+
+
+def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evaluation, preset: str) -> None:
+    def where(key: str) -> str:
+        return f"--preset {preset}: {key}" if key.startswith("evaluate.") else f"--dataset {dataset.name}"
+
+    own, channels = DATASETS[cell.dataset.name], files.channels
+    if own.channels != channels:
+        what = f"cell {cell.cell_id} takes images of {own.channels} channels, {dataset.name} has {channels}"
+        fitting = ", ".join(name for name, entry in DATASETS.items() if entry.channels == own.channels)
+        raise UserError(what, where=f"--dataset {dataset.name}", allowed=fitting)
+    there = replace(cell, dataset=dataset)
+    check_backbone(there, where)
+    check_evaluation({**asdict(evaluation), "curve_bank": files.labelled}, there, files, where)  # without a curve
+
+
+def run(todo: Sequence[Task], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:
+    """Evaluate in a worker (``python -m harness.ssl.evaluate``), each as it ends; its errors go to ``log``."""
+    cells = [{"record": str(task.record.path), "dataset": asdict(task.dataset), "root": task.root} for task in todo]
+    request = {"threads": slots.threads, "device": slots.device, "evaluation": asdict(evaluation), "cells": cells}
+    left = {task.record.cell_id: task for task in todo}
+    with log.open("ab") as errors:
+        command = [sys.executable, "-m", "harness.ssl.evaluate"]
+        # A probe's steps are small: threads that spin while they wait for each other made them 30 times slower on busy
+        # cores.
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+        worker = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with worker:
+        with suppress(BrokenPipeError):  # a worker that cannot start
+            worker.stdin.write(json.dumps(request))
+            worker.stdin.close()
+        for line in worker.stdout:
+            said: dict[str, Any] = json.loads(line)
+            yield Ended(left.pop(said.pop("cell_id")), **said)
+    for task in left.values():
+        yield Ended(task, error=f"the worker ended with code {worker.returncode} (log: {log})")

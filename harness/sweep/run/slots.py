@@ -1,0 +1,40 @@
+"""The division of one machine among cells."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from harness.environment.gpus import gpus
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Slots:
+    """``count`` processes at a time on ``device`` (cpu or cuda), each of ``threads`` threads; ``memory``: bytes for all
+    of them (0: unknown)."""
+
+    count: int
+    threads: int
+    device: str
+    memory: int = 0
+
+
+def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> Slots:
+    """Divide this machine among ``cells`` cells, ``slots`` of them at a time, of at most ``world_size`` processes.
+
+    The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
+    threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
+
+    Raises:
+        UserError: cuda was asked for and there is no GPU, or fewer than a cell has processes.
+    """
+    cores = len(os.sched_getaffinity(0))
+    cuda = gpus() if device in ("auto", "cuda") else []
+    if device == "cuda" and not cuda:
+        raise UserError("this machine has no GPU to use", where="cluster.device", allowed="auto, cpu")
+    if cuda and world_size > len(cuda):
+        what = f"{world_size} processes of a cell need a GPU each, and there are {len(cuda)}"
+        raise UserError(what, where="cluster.gpus", allowed=f"1 <= value <= {len(cuda)}, or cluster.device=cpu")
+    count = min(slots or max(1, (len(cuda) or cores) // world_size), cells) * world_size
+    return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")

@@ -1,0 +1,1 @@
+"""Cells run as jobs of a Slurm cluster."""

@@ -1,0 +1,270 @@
+"""A cluster's acceptance: a cell of several nodes is trained undisturbed, then again with an interruption, and the two
+must have the same numbers. What happens is what a sweep's cell meets: the same jobs, records and resumption.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.dataset_files import find
+from harness.environment.revision import source_hash
+from harness.errors import UserError
+from harness.store.ledger import Policy
+from harness.store.record import Attempt, Record
+from harness.sweep.declare.compose import Declaration, declare
+from harness.sweep.expand import grid
+from harness.sweep.expand.resources import resources
+from harness.sweep.run.supervisor import Task
+from harness.sweep.slurm.commands import Unreachable
+from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.submission import Cluster, look, settle
+
+FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"
+#: For everything, what waits in the queue included.
+SECONDS = 600.0
+#: Slurm may say that a job is over before a network's file system shows here what the job wrote last.
+SEEN_SECONDS = 60.0
+#: Between two looks at the record, two lines of progress, two questions to Slurm.
+POLL_SECONDS, SAY_SECONDS, ASK_SECONDS = 0.5, 15.0, 15.0
+#: GPUs add in varying order: by so many per cent accuracies may differ, which is some seven of the test's digits.
+TOLERANCE = 2.0
+#: Samples of a process in a step, and the most of all processes: there are 1,293 digits to train on.
+SHARE, LARGEST_BATCH = 32, 1024
+#: Where one cell trains about a minute.
+GPU_SIZE = ("backbone.width=64", "epochs=300")
+
+Say = Callable[[str], object]
+
+
+class NotDone(Exception):
+    """A training did not come to its end, or could not be interrupted; why, and what mends it."""
+
+    def __init__(self, why: str, mend: str) -> None:
+        super().__init__(why)
+        self.mend = mend
+
+
+def profile(words: Sequence[str]) -> Declaration:
+    """What ``cluster=NAME cluster.KEY=VALUE`` mean, composed and checked as for a sweep.
+
+    Raises:
+        UserError: as a sweep's.
+    """
+    return declare(FILE, words)
+
+
+def declared(words: Sequence[str], nodes: int) -> Declaration:
+    """The cell, as large as the cluster's processes need it."""
+    cluster = profile(words).values["cluster"]
+    ranks = nodes * cluster["gpus"]
+    minutes = min(SECONDS / 60, cluster["time"])
+    batch = ranks * max(2, min(SHARE, LARGEST_BATCH // ranks))
+    size = GPU_SIZE if cluster["device"] == "cuda" else ()
+    own = [f"cluster.nodes={nodes}", f"cluster.time={minutes:g}", "cluster.cells_per_job=1", f"batch_size={batch}"]
+    return declare(FILE, [*words, *own, *size])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the cell, in a results folder of its own."""
+
+    name: str
+    declaration: Declaration
+    results: Path
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return dict(self.declaration.values["cluster"])
+
+    @cached_property
+    def task(self) -> tuple[Task, Any]:
+        """The cell as a sweep submits it."""
+        declaration, files = self.declaration, find("digits", None)
+        ((cell, _),) = grid.expand(declaration, files).cells
+        given = resources(declaration)(cell)
+        told = {
+            "experiment": declaration.name,
+            "scale": declaration.scale,
+            "threads": self.values["cpus"],
+            "device": self.values["device"],
+            "plugins": [],
+            "root": None,
+            "evaluation": declaration.values["evaluate"],
+            **given.told(cell),
+            "sources": source_hash(),
+        }
+        return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, told), given
+
+    @property
+    def record(self) -> Record:
+        return self.task[0].record
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        name = f"{self.declaration.name}.{self.declaration.scale}"
+        return Cluster.open(self.results, name, Policy(retries=0), self.values, "harness doctor")
+
+    def submit(self) -> None:
+        self.cluster.submit([self.task])
+
+    @property
+    def job(self) -> str:
+        """The last one's id."""
+        batches = self.cluster.batches.all
+        return batches[-1].job if batches else ""
+
+    def progress(self) -> str:
+        attempts = self.record.attempts()
+        if not attempts:
+            said = self.cluster.batches.said_of(self.record.cell_id)
+            return f"job {self.job} {said.state.lower() if said else 'pending'} {said.why if said else ''}".rstrip()
+        epochs = self.declaration.values["epochs"]
+        return f"job {self.job}, attempt {len(attempts)}, epoch {self.epoch()} of {epochs}"
+
+    def epoch(self) -> int:
+        events = [event for attempt in self.record.attempts()[-1:] for event in attempt.events()]
+        return max((int(event.get("epoch", 0)) for event in events), default=0)
+
+    def error(self) -> str:
+        """With which the last attempt failed; empty where it has not."""
+        last = self.record.attempts()[-1:]
+        ended = (last[0].outcome() or {}) if last else {}
+        return str(ended["error"]) if ended.get("state") == "failed" else ""
+
+    def over(self) -> str:
+        """How the job ended, as the scheduler says; empty while it has not."""
+        said = self.cluster.batches.said_of(self.record.cell_id)
+        return f"job {self.job} is over: {said.state} {said.why}".rstrip() if said and said.over else ""
+
+
+def ending(attempt: Attempt) -> str:
+    """How an attempt ended; one that says nothing was killed."""
+    said = attempt.outcome() or {"state": "killed"}
+    return str(said.get("cause", said["state"]))
+
+
+class Acceptance:
+    """``results``: a folder of its own; ``say``: is told how it goes."""
+
+    def __init__(self, declaration: Declaration, results: Path, say: Say) -> None:
+        self.calm = Run("undisturbed", declaration, results / "undisturbed")
+        self.disturbed = Run("interrupted", declaration, results / "interrupted")
+        self.say, self.deadline = say, time.monotonic() + SECONDS
+
+    def run(self) -> Iterator[Finding]:
+        """Both trainings, one after the other, and what they show; no job is left behind."""
+        try:
+            yield from self._train(self.calm)
+            yield from self._train(self.disturbed, self._interrupt)
+            yield self._same_numbers()
+            yield from self._throughput()
+        except NotDone as why:
+            yield Finding("acceptance", str(why), why.mend)
+        except Unreachable as why:
+            yield Finding("acceptance", str(why), "harness doctor again, once Slurm answers")
+        except UserError as why:
+            yield Finding("acceptance", why.what, f"change {why.where}" if why.where else why.next_command)
+        finally:
+            self._leave_nothing()
+
+    def _train(self, run: Run, disturb: Callable[[Run], None] | None = None) -> Iterator[Finding]:
+        began = time.monotonic()
+        run.submit()
+        self.say(f"{run.name}: job {run.job} submitted")
+        if disturb:
+            disturb(run)
+        self._wait(run, lambda: run.record.outcome() is not None)
+        attempts = run.record.attempts()
+        how = ", then ".join(ending(attempt) for attempt in attempts)
+        found = f"job {run.job}, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''} ({how})"
+        found += f", {time.monotonic() - began:.0f} s"
+        if disturb and len(attempts) < 2:  # more, where the cluster disturbed it too
+            yield Finding(run.name, f"{found}: it was not interrupted", "harness doctor --full again")
+        else:
+            yield Finding(run.name, found)
+
+    def _interrupt(self, run: Run) -> None:
+        """Once there is a checkpoint: back into the queue; or, where jobs may not, out of it and submitted again."""
+        self._wait(run, lambda: any((attempt.path / "checkpoint.pt").exists() for attempt in run.record.attempts()))
+        (first,) = run.record.attempts()
+        job = run.job
+        if run.values["requeue"]:
+            try:
+                run.cluster.slurm.ask("scontrol", "requeue", job)
+            except Unreachable as why:
+                mend = "cluster.requeue=false: an interrupted cell then waits for the next harness sweep"
+                raise NotDone(f"job {job} cannot be put back into the queue: {why}", mend) from None
+            self.say(f"{run.name}: job {job} requeued after epoch {run.epoch()}")
+            self._wait(run, lambda: len(run.record.attempts()) > 1 or run.record.outcome() is not None)
+            return
+        run.cluster.slurm.cancel([job])
+        self.say(f"{run.name}: job {job} cancelled after epoch {run.epoch()}")
+        self._wait(run, lambda: first.outcome() is not None, may_be_over=True)
+        run.submit()
+        self.say(f"{run.name}: job {run.job} submitted to go on")
+
+    def _wait(self, run: Run, until: Callable[[], bool], may_be_over: bool = False) -> None:
+        """Raises NotDone where the run ends otherwise, or time is up."""
+        said = asked = alive = time.monotonic()
+        while not until():
+            now = time.monotonic()
+            if now - asked > ASK_SECONDS:
+                look([run.cluster], at_once=True)
+                asked = now
+            logs = f"what {run.record.path}/attempts/*/stderr.log says"
+            if error := run.error():
+                raise NotDone(f"{run.name}: {error}", logs)
+            if not (why := run.over()):
+                alive = now
+            elif now - alive > SEEN_SECONDS:
+                settle(run.cluster)
+                alive = now
+                if not may_be_over:
+                    raise NotDone(f"{run.name}: {run.error() or why}", logs)
+            if now > self.deadline:
+                raise NotDone(
+                    f"{run.name}: not done within {SECONDS / 60:.0f} minutes ({run.progress()})",
+                    "harness doctor --full again when nodes are free, or cluster.partition=ANOTHER",
+                )
+            if now - said > SAY_SECONDS:
+                self.say(f"{run.name}: {run.progress()}")
+                said = now
+            time.sleep(POLL_SECONDS)
+
+    def _same_numbers(self) -> Finding:
+        calm, disturbed = [(run.record.outcome() or {})["metrics"] for run in (self.calm, self.disturbed)]
+        apart = {name: abs(value - disturbed[name]) for name, value in calm.items()}
+        name = max(apart, key=lambda name: apart[name])
+        if not any(apart.values()):
+            return Finding("same numbers", f"all {len(calm)} metrics to the last bit: {', '.join(calm)}")
+        found = f"{name} differs by {apart[name]:.2g}: {calm[name]:.2f} and {disturbed[name]:.2f} %"
+        if self.calm.values["device"] == "cuda" and apart[name] <= TOLERANCE:
+            return Finding("same numbers", f"{found}; GPUs add in varying order")
+        mend = "cluster.constraint: nodes of one kind; if they are, please report this"
+        return Finding("same numbers", found, mend)
+
+    def _throughput(self) -> Iterator[Finding]:
+        device = "GPU" if self.calm.values["device"] == "cuda" else "process"
+        ranks = self.calm.task[1].world_size
+        rates = [event["metrics"].get("samples_per_second") for event in self.calm.record.events()]
+        median = statistics.median([rate for rate in rates if rate is not None] or [0.0])
+        found = f"{median / ranks:,.0f} samples/s per {device}, {median:,.0f} together ({ranks} on {self._nodes()})"
+        yield Finding("throughput", found)
+
+    def _nodes(self) -> str:
+        nodes = self.calm.task[1].nodes
+        return f"{nodes} node{'s' if nodes > 1 else ''}"
+
+    def _leave_nothing(self) -> None:
+        for run in (self.calm, self.disturbed):
+            if "cluster" in run.__dict__ and run.record.outcome() is None and run.job:
+                try:
+                    run.cluster.slurm.cancel([run.job])
+                except (Unreachable, UserError) as why:
+                    self.say(f"{run.name}: job {run.job} may still run ({why}); scancel {run.job}")

@@ -1,0 +1,288 @@
+"""What Slurm says of a cluster before any job runs there: does it do what the profile asks of it?
+
+Every failed check names the key of the profile that fixes it. Nothing here starts a job; that is the business of
+``harness.sweep.slurm.node_check``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, nearest
+from harness.sweep.expand.resources import Resources
+from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
+from harness.sweep.slurm.diagnosis import Finding
+
+COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
+#: Of nodes that run jobs, or will; a suffix says that they sleep, are planned for a job, ...
+WORKING = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
+#: In sinfo: partition, with a star if it is the default, whether it is up, longest time; then of some of its nodes:
+#: how many, state, cores, MB, GPUs.
+SINFO = "%R|%P|%a|%l|%D|%T|%c|%m|%G"
+#: Where what must change stands at the cluster.
+ADMINISTRATORS = "nothing in the profile; ask the cluster's administrators for"
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Some nodes of a partition that are alike; ``gpus``: of each type ("" where it has none)."""
+
+    count: int
+    state: str
+    cpus: int
+    memory: int
+    gpus: Mapping[str, int]
+
+    @property
+    def working(self) -> bool:
+        return self.state.startswith(WORKING) and not self.state.endswith("*")
+
+    def gpus_of(self, kind: str | None) -> int:
+        return self.gpus.get(kind, 0) if kind else sum(self.gpus.values())
+
+
+@dataclass(frozen=True)
+class Partition:
+    """``minutes``: the longest that a job may take; None: no limit."""
+
+    name: str
+    default: bool
+    up: bool
+    minutes: float | None
+    nodes: list[Nodes]
+
+    @property
+    def working(self) -> int:
+        """Nodes that run jobs, or will."""
+        return sum(some.count for some in self.nodes if some.working)
+
+
+def partitions(said: str) -> dict[str, Partition]:
+    """From the lines of sinfo."""
+    found: dict[str, Partition] = {}
+    for line in said.splitlines():
+        name, starred, avail, limit, count, state, cpus, memory, gres = line.split("|", 8)
+        part = found.setdefault(name, Partition(name, starred.endswith("*"), avail == "up", minutes(limit), []))
+        gpus: dict[str, int] = {}
+        for kind, number in re.findall(r"\bgpu(?::([^:,()]+))?:(\d+)(?=[(,]|$)", gres):
+            gpus[kind] = gpus.get(kind, 0) + int(number)
+        part.nodes.append(Nodes(int(count), state, _number(cpus), _number(memory), gpus))
+    return found
+
+
+def _number(said: str) -> int:
+    """``4``, or ``4+`` for nodes that differ."""
+    return int(said.rstrip("+"))
+
+
+def minutes(limit: str) -> float | None:
+    """``2-00:00:00``, ``1:00:00``, ``30:00``; None for no limit."""
+    if not re.fullmatch(r"(\d+-)?(\d+:)*\d+", limit):
+        return None
+    days, _, clock = limit.rpartition("-")
+    fields = [int(one) for one in clock.split(":")]
+    hours, mins, seconds = [0] * (3 - len(fields)) + fields
+    return 1440 * int(days or 0) + 60 * hours + mins + seconds / 60
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+class Checks:
+    """``partition``: that of the profile, once it was found."""
+
+    def __init__(self, cluster: Mapping[str, Any], slurm: Slurm) -> None:
+        self.cluster, self.slurm = cluster, slurm
+        self.partition: Partition | None = None
+
+    def run(self) -> Iterator[Finding]:
+        """Until there is no use in asking on."""
+        for ask in (self._commands, self._controller, self._profile, self._partition, self._nodes, self._settings,
+                    self._accounting, self._accepted):  # fmt: skip
+            stop = False
+            try:
+                for finding in ask():
+                    yield finding
+                    stop |= finding.lack
+            except Unreachable as why:
+                yield Finding("Slurm", str(why), "harness doctor again, once Slurm answers")
+                stop = True
+            if stop:
+                return
+
+    def _commands(self) -> Iterator[Finding]:
+        if missing := [name for name in COMMANDS if shutil.which(name) is None]:
+            mend = "the same command on a login node of the cluster, or cluster.scheduler=none"
+            yield Finding("Slurm", f"not on this machine: {', '.join(missing)}", mend)
+        elif (conf := os.environ.get("SLURM_CONF")) and not Path(
+            conf
+        ).is_file():  # Slurm would look for it for a minute
+            yield Finding("Slurm", f"there is no {conf}", "unset SLURM_CONF, which names it, or the right path there")
+
+    def _controller(self) -> Iterator[Finding]:
+        with suppress(Unreachable):
+            said = self.slurm.ask("scontrol", "ping")
+            if up := re.search(r"at (\S+) is UP", said):
+                version = self.slurm.ask("sinfo", "-V").split()[-1]
+                yield Finding("Slurm", f"{version}, its controller on {up[1]} answers")
+                return
+        yield Finding("Slurm", "its controller does not answer (scontrol ping)", f"{ADMINISTRATORS} slurmctld, or wait")
+
+    def _profile(self) -> Iterator[Finding]:
+        """What this machine cannot know of the cluster."""
+        if self.cluster["device"] == "auto":
+            yield Finding("device", "auto: what nodes have cannot be seen from here", "cluster.device=cuda, or cpu")
+        if not self.cluster["time"]:
+            yield Finding("time", "a cluster's jobs need a time limit", "cluster.time=MINUTES, such as 240")
+
+    def _partition(self) -> Iterator[Finding]:
+        found = partitions(self.slurm.ask("sinfo", "-h", "-a", "-e", "-o", SINFO))
+        wanted = self.cluster["partition"]
+        name = wanted.split(",")[0] if wanted else next((one.name for one in found.values() if one.default), "")
+        if name not in found:
+            what = f"there is no '{name}'{nearest(name, found)}" if wanted else "the cluster has no default"
+            yield Finding("partition", what, f"cluster.partition=NAME, of {', '.join(sorted(found))}")
+            return
+        part = self.partition = found[name]
+        if not part.up:
+            yield Finding("partition", f"{name} takes no jobs now", "cluster.partition=ANOTHER, or wait")
+            return
+        longest = "of any length" if part.minutes is None else f"of up to {part.minutes:g} minutes"
+        total = sum(some.count for some in part.nodes)
+        yield Finding("partition", f"{name}{'' if wanted else ', the default'}: {total} nodes, jobs {longest}")
+        if part.minutes is not None and self.cluster["time"] > part.minutes:
+            what = f"jobs ask for {self.cluster['time']:g} minutes, {name} allows {part.minutes:g}"
+            yield Finding("time", what, f"cluster.time={part.minutes:g}; a longer cell goes on in its next job")
+
+    def _nodes(self) -> Iterator[Finding]:
+        assert self.partition
+        cluster, nodes = self.cluster, [some for some in self.partition.nodes if some.working]
+        if not nodes:
+            states = ", ".join(sorted({some.state for some in self.partition.nodes}))
+            yield Finding("nodes", f"none of {self.partition.name} works ({states})", "cluster.partition=ANOTHER")
+            return
+        cores, memory = cluster["gpus"] * cluster["cpus"], 1024 * (cluster["memory"] or 0)
+        gpus = cluster["gpus"] if cluster["device"] == "cuda" else 0
+        kind = cluster["gpu_type"] if gpus else None
+        most = {
+            "cores": max(some.cpus for some in nodes),
+            "memory": max(some.memory for some in nodes),
+            "gpus": max(some.gpus_of(kind) for some in nodes),
+        }
+        lacks = list(self._too_much(most, cores, memory, gpus))
+        yield from lacks
+        if lacks:
+            return
+        fitting = sum(
+            some.count for some in nodes if some.cpus >= cores and some.memory >= memory and some.gpus_of(kind) >= gpus
+        )
+        asked = _count(cores, "core") + (f", {memory / 1024:g} GiB" if memory else "")
+        asked += f", {_count(gpus, 'GPU')}{f' ({kind})' if kind else ''}" if gpus else ""
+        if fitting < cluster["nodes"]:
+            what = f"a cell asks for {cluster['nodes']}; {fitting} work and have {asked}"
+            yield Finding("nodes", what, f"cluster.nodes={max(1, fitting)}, or cluster.partition=ANOTHER")
+            return
+        yield Finding("nodes", f"{fitting} of {self.partition.name} work and have what a job asks of each: {asked}")
+
+    def _too_much(self, most: Mapping[str, int], cores: int, memory: float, gpus: int) -> Iterator[Finding]:
+        """What no node has; ``most``: that any has."""
+        cluster = self.cluster
+        if cores > most["cores"]:
+            what = f"a job asks for {_count(cores, 'core')} of a node (cpus x gpus), the largest has {most['cores']}"
+            mend = f"cluster.cpus={max(1, most['cores'] // cluster['gpus'])}, or fewer cluster.gpus and more nodes"
+            yield Finding("cores", what, mend)
+        if memory > most["memory"]:
+            what = f"a job asks for {memory / 1024:g} GiB of a node, the largest has {most['memory'] / 1024:.4g}"
+            yield Finding("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
+        if gpus > most["gpus"]:
+            kind = f" of type {cluster['gpu_type']}" if cluster["gpu_type"] else ""
+            types = {name for some in self.partition.nodes for name in some.gpus if name} if self.partition else set()
+            mend = (
+                f"cluster.gpus={most['gpus']}" if most["gpus"] else "cluster.device=cpu, or cluster.partition=ANOTHER"
+            )
+            if cluster["gpu_type"] and types - {cluster["gpu_type"]}:
+                mend += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
+            yield Finding("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", mend)
+
+    def _accepted(self) -> Iterator[Finding]:
+        """The batch script of a sweep, which Slurm judges without queueing it."""
+        cluster = self.cluster
+        given = Resources(cluster["gpus"], cluster["nodes"], cluster["time"])
+        with tempfile.TemporaryDirectory() as folder, outside_of_jobs():
+            script = Path(folder) / "script.sh"
+            script.write_text(Profile(cluster, Path(folder)).script("harness-doctor", "not queued", 1, given))
+            try:
+                self.slurm.ask("sbatch", "--test-only", str(script))
+            except Unreachable as why:
+                refusal = refused(str(why))
+                if not isinstance(refusal, UserError):
+                    raise refusal from None
+                yield Finding("a job", refusal.what, f"change {refusal.where}")
+                return
+        per_node = _count(given.gpus, "process", "es")
+        yield Finding("a job", f"Slurm would take it: {_count(given.nodes, 'node')}, {per_node} on each")
+
+    def _settings(self) -> Iterator[Finding]:
+        said = self._config
+        yield Finding("arrays", f"of up to {said.get('MaxArraySize', '1001')} jobs")
+        yield self._requeue(said)
+        yield self._preemption(said)
+
+    @cached_property
+    def _config(self) -> dict[str, str]:
+        lines = self.slurm.ask("scontrol", "show", "config").splitlines()
+        return {key.strip(): value.strip() for key, equals, value in (line.partition("=") for line in lines) if equals}
+
+    def _requeue(self, said: Mapping[str, str]) -> Finding:
+        if not self.cluster["requeue"]:
+            what = "off in the profile: an interrupted cell waits for the next harness sweep"
+            return Finding("requeue", what, "cluster.requeue=true, if the cluster allows it", needed=False)
+        if said.get("JobRequeue") == "0":
+            return Finding("requeue", "by the jobs' own wish (the cluster's default is not to)")
+        return Finding("requeue", "an interrupted job goes back into the queue, and on from its checkpoint")
+
+    def _preemption(self, said: Mapping[str, str]) -> Finding:
+        mode = said.get("PreemptMode", "OFF")
+        if mode == "OFF":
+            return Finding("preemption", "there is none")
+        if "preempt_send_user_signal" in said.get("SlurmctldParameters", ""):
+            return Finding("preemption", f"{mode}; jobs are warned, and write a checkpoint")
+        what = f"{mode}, without a warning: work since the last checkpoint (an epoch, or 30 seconds) may be lost"
+        mend = f"{ADMINISTRATORS} SlurmctldParameters=preempt_send_user_signal"
+        return Finding("preemption", what, mend, needed=False)
+
+    def _accounting(self) -> Iterator[Finding]:
+        try:
+            self.slurm.ask("sacct", "-X", "-n", "-P", "-S", "now", "-o", "JobID")
+        except Unreachable as why:
+            what = f"{why}. Jobs are known while they are in the queue; how one ended that said nothing itself is not"
+            yield Finding("accounting", what, f"{ADMINISTRATORS} slurmdbd", needed=False)
+            return
+        yield Finding("accounting", "sacct answers")
+        try:
+            lines = self.slurm.ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}",
+                                   "format=account,qos").splitlines()  # fmt: skip
+        except (Unreachable, UserError):  # a cluster may keep this to itself; it has taken the job above
+            return
+        accounts = dict.fromkeys(line.partition("|")[0] for line in lines)
+        qualities = dict.fromkeys(name for line in lines for name in line.partition("|")[2].split(",") if name)
+        for key, known, rule in (("account", accounts, "associations"), ("qos", qualities, "qos")):
+            value, enforced = self.cluster[key], rule in self._config.get("AccountingStorageEnforce", "")
+            if value is None:
+                continue
+            if value in known:
+                yield Finding(key, f"{value} is one of yours")
+            else:
+                what = f"'{value}' is none of yours{nearest(value, known)}"
+                yield Finding(key, what, f"cluster.{key}=NAME, of {', '.join(known) or 'none'}", needed=enforced)

@@ -1,0 +1,1 @@
+"""Records are mirrored to MLflow."""

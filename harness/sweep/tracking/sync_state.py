@@ -1,0 +1,59 @@
+"""How far a mirror has come, told by glances at records: no events are read, and mlflow is not imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from harness.files import write_json
+from harness.manifest import Expected, Manifest
+from harness.store.record import Record
+from harness.sweep.tracking import run_content
+from harness.sweep.tracking.tracking_uri import claims, embedded
+
+
+def marks(results: Path, manifest: Manifest) -> dict[str, str]:
+    """What a glance at each record shows, by cell; empty where the cell has never run."""
+    return {cell.cell_id: _mark(results / "runs", manifest, cell) for cell in manifest.cells}
+
+
+def digest(found: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def is_complete(results: Path, manifest: Manifest, uri: str) -> bool:
+    """Whether nothing has changed since the store held everything."""
+    store, note = embedded(uri), _note(results, manifest, uri)
+    if store is not None and not store.exists():
+        return False
+    return note.exists() and json.loads(note.read_text()) == {"digest": digest(marks(results, manifest))}
+
+
+def remember_complete(results: Path, manifest: Manifest, uri: str, found: str) -> None:
+    """Note that the store holds everything of this digest."""
+    path = _note(results, manifest, uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"digest": found})
+
+
+def _note(results: Path, manifest: Manifest, uri: str) -> Path:
+    return claims(results, uri) / "complete" / f"{manifest.name}.json"
+
+
+def _mark(runs: Path, manifest: Manifest, cell: Expected) -> str:
+    """It begins with the state. The name stands in it because it changes when another axis begins to vary."""
+    record = Record(runs / cell.cell_id)
+    state, name = record.state(), run_content.run_name(manifest, cell)
+    if state == "finished":
+        with suppress(FileNotFoundError):
+            return f"finished {len(os.listdir(record.path / 'evaluations'))} {name}"
+        return f"finished 0 {name}"
+    attempts = record.attempts()
+    if not attempts:
+        return ""
+    events = attempts[-1].path / "events.jsonl"
+    return f"{state} {attempts[-1].number} {events.stat().st_size if events.exists() else 0} {name}"

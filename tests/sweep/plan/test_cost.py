@@ -1,0 +1,117 @@
+"""A cell that dies while it is measured is named, and what was measured before it is remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.catalog.losses import LOSSES
+from harness.cell import Backbone, Cell, Dataset, Loss
+from harness.dataset_files import DatasetFiles, cache_folder, find
+from harness.errors import UserError
+from harness.plugins import register
+from harness.sweep.expand.resources import Resources
+from harness.sweep.plan import cost
+from harness.sweep.plan.cost import Costs, measure, shape
+
+FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
+
+#: Files of users' own losses, and what becomes of the process that measures them.
+OWN = {
+    "killed": "import os; os.kill(os.getpid(), 9)",
+    "crashed": "import os; os.abort()",
+    "mistaken": "float(z1.detach().sum()); raise ValueError('no number')",
+    "talkative": "print('[1, 2]')",
+}
+LOSS = '''
+def {name}(z1, z2, *, temperature=0.5):
+    """Mine."""
+    {does}
+    return (z1 - z2).square().mean()
+'''
+
+
+def own_loss(tmp_path: Path, name: str) -> tuple[Cell, list[str]]:
+    file = tmp_path / f"{name}.py"
+    file.write_text(LOSS.format(name=name, does=OWN[name]))
+    register([file])
+    return small(loss=Loss(name, 0.5, source=LOSSES[name].source)), [str(file)]
+
+
+def small(**fields: Any) -> Cell:
+    return Cell(**{"backbone": Backbone("convnet", 4), "dataset": Dataset("digits", 8), "batch_size": 64, **fields})
+
+
+def measured(cells: list[Cell], own: list[str]) -> Costs:
+    return measure([(cell, Resources(1, 1, None)) for cell in cells], FILES, 1, "cpu", own)
+
+
+def remembered() -> int:
+    return len(list((cache_folder() / "costs").glob("*.json")))
+
+
+@pytest.mark.parametrize(("name", "signal"), [("killed", "SIGKILL"), ("crashed", "SIGABRT")])
+def test_a_cell_that_dies_is_named_and_how(tmp_path: Path, name: str, signal: str) -> None:
+    dying, own = own_loss(tmp_path, name)
+    first = small(batch_size=32, loss=Loss("infonce", 0.5))
+    with pytest.raises(UserError) as refused:
+        measured([first, dying], own)
+    assert f"loss={name} batch_size=64 cannot be measured on cpu" in str(refused.value)
+    assert signal in str(refused.value)
+    assert remembered() == 1, "the memory of the first"
+
+
+def test_a_streamed_cell_is_measured_with_its_files(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        (tmp_path / split / "one").mkdir(parents=True)
+        for number in range(24):
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / split / "one" / f"{number}.jpg")
+    files = find("imagefolder", str(tmp_path))
+    cells = [small(dataset=Dataset("imagefolder", 16, stream=stream)) for stream in (False, True)]
+    costs = measure([(cell, Resources(1, 1, None)) for cell in cells], files, 1, "cpu")
+    held, streamed = (costs.steps[shape(cell, "cpu")].sample for cell in cells)
+    assert streamed > held, "decoding comes on top"
+    assert len(costs.memory) == 2
+
+
+def test_what_other_sources_took_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured([small()], [])
+    run, runs = cost._run, []
+    monkeypatch.setattr(cost, "_run", lambda *asked: (runs.append(1), run(*asked))[1])
+    assert measured([small()], []) == found
+    assert runs == [], "it is remembered"
+    monkeypatch.setattr(cost, "source_hash", lambda: "0" * 12)
+    measured([small()], [])
+    assert runs == [1]
+
+
+def test_a_cell_that_is_alone_has_a_name(tmp_path: Path) -> None:
+    dying, own = own_loss(tmp_path, "killed")
+    with pytest.raises(UserError, match="loss=killed backbone=convnet batch_size=64 cannot be measured on cpu"):
+        measured([dying, dataclasses.replace(dying, seed=1)], own)
+
+
+def test_a_mistake_is_said_with_the_cell_that_makes_it(tmp_path: Path) -> None:
+    mistaken, own = own_loss(tmp_path, "mistaken")
+    with pytest.raises(
+        UserError,
+        match=r"loss=mistaken .* cannot be measured on cpu: ValueError: no number",
+    ):
+        measured([mistaken], own)
+    assert remembered() == 1, "that its memory cannot be known"
+
+
+def test_what_a_loss_prints_is_no_answer(tmp_path: Path) -> None:
+    talkative, own = own_loss(tmp_path, "talkative")
+    assert min(measured([talkative], own).memory.values()) > 0
+
+
+def test_where_no_cell_has_begun_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match=r"nothing can be measured on cpu: exit code 1"):
+        measured([small()], [])

@@ -1,0 +1,235 @@
+"""The local executor: never more at once than slots and memory allow; cancelled jobs stop or never start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.store.record import Record
+from harness.sweep.run import local_executor
+from harness.sweep.run.executor import Executor, Job
+from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.slots import Slots, divide
+
+#: A worker that sleeps for a record; a record named "fail" fails, and a SIGTERM ends the nap.
+SLEEPER = """
+import json, os, signal, sys, time
+class Woken(Exception): pass
+def wake(*_): raise Woken
+signal.signal(signal.SIGTERM, wake)
+for line in sys.stdin:
+    record = json.loads(line)["record"]
+    try:
+        time.sleep({seconds})
+    except Woken:
+        pass
+    code = 1 if record.endswith("fail") else 0
+    print(json.dumps(dict(record=record, code=code, said=f"{{record}} by {{os.getpid()}}" if code else "")), flush=True)
+    if code: break
+"""
+
+
+@contextmanager
+def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(slots, worker=(sys.executable, "-c", SLEEPER.format(seconds=seconds)), **more)
+    yield executor
+    executor.kill()
+
+
+def job(record: str | Path = "x", memory: int = 0) -> Job:
+    told = {"threads": 1, "device": "cpu", "world_size": 1, "memory": memory}
+    return Job(Path(record), "a cell", told)
+
+
+def drain(executor: Executor, ids: list[str]) -> int:
+    """Poll until all have ended; the largest number that ran at once."""
+    most, deadline = 0, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        states = list(executor.poll(ids).values())
+        most = max(most, states.count("running"))
+        if set(states) == {"ended"}:
+            return most
+        executor.wait(0.02)
+    raise AssertionError("the jobs never ended")
+
+
+def wait_until_nothing_is_taken(*executors: LocalExecutor) -> None:
+    deadline = time.monotonic() + 10
+    while any(executor.taken() for executor in executors):
+        assert time.monotonic() < deadline
+        for executor in executors:
+            executor.poll([])
+            executor.wait(0.02)
+
+
+def test_no_more_cells_run_at_once_than_there_are_slots() -> None:
+    with sleeper(Slots(2, 1, "cpu")) as executor:
+        assert drain(executor, [executor.submit(job()) for _ in range(5)]) == 2
+
+
+def test_two_sweeps_together_take_no_more_than_the_machine_has() -> None:
+    cores = len(os.sched_getaffinity(0))
+    with sleeper(Slots(cores, 1, "cpu"), seconds=0.3) as one, sleeper(Slots(cores, 1, "cpu"), seconds=0) as other:
+        first = [one.submit(job()) for _ in range(cores)]
+        assert set(one.poll(first).values()) == {"running"}
+        assert other.taken() == cores
+        second = [other.submit(job()) for _ in range(cores)]
+        assert set(other.poll(second).values()) == {"queued"}
+        deadline = time.monotonic() + 30
+        while set(other.poll(second).values()) != {"ended"}:
+            assert time.monotonic() < deadline
+            one.poll(first)
+            other.wait(0.02)
+        assert set(one.poll(first).values()) == {"ended"}
+        wait_until_nothing_is_taken(one, other)
+
+
+def test_a_cell_that_outlives_its_sweep_keeps_its_core(tmp_path: Path) -> None:
+    """The sweep is killed; the worker holds the lock that it has inherited."""
+    cores = len(os.sched_getaffinity(0))
+    sweep = os.fork()
+    if sweep == 0:
+        executor = LocalExecutor(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", SLEEPER.format(seconds=3)))
+        executor.poll([executor.submit(job())])
+        (tmp_path / "worker").write_text(str(executor._processes[0].popen.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(sweep, 0)
+    executor = LocalExecutor(Slots(cores, 1, "cpu"))
+    assert executor.taken() == 1
+    os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
+    wait_until_nothing_is_taken(executor)
+
+
+def test_idle_workers_leave_their_cores_to_others() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job())]
+        drain(executor, ids)
+        wait_until_nothing_is_taken(executor)
+
+
+def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
+    with sleeper(Slots(2, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job()) for _ in range(2)]
+        drain(executor, ids)
+        wide = Job(Path("x"), "a cell", {"threads": 1, "device": "cpu", "world_size": 2})
+        assert drain(executor, [executor.submit(wide)]) == 1
+
+
+def test_every_slot_has_its_own_gpu_among_all_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with sleeper(Slots(2, 1, "cuda"), seconds=60) as one, sleeper(Slots(2, 1, "cuda"), seconds=60) as other:
+        first = [one.submit(job())]
+        one.poll(first)
+        second = [other.submit(job()) for _ in range(2)]
+        assert sorted(other.poll(second).values()) == ["queued", "running"]
+        assert {visible(executor._processes[0].popen.pid) for executor in (one, other)} == {b"4", b"7"}
+
+
+def visible(pid: int) -> bytes:
+    """The GPUs that a process may see."""
+    until = time.monotonic() + 10
+    while not (environment := Path(f"/proc/{pid}/environ").read_bytes()):  # for a moment after it was started
+        assert time.monotonic() < until
+    return dict(entry.split(b"=", 1) for entry in environment.split(b"\0") if entry)[b"CUDA_VISIBLE_DEVICES"]
+
+
+def test_no_more_cells_run_at_once_than_fit_in_memory() -> None:
+    with sleeper(Slots(3, 1, "cpu", memory=10)) as executor:
+        assert drain(executor, [executor.submit(job(memory=5)) for _ in range(4)]) == 2
+        assert drain(executor, [executor.submit(job(memory=11)) for _ in range(2)]) == 1, "alone, it may try"
+
+
+def test_a_worker_computes_one_cell_after_another() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        drain(executor, [executor.submit(job()) for _ in range(5)])
+        assert len(executor._processes) == 1
+
+
+def test_after_a_failure_the_next_cell_gets_a_new_worker() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
+        ids = [executor.submit(job("fail")) for _ in range(3)]
+        drain(executor, ids)
+        words = [executor.last_words(job_id) for job_id in ids]
+        assert all(said.startswith("fail by ") for said in words)
+        assert len(set(words)) == 3
+
+
+def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=30) as executor:
+        ids = [executor.submit(job())]
+        executor.poll(ids)
+        os.kill(executor._processes[0].popen.pid, signal.SIGKILL)
+        drain(executor, ids)
+        assert executor.last_words(ids[0]) == "killed by SIGKILL"
+
+
+def test_a_worker_that_cannot_start_leaves_its_last_line() -> None:
+    broken = (sys.executable, "-c", "raise SystemExit('no torch here')")
+    executor = LocalExecutor(Slots(1, 1, "cpu"), worker=broken)
+    ids = [executor.submit(job())]
+    drain(executor, ids)
+    assert executor.last_words(ids[0]) == "no torch here"
+
+
+def test_cancelled_jobs_stop_and_queued_ones_never_start() -> None:
+    with sleeper(Slots(1, 1, "cpu"), seconds=60) as executor:
+        ids = [executor.submit(job()) for _ in range(2)]
+        assert sorted(executor.poll(ids).values()) == ["queued", "running"]
+        time.sleep(0.5)  # it sleeps by now
+        executor.cancel(ids)
+        drain(executor, ids)
+
+
+def test_nothing_is_left_after_a_kill() -> None:
+    with sleeper(Slots(2, 1, "cpu"), seconds=60) as executor:
+        ids = [executor.submit(job()) for _ in range(3)]
+        executor.poll(ids)
+        processes = [process.popen for process in executor._processes]
+    assert [process.wait(10) for process in processes] == [-signal.SIGKILL] * 2
+
+
+def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
+    record = make_record(epochs=1)
+    told = Job(record.path, "a cell", {**(record.submission() or {}), "world_size": 1})
+    script = LocalExecutor(Slots(1, 1, "cpu")).script(told)
+    assert "OMP_NUM_THREADS=1" in script
+    assert "GOMP_SPINCOUNT=5000" in script, "threads do not spin for long"
+    subprocess.run(["bash", "-c", script], check=True)
+    assert record.state() == "finished"
+
+
+def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_executor.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(local_executor, "gpus", list)
+    assert divide(100, None, "auto") == Slots(8, 1, "cpu")
+    assert divide(2, None, "auto") == Slots(2, 4, "cpu")
+    assert divide(100, 3, "cpu") == Slots(3, 2, "cpu")
+    assert divide(100, None, "cpu", world_size=2) == Slots(8, 1, "cpu")
+    assert divide(1, None, "cpu", world_size=2) == Slots(2, 4, "cpu")
+
+
+def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_executor.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert divide(100, None, "auto") == Slots(2, 4, "cuda")
+    assert divide(100, None, "cpu").device == "cpu"
+    with pytest.raises(UserError, match="need a GPU each"):
+        divide(100, None, "auto", world_size=3)
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_not_used(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert divide(10, None, "auto").device == "cpu"
+    with pytest.raises(UserError, match="no GPU"):
+        divide(10, None, "cuda")

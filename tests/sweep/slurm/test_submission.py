@@ -1,0 +1,233 @@
+"""Batches of a submitted sweep: how cells are grouped, and what the scheduler's words mean. (With a real Slurm:
+tests/slurm.)"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cell import Cell
+from harness.store.index import Index
+from harness.store.job_arrays import Batch, Batches, Queue, Said
+from harness.store.ledger import Ledger, Policy
+from harness.store.record import Record
+from harness.sweep.expand.resources import Resources
+from harness.sweep.run.supervisor import Task
+from harness.sweep.slurm import submission as module
+from harness.sweep.slurm.commands import Slurm, Unreachable, refused
+from harness.sweep.slurm.submission import SUBMITTING_SECONDS, Cluster, arrays, comment, look, open_sweeps, settle
+
+ONE, TWO = Resources(1, 1, 10.0), Resources(2, 1, 10.0)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    ledger = Ledger.open(tmp_path, "x.demo", Policy(), cluster={"grace": 10}, user="me")
+    ledger.close()
+    return Cluster.of(ledger)
+
+
+def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> Batch:
+    """One array of these cells, as the scheduler took it so many seconds ago."""
+    for cell in cells:
+        Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit(
+            {"sweep": cluster.ledger.path.name, "batch": 1}
+        )
+    batch = replace(cluster.batches.add([[cell.cell_id] for cell in cells]), job="7", submitted=time.time() - ago)
+    cluster.batches.write(batch)
+    return batch
+
+
+def hear(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, queue: dict[str, Said], past: dict[str, Said]) -> None:
+    """One look at a scheduler that says so."""
+    monkeypatch.setattr(Slurm, "queue", lambda self, users: (queue, {}))
+    monkeypatch.setattr(Slurm, "past", lambda self, jobs, since: past)
+    look([cluster], at_once=True)
+
+
+def states(cluster: Cluster, *cells: Cell) -> list[str]:
+    index = Index(cluster.ledger.path.parents[1] / "runs")
+    return [index[cell.cell_id].state for cell in cells]
+
+
+CELLS = [Cell(seed=seed) for seed in range(3)]
+
+
+def tasks(count: int) -> list[Task]:
+    return [Task(Record(Path(f"{seed:012x}")), Cell(seed=seed), f"seed={seed}", {}) for seed in range(count)]
+
+
+def test_cells_are_grouped_by_resources_packed_and_cut_into_arrays() -> None:
+    some = [(task, TWO if number % 4 == 3 else ONE) for number, task in enumerate(tasks(12))]
+    found = [(given, [len(pack) for pack in packs]) for given, packs in arrays(some, cells_per_job=2, most=3)]
+    assert found == [(ONE, [2, 2, 2]), (ONE, [2, 1]), (TWO, [2, 1])]
+    together = [task.name for _, packs in arrays(some, 2, 3) for pack in packs for task in pack]
+    assert sorted(together) == sorted(task.name for task, _ in some)
+
+
+def test_a_comment_names_the_cells_and_stays_short() -> None:
+    batch = Batch(1, "x.demo.1-1-abcdef", [[f"{number:012x}"] for number in range(1000)], 0.0)
+    assert comment(batch).startswith("harness x.demo.1: 000000000000 000000000001 ")
+    assert comment(batch).endswith(" and 960 more")
+    assert len(comment(batch)) < 1000
+
+
+def test_a_batch_without_an_id_waits_and_one_that_slurm_refused_is_none(cluster: Cluster) -> None:
+    batch = submitted(cluster, *CELLS)
+    cluster.batches.write(replace(batch, job=""))
+    assert states(cluster, *CELLS) == ["queued"] * 3
+    cluster.batches.write(replace(batch, job="", failed="no such partition"))
+    assert states(cluster, *CELLS) == ["missing"] * 3
+
+
+def test_what_is_submitted_while_slurm_answers_is_not_lost(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    """Its answer may be older than the job; a second submission would follow."""
+    submitted(cluster, *CELLS, ago=1.0)
+    hear(monkeypatch, cluster, {}, {})
+    assert states(cluster, *CELLS) == ["queued"] * 3
+
+
+def test_what_neither_the_queue_nor_the_accounting_knows_is_over(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    submitted(cluster, *CELLS, ago=SUBMITTING_SECONDS + 10)
+    hear(monkeypatch, cluster, {"7_0": Said("PENDING", "Priority")}, {"7_1": Said("RUNNING")})
+    assert states(cluster, *CELLS) == ["queued", "queued", "missing"]
+
+
+def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    submitted(cluster, CELLS[0], CELLS[1])
+    attempt = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).begin(
+        {"scheduler": {"job": "8", "task": "7_0", "restart": 0}, "host": "node1", "boot": ""}
+    )
+    hear(monkeypatch, cluster, {"7_1": Said("RUNNING")}, {})
+    settle(cluster)
+    assert attempt.outcome() is None
+    assert states(cluster, CELLS[0]) == ["running"]
+
+
+def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    batch = submitted(cluster, *CELLS[:2])
+    cluster.batches.write(replace(batch, tasks=[[cell.cell_id for cell in CELLS[:2]]]))
+    runs = cluster.ledger.path.parents[1] / "runs"
+    Record(runs / CELLS[0].cell_id).withdraw()
+    last = Record(runs / CELLS[1].cell_id).begin({"scheduler": {"job": "7", "task": "7", "restart": 0}})
+    last.fail("boom")
+    hear(monkeypatch, cluster, {"7": Said("FAILED", "exit code 1:0")}, {})
+    settle(cluster)
+    assert states(cluster, *CELLS[:2]) == ["missing", "failed"]
+
+
+def test_a_job_that_was_over_and_is_requeued_waits_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    submitted(cluster, CELLS[0], CELLS[1])
+    hear(monkeypatch, cluster, {"7_0": Said("NODE_FAIL"), "7_1": Said("PENDING")}, {})
+    assert states(cluster, *CELLS[:2]) == ["missing", "queued"]
+    hear(monkeypatch, cluster, {"7_0": Said("PENDING", "BeginTime"), "7_1": Said("PENDING")}, {})
+    assert states(cluster, *CELLS[:2]) == ["queued", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "cause"),
+    [
+        (Said("TIMEOUT"), "missing", "time_limit"),
+        (Said("CANCELLED"), "missing", "cancelled"),
+        (Said("NODE_FAIL"), "missing", "node_failure"),
+        (Said("OUT_OF_MEMORY"), "failed", "out_of_memory"),
+        (Said("FAILED", "exit code 0:9"), "failed", "error"),
+    ],
+)
+def test_an_attempt_that_could_not_say_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, said: Said, state: str, cause: str
+) -> None:
+    """Somebody looked before (status), and settled nothing: the next verb that may write does."""
+    submitted(cluster, CELLS[0], CELLS[1])
+    runs = cluster.ledger.path.parents[1] / "runs"
+    attempt = Record(runs / CELLS[0].cell_id).begin({"scheduler": {"job": "8", "task": "7_0", "restart": 0}})
+    hear(monkeypatch, cluster, {"7_0": said, "7_1": Said("RUNNING")}, {})
+    (again,) = open_sweeps(cluster.ledger.path.parents[1])
+    settle(again)
+    assert (attempt.outcome() or {})["cause"] == cause
+    assert states(cluster, CELLS[0]) == [state]
+
+
+def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    submitted(cluster, CELLS[0], CELLS[1])
+    jobs = cluster.ledger.path / "jobs"
+    jobs.mkdir()
+    (jobs / "7_0_0_log.err").write_text("bash: module: command not found\n")
+    hear(monkeypatch, cluster, {"7_0": Said("FAILED", "exit code 127:0"), "7_1": Said("RUNNING")}, {})
+    settle(cluster)
+    settle(cluster)
+    (attempt,) = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).attempts()
+    assert "module: command not found" in (attempt.outcome() or {})["error"]
+    assert attempt.provenance()["submission"]["sweep"] == cluster.ledger.path.name
+    assert [failure.cause for failure in cluster.ledger.failures()] == ["error"]
+
+
+def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    submitted(cluster, CELLS[0])
+    hear(monkeypatch, cluster, {"7": Said("COMPLETED")}, {})
+    results = cluster.ledger.path.parents[1]
+    assert len(open_sweeps(results)) == 1
+    settle(cluster)
+    assert open_sweeps(results) == []
+
+
+def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    submitted(cluster, CELLS[0])
+    pauses = []
+    for _ in range(8):
+        hear(monkeypatch, cluster, {"7": Said("PENDING", "Priority")}, {})
+        pauses.append(cluster.batches.queue.pause)
+    assert pauses[:3] == [30.0, 45.0, 67.5]
+    assert pauses[-1] == module.LONGEST_PAUSE_SECONDS
+    hear(monkeypatch, cluster, {"7": Said("RUNNING")}, {})
+    assert cluster.batches.queue.pause == 30.0
+
+
+def test_a_cluster_that_does_not_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    submitted(cluster, CELLS[0])
+    hear(monkeypatch, cluster, {"7": Said("RUNNING")}, {})
+    before = cluster.batches.queue
+
+    def silent(*_: Any) -> Any:
+        raise Unreachable("squeue did not answer within 60 seconds")
+
+    monkeypatch.setattr(Slurm, "queue", silent)
+    assert "did not answer" in look([cluster], at_once=True)
+    assert cluster.batches.queue == before
+
+
+def test_a_damaged_answer_is_none(cluster: Cluster) -> None:
+    submitted(cluster, CELLS[0])
+    (cluster.ledger.path / "queue.json").write_text("{")
+    assert Batches(cluster.ledger.path).queue == Queue()
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("sbatch: error: invalid partition specified: x", "cluster.partition"),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition", "cluster.account"),
+        ("sbatch: error: Batch job submission failed: Requested time limit is invalid", "cluster.time"),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", "cluster.qos"),
+        ("sbatch: error: Memory specification can not be satisfied", "cluster.memory"),
+        ("sbatch: error: Batch job submission failed: Invalid feature specification", "cluster.constraint"),
+    ],
+)
+def test_what_sbatch_refuses_names_the_key(words: str, key: str) -> None:
+    assert key in str(refused(words))
+
+
+def test_a_silent_controller_is_no_refusal() -> None:
+    assert isinstance(refused("sbatch: error: Unable to contact slurm controller (connect failure)"), Unreachable)

@@ -180,7 +180,7 @@ class Cell:
         return _digest(canonical_json(self))
 
 
-def kin(cell: Cell) -> str:
+def versionless_id(cell: Cell) -> str:
     """What stays of an identity when a component's version is raised: 12 hex digits of all but the versions."""
     return _digest(canonical_json(cell, without="versions"))
 

@@ -43,7 +43,7 @@ def test_the_example_is_judged_at_both_temperatures(declared: Declared, tmp_path
     frame = tidy(declared.manifest, tmp_path / "results")
     for metric in ("test_knn", "test_linear"):
         frame[metric] = 50.0 + frame["seed"]
-    words = [(verdict.claim.name, verdict.word) for verdict in judge(declared.manifest, frame).verdicts]
+    words = [(verdict.claim.name, verdict.label) for verdict in judge(declared.manifest, frame).verdicts]
     expected = {
         "better": "CONTRADICTED",
         "times": "CONTRADICTED",

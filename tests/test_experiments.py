@@ -64,7 +64,7 @@ def test_its_claims_are_about_cells_that_it_declares(path: Path, scale: str, tmp
     manifest = expected(path, scale)
     verdicts = judge(manifest, tidy(manifest, tmp_path)).verdicts
     assert {verdict.claim.name for verdict in verdicts} == {claim.name for claim in manifest.claims}
-    assert [(verdict.claim.name, verdict.why) for verdict in verdicts if verdict.word != "INCOMPLETE"] == []
+    assert [(verdict.claim.name, verdict.why) for verdict in verdicts if verdict.label != "INCOMPLETE"] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

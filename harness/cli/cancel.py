@@ -37,12 +37,12 @@ def cancel(
     checkpoint (true, false).
     """
     from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.scheduler import ask, take_back
+    from harness.cli.shared.scheduler import cancel_jobs, refresh_job_states
     from harness.cli.shared.selection import select
     from harness.cli.shared.text import count
     from harness.store.index import Index
 
-    ask(results, settling=True)
+    refresh_job_states(results, settling=True)
     index = Index(results / "runs")
     found = select(target, results, index)
     was = {cell_id: state for cell_id, state in found.states().items() if state in ("queued", "running")}
@@ -56,7 +56,7 @@ def cancel(
     for cell_id, state in was.items():
         if state == "queued":
             records[cell_id].withdraw()
-    take_back(results, {cell_id for cell_id, state in was.items() if state == "queued"})
+    cancel_jobs(results, {cell_id for cell_id, state in was.items() if state == "queued"})
     _stop(records)
     listed = [
         {

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.shared.arguments import Results
-from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.diagnosis import Diagnosis
 
 
 def doctor(
@@ -30,49 +30,49 @@ def doctor(
     """Say what this machine, or a cluster, has and lacks, with what mends it; fails if something needed lacks."""
     lacks = False
     for finding in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
-        mark = "ok  " if not finding.mend else "LACK" if finding.needed else "note"
+        mark = "ok  " if not finding.fix else "LACK" if finding.needed else "note"
         print(f"{mark} {finding.what:14} {finding.found}", flush=True)
-        if finding.mend:
-            print(f"     {'':14} mend: {finding.mend}", flush=True)
-        lacks |= finding.lack
+        if finding.fix:
+            print(f"     {'':14} mend: {finding.fix}", flush=True)
+        lacks |= finding.failed
     if lacks:
         raise typer.Exit(1)
 
 
-def _of_machine(results: Path) -> Iterator[Finding]:
+def _of_machine(results: Path) -> Iterator[Diagnosis]:
     return iter([*_machine(results), *_packages(), *_torch(), *_datasets()])
 
 
-def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Finding]:
+def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Diagnosis]:
     from harness.cli.shared.doctor_slurm import findings
 
     return findings(words, results, full)
 
 
-def _machine(results: Path) -> Iterator[Finding]:
+def _machine(results: Path) -> Iterator[Diagnosis]:
     from harness.environment.gpus import gpus
 
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    yield Diagnosis("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
     cuda = gpus()
-    yield Finding("cores, GPUs", f"{len(os.sched_getaffinity(0))} cores, {len(cuda)} GPUs")
+    yield Diagnosis("cores, GPUs", f"{len(os.sched_getaffinity(0))} cores, {len(cuda)} GPUs")
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx512_bf16" in flags or "amx_bf16" in flags or cuda:
-        yield Finding("bf16", "in hardware")
+        yield Diagnosis("bf16", "in hardware")
     else:
-        yield Finding("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
+        yield Diagnosis("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    yield Finding("memory", f"{memory:.0f} GiB")
+    yield Diagnosis("memory", f"{memory:.0f} GiB")
     there = next(folder for folder in (results.resolve(), *results.resolve().parents) if folder.exists())
     free = shutil.disk_usage(there).free / 2**30
-    yield Finding("disk", f"{free:.0f} GiB free at {there}", "" if free > 2 else f"free some space at {there}")
+    yield Diagnosis("disk", f"{free:.0f} GiB free at {there}", "" if free > 2 else f"free some space at {there}")
     if not os.access(there, os.W_OK):
-        yield Finding("results", f"{there} cannot be written", "--results OTHER_FOLDER")
+        yield Diagnosis("results", f"{there} cannot be written", "--results OTHER_FOLDER")
     if shutil.which("git") is None:
-        yield Finding("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
+        yield Diagnosis("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Diagnosis]:
     lacking = []
     for requirement in importlib.metadata.requires("harness") or []:
         name = requirement.split(";")[0].strip()
@@ -83,31 +83,31 @@ def _packages() -> Iterator[Finding]:
             except importlib.metadata.PackageNotFoundError:
                 lacking.append(bare)
     mend = "pip install -c constraints.txt -e ." if lacking else ""
-    yield Finding("packages", f"{', '.join(lacking)} missing" if lacking else "all installed", mend)
+    yield Diagnosis("packages", f"{', '.join(lacking)} missing" if lacking else "all installed", mend)
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[Diagnosis]:
     from harness.environment.gpus import gpus
 
     code = "import harness.ssl, torch, torchvision.models; print(torch.__version__, torch.cuda.is_available())"
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
-        yield Finding("torch", tried.stderr.strip().splitlines()[-1], "pip install -c constraints.txt -e .")
+        yield Diagnosis("torch", tried.stderr.strip().splitlines()[-1], "pip install -c constraints.txt -e .")
         return
     version, cuda = tried.stdout.split()
     blind = bool(gpus()) and cuda == "False"
-    yield Finding("torch", f"{version}, CUDA {'usable' if cuda == 'True' else 'not usable'}",
+    yield Diagnosis("torch", f"{version}, CUDA {'usable' if cuda == 'True' else 'not usable'}",
                   "install a CUDA build of torch: pytorch.org/get-started" if blind else "", needed=False)  # fmt: skip
 
 
-def _datasets() -> Iterator[Finding]:
+def _datasets() -> Iterator[Diagnosis]:
     from harness.dataset_files import TORCHVISION, DatasetMissing, find
     from harness.errors import UserError
 
     for name in ("digits", "fashion_mnist", *TORCHVISION):
         try:
-            yield Finding(name, find(name, None).folder)
+            yield Diagnosis(name, find(name, None).folder)
         except DatasetMissing as missing:
-            yield Finding(name, "not on this machine", missing.next_command, needed=False)
+            yield Diagnosis(name, "not on this machine", missing.next_command, needed=False)
         except UserError as broken:
-            yield Finding(name, f"{broken.where}: {broken.what}", broken.next_command, needed=False)
+            yield Diagnosis(name, f"{broken.where}: {broken.what}", broken.next_command, needed=False)

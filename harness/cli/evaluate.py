@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.evaluation import Evaluation
     from harness.manifest import Manifest
     from harness.store.record import Record
-    from harness.sweep.run.reevaluate import Images
+    from harness.sweep.run.reevaluate import OtherDataset
 
 Preset = Annotated[str, typer.Option(help="A named evaluation, such as dkobak.", show_default=False)]
 OnDataset = Annotated[str, typer.Option(help="Another data set to evaluate on.", show_default=False)]
@@ -27,12 +27,12 @@ Root = Annotated[str, typer.Option(help="The folder that this data set lies in."
 
 
 @dataclass(frozen=True)
-class Added:
+class ExtraEvaluation:
     """The evaluation that was asked for: ``other`` is another data set than the cells' own."""
 
     preset: str
     evaluation: Evaluation
-    other: Images | None
+    other: OtherDataset | None
     root: str
 
     def on(self, own: Dataset) -> Dataset | None:
@@ -50,12 +50,14 @@ class Added:
         return [word for option, value in named.items() if value for word in (option, value)]
 
 
-def asked(preset: str, dataset: str, root: str) -> Added:
+def requested_evaluation(preset: str, dataset: str, root: str) -> ExtraEvaluation:
     """Raises a UserError where there is no such preset, or the data set is not there."""
     from harness.sweep.declare import evaluation_presets
-    from harness.sweep.run.reevaluate import Images
+    from harness.sweep.run.reevaluate import OtherDataset
 
-    return Added(preset, evaluation_presets.load(preset), Images.find(dataset, root or None) if dataset else None, root)
+    return ExtraEvaluation(
+        preset, evaluation_presets.load(preset), OtherDataset.find(dataset, root or None) if dataset else None, root
+    )
 
 
 def evaluate(
@@ -78,7 +80,7 @@ def evaluate(
     """
     from harness.cli.shared.selection import named_cells
 
-    added = asked(preset, dataset, root)
+    added = requested_evaluation(preset, dataset, root)
     manifest, cells = named_cells(target, results)
     if not any(record.outcome() for _, record in cells):
         raise UserError("no cell has finished", where=" ".join(target), next_command="harness status")
@@ -100,7 +102,9 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, screen: TextIO) -> dict[str, str]:
+def _evaluate(
+    cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path, screen: TextIO
+) -> dict[str, str]:
     """Evaluate what is missing; returns why finished cells could not be, by name."""
     from harness.cli.shared.text import hours
     from harness.sweep.run.reevaluate import run, tasks
@@ -133,7 +137,9 @@ def _evaluate(cells: Sequence[tuple[str, Record]], added: Added, results: Path, 
     return errors
 
 
-def _print_table(manifest: Manifest | None, cells: Sequence[tuple[str, Record]], added: Added, results: Path) -> None:
+def _print_table(
+    manifest: Manifest | None, cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path
+) -> None:
     """By arm, where the cells are those of an experiment."""
     from rich.console import Console
     from rich.table import Table
@@ -158,7 +164,7 @@ def _print_table(manifest: Manifest | None, cells: Sequence[tuple[str, Record]],
     Console().print(table)
 
 
-def _listed(cells: Sequence[tuple[str, Record]], added: Added, errors: Mapping[str, str]) -> dict[str, Any]:
+def _listed(cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]) -> dict[str, Any]:
     from harness.evaluation import final
 
     def one(name: str, record: Record) -> dict[str, Any]:

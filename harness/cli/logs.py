@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.shared.arguments import Results, command
-from harness.cli.shared.scheduler import ask
+from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target
 from harness.errors import UserError
 from harness.store.index import Index
@@ -127,7 +127,7 @@ def _next(record: Record, done: int) -> Attempt | None:
     """The next attempt, once it begins: its cell is queued, or about to be."""
     index, until = Index(record.path.parent), time.monotonic() + RETRY_SECONDS
     while True:
-        ask(record.path.parent.parent, settling=False)
+        refresh_job_states(record.path.parent.parent, settling=False)
         later = [attempt for attempt in record.attempts() if attempt.number > done]
         if later:
             return later[0]

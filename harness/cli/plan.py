@@ -18,9 +18,9 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.cli.shared.disk_space import Room
+    from harness.cli.shared.disk_space import DiskSpace
     from harness.cli.shared.load_experiment import Declared
-    from harness.sweep.plan.plan import Entry, Estimate
+    from harness.sweep.plan.plan import Entry, PlanEstimate
 
 #: Arms that are listed one by one.
 MOST_ROWS = 20
@@ -43,11 +43,11 @@ def plan(
     The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered until
     torch or the code changes.
     """
-    from harness.cli.shared.disk_space import rooms
+    from harness.cli.shared.disk_space import required_space
     from harness.cli.shared.load_experiment import load
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
 
-    ask(results, settling=False)
+    refresh_job_states(results, settling=False)
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         declared = load(experiment, overrides or [], results, plugins=plugin or [])
     wanted = declared.plan.to_run(rerun_stale)
@@ -56,7 +56,7 @@ def plan(
         estimate = declared.estimate(wanted)
     except UserError as error:
         unknown = str(error)
-    room = rooms(declared, estimate.entries if estimate else wanted, estimate, results)
+    room = required_space(declared, estimate.entries if estimate else wanted, estimate, results)
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, plugins=plugin or [])
     if as_json:
@@ -70,9 +70,9 @@ def _show(
     declared: Declared,
     notes: Sequence[str],
     wanted: Sequence[Entry],
-    estimate: Estimate | None,
+    estimate: PlanEstimate | None,
     unknown: str,
-    room: Sequence[Room],
+    room: Sequence[DiskSpace],
     again: str,
 ) -> None:
     from rich.console import Console
@@ -124,7 +124,7 @@ def _stale(declared: Declared) -> Iterator[str]:
         yield f"{count(stale)} stale: finished with an earlier version of a component; --rerun-stale trains anew"
 
 
-def _arms(declared: Declared, estimate: Estimate | None) -> Table:
+def _arms(declared: Declared, estimate: PlanEstimate | None) -> Table:
     """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
     from rich.table import Table
 
@@ -148,7 +148,7 @@ def _arms(declared: Declared, estimate: Estimate | None) -> Table:
 
 
 def _facts(
-    declared: Declared, wanted: Sequence[Entry], estimate: Estimate | None, unknown: str, room: Sequence[Room]
+    declared: Declared, wanted: Sequence[Entry], estimate: PlanEstimate | None, unknown: str, room: Sequence[DiskSpace]
 ) -> Iterator[tuple[str, str]]:
     from harness.cli.shared.text import count, hours, refusals, sources
 
@@ -171,9 +171,9 @@ def _facts(
 def _as_json(
     declared: Declared,
     wanted: Sequence[Entry],
-    estimate: Estimate | None,
+    estimate: PlanEstimate | None,
     unknown: str,
-    room: Sequence[Room],
+    room: Sequence[DiskSpace],
     again: str,
 ) -> dict[str, Any]:
     from dataclasses import asdict
@@ -192,7 +192,7 @@ def _as_json(
         "states": declared.plan.counts(),
         "axes": declared.manifest.axes,
         "exclusions": [asdict(exclusion) for exclusion in declared.expansion.exclusions],
-        "coinciding": len(declared.expansion.coinciding),
+        "coinciding": len(declared.expansion.shared_between_grids),
         "to_run": listed(estimate.entries if estimate else wanted),
         "not_retried": listed(declared.plan.not_retried()),
         "refused": listed(estimate.refused if estimate else []),

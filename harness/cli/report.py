@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.evaluate import Added, OnDataset, Root, asked
+from harness.cli.evaluate import ExtraEvaluation, OnDataset, Root, requested_evaluation
 from harness.cli.shared.arguments import Overrides, Results, command
 from harness.errors import UserError
 
@@ -51,7 +51,7 @@ def report(
     for verdict in written.verdicts:
         measured = " ".join(in_unit(verdict.measured, verdict.unit)) if verdict.measured.n > 1 else ""
         place = f" ({setting(verdict.setting)})" if verdict.setting else ""
-        print(f"  {verdict.word:15} {verdict.claim.name}{place} {measured}")
+        print(f"  {verdict.label:15} {verdict.claim.name}{place} {measured}")
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
         print(f"not evaluated so: {written.unevaluated} of {count(len(manifest.cells))}; next: {again}")
@@ -90,7 +90,7 @@ def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> N
 
 def reported(
     experiment: str, overrides: list[str] | None, results: Path, preset: str, dataset: str, root: str
-) -> tuple[Manifest, Manifest, Added | None]:
+) -> tuple[Manifest, Manifest, ExtraEvaluation | None]:
     """The manifest as it was swept, and under the evaluation that was asked for.
 
     Raises:
@@ -102,7 +102,7 @@ def reported(
     swept = Manifest.read(results, manifest_name(experiment, overrides or []))
     if dataset and not preset:
         raise UserError("an added evaluation is found by its preset", where="--dataset", allowed="--preset NAME")
-    added = asked(preset, dataset, root) if preset else None
+    added = requested_evaluation(preset, dataset, root) if preset else None
     return swept, added.of(swept) if added else swept, added
 
 

@@ -33,11 +33,11 @@ def retry(
     --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
     """
     from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
     from harness.cli.shared.selection import named_cells
     from harness.cli.shared.text import count
 
-    ask(results, settling=True)
+    refresh_job_states(results, settling=True)
     _, cells = named_cells(target, results)
     index = Index(results / "runs")  # which knows what is in a queue already
     failed = [(name, record) for name, record in cells if index[record.cell_id].state == "failed"]

@@ -57,12 +57,12 @@ def status(
     metrics, seconds); of one whose manifest cannot be read name and error. ends counts attempts by how they ended; job
     is a scheduler's id, waits its reason, held whether somebody has to do something about it.
     """
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
     from harness.store.index import Index
 
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
-    ask(results, settling=False)
+    refresh_job_states(results, settling=False)
     index, words = Index(results / "runs"), target or []
     if watch:
         _watch(words, results, index)
@@ -120,7 +120,7 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
 
 def _waits(index: Index, cell_id: str) -> str | None:
     """Why a queued cell does not run yet, by the scheduler's word."""
-    said = index.said_of(cell_id)
+    said = index.job_status(cell_id)
     return (said.why or said.state.lower()) if said else None
 
 
@@ -150,7 +150,7 @@ def _sweeps(group: Group, results: Path) -> list[Json]:
         alive = ledger.alive(time.time())
         if alive or ledger is ledgers[-1]:
             facts = {"name": ledger.path.name, "host": ledger.facts().get("host"), "alive": alive}
-            found.append({**facts, "stopped": ledger.refusal() or None})
+            found.append({**facts, "stopped": ledger.stop_reason() or None})
     return found
 
 
@@ -169,11 +169,11 @@ def _watch(words: Sequence[str], results: Path, index: Index) -> None:
     from rich.console import Group as Lines
     from rich.live import Live
 
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
 
     with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
         while True:
-            ask(results, settling=False)
+            refresh_job_states(results, settling=False)
             index.refresh()
             found = experiments(words, results, index)
             live.update(Lines(*map(_padded, _lines(found, words, results))), refresh=True)

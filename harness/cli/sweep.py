@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.cli.shared.load_experiment import Declared
-    from harness.sweep.plan.plan import Entry, Estimate
+    from harness.sweep.plan.plan import Entry, PlanEstimate
     from harness.sweep.run.supervisor import Task
 
 
@@ -53,12 +53,12 @@ def sweep(
     """
     from harness.cli.shared.load_experiment import load
     from harness.cli.shared.run_locally import Foreground
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
     from harness.cli.shared.text import count, states
     from harness.store.ledger import Policy
 
     plugins = plugin or []
-    ask(results, settling=not dry_run)
+    refresh_job_states(results, settling=not dry_run)
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
     declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
@@ -104,7 +104,7 @@ def sweep(
 
 def _is_submitted(declared: Declared, entry: Entry) -> bool:
     """Whether a cluster's job has the cell."""
-    said = declared.plan.index.said_of(entry.cell.cell_id)
+    said = declared.plan.index.job_status(entry.cell.cell_id)
     return said is not None and not said.over
 
 
@@ -116,12 +116,12 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     """
     from harness.cli.shared.text import count
     from harness.manifest import Manifest
-    from harness.store.job_arrays import Batches
+    from harness.store.job_arrays import JobArrays
     from harness.store.ledger import Ledger
 
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
-        cells, facts = set(Batches(ledger.path).open_cells()), ledger.facts()
+        cells, facts = set(JobArrays(ledger.path).open_cells()), ledger.facts()
         who, stop = "in the cluster's queue", command("cancel", [declared.manifest.name], results)
         if ledger.alive(time.time()) and ledger.manifest.exists():
             cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells}
@@ -137,10 +137,10 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
             )
 
 
-def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, again: str) -> None:
+def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
     from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.disk_space import agree_to_room, rooms
+    from harness.cli.shared.disk_space import confirm_space, required_space
     from harness.cli.shared.text import hours, not_retried
 
     for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
@@ -158,10 +158,10 @@ def _agree(declared: Declared, estimate: Estimate, results: Path, yes: bool, aga
     most = declared.declaration.values["cluster"]["ask_hours"]
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
-    agree_to_room(rooms(declared, estimate.entries, estimate, results), yes, again)
+    confirm_space(required_space(declared, estimate.entries, estimate, results), yes, again)
 
 
-def _refusals(declared: Declared, estimate: Estimate) -> list[str]:
+def _refusals(declared: Declared, estimate: PlanEstimate) -> list[str]:
     from harness.cli.shared.text import refusals
 
     return list(refusals(estimate, declared.manifest.varying))
@@ -171,7 +171,7 @@ def _name(declared: Declared, entry: Entry) -> str:
     return short_names(entry.axes, declared.manifest.varying) or entry.cell.cell_id
 
 
-def _tasks(declared: Declared, estimate: Estimate) -> list[Task]:
+def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:
     """What the supervisor runs, or waits for: cells for which there is room."""
     from harness.sweep.run.supervisor import Task
 

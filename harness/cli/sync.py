@@ -15,7 +15,7 @@ from harness.cli.shared.arguments import Results
 if TYPE_CHECKING:
     from harness.errors import UserError
     from harness.manifest import Manifest
-    from harness.sweep.tracking.mirror import Added
+    from harness.sweep.tracking.mirror import SyncResult
 
 
 def sync(
@@ -34,10 +34,10 @@ def sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
-    from harness.cli.shared.scheduler import ask
+    from harness.cli.shared.scheduler import refresh_job_states
     from harness.sweep.tracking.tracking_uri import default_uri
 
-    ask(results, settling=True)
+    refresh_job_states(results, settling=True)
     asked, damaged = _asked(target or [], results)
     if not asked and not damaged and not as_json:
         print(f"No experiment has been swept into {results}/ yet.")
@@ -71,16 +71,16 @@ def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[s
     return [(manifest, ids & wanted) for manifest, ids in cells if ids & wanted], {}
 
 
-def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> Added:
+def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> SyncResult:
     from harness.store.record import Busy
-    from harness.store.writer_lock import turn
+    from harness.store.writer_lock import writer_lock
     from harness.sweep.tracking.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
-    from harness.sweep.tracking.tracking_uri import claims
+    from harness.sweep.tracking.tracking_uri import lock_folder
 
     said = ""
     while True:
         try:
-            with turn(claims(results, uri)), explained():
+            with writer_lock(lock_folder(results, uri)), explained():
                 return Mirror(results, manifest, uri).mirror(cells)
         except Busy as busy:
             if said != str(busy):
@@ -92,7 +92,7 @@ def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> Added
             raise typer.Exit(1) from None
 
 
-def _print(added: dict[str, Added]) -> None:
+def _print(added: dict[str, SyncResult]) -> None:
     for name, one in added.items():
         print(f"{name}: {one.runs} runs and {one.points} points added")
         for cell_id, error in one.errors.items():

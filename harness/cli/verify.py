@@ -50,7 +50,7 @@ def verify(
         print(json.dumps(plain(judged), indent=1))
     else:
         _print(judged.verdicts)
-    if any(verdict.word != "REPRODUCED" for verdict in judged.verdicts):
+    if any(verdict.label != "REPRODUCED" for verdict in judged.verdicts):
         raise typer.Exit(1)
 
 
@@ -69,12 +69,12 @@ def _print(verdicts: list[Verdict]) -> None:
         measured = verdict.measured
         name = f"{verdict.claim.name} ({setting(verdict.setting)})" if verdict.setting else verdict.claim.name
         known = [*in_unit(measured, verdict.unit), percent(verdict.level)] if measured.n > 1 else ["–", "–", "–"]
-        table.add_row(verdict.word, name, *known, str(measured.n or "–"))
+        table.add_row(verdict.label, name, *known, str(measured.n or "–"))
     console = Console(highlight=False)
     console.print(table)
     for verdict in verdicts:
         name = f"{verdict.claim.name}{f' ({setting(verdict.setting)})' if verdict.setting else ''}"
         console.print(f"\n[bold]{name}[/bold]: {verdict.claim.says}\n  {upper(verdict.why)}.")
-        if verdict.word not in ("REPRODUCED", "CONTRADICTED"):
-            console.print(f"  What would settle it: {verdict.settle}.")
+        if verdict.label not in ("REPRODUCED", "CONTRADICTED"):
+            console.print(f"  What would settle it: {verdict.next_step}.")
     console.print(f"\n{tally(verdicts)}")

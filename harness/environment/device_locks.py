@@ -22,7 +22,7 @@ def folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Claim:
+class DeviceLease:
     """Units that are held by whoever has these descriptors open."""
 
     descriptors: tuple[int, ...]
@@ -33,7 +33,7 @@ class Claim:
             os.close(descriptor)
 
 
-def claim(units: Iterable[str], count: int) -> Claim | None:
+def acquire(units: Iterable[str], count: int) -> DeviceLease | None:
     """The first ``count`` of these units that are free; None where there are fewer."""
     taken: list[int] = []
     for unit in units:
@@ -42,7 +42,7 @@ def claim(units: Iterable[str], count: int) -> Claim | None:
         descriptor = _locked(unit)
         if descriptor is not None:
             taken.append(descriptor)
-    found = Claim(tuple(taken))
+    found = DeviceLease(tuple(taken))
     if len(taken) == count:
         return found
     found.release()
@@ -51,7 +51,7 @@ def claim(units: Iterable[str], count: int) -> Claim | None:
 
 def free(units: Iterable[str]) -> int:
     """How many of these units nobody holds."""
-    found = Claim(tuple(descriptor for unit in units if (descriptor := _locked(unit)) is not None))
+    found = DeviceLease(tuple(descriptor for unit in units if (descriptor := _locked(unit)) is not None))
     found.release()
     return len(found.descriptors)
 

@@ -11,7 +11,7 @@ from typing import Any
 STARTED = float(os.environ.get("HARNESS_JOB_STARTED", time.monotonic()))
 
 
-def here() -> dict[str, Any]:
+def current_job() -> dict[str, Any]:
     """The scheduler's job that this process belongs to, its task's id, and how often it was started before; empty
     outside of one."""
     job, array = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_JOB_ID", "")
@@ -21,7 +21,7 @@ def here() -> dict[str, Any]:
     return {"job": job, "task": task, "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
 
 
-def warned(told: Mapping[str, Any]) -> str:
+def stop_cause(told: Mapping[str, Any]) -> str:
     """Why a scheduler sends its warning signal: the time limit (minutes), if that is near, or else a preemption."""
     if "time" not in told:
         return "signal"

@@ -14,7 +14,7 @@ import torch
 
 from harness import plugins
 from harness.cell import Dataset
-from harness.environment.job import warned
+from harness.environment.job import stop_cause
 from harness.environment.revision import source_hash
 from harness.evaluation import Evaluation
 from harness.ssl import distributed
@@ -22,11 +22,11 @@ from harness.ssl.data import sources
 from harness.ssl.data.node_copy import staged
 from harness.ssl.data.sources import Data
 from harness.ssl.distributed import World
-from harness.ssl.losses.validation import trusted_values
+from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.provenance import provenance
 from harness.ssl.runtime.compile import compile_networks
 from harness.ssl.runtime.malloc import keep_freed_memory
-from harness.ssl.train import Diverged, Interrupted, Run
+from harness.ssl.train import Diverged, Interrupted, Trainer
 from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Busy, Heartbeat, Record, Superseded
 
@@ -68,10 +68,10 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
             _refuse_other_code(submission)
             data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
             evaluation, micro_batch = Evaluation(**submission["evaluation"]), submission.get("micro_batch")
-            run = Run(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
+            run = Trainer(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
             if submission.get("compile"):
                 compile_networks(run.method, device, micro_batches=len(run.parts) > 1)
-            with trusted_values():
+            with skip_value_checks():
                 outcome = run.train()
         except (Interrupted, Superseded):
             if world.rank == 0:
@@ -106,7 +106,7 @@ def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, An
             number = record.begin(facts).number
         except (Busy, Unwanted) as why:
             refusal = why
-    number, refusal = world.said_by_first((number, refusal))
+    number, refusal = world.broadcast_from_rank0((number, refusal))
     if refusal:
         raise refusal
     return Attempt(record, number)
@@ -116,7 +116,7 @@ def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
     if "withdrawn" in (record.submission() or {}):
         raise Unwanted(f"cell {record.cell_id} was cancelled before it began")
     folder = record.sweep_folder(submission)
-    if folder and (reason := Ledger(folder).refusal()):
+    if folder and (reason := Ledger(folder).stop_reason()):
         raise Unwanted(f"the sweep starts no more cells: {reason}")
 
 
@@ -160,7 +160,7 @@ def stopped_by_signals(heartbeat: Heartbeat, told: Mapping[str, Any]) -> Iterato
     """SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) let the step finish, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
-        heartbeat.stop = heartbeat.stop or (warned(told) if number == signal.SIGUSR2 else "signal")
+        heartbeat.stop = heartbeat.stop or (stop_cause(told) if number == signal.SIGUSR2 else "signal")
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     before = [signal.signal(number, request) for number in numbers]

@@ -41,11 +41,11 @@ class World:
     size: int = 1
     control: dist.ProcessGroup | None = None
 
-    def share(self, rows: Tensor) -> Tensor:
+    def local_rows(self, rows: Tensor) -> Tensor:
         """This rank's part of a batch: the ranks hold consecutive parts."""
         return rows.chunk(self.size)[self.rank]
 
-    def said_by_first(self, said: Any) -> Any:
+    def broadcast_from_rank0(self, said: Any) -> Any:
         """Rank 0's object, on every rank."""
         if self.size == 1:
             return said
@@ -169,13 +169,13 @@ def gather(x: Tensor) -> Tensor:
     return gathered
 
 
-def total(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+def differentiable_all_reduce(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Sum over the ranks of a group, differentiable."""
     summed: Tensor = _Sum.apply(x, group)  # type: ignore[no-untyped-call]
     return summed
 
 
-def added(x: Tensor) -> Tensor:
+def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum over all ranks, for who only looks at it."""
     summed = x.clone()
     if dist.is_initialized() and dist.get_world_size() > 1:
@@ -183,7 +183,7 @@ def added(x: Tensor) -> Tensor:
     return summed
 
 
-def neighbours(world: World, groups: int) -> dist.ProcessGroup | None:
+def batchnorm_process_group(world: World, groups: int) -> dist.ProcessGroup | None:
     """The ranks that share this rank's batch-norm group; None where a rank holds whole groups."""
     if groups >= world.size:
         return None

@@ -16,7 +16,7 @@ from harness.ssl import models
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedEncoder:
     """``mean``, ``std``: (C,) of the images that the encoder was trained on, in [0, 1]; it takes no others."""
 
     encoder: nn.Module
@@ -29,7 +29,7 @@ class Kept:
         return len(self.mean)
 
 
-def save(kept: Kept, path: Path) -> None:
+def save(kept: SavedEncoder, path: Path) -> None:
     weights = {name: value.contiguous() for name, value in kept.encoder.state_dict().items()}
     about = {
         "backbone": asdict(kept.backbone),
@@ -40,7 +40,7 @@ def save(kept: Kept, path: Path) -> None:
     save_file(weights, path, {"harness": json.dumps(about)})
 
 
-def load(path: Path) -> Kept:
+def load(path: Path) -> SavedEncoder:
     """The encoder on the CPU, channels last, as training had it."""
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, it only has keys)
@@ -49,4 +49,4 @@ def load(path: Path) -> Kept:
     encoder = models.encoder(backbone, about["channels"])
     encoder.load_state_dict(weights)
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
-    return Kept(encoder, backbone, torch.tensor(about["mean"]), torch.tensor(about["std"]))
+    return SavedEncoder(encoder, backbone, torch.tensor(about["mean"]), torch.tensor(about["std"]))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.ssl.distributed import unsynchronized
 from harness.ssl.methods import Method
 from harness.ssl.methods.batch import Batch, Comparison
-from harness.ssl.methods.micro_batches import encoded, unchanged_statistics
+from harness.ssl.methods.micro_batches import encode_in_micro_batches, unchanged_statistics
 
 
 def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
@@ -25,12 +25,12 @@ def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
         model: the method, or what averages its gradients over ranks.
     """
     targets = method.targets(batch)
-    if len(batch.parts) == 1:
+    if len(batch.micro_batches) == 1:
         comparison = method.compare(model(batch.whole), targets, batch)
         comparison.loss.backward()
         return comparison
     with torch.no_grad():
-        embeddings = encoded(method, batch, lambda part: method(batch.views(part)))
+        embeddings = encode_in_micro_batches(method, batch, lambda part: method(batch.views(part)))
     for z in embeddings:
         z.requires_grad_()
     comparison = method.compare(embeddings, targets, batch)
@@ -42,8 +42,8 @@ def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
 
 def _through_the_network(model: nn.Module, batch: Batch, gradients: Sequence[Tensor | None]) -> None:
     """Each part's share of the chain rule; ranks exchange their sums with the last."""
-    for part in batch.parts:
-        with unsynchronized(model, unless=part is batch.parts[-1]):
+    for part in batch.micro_batches:
+        with unsynchronized(model, unless=part is batch.micro_batches[-1]):
             embeddings = model(batch.views(part))
             known = [
                 (z, gradient[part])

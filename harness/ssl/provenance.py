@@ -14,7 +14,7 @@ import torch
 import harness
 from harness.cell import Cell
 from harness.environment.cpu import processor
-from harness.environment.job import here
+from harness.environment.job import current_job
 from harness.environment.revision import revision, source_hash
 
 
@@ -33,7 +33,7 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
         },
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
-        "scheduler": here(),
+        "scheduler": current_job(),
     }
 
 

@@ -16,11 +16,11 @@ from harness.cell import Cell
 from harness.evaluation import Evaluation, final
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
 from harness.ssl.data import augmentation_parameters, sources
-from harness.ssl.data.augment import Share
+from harness.ssl.data.augment import LocalViews
 from harness.ssl.data.sources import Data
 from harness.ssl.data.streaming import Stream
 from harness.ssl.distributed import World
-from harness.ssl.evaluate.diagnostics import IMAGES, PROBES, Probes, geometry
+from harness.ssl.evaluate.diagnostics import DIAGNOSTIC_STEPS, IMAGES, StepDiagnostics, geometry
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
@@ -41,7 +41,7 @@ class Interrupted(Exception):
     """A signal or somebody's request asked the attempt to stop; its checkpoint stands."""
 
 
-class Run:
+class Trainer:
     """The state of one attempt at a cell."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Run:
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.first_bad_step = torch.full((), -1, device=device)
-        self.probes = Probes()
+        self.probes = StepDiagnostics()
         self.results: dict[str, float] = {}
         self.train_seconds = 0.0  # over all attempts, like seconds; evaluation not counted
         self.seconds_before = 0.0
@@ -79,13 +79,13 @@ class Run:
     def train(self) -> dict[str, Any]:
         self.restore()
         if self.step == 0 and self.world.rank == 0:
-            self.judge("init")
-            self.attempt.log_event(0, self.watch(), epoch=0)
+            self.evaluate("init")
+            self.attempt.log_event(0, self.initial_metrics(), epoch=0)
         while self.step < self.steps:
             self.train_epoch(epoch=self.step // self.steps_per_epoch)
         if self.world.rank == 0:
-            self.judge("test")
-            kept = encoder_file.Kept(self.network.encoder, self.cell.backbone, self.data.mean, self.data.std)
+            self.evaluate("test")
+            kept = encoder_file.SavedEncoder(self.network.encoder, self.cell.backbone, self.data.mean, self.data.std)
             encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
         joules = self.joules()
         return {
@@ -109,8 +109,8 @@ class Run:
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
         batches = order.split(cell.batch_size)[self.step - before : last - before]
-        owns = [self.world.share(rows) for rows in batches]
-        with closing(self.data.train.shares(owns, draws, cell.views)) as shares:
+        owns = [self.world.local_rows(rows) for rows in batches]
+        with closing(self.data.train.iter_views(owns, draws, cell.views)) as shares:
             del draws  # some 250 bytes a sample, for as long as the epoch takes
             for rows, share in zip(batches, shares, strict=True):
                 self.update(Batch(partial(self.views, share), rows, cell.seed, self.step, self.parts))
@@ -129,7 +129,7 @@ class Run:
         self.end_epoch(epoch, (self.step - first_step) * cell.batch_size / seconds)
         self.save(self.train_seconds)
 
-    def views(self, share: Share, part: slice) -> Tensor:
+    def views(self, share: LocalViews, part: slice) -> Tensor:
         """(2, k, C, H, W), what the network is given of a share's samples."""
         pixels = share(part).flatten(0, 1)
         stacked: Tensor = normalized(pixels, self.data.mean, self.data.std).unflatten(0, (2, -1))
@@ -141,9 +141,9 @@ class Run:
             group["lr"] = self.lr_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         comparison = gradient.backward(self.model, self.method, batch)
-        if self.step % self.steps_per_epoch % max(1, self.steps_per_epoch // PROBES) == 0:
+        if self.step % self.steps_per_epoch % max(1, self.steps_per_epoch // DIAGNOSTIC_STEPS) == 0:
             gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
-            self.probes.look(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
+            self.probes.update(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
         self.optimizer.step()
         self.method.after_step(batch, comparison)
         self.world.average_statistics(self.method)
@@ -165,12 +165,12 @@ class Run:
         if self.world.rank == 0:
             steps = self.step - epoch * self.steps_per_epoch
             metrics = {"loss": float(self.loss_sum) / steps, "samples_per_second": rate}
-            metrics |= {**self.probes.summary(), **self.geometry()}
+            metrics |= {**self.probes.summary(), **self.embedding_metrics()}
             if (epoch + 1) % self.evaluation.every == 0 or self.step == self.steps:
                 metrics["val_knn"] = self.validate()
             self.attempt.log_event(self.step, metrics, epoch=epoch + 1)
         self.loss_sum.zero_()
-        self.probes = Probes()
+        self.probes = StepDiagnostics()
 
     def refuse_divergence(self) -> None:
         """Raises Diverged before a number that is none reaches a curve or a checkpoint; the one wait of an epoch."""
@@ -186,19 +186,19 @@ class Run:
             f"learning rate {self.lr_at(step):.4g}; last good checkpoint: {kept or 'none yet'}"
         )
 
-    def watch(self) -> dict[str, float]:
+    def initial_metrics(self) -> dict[str, float]:
         """A point of the curve before the first step."""
-        return {"val_knn": self.validate(), **self.geometry()}
+        return {"val_knn": self.validate(), **self.embedding_metrics()}
 
     @torch.no_grad()
-    def geometry(self) -> dict[str, float]:
+    def embedding_metrics(self) -> dict[str, float]:
         """Of the embeddings of validation images, whose number does not depend on the batch size."""
         validation = self.data.validation
         rows = torch.arange(min(IMAGES, len(validation)), device=self.device)
         if len(rows) < 2:
             return {}
         draws = augmentation_parameters.draw(0, 0, len(rows), self.cell.views)
-        (share,) = validation.shares([rows], draws, self.cell.views)
+        (share,) = validation.iter_views([rows], draws, self.cell.views)
         self.network.eval()
         z1, z2 = self.network.forward(self.views(share, slice(None)).flatten(0, 1)).chunk(2)
         self.network.train()
@@ -222,7 +222,7 @@ class Run:
             temperature=self.evaluation.knn_temperature,
         )
 
-    def judge(self, prefix: str, network: models.Network | None = None) -> None:
+    def evaluate(self, prefix: str, network: models.Network | None = None) -> None:
         """Judge on the test images: the initial encoder (init), or that of the last epoch (test)."""
         found = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
         self.results |= {f"{prefix}_{name}": value for name, value in found.items()}
@@ -266,16 +266,16 @@ class Run:
     def restore(self) -> None:
         state = checkpoint.load_latest(self.attempt.record, self.device)
         step = state["step"] if state else 0
-        if self.world.said_by_first(step) != step:
+        if self.world.broadcast_from_rank0(step) != step:
             raise RuntimeError(f"rank {self.world.rank} reads another checkpoint than rank 0")
         if state is None:
             return
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.results, self.probes = state["step"], state["results"], Probes(**state["probes"])
+        self.step, self.results, self.probes = state["step"], state["results"], StepDiagnostics(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.joules_before = state.get("joules", {})  # checkpoints of before have none
         self.loss_sum.copy_(state["loss_sum"])
         if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
             # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
-            self.judge("init", models.build(self.cell, self.data.channels).to(self.device))
+            self.evaluate("init", models.build(self.cell, self.data.channels).to(self.device))

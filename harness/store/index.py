@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.cell import Dataset, kin
+from harness.cell import Dataset, versionless_id
 from harness.dataset_files import cache_folder
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
 from harness.files import Json, read_json
-from harness.store.job_arrays import Batches, Said
+from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Record
 
@@ -122,7 +122,7 @@ class Index:
         self._listed = _listed(self.runs)
         self._seen: dict[str, Summary] = {}
         self._alive: dict[Path, bool] = {}
-        self._batches: dict[Path, Batches] = {}
+        self._batches: dict[Path, JobArrays] = {}
         self._kin: dict[str, list[str]] | None = None
 
     def cell_ids(self) -> list[str]:
@@ -135,7 +135,7 @@ class Index:
             self._seen[cell_id] = dataclasses.replace(settled, state="queued") if queued else settled
         return self._seen[cell_id]
 
-    def of_kin(self, kin: str) -> list[str]:
+    def finished_with_other_version(self, kin: str) -> list[str]:
         """Finished cells of this identity without versions."""
         if self._kin is None:
             self._kin = defaultdict(list)
@@ -147,12 +147,12 @@ class Index:
     def state_of(self, cell_id: str, kin: str) -> str:
         """The state of a declared cell: stale where only another version of it has finished."""
         state = self[cell_id].state
-        return "stale" if state == "missing" and self.of_kin(kin) else state
+        return "stale" if state == "missing" and self.finished_with_other_version(kin) else state
 
-    def said_of(self, cell_id: str) -> Said | None:
+    def job_status(self, cell_id: str) -> JobStatus | None:
         """What the scheduler last said of the job that has this cell; None where none has it."""
         batches = self._scheduled(self[cell_id])
-        return batches.said_of(cell_id) if batches else None
+        return batches.job_status(cell_id) if batches else None
 
     def task_id(self, cell_id: str) -> str:
         """The scheduler's id of the job that last had this cell; empty where there is none."""
@@ -211,7 +211,7 @@ class Index:
             return False
         begun = intent.get("attempts_before") != summary.attempts
         if batches := self._scheduled(summary):
-            said = batches.said_of(summary.cell_id)
+            said = batches.job_status(summary.cell_id)
             return said is not None and not said.over and not (begun and summary.state == "failed")
         if begun:
             return False
@@ -219,14 +219,14 @@ class Index:
             self._alive[folder] = Ledger(folder).alive(time.time())
         return self._alive[folder]
 
-    def _scheduled(self, summary: Summary) -> Batches | None:
+    def _scheduled(self, summary: Summary) -> JobArrays | None:
         """The batches of the sweep that last submitted it, if that went through a scheduler."""
         folder = self.record(summary.cell_id).sweep_folder(summary.intent)
         if folder is None:
             return None
         if folder not in self._batches:
-            self._batches[folder] = Batches(folder)
-        return self._batches[folder] if self._batches[folder].there else None
+            self._batches[folder] = JobArrays(folder)
+        return self._batches[folder] if self._batches[folder].exists else None
 
 
 #: A memory of another version of harness, or of other fields, is none.
@@ -272,7 +272,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     return Summary(
         record.cell_id,
         state,
-        kin(cell) if cell else "",
+        versionless_id(cell) if cell else "",
         dataclasses.asdict(cell) if cell else {},
         len(numbers),
         numbers[-1] if numbers else 0,

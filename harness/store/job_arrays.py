@@ -33,7 +33,7 @@ GONE = "GONE"
 
 
 @dataclass(frozen=True)
-class Said:
+class JobStatus:
     """What the scheduler says of a task: its state, and why it waits or how it ended."""
 
     state: str
@@ -45,7 +45,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Batch:
+class JobArray:
     """``tasks``: the cell ids of each task; ``job``: empty until the scheduler has it; ``failed``: why it never had."""
 
     number: int
@@ -66,36 +66,36 @@ class Queue:
 
     asked: float = 0.0
     pause: float = 0.0
-    said: dict[str, Said] = field(default_factory=dict)
+    statuses: dict[str, JobStatus] = field(default_factory=dict)
     settled: bool = False
 
 
-class Batches:
+class JobArrays:
     """The batches of the sweep whose ledger lies in ``folder``; reads nothing until asked, and then once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the sweep goes through a scheduler."""
         return (self.folder / "batches").is_dir()
 
     @cached_property
-    def all(self) -> list[Batch]:
+    def all(self) -> list[JobArray]:
         """First to last."""
         numbers = sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
         found = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
-        return [Batch(**content) for content in found if content]
+        return [JobArray(**content) for content in found if content]
 
     @cached_property
     def queue(self) -> Queue:
         content = read_json(self.folder / "queue.json") or {}
-        said = {task: Said(*words) for task, words in content.get("said", {}).items()}
+        said = {task: JobStatus(*words) for task, words in content.get("said", {}).items()}
         return Queue(content.get("asked", 0.0), content.get("pause", 0.0), said, content.get("settled", False))
 
     @cached_property
-    def _task_of(self) -> dict[str, tuple[Batch, int]]:
+    def _task_of(self) -> dict[str, tuple[JobArray, int]]:
         """The last task that has a cell."""
         return {cell: (batch, task) for batch in self.all for task, cells in enumerate(batch.tasks) for cell in cells}
 
@@ -104,7 +104,7 @@ class Batches:
         batch, task = self._task_of.get(cell_id, (None, 0))
         return batch.task_id(task) if batch and batch.job else ""
 
-    def said_of(self, cell_id: str) -> Said | None:
+    def job_status(self, cell_id: str) -> JobStatus | None:
         """What the scheduler last said of the task that has this cell; None where there is none.
 
         A batch that was submitted since it was asked waits; one without an id may yet be in the queue.
@@ -113,28 +113,29 @@ class Batches:
         if batch is None or batch.failed:
             return None
         if not batch.job or batch.submitted > self.queue.asked:
-            return Said("PENDING", "submitted")
-        return self.queue.said.get(batch.task_id(task), Said("PENDING", "submitted"))
+            return JobStatus("PENDING", "submitted")
+        return self.queue.statuses.get(batch.task_id(task), JobStatus("PENDING", "submitted"))
 
     def open_cells(self) -> Iterator[str]:
         """Those whose task is not over, as far as is known."""
-        return (cell for cell in self._task_of if (said := self.said_of(cell)) and not said.over)
+        return (cell for cell in self._task_of if (said := self.job_status(cell)) and not said.over)
 
-    def add(self, tasks: Sequence[Sequence[str]]) -> Batch:
+    def add(self, tasks: Sequence[Sequence[str]]) -> JobArray:
         """A batch that is about to be submitted; a sweep's folder has one submitter."""
         (self.folder / "batches").mkdir(exist_ok=True)
         number = max((batch.number for batch in self.all), default=0) + 1
-        batch = Batch(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
+        batch = JobArray(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
         self.write(batch)
         return batch
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: JobArray) -> None:
         write_json(self.folder / "batches" / f"{batch.number}.json", dataclasses.asdict(batch))
         self.forget()
 
     def write_queue(self, queue: Queue) -> None:
-        said = {task: [one.state, one.why] for task, one in queue.said.items()}
-        write_json(self.folder / "queue.json", {**dataclasses.asdict(queue), "said": said})
+        said = {task: [one.state, one.why] for task, one in queue.statuses.items()}
+        content = {"asked": queue.asked, "pause": queue.pause, "said": said, "settled": queue.settled}
+        write_json(self.folder / "queue.json", content)
         self.forget()
 
     def forget(self) -> None:

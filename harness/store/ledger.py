@@ -117,9 +117,9 @@ class Ledger:
 
     def finished(self, cell_id: str) -> None:
         (self.path / "finished").touch()
-        self.forgive(cell_id)
+        self.clear_failure(cell_id)
 
-    def forgive(self, cell_id: str) -> None:
+    def clear_failure(self, cell_id: str) -> None:
         """Its failure was not its own, or a retry has mended it."""
         with suppress(FileNotFoundError):
             (self.path / "failures" / f"{cell_id}.json").unlink()
@@ -137,7 +137,7 @@ class Ledger:
         """Start no more cells of this sweep."""
         write_json(self.path / "stopped.json", {"reason": reason})
 
-    def refusal(self) -> str:
+    def stop_reason(self) -> str:
         """Why no more cells of this sweep may start; empty while they may."""
         if said := read_json(self.path / "stopped.json"):
             return str(said["reason"])

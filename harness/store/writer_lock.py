@@ -11,7 +11,7 @@ from harness.store.record import Busy, Heartbeat, Record
 
 
 @contextmanager
-def turn(claims: Path) -> Iterator[int]:
+def writer_lock(claims: Path) -> Iterator[int]:
     """Hold the turn; gives its number, which is one more than the last holder's.
 
     A holder who has died is superseded. Should one come back to life (a laptop that slept), then two may write for a

@@ -23,7 +23,7 @@ from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
-from harness.sweep.run.supervisor import Task, Watched, supervise
+from harness.sweep.run.supervisor import Task, TaskState, supervise
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_training.py")))
 EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4, "every": 1, "curve_bank": 500}
@@ -37,7 +37,7 @@ class Watch:
         self.ends: list[float] = []
         self.memory: list[tuple[int, float, float]] = []
 
-    def __call__(self, ended: Sequence[Watched], running: Sequence[Watched]) -> None:
+    def __call__(self, ended: Sequence[TaskState], running: Sequence[TaskState]) -> None:
         for _ in ended:
             self.ends.append(time.monotonic())
             if len(self.ends) % self.every == 0:

@@ -21,5 +21,5 @@ class Nothing:
 
 
 if __name__ == "__main__":
-    attempt.Run = Nothing  # type: ignore[assignment,misc]
+    attempt.Trainer = Nothing  # type: ignore[assignment,misc]
     worker.main()

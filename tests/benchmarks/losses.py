@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.validation import trusted_values
+from harness.ssl.losses.validation import skip_value_checks
 
 DIMENSIONS, THREADS, TEMPERATURE = 128, 2, 0.1
 ROUNDS = {64: 200, 256: 40, 1024: 10}
@@ -35,7 +35,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def ours(name: str, z1: Tensor, z2: Tensor) -> Tensor:
     """As the training loop calls it."""
-    with trusted_values():
+    with skip_value_checks():
         return FUNCTIONS[name](normalize(z1, dim=1), normalize(z2, dim=1), temperature=TEMPERATURE)  # type: ignore[no-any-return]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.cli.shared.load_experiment import load
 from harness.store.record import Record
 from harness.sweep.tracking import mirror_process
-from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
 from tests.conftest import TINY
 
@@ -37,7 +37,7 @@ def measure(variant: str, epochs: int) -> tuple[float, float]:
         )
         manifest = declared.manifest.write(results)
         uri = default_uri(results) if variant == "sqlite" else f"http://127.0.0.1:{hung.getsockname()[1]}"
-        process = None if variant == "none" else stack.enter_context(Mirrored(results, manifest, uri))
+        process = None if variant == "none" else stack.enter_context(MirrorProcess(results, manifest, uri))
         records = [Record.prepare(results / "runs", entry.cell) for entry in declared.plan.entries]
         evaluation = declared.declaration.values["evaluate"]
         for record in records:

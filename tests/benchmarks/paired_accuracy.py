@@ -41,7 +41,7 @@ from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.random_streams import permutation
 from harness.ssl.runtime.malloc import keep_freed_memory
-from harness.ssl.train import Run
+from harness.ssl.train import Trainer
 from harness.store.record import Heartbeat, Record
 
 #: lightly's kNN protocol, as the laptop scales have it; the curve is not of interest.
@@ -80,7 +80,7 @@ def fast(cell: Cell, data: Data) -> Mapping[str, float]:
     with TemporaryDirectory() as folder:
         attempt = Record.prepare(Path(folder), cell).begin({})
         with Heartbeat(attempt) as heartbeat:
-            run = Run(cell, data, EVALUATION, attempt, heartbeat, torch.device("cpu"), World())
+            run = Trainer(cell, data, EVALUATION, attempt, heartbeat, torch.device("cpu"), World())
             found: Mapping[str, float] = run.train()["metrics"]
             return found
 

@@ -20,7 +20,7 @@ from typing import Any
 from harness.cell import Cell
 from harness.cli.shared.load_experiment import load
 from harness.environment.process import process_identity
-from harness.sweep.tracking.sync_state import digest, marks, remember_complete
+from harness.sweep.tracking.sync_state import digest, remember_complete, sync_state
 from harness.sweep.tracking.tracking_uri import default_uri
 
 EPOCHS = 10
@@ -97,7 +97,7 @@ def sweep(folder: Path, count: int) -> None:
     # As if MLflow had everything: to write 10,000 runs into it takes a quarter of an hour once.
     uri = default_uri(results)
     (results / "mlflow.db").touch()
-    remember_complete(results, declared.manifest, uri, digest(marks(results, declared.manifest)))
+    remember_complete(results, declared.manifest, uri, digest(sync_state(results, declared.manifest)))
 
 
 def seconds(*arguments: str, cwd: Path) -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from harness.cell import Backbone, Cell, Head
 from harness.ssl.attempt import run_cell
-from harness.ssl.measure.throughput_workers import Cells, start_seconds
-from harness.ssl.train import Run
+from harness.ssl.measure.throughput_workers import CellSupply, start_seconds
+from harness.ssl.train import Trainer
 from tests.benchmarks.records_scale import sweep
 
 TIMES = 7
@@ -49,18 +49,18 @@ def print_imports(words: list[str], folder: Path) -> None:
 def print_calls() -> None:
     """Of the first and of the third cell of this process, until training begins."""
     with tempfile.TemporaryDirectory() as folder:
-        cells = Cells(Path(folder), Cell(backbone=Backbone("convnet", 16), head=Head(64, 64)), None)
-        train = Run.train
+        cells = CellSupply(Path(folder), Cell(backbone=Backbone("convnet", 16), head=Head(64, 64)), None)
+        train = Trainer.train
         for number in range(3):
             profile = cProfile.Profile()
-            Run.train = lambda run, profile=profile: (profile.disable(), train(run))[1]
+            Trainer.train = lambda run, profile=profile: (profile.disable(), train(run))[1]
             record = cells.next(1)
             profile.enable()
             run_cell(record)
             if number != 1:
                 print(f"cell {number + 1} of a process, until it trains:")
                 pstats.Stats(profile).sort_stats("cumtime").print_stats(12)
-        Run.train = train
+        Trainer.train = train
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def ours(data: Data) -> Pipeline:
     draws = augmentation_parameters.draw(0, 0, len(data.train), SIMCLR)
 
     def batches(rows: list[int]) -> Iterator[list[Tensor]]:
-        with closing(data.train.shares(torch.tensor(rows).split(BATCH), draws, SIMCLR)) as shares:
+        with closing(data.train.iter_views(torch.tensor(rows).split(BATCH), draws, SIMCLR)) as shares:
             for share in shares:
                 yield [normalized(view, data.mean, data.std) for view in share(slice(None))]
 

@@ -26,7 +26,7 @@ from scipy import stats
 
 from harness.manifest import Claim, Expected, Manifest
 from harness.study.claims.decision import Evidence
-from harness.study.claims.measures import MEASURES, Contrast, Measured, Range, margin_of
+from harness.study.claims.measures import MEASURES, Contrast, MeasuredContrasts, TrueRange, margin_of
 from harness.study.claims.verdicts import judge
 from harness.study.frame import METRICS
 from harness.study.statistics import (
@@ -113,7 +113,7 @@ def shifted(estimate: Estimate, by: float) -> Estimate:
 
 
 def above(estimate: Estimate, margin: float = 0.0) -> Evidence:
-    return Evidence([estimate], Range(margin, math.inf))
+    return Evidence([estimate], TrueRange(margin, math.inf))
 
 
 def word_of(estimate: Estimate) -> str:
@@ -221,7 +221,7 @@ class Scenario:
         over = "batch_size" if MEASURES[self.measure].along else ""
         return Claim("a", "b", "c", self.measure, list(LOSSES[: len(self.means)]), over=over, margin=self.margin)
 
-    def measured(self, accuracies: np.ndarray) -> Measured:
+    def measured(self, accuracies: np.ndarray) -> MeasuredContrasts:
         claim = self.claim
         sizes = SIZES if claim.over else SIZES[:1]
         tables = {
@@ -308,7 +308,7 @@ class Case:
 
     claim: str
     values: int
-    true: Range
+    true: TrueRange
     effect: float
     rho: float
     paired: bool
@@ -344,14 +344,14 @@ class Case:
         return 100 * float(inside.mean())
 
 
-POSITIVE = Range(0, math.inf)
+POSITIVE = TrueRange(0, math.inf)
 CASES = [
     Case("difference", 2, POSITIVE, 1.0, 0.0, False),
     Case("difference", 2, POSITIVE, 2.0, 0.0, False),
     Case("difference", 2, POSITIVE, 1.0, 0.5, True),
     Case("difference", 2, POSITIVE, 2.0, 0.5, True),
-    Case("equality within 2", 2, Range(-2, 2), 0.0, 0.5, True),
-    Case("spread of 5 values within 2", 5, Range(-2, 2), 0.0, 0.5, True),
+    Case("equality within 2", 2, TrueRange(-2, 2), 0.0, 0.5, True),
+    Case("spread of 5 values within 2", 5, TrueRange(-2, 2), 0.0, 0.5, True),
 ]
 
 
@@ -453,7 +453,7 @@ def whole_experiments(rng: np.random.Generator, repetitions: int) -> None:
         equal = 0
         for accuracies in design.accuracies(rng, 5, repetitions):
             frame["test_knn"] = 80 + accuracies.transpose(1, 2, 0).ravel()
-            words = [verdict.word for verdict in judge(manifest, frame).verdicts]
+            words = [verdict.label for verdict in judge(manifest, frame).verdicts]
             equal += words == words_by_holm([above(one) for one in family(accuracies, is_paired(accuracies))])
         print(f"\n{design.label}: judge says the same of all four claims in {equal} of {repetitions} experiments.")
 

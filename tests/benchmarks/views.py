@@ -16,7 +16,7 @@ import torch
 import harness.ssl  # noqa: F401  (mends torchvision's import)
 from harness.cell import Views
 from harness.ssl.data.augment import augment
-from harness.ssl.data.augmentation_parameters import columns, write
+from harness.ssl.data.augmentation_parameters import columns, resolve
 from harness.ssl.runtime.malloc import keep_freed_memory
 
 # isort: split
@@ -64,7 +64,7 @@ def main() -> None:
     print(f"{'samples/s':24} {'batched':>9} {'torchvision':>12} {'ratio':>6}")
     for name, (views, channels, side, samples) in CASES.items():
         images = torch.randint(0, 256, (samples, channels, side, side), dtype=torch.uint8)
-        recipe = write(torch.rand(2, samples, columns(views)), views, channels, side, side)
+        recipe = resolve(torch.rand(2, samples, columns(views)), views, channels, side, side)
         transform = by_torchvision(views, channels, side)
 
         def batched(images: torch.Tensor = images, recipe: torch.Tensor = recipe, views: Views = views) -> torch.Tensor:

@@ -100,7 +100,9 @@ def test_a_published_resnet_goes_into_torchvisions_model(
 
 def test_the_stem_for_small_images_is_put_into_torchvisions_model(tmp_path: Path) -> None:
     cell = Cell(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 64, "cifar"))
-    kept = encoder_file.Kept(models.encoder(cell.backbone, 3), cell.backbone, torch.full((3,), 0.5), torch.ones(3))
+    kept = encoder_file.SavedEncoder(
+        models.encoder(cell.backbone, 3), cell.backbone, torch.full((3,), 0.5), torch.ones(3)
+    )
     encoder_file.save(kept, tmp_path / "encoder.safetensors")
     (tmp_path / "load_encoder.py").write_text(example(cell, {"channels": 3}))
     assert "(4, 512)" in run_example(tmp_path, "assert plain.conv1.kernel_size == (3, 3)")

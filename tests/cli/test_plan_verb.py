@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
-from harness.sweep.plan.cost import Costs, Measured, footprint, shape
+from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 from tests.test_dataset_files import image_folder
 
 GIB = 2**30
@@ -32,7 +32,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(
         cells: list[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: list[str]
     ) -> Costs:
-        a_step = Measured(sample=1.0, feature=0.0, start=0.0, encoder_bytes=10**6, checkpoint_bytes=10**6)
+        a_step = StepCost(sample=1.0, feature=0.0, start=0.0, encoder_bytes=10**6, checkpoint_bytes=10**6)
         needs = {footprint(cell, given.world_size): GIB * (4 if cell.batch_size == 256 else 1) for cell, given in cells}
         return Costs(device, {shape(cell, device): a_step for cell, _ in cells}, needs)
 

@@ -21,7 +21,7 @@ import pytest
 from harness.manifest import Manifest
 from harness.store.record import Record
 from harness.sweep.tracking import mirror_process
-from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.tracking.mirror_process import MirrorProcess
 from tests.sweep.tracking.test_mirror import prepared
 
 EPOCHS = 200
@@ -114,7 +114,7 @@ def test_a_server_that_takes_nothing_costs_a_sweep_seconds_and_is_said_in_one_li
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with server() as uri:
         began = time.monotonic()
-        with Mirrored(results, Manifest.file(results, manifest.name), uri) as process:
+        with MirrorProcess(results, Manifest.file(results, manifest.name), uri) as process:
             assert time.monotonic() - began < 10, "a sweep waited for a server"
             begin_and_finish(results, manifest, lambda: None)
             ended = time.monotonic()

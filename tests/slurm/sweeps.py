@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.store.job_arrays import Batches
+from harness.store.job_arrays import JobArrays
 from harness.store.record import Attempt, Record
 
 #: What changes the numbers of a cell, and what does not (seconds, rates).
@@ -105,7 +105,7 @@ class Folder:
         return [cell for experiment in json.loads(done.stdout) for cell in experiment["cells"]]
 
     def jobs(self) -> list[str]:
-        found = [Batches(path.parent) for path in sorted((self.results / "sweeps").glob("*/batches"))]
+        found = [JobArrays(path.parent) for path in sorted((self.results / "sweeps").glob("*/batches"))]
         return [batch.job for batches in found for batch in batches.all if batch.job]
 
     def calls(self, command: str) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli.shared import doctor_slurm
 from harness.sweep.slurm import acceptance, node_check
-from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.diagnosis import Diagnosis
 from tests.slurm.conftest import Cluster
 from tests.slurm.sweeps import Folder, slurm, until
 
@@ -119,7 +119,7 @@ def test_results_that_cannot_be_written(folder: Folder) -> None:
     assert "LACK results        a-file/results cannot be written: Not a directory" in done.stdout
 
 
-def findings(folder: Folder, monkeypatch: pytest.MonkeyPatch, *words: str, full: bool = False) -> dict[str, Finding]:
+def findings(folder: Folder, monkeypatch: pytest.MonkeyPatch, *words: str, full: bool = False) -> dict[str, Diagnosis]:
     monkeypatch.chdir(folder.path)
     found = doctor_slurm.findings(["cluster=here.yaml", *words], Path("results"), full)
     return {finding.what: finding for finding in found}
@@ -129,7 +129,7 @@ def test_nodes_that_do_not_come_free_are_not_waited_for(folder: Folder, monkeypa
     monkeypatch.setattr(node_check, "START_SECONDS", 8)
     found = findings(folder, monkeypatch, "cluster.sbatch.begin=now+1hour")["probe job"]
     assert found.found == "did not start within a minute (BeginTime)"
-    assert "cluster.partition" in found.mend
+    assert "cluster.partition" in found.fix
     until(lambda: not jobs("harness-doctor"), 15)
 
 
@@ -172,7 +172,7 @@ def test_an_interrupted_cell_has_the_numbers_of_an_undisturbed_one(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     found = findings(folder, monkeypatch, word, full=True)
-    assert not [finding for finding in found.values() if finding.lack]
+    assert not [finding for finding in found.values() if finding.failed]
     assert re.fullmatch(r"job \d+, 1 attempt \(finished\), \d+ s", found["undisturbed"].found)
     assert re.fullmatch(r"job \d+, 2 attempts \(signal, then finished\), \d+ s", found["interrupted"].found)
     assert found["same numbers"].found.startswith("all 4 metrics to the last bit: init_knn")
@@ -188,7 +188,7 @@ def test_a_cell_that_fails_ends_the_acceptance_with_its_error(folder: Folder, mo
     monkeypatch.setattr(acceptance, "source_hash", lambda: "0" * 12)
     found = findings(folder, monkeypatch, full=True)["acceptance"]
     assert "the code has changed since the cell was submitted" in found.found
-    assert "stderr.log" in found.mend
+    assert "stderr.log" in found.fix
 
 
 @pytest.mark.usefixtures("short")

@@ -58,7 +58,7 @@ def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
     """Of embeddings that each rank holds its share of; the gradient is that of all rows, as DDP would average it."""
     generator = torch.Generator().manual_seed(0)
     z1, z2 = torch.randn(2, N, 6, generator=generator, dtype=torch.float64)
-    own = [world.share(z).requires_grad_() for z in (z1, z2)]
+    own = [world.local_rows(z).requires_grad_() for z in (z1, z2)]
     gathered = [gather(z) for z in own]
     if LOSSES[name].unit_norm:
         gathered = [normalize(z, dim=1) for z in gathered]
@@ -103,8 +103,8 @@ def train(
     for step in range(steps):
         images = torch.randn(2, N, 1, 8, 8, generator=generator, dtype=torch.float64)
         rows = torch.randperm(2 * N, generator=generator)[:N]
-        own = torch.stack([world.share(view) for view in images])
-        batch = Batch(lambda part, own=own: own[:, part], rows, seed=0, step=step, parts=parts)  # type: ignore[misc]
+        own = torch.stack([world.local_rows(view) for view in images])
+        batch = Batch(lambda part, own=own: own[:, part], rows, seed=0, step=step, micro_batches=parts)  # type: ignore[misc]
         for group in stepper.param_groups:
             group["lr"] = 0.5
         stepper.zero_grad()

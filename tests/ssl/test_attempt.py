@@ -41,14 +41,14 @@ def test_a_signal_stops_at_a_checkpoint(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     record = make_record()
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def signal_in_step_3(self: train.Run, batch: Batch) -> None:
+    def signal_in_step_3(self: train.Trainer, batch: Batch) -> None:
         if self.step == 2:
             os.kill(os.getpid(), number)
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", signal_in_step_3)
+    monkeypatch.setattr(train.Trainer, "update", signal_in_step_3)
     with pytest.raises(train.Interrupted, match="step 3 "):
         run_cell(record)
     ended = record.attempts()[0].outcome()
@@ -62,7 +62,7 @@ def test_what_asks_for_more_memory_than_there_is_is_not_tried_again(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object]
 ) -> None:
     record = make_record()
-    monkeypatch.setattr(train.Run, "update", lambda self, batch: ask())
+    monkeypatch.setattr(train.Trainer, "update", lambda self, batch: ask())
     with pytest.raises((MemoryError, RuntimeError)):
         run_cell(record)
     ended = record.attempts()[0].outcome() or {}

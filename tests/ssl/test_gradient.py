@@ -13,8 +13,8 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Head, Loss
 from harness.ssl import gradient, methods, models
 from harness.ssl.distributed import World
-from harness.ssl.losses.validation import trusted_values
-from harness.ssl.measure.step_cost import Live
+from harness.ssl.losses.validation import skip_value_checks
+from harness.ssl.measure.step_cost import LiveTensorBytes
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
 from tests.ssl.ranks import COMBINATIONS, N, train
@@ -74,8 +74,8 @@ def peak(batch_size: int, micro_batch: int | None) -> int:
     def share(part: slice) -> torch.Tensor:
         return (images[part].float() / 255).expand(2, -1, -1, -1, -1)
 
-    with trusted_values(), Live(lambda size: "all") as live:
-        gradient.backward(method, method, Batch(share, torch.arange(batch_size), seed=0, step=0, parts=parts))
+    with skip_value_checks(), LiveTensorBytes(lambda size: "all") as live:
+        gradient.backward(method, method, Batch(share, torch.arange(batch_size), seed=0, step=0, micro_batches=parts))
     return live.peak["all"]
 
 

@@ -14,8 +14,8 @@ from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.ssl import gradient, methods, models, optim
 from harness.ssl.distributed import World
-from harness.ssl.evaluate.diagnostics import Probes
-from harness.ssl.losses.validation import trusted_values
+from harness.ssl.evaluate.diagnostics import StepDiagnostics
+from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
 
@@ -58,11 +58,13 @@ def step(method_name: str, loss: str, bn_groups: int, optimizer: str, micro_batc
     method = methods.build(cell, models.build(cell, 1), N, World(), N // micro_batch)
     stepper = optim.build(cell.optimizer, method.parameters())
     views = torch.randn(2, N, 1, 8, 8)
-    batch = Batch(lambda part: views[:, part], torch.arange(N), seed=0, step=0, parts=micro_batches(N, micro_batch))
-    with trusted_values(), Refuse():
+    batch = Batch(
+        lambda part: views[:, part], torch.arange(N), seed=0, step=0, micro_batches=micro_batches(N, micro_batch)
+    )
+    with skip_value_checks(), Refuse():
         comparison = gradient.backward(method, method, batch)
         gradients = [p.grad for p in method.parameters() if p.grad is not None]
-        Probes().look(comparison, 0.1, torch.nn.utils.get_total_norm(gradients))
+        StepDiagnostics().update(comparison, 0.1, torch.nn.utils.get_total_norm(gradients))
         stepper.step()
         method.after_step(batch, comparison)
     return comparison.loss

@@ -87,13 +87,13 @@ def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> Non
 
 def stop_and_resume(record: Record, last_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute a cell in two attempts, of which the first is asked to stop while it is at this step."""
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
+    def stop_at_the_last_step(self: train.Trainer, batch: Batch) -> None:
         self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
+    monkeypatch.setattr(train.Trainer, "update", stop_at_the_last_step)
     with pytest.raises(train.Interrupted, match=f"step {last_step} "):
         run_cell(record)
     monkeypatch.undo()
@@ -116,14 +116,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
 ) -> None:
     calm, damaged = make_record("calm", epochs=3), make_record("damaged", epochs=3)
     run_cell(calm)
-    end_epoch = train.Run.end_epoch
+    end_epoch = train.Trainer.end_epoch
 
-    def fail_in_the_third(self: train.Run, epoch: int, rate: float) -> None:
+    def fail_in_the_third(self: train.Trainer, epoch: int, rate: float) -> None:
         if epoch == 2:
             raise OSError("the node went away")
         end_epoch(self, epoch, rate)
 
-    monkeypatch.setattr(train.Run, "end_epoch", fail_in_the_third)
+    monkeypatch.setattr(train.Trainer, "end_epoch", fail_in_the_third)
     with pytest.raises(OSError, match="went away"):
         run_cell(damaged)
     monkeypatch.undo()
@@ -151,14 +151,14 @@ def test_a_cell_that_diverges_late_keeps_its_last_good_checkpoint(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = make_record(epochs=3)
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def poison(self: train.Run, batch: Batch) -> None:
+    def poison(self: train.Trainer, batch: Batch) -> None:
         update(self, batch)
         if self.step == 30:  # the weights that step 31 leaves; step 32 is the first whose loss shows it
             torch.nn.init.constant_(next(self.network.parameters()), torch.nan)
 
-    monkeypatch.setattr(train.Run, "update", poison)
+    monkeypatch.setattr(train.Trainer, "update", poison)
     with pytest.raises(train.Diverged, match=r"the loss is not finite at step 32 of 60 \(epoch 2\)"):
         run_cell(record)
     kept = torch.load(record.path / "attempts/1/checkpoint.pt", weights_only=True)
@@ -176,13 +176,13 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     calm.submit(submission)
     run_cell(calm)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def stop(self: train.Run, batch: Batch) -> None:
+    def stop(self: train.Trainer, batch: Batch) -> None:
         self.heartbeat.stop = "signal"
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", stop)
+    monkeypatch.setattr(train.Trainer, "update", stop)
     with pytest.raises(train.Interrupted):
         run_cell(changed)
     monkeypatch.undo()
@@ -196,13 +196,13 @@ def test_arms_that_differ_in_the_loss_see_identical_views(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[bytes]] = {}
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def spy(self: train.Run, batch: Batch) -> None:
+    def spy(self: train.Trainer, batch: Batch) -> None:
         seen.setdefault(self.cell.loss.name, []).append(batch.whole.contiguous().numpy().tobytes())
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", spy)
+    monkeypatch.setattr(train.Trainer, "update", spy)
     for loss in (Loss("infonce"), Loss("dcl"), Loss("dclw", sigma=0.5)):
         run_cell(make_record(loss=loss))
     assert len(seen["infonce"]) == 2 * (1293 // 64)

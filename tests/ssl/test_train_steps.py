@@ -16,14 +16,14 @@ PER_EPOCH = 1293 // 64
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The loss of every step, and with it how many there were."""
     seen: list[float] = []
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def spy(self: train.Run, batch: Batch) -> None:
+    def spy(self: train.Trainer, batch: Batch) -> None:
         before = float(self.loss_sum)
         update(self, batch)
         seen.append(float(self.loss_sum) - before)
 
-    monkeypatch.setattr(train.Run, "update", spy)
+    monkeypatch.setattr(train.Trainer, "update", spy)
     return seen
 
 
@@ -48,13 +48,13 @@ def test_as_many_steps_as_epochs_have_are_the_same_training(make_record: MakeRec
 
 def test_the_learning_rate_falls_over_the_steps(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def spy(self: train.Run, batch: Batch) -> None:
+    def spy(self: train.Trainer, batch: Batch) -> None:
         rates.append(self.lr_at(self.step))
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", spy)
+    monkeypatch.setattr(train.Trainer, "update", spy)
     record = make_record(steps=10, epochs=1)
     run_cell(record)
     peak = optim.peak_lr(record.cell().optimizer, 64)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.cell import Cell, Dataset, Loss, kin
+from harness.cell import Cell, Dataset, Loss, versionless_id
 from harness.dataset_files import cache_folder
 from harness.evaluation import key
 from harness.files import write_json
@@ -63,7 +63,7 @@ def test_a_finished_record(runs: Path) -> None:
     assert found.last
     assert found.last["metrics"]["loss"] == 1.0
     assert found.ran["hardware"] == "a processor"
-    assert (found.cell, found.kin) == (asdict(Cell()), kin(Cell()))
+    assert (found.cell, found.kin) == (asdict(Cell()), versionless_id(Cell()))
 
 
 def test_a_cell_without_a_record_is_missing(runs: Path) -> None:
@@ -131,17 +131,17 @@ def test_a_cell_of_another_version_is_stale(runs: Path) -> None:
     old, new = Cell(versions={"loss": 1}), Cell(versions={"loss": 2})
     finish(Record.prepare(runs, old))
     index = Index(runs)
-    assert index.of_kin(kin(new)) == [old.cell_id]
-    assert index.state_of(new.cell_id, kin(new)) == "stale"
-    assert index.state_of(old.cell_id, kin(old)) == "finished"
+    assert index.finished_with_other_version(versionless_id(new)) == [old.cell_id]
+    assert index.state_of(new.cell_id, versionless_id(new)) == "stale"
+    assert index.state_of(old.cell_id, versionless_id(old)) == "finished"
     other = replace(new, seed=1)
-    assert index.state_of(other.cell_id, kin(other)) == "missing"
+    assert index.state_of(other.cell_id, versionless_id(other)) == "missing"
 
 
 def test_a_failed_cell_of_another_version_makes_nothing_stale(runs: Path) -> None:
     Record.prepare(runs, Cell(versions={"loss": 1})).begin({}).fail("bad")
     new = Cell(versions={"loss": 2})
-    assert Index(runs).state_of(new.cell_id, kin(new)) == "missing"
+    assert Index(runs).state_of(new.cell_id, versionless_id(new)) == "missing"
 
 
 def test_metrics_are_those_of_the_record(runs: Path) -> None:

@@ -35,35 +35,35 @@ def test_it_is_alive_while_its_process_is_and_beats(ledger: Ledger) -> None:
 
 def test_first_failures_that_are_alike_stop_it(ledger: Ledger) -> None:
     ledger.failed("a", "error", "RuntimeError: no room at step 12", final=True)
-    assert ledger.refusal() == ""
+    assert ledger.stop_reason() == ""
     ledger.failed("b", "error", "RuntimeError: no room at step 7", final=True)
-    assert "first 2 cells all failed alike" in ledger.refusal()
+    assert "first 2 cells all failed alike" in ledger.stop_reason()
 
 
 def test_once_a_cell_has_finished_likeness_does_not_matter(ledger: Ledger) -> None:
     ledger.finished("c")
     ledger.failed("a", "error", "x", final=True)
     ledger.failed("b", "error", "x", final=True)
-    assert ledger.refusal() == ""
+    assert ledger.stop_reason() == ""
 
 
 def test_so_many_failures_stop_it(ledger: Ledger) -> None:
     ledger.finished("z")
     for cell_id in "abcd":
-        assert ledger.refusal() == ""
+        assert ledger.stop_reason() == ""
         ledger.failed(cell_id, "error", cell_id, final=True)
-    assert "4 cells have failed (failures.max_failures is 4)" in ledger.refusal()
+    assert "4 cells have failed (failures.max_failures is 4)" in ledger.stop_reason()
 
 
 def test_a_failure_that_is_mended_or_forgiven_does_not_count(ledger: Ledger) -> None:
     for cell_id in "ab":
         ledger.failed(cell_id, "error", "x", final=True)
-    ledger.forgive("a")
-    assert ledger.refusal() == ""
+    ledger.clear_failure("a")
+    assert ledger.stop_reason() == ""
     ledger.finished("b")
     assert ledger.failures() == []
 
 
 def test_it_can_be_stopped_by_hand(ledger: Ledger) -> None:
     ledger.stop("enough")
-    assert ledger.refusal() == "enough"
+    assert ledger.stop_reason() == "enough"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.cell import kin
+from harness.cell import versionless_id
 from harness.manifest import Exclusion, Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
@@ -41,7 +41,7 @@ def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic
     manifest, results = synthetic(lambda axes: 50.0 if axes["seed"] == 0 else None)
     old = replace(Record(results / "runs" / Index(results / "runs").cell_ids()[0]).cell(), seed=2, versions={"loss": 0})
     Record.prepare(results / "runs", old).begin({}).end({"state": "finished", "metrics": {}})
-    (stale,) = [cell.cell_id for cell in manifest.cells if cell.kin == kin(old)]
+    (stale,) = [cell.cell_id for cell in manifest.cells if cell.kin == versionless_id(old)]
     queued = next(cell.cell_id for cell in manifest.cells if cell.axes["seed"] == 1)
     (results / "runs" / queued / "attempts").mkdir(parents=True)
     ledger = Ledger.open(results, manifest.name, Policy())

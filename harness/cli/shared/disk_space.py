@@ -12,11 +12,11 @@ from harness.cli.shared.confirm import confirm
 from harness.cli.shared.load_experiment import Declared
 from harness.cli.shared.text import size
 from harness.dataset_files import bytes_to_keep, cache_folder
-from harness.sweep.plan.plan import Entry, Estimate
+from harness.sweep.plan.plan import Entry, PlanEstimate
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskSpace:
     """``needed`` bytes in ``folder``, on whose disk so many are ``free``; ``lacking``: not enough for all that is
     written there. Where the cache is another machine's, ``folder`` and ``free`` are None."""
 
@@ -33,7 +33,9 @@ class Room:
         return f"{size(self.needed)} in {self.folder}/, of {size(self.free or 0)} that are free{lacking}"
 
 
-def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | None, results: Path) -> list[Room]:
+def required_space(
+    declared: Declared, entries: Sequence[Entry], estimate: PlanEstimate | None, results: Path
+) -> list[DiskSpace]:
     """What these cells write: into the results, where that was estimated, and what the first keeps of its images."""
     images = bytes_to_keep({entry.cell.dataset for entry in entries}, declared.files, elsewhere=declared.on_cluster)
     written = {}
@@ -47,15 +49,15 @@ def rooms(declared: Declared, entries: Sequence[Entry], estimate: Estimate | Non
     found = []
     for what, (needed, folder) in written.items():
         free = free_bytes(folder)
-        found.append(Room(what, needed, folder, free, on_disk[_device(folder)] > free))
+        found.append(DiskSpace(what, needed, folder, free, on_disk[_device(folder)] > free))
     if images and declared.on_cluster:
-        found.append(Room("Images", images))
+        found.append(DiskSpace("Images", images))
     return found
 
 
-def agree_to_room(found: Sequence[Room], yes: bool, again: str) -> None:
+def confirm_space(found: Sequence[DiskSpace], yes: bool, again: str) -> None:
     """Ask where a disk has too little."""
-    disks: dict[int, list[Room]] = {}
+    disks: dict[int, list[DiskSpace]] = {}
     for room in found:
         if room.lacking and room.folder:
             disks.setdefault(_device(room.folder), []).append(room)

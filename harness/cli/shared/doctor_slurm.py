@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.sweep.declare.limits import check_range
 from harness.sweep.slurm.acceptance import Acceptance, declared, profile
 from harness.sweep.slurm.commands import Slurm
-from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.diagnosis import Diagnosis
 from harness.sweep.slurm.node_check import Probe
 from harness.sweep.slurm.preflight import Checks
 
@@ -18,7 +18,7 @@ from harness.sweep.slurm.preflight import Checks
 NODES = 2
 
 
-def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Finding]:
+def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Diagnosis]:
     """First what Slurm says, then what a small job sees, then, with ``full``, what a cell meets; each only if all is
     well before.
 
@@ -29,14 +29,14 @@ def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Findin
     slurm = Slurm(lambda line: None)
     checks, well = Checks(cluster, slurm), True
     for finding in checks.run():
-        well &= not finding.lack
+        well &= not finding.failed
         yield finding
     if not well or checks.partition is None:
         return
     nodes = min(NODES, checks.partition.working)
     _say(f"a job on {nodes} node{'s' if nodes > 1 else ''} of {checks.partition.name}, a minute at most")
     for finding in Probe(cluster, nodes, results, slurm).run():
-        well &= not finding.lack
+        well &= not finding.failed
         yield finding
     if not well or not full:
         return

@@ -28,16 +28,16 @@ from harness.sweep.expand.grid import Expansion
 from harness.sweep.expand.resources import Resources, resources
 from harness.sweep.plan.cost import measure
 from harness.sweep.plan.plan import (
+    CostEstimate,
     Entry,
-    Estimate,
-    Need,
     Plan,
-    arm,
+    PlanEstimate,
+    arm_id,
     estimate,
+    estimate_cell,
     finished_seconds,
-    kind_of,
     make_plan,
-    need,
+    timing_key,
 )
 from harness.sweep.run.slots import Slots, divide
 
@@ -66,7 +66,7 @@ class Declared:
     def on_cluster(self) -> bool:
         return str(self.declaration.values["cluster"]["scheduler"]) != "none"
 
-    def estimate(self, entries: Sequence[Entry]) -> Estimate:
+    def estimate(self, entries: Sequence[Entry]) -> PlanEstimate:
         """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
 
         For a cluster without GPUs the steps are measured here all the same; for one with GPUs, where this machine has
@@ -80,13 +80,13 @@ class Declared:
 
         if self.on_cluster and slots.device == "cuda" and not gpus():
             return estimate(entries, self._known_needs(), slots.count, 0)
-        arms = {arm(entry.cell): entry.cell for entry in entries}
+        arms = {arm_id(entry.cell): entry.cell for entry in entries}
         cells = [(cell, of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
         finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads, self._compiled)
 
-        def need_of(cell: Cell) -> Need:
-            return need(cell, of(cell), costs, finished, self.files, evaluation)
+        def need_of(cell: Cell) -> CostEstimate:
+            return estimate_cell(cell, of(cell), costs, finished, self.files, evaluation)
 
         limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
         return estimate(entries, need_of, slots.count, limit)
@@ -95,16 +95,16 @@ class Declared:
     def _compiled(self) -> bool:
         return bool(self.declaration.values["cluster"]["compile"])
 
-    def _known_needs(self) -> Callable[[Cell], Need]:
+    def _known_needs(self) -> Callable[[Cell], CostEstimate]:
         """Of arms that have finished seeds, on whatever hardware of the cluster."""
         finished = finished_seconds(self.plan.index, None, self.slots.threads, self._compiled)
 
-        def need_of(cell: Cell) -> Need:
+        def need_of(cell: Cell) -> CostEstimate:
             given = self.resources(cell)
-            seconds = finished.get(kind_of(cell, given))
+            seconds = finished.get(timing_key(cell, given))
             if seconds is None:
                 raise UserError("there is no GPU here to measure a step, and no seed of some arm has finished yet")
-            return Need(seconds, True, None, 0, given.world_size)
+            return CostEstimate(seconds, True, None, 0, given.world_size)
 
         return need_of
 
@@ -119,7 +119,7 @@ def load(
     """
     register(plugins)
     declaration = declare(Path(path), overrides)
-    for note in grid.hidden(declaration):
+    for note in grid.shadowed_overrides(declaration):
         print(f"note: {note}")
     dataset = declaration.values["dataset"]
     try:

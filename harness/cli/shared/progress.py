@@ -13,7 +13,7 @@ from rich.table import Table
 
 from harness.cli.shared.text import hours
 from harness.store.record import Record
-from harness.sweep.run.supervisor import NOT_STARTED, Watched
+from harness.sweep.run.supervisor import NOT_STARTED, TaskState
 
 REFRESH_SECONDS = 2.0
 #: Between lines about running cells, where there is no terminal.
@@ -42,12 +42,12 @@ class Progress:
             self._live.update("", refresh=True)
             self._live.stop()
 
-    def update(self, ended: Sequence[Watched], running: Sequence[Watched]) -> None:
+    def update(self, ended: Sequence[TaskState], running: Sequence[TaskState]) -> None:
         """Called at every poll; a terminal that is gone is no reason to stop."""
         with suppress(OSError):
             self._update(ended, running)
 
-    def _update(self, ended: Sequence[Watched], running: Sequence[Watched]) -> None:
+    def _update(self, ended: Sequence[TaskState], running: Sequence[TaskState]) -> None:
         for watched in ended:
             if watched.ended != NOT_STARTED:
                 self._say(watched)
@@ -62,7 +62,7 @@ class Progress:
                 print(f"  {watched.task.name}: {doing if rate else epoch}", flush=True)
             self._refreshed = time.monotonic()
 
-    def _say(self, watched: Watched) -> None:
+    def _say(self, watched: TaskState) -> None:
         line = watched.ended
         if watched.finished:
             self._done += 1
@@ -77,7 +77,7 @@ class Progress:
         text = f"[{self._done}/{self._total}] {watched.task.name}: {line}"
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _table(self, running: Sequence[Watched]) -> Table:
+    def _table(self, running: Sequence[TaskState]) -> Table:
         columns = ("cell", "epoch", "validation kNN (%)", "samples/s", "left")
         table = Table(*columns, title=f"{self._done} of {self._total} finished")
         for watched in running:

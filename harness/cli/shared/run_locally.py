@@ -16,8 +16,8 @@ from harness.manifest import Manifest
 from harness.store.ledger import Ledger, Policy
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
-from harness.sweep.run.supervisor import NOT_STARTED, Stopped, Task, Watched, supervise
-from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.run.supervisor import NOT_STARTED, Stopped, Task, TaskState, supervise
+from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.sync_state import is_complete
 from harness.sweep.tracking.tracking_uri import default_uri
 
@@ -43,7 +43,7 @@ class Foreground:
         manifest = ledger.manifest if ledger else Manifest.file(self.results, name)
         if ledger:  # a file of its own to mirror: a later sweep of the experiment may declare other cells
             self.manifest.save(manifest)
-        mirrored = Mirrored(self.results, manifest, uri)
+        mirrored = MirrorProcess(self.results, manifest, uri)
         try:
             with mirrored:
                 return self._supervised(tasks, ledger, Progress(done, total)) if ledger else True
@@ -64,10 +64,10 @@ class Foreground:
             raise typer.Exit(130) from None
         return self._account(watched, ledger)
 
-    def _account(self, watched: Sequence[Watched], ledger: Ledger) -> bool:
+    def _account(self, watched: Sequence[TaskState], ledger: Ledger) -> bool:
         """Say what has not finished, and what to type."""
         unfinished = [item for item in watched if not item.finished]
-        if reason := ledger.refusal():
+        if reason := ledger.stop_reason():
             print(f"The sweep was stopped: {reason}")
         failed = [item for item in unfinished if item.ended.startswith("FAILED")]
         if failed:

@@ -14,19 +14,19 @@ import typer
 
 from harness.cli.shared.arguments import command, short_names
 from harness.cli.shared.confirm import confirm
-from harness.cli.shared.disk_space import agree_to_room, rooms
+from harness.cli.shared.disk_space import confirm_space, required_space
 from harness.cli.shared.text import count, hours, not_retried, refusals, states
 from harness.errors import UserError
 from harness.store.index import Index
-from harness.store.job_arrays import Batches
+from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Busy, Record
-from harness.store.writer_lock import turn
+from harness.store.writer_lock import writer_lock
 from harness.sweep.expand.resources import Resources
-from harness.sweep.plan.plan import Entry, Estimate, Plan, make_plan
+from harness.sweep.plan.plan import Entry, Plan, PlanEstimate, make_plan
 from harness.sweep.run.supervisor import KILLS, Task
-from harness.sweep.slurm.submission import Cluster, look, open_sweeps, settle
-from harness.sweep.tracking.mirror_process import Mirrored
+from harness.sweep.slurm.submission import Cluster, open_sweeps, poll_scheduler, record_lost_outcomes
+from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Submitted:
         manifest.write(self.results)
         store = default_uri(self.results)
         # The store is there before any job starts; and jobs never write to it.
-        with Mirrored(self.results, manifest.file(self.results, manifest.name), self.tracking_uri or store):
+        with MirrorProcess(self.results, manifest.file(self.results, manifest.name), self.tracking_uri or store):
             ledger = self._submit(entries, None) if entries else None
             if wait:
                 self._wait(ledger)
@@ -89,18 +89,18 @@ class Submitted:
     def _cluster(self, ledger: Ledger) -> Cluster:
         return Cluster(ledger, self.declared.declaration.values["cluster"])
 
-    def _estimate(self, entries: Sequence[Entry]) -> Estimate | None:
+    def _estimate(self, entries: Sequence[Entry]) -> PlanEstimate | None:
         """What they would take; None where nobody knows: a GPU's steps cannot be measured where there is none."""
         try:
             return self.declared.estimate(entries)
         except UserError:
             return None
 
-    def _refusals(self, estimate: Estimate | None) -> list[str]:
+    def _refusals(self, estimate: PlanEstimate | None) -> list[str]:
         """Why cells are left out that fit on no node, as far as their memory is known."""
         return list(refusals(estimate, self.declared.manifest.varying)) if estimate else []
 
-    def _agree(self, entries: Sequence[Entry], estimate: Estimate | None, yes: bool) -> None:
+    def _agree(self, entries: Sequence[Entry], estimate: PlanEstimate | None, yes: bool) -> None:
         cluster, of = self.declared.declaration.values["cluster"], self.declared.resources
         given = [of(entry.cell) for entry in entries]
         device = "GPU-hours" if cluster["device"] == "cuda" else "core-hours"
@@ -117,7 +117,7 @@ class Submitted:
         if about > cluster["ask_hours"]:
             limit = f"more than {cluster['ask_hours']:g} device-hours (cluster.ask_hours)"
             confirm(f"That is {limit}. Submit?", yes, self.again)
-        agree_to_room(rooms(self.declared, entries, estimate, self.results), yes, self.again)
+        confirm_space(required_space(self.declared, entries, estimate, self.results), yes, self.again)
 
     def _tasks(self, entries: Sequence[Entry]) -> list[tuple[Task, Resources]]:
         of, varying = self.declared.resources, self.declared.manifest.varying
@@ -171,9 +171,9 @@ class Submitted:
         try:
             while True:
                 clusters = open_sweeps(self.results, name)
-                look(clusters)
+                poll_scheduler(clusters)
                 for cluster in clusters:
-                    settle(cluster)
+                    record_lost_outcomes(cluster)
                 plan = self._present()
                 counts, waiting = plan.counts(), _waiting(plan)
                 line = f"{states(counts)}{f' ({waiting})' if waiting else ''}"
@@ -182,7 +182,7 @@ class Submitted:
                 before = line
                 goes_on = counts["queued"] + counts["running"]
                 again = [entry for entry in plan.to_run(self.rerun_stale) if not ledger or _again(entry.record, ledger)]
-                if again and not (ledger and ledger.refusal()):
+                if again and not (ledger and ledger.stop_reason()):
                     try:
                         ledger = self._submit(again, ledger)
                     except UserError as why:  # a controller that is down for a while ends no sweep that goes on
@@ -208,7 +208,7 @@ class Submitted:
 
 def _waiting(plan: Plan) -> str:
     """Why queued cells do not run, by the scheduler's word."""
-    said = (plan.index.said_of(entry.cell.cell_id) for entry in plan.entries if entry.state == "queued")
+    said = (plan.index.job_status(entry.cell.cell_id) for entry in plan.entries if entry.state == "queued")
     why = Counter(one.why for one in said if one and one.why)
     return ", ".join(f"{cells} {reason}" for reason, cells in why.items())
 
@@ -222,7 +222,7 @@ def one_submitter(results: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(turn(results / "sweeps" / "submitting"))
+            stack.enter_context(writer_lock(results / "sweeps" / "submitting"))
         except Busy as busy:
             raise UserError(
                 f"somebody else is submitting cells ({busy})",
@@ -236,8 +236,8 @@ def _again(record: Record, ledger: Ledger) -> bool:
     """Whether a cell that has not finished is submitted again by the same sweep: as a sweep on one machine would."""
     mine = [attempt for attempt in record.attempts() if _of(attempt.provenance(), ledger.path.name)]
     ends = [attempt.outcome() or {} for attempt in mine]
-    batches, cell_id = Batches(ledger.path), record.cell_id
-    if (said := batches.said_of(cell_id)) and said.state == "CANCELLED":
+    batches, cell_id = JobArrays(ledger.path), record.cell_id
+    if (said := batches.job_status(cell_id)) and said.state == "CANCELLED":
         return False
     if not ends:
         return sum(cell_id in task for batch in batches.all for task in batch.tasks) < KILLS

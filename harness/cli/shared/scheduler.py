@@ -7,24 +7,24 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def ask(results: Path, *, settling: bool) -> None:
+def refresh_job_states(results: Path, *, settling: bool) -> None:
     """One question for all open jobs, unless it was asked lately; where there are none, nothing.
 
     ``settling``: also write into records how attempts ended that could not say so themselves.
     """
     if not any((results / "sweeps").glob("*/batches")):  # the usual case: nothing was ever submitted from here
         return
-    from harness.sweep.slurm.submission import look, open_sweeps, settle
+    from harness.sweep.slurm.submission import open_sweeps, poll_scheduler, record_lost_outcomes
 
     clusters = open_sweeps(results)
-    if why := look(clusters):
+    if why := poll_scheduler(clusters):
         print(f"note: the cluster's queue could not be read ({why}); shown is what is known", file=sys.stderr)
     if settling:
         for cluster in clusters:
-            settle(cluster)
+            record_lost_outcomes(cluster)
 
 
-def take_back(results: Path, cells: Collection[str]) -> None:
+def cancel_jobs(results: Path, cells: Collection[str]) -> None:
     """Remove from a scheduler's queue the jobs that have none but these cells; those of other jobs are withdrawn."""
     if not any((results / "sweeps").glob("*/batches")):
         return

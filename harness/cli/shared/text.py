@@ -10,7 +10,7 @@ from harness.cli.shared.arguments import short_names
 from harness.store.record import STATES
 
 if TYPE_CHECKING:
-    from harness.sweep.plan.plan import Entry, Estimate, Plan
+    from harness.sweep.plan.plan import Entry, Plan, PlanEstimate
 
 
 def states(counts: Counter[str]) -> str:
@@ -41,7 +41,7 @@ def size(count_of_bytes: int) -> str:
     return f"{mebibytes:,.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:,.1f} GiB"
 
 
-def sources(estimate: Estimate) -> str:
+def sources(estimate: PlanEstimate) -> str:
     """Where an estimate's hours come from."""
     known = [(estimate.by_records, "by finished seeds of their arms"), (estimate.by_steps, "by a measured step")]
     return ", ".join(f"{count(cells)} {source}" for cells, source in known if cells)
@@ -58,7 +58,7 @@ def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
         yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
-def refusals(estimate: Estimate, varying: Sequence[str]) -> Iterator[str]:
+def refusals(estimate: PlanEstimate, varying: Sequence[str]) -> Iterator[str]:
     """Every arm that is too large for this machine, and what to do about it."""
     refused = Counter((arm_name(entry, varying), estimate.memory(entry)) for entry in estimate.refused)
     here = size(estimate.memory_limit)

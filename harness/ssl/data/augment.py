@@ -20,10 +20,10 @@ PART = 2**19
 
 #: Of one rank's samples in a step: those of a slice -> their v views, float32 (v, k, C, H, W) on the device. It may be
 #: asked again for the same samples, and gives the same bits.
-Share = Callable[[slice], Tensor]
+LocalViews = Callable[[slice], Tensor]
 
 
-def augment(images: Tensor, recipes: Tensor, views: Views) -> Tensor:
+def augment(images: Tensor, parameters: Tensor, views: Views) -> Tensor:
     """Augmented views of images, at the images' own size.
 
     Args:
@@ -33,12 +33,12 @@ def augment(images: Tensor, recipes: Tensor, views: Views) -> Tensor:
     Returns:
         float32 (v, B, C, S, S) in [0, 1].
     """
-    middles = crop_middles(recipes.flatten(0, 1), images.shape[3])
+    middles = crop_middles(parameters.flatten(0, 1), images.shape[3])
 
     def crops(rows: Tensor) -> Tensor:
         return crop(images.index_select(0, rows % len(images)), middles.index_select(1, rows))
 
-    return _coloured(crops, recipes, views, images.shape[1:])
+    return _coloured(crops, parameters, views, images.shape[1:])
 
 
 def recolour(crops: Tensor, recipes: Tensor, views: Views) -> Tensor:

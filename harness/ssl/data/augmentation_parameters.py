@@ -46,12 +46,12 @@ BLENDS = 3
 #: A recipe's numbers. The box is in pixels; ``mirrored``, ``gray`` and ``blur`` are 0 or 1. ``before``: how many blends
 #: come before hue, of one channel all; -1 without jitter. ``weight``: of each blend in turn, 1 - factor; 0 where there
 #: is none. ``operation``: which it is. ``turn``: of hue, in sixths of a turn. ``sigma``: of the blur, in pixels.
-RECIPE = (
+PARAMETERS = (
     *("top", "left", "height", "width", "mirrored", "before"),
     *(f"{what} {blend}" for what in ("weight", "operation") for blend in range(BLENDS)),
     *("turn", "gray", "blur", "sigma"),
 )
-FIELD = {name: column for column, name in enumerate(RECIPE)}
+FIELD = {name: column for column, name in enumerate(PARAMETERS)}
 
 #: Recipes that are written at a time: ten tries of each, in doubles, which stay in a CPU's caches, and do not stay in
 #: memory afterwards.
@@ -87,7 +87,7 @@ def draw(seed: int, epoch: int, samples: int, views: Views) -> Tensor:
     return torch.cat([uniform(purpose, names) for purpose, names in _streams(views).items()], 2)
 
 
-def write(draws: Tensor, views: Views, channels: int, heights: Tensor | int, widths: Tensor | int) -> Tensor:
+def resolve(draws: Tensor, views: Views, channels: int, heights: Tensor | int, widths: Tensor | int) -> Tensor:
     """The recipes that these draws give: float32 (v, n, len(RECIPE)).
 
     Args:
@@ -97,10 +97,10 @@ def write(draws: Tensor, views: Views, channels: int, heights: Tensor | int, wid
     """
     sizes = [torch.as_tensor(size).expand(draws.shape[1]).split(CHUNK) for size in (heights, widths)]
     parts = zip(draws.split(CHUNK, 1), *sizes, strict=True)
-    return torch.cat([_write(part, views, channels, *size) for part, *size in parts], 1)
+    return torch.cat([_resolve(part, views, channels, *size) for part, *size in parts], 1)
 
 
-def _write(draws: Tensor, views: Views, channels: int, heights: Tensor, widths: Tensor) -> Tensor:
+def _resolve(draws: Tensor, views: Views, channels: int, heights: Tensor, widths: Tensor) -> Tensor:
     gray = (_of(draws, "gray") < views.gray) & (channels == 3)
     blur, sigma = torch.zeros_like(gray), torch.ones_like(_of(draws, "gray"))
     if views.blur > 0:

@@ -11,7 +11,7 @@ from typing import IO
 from harness.errors import UserError
 
 
-def keep(path: Path, save: Callable[[IO[bytes]], None]) -> None:
+def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
     """``save`` writes the file, unless it is there.
 
     The first process writes; others wait for it. One that is killed leaves a draft that the next one writes over.

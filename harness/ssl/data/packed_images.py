@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from harness.errors import UserError
-from harness.ssl.data.cache import keep
+from harness.ssl.data.cache import write_once
 
 #: Of an image: where its bytes lie, how large it is, and its label.
 ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
@@ -73,7 +73,7 @@ def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
     Raises:
         UserError: an image cannot be read, or the file cannot be written.
     """
-    keep(path, lambda file: _write(file, train, test))
+    write_once(path, lambda file: _write(file, train, test))
 
 
 def _write(file: IO[bytes], train: Sequence[Path], test: Sequence[Path]) -> None:

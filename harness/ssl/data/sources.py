@@ -36,8 +36,8 @@ from harness.dataset_files import (
 )
 from harness.errors import UserError
 from harness.ssl.data import augment, augmentation_parameters
-from harness.ssl.data.augment import Share
-from harness.ssl.data.cache import keep
+from harness.ssl.data.augment import LocalViews
+from harness.ssl.data.cache import write_once
 from harness.ssl.data.packed_images import open_packed, pack
 from harness.ssl.data.streaming import Stream
 from harness.ssl.random_streams import permutation
@@ -75,7 +75,7 @@ class Split:
         """All images in turn, uint8 (b, C, H, W)."""
         yield from self.images.split(size)
 
-    def shares(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[Share, None, None]:
+    def iter_views(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[LocalViews, None, None]:
         """The augmented views of one step's samples after the other's. Whoever stops early closes the generator.
 
         Args:
@@ -83,7 +83,7 @@ class Split:
             draws: of the epoch's v views, (v, n, columns(settings)), on the host.
         """
         rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
-        written = augmentation_parameters.write(draws[:, rows], settings, self.channels, side, side).to(
+        written = augmentation_parameters.resolve(draws[:, rows], settings, self.channels, side, side).to(
             self.images.device
         )
 
@@ -179,7 +179,7 @@ def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
     def save(file: IO[bytes]) -> None:
         np.save(file, torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy())
 
-    keep(path, save)
+    write_once(path, save)
     mean, std = torch.from_numpy(np.load(path))
     return mean, std
 
@@ -348,7 +348,7 @@ def _cropped(folder: Path, dataset: Dataset) -> Arrays:
         test, labels = _decode(images(held_out_split(folder)), classes, size)
         np.savez(file, train=train, train_labels=train_labels, test=test, test_labels=labels)
 
-    keep(cropped, save)
+    write_once(cropped, save)
     with np.load(cropped) as stored:
         return [stored["train"]], stored["train_labels"], stored["test"], stored["test_labels"]
 

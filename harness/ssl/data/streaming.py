@@ -29,7 +29,7 @@ from torch import Tensor
 
 from harness.cell import Views
 from harness.ssl.data import augment, augmentation_parameters
-from harness.ssl.data.augment import Share
+from harness.ssl.data.augment import LocalViews
 from harness.ssl.data.packed_images import Packed
 
 #: Images that are decoded ahead of a GPU's step, unless its own are more.
@@ -80,13 +80,13 @@ class Stream:
             for pixels in decoded:
                 yield pixels(slice(None))[0]
 
-    def shares(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[Share, None, None]:
+    def iter_views(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[LocalViews, None, None]:
         """As of a split in memory, but that crops are cut out of the whole images."""
         # At once: a copy in every step would wait for the device.
         own, sizes = torch.cat(list(owns)).cpu(), [len(own) for own in owns]
         rows = self.rows[own.numpy()]
         heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        written = augmentation_parameters.write(draws[:, own], settings, self.channels, heights, widths)
+        written = augmentation_parameters.resolve(draws[:, own], settings, self.channels, heights, widths)
         del draws  # of all images, for as long as the epoch takes
 
         def share(pixels: Pixels, recipe: Tensor, part: slice) -> Tensor:
@@ -199,7 +199,7 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
         with Image.open(io.BytesIO(image)) as opened:
             width, height = opened.size
         crops = crops_of(
-            np.zeros(1, np.int64), augmentation_parameters.write(draws, settings, Stream.channels, height, width)
+            np.zeros(1, np.int64), augmentation_parameters.resolve(draws, settings, Stream.channels, height, width)
         )
         begun = time.perf_counter()
         list(decode(image, crops.boxes[0].tolist(), crops.mirrored[0].tolist(), side, cut=True))

@@ -11,19 +11,19 @@ from torch.nn.functional import normalize
 from harness.ssl.methods.batch import Comparison
 
 #: Steps of an epoch that are looked at; validation images behind alignment, uniformity and rank.
-PROBES, IMAGES = 8, 1024
+DIAGNOSTIC_STEPS, IMAGES = 8, 1024
 UNIFORMITY_SCALE = 2.0
 
 
 @dataclass
-class Probes:
+class StepDiagnostics:
     """What some steps of an epoch showed; tensors on the device, read once at the epoch's end."""
 
     q: list[Tensor] = field(default_factory=list)
     others: list[Tensor] = field(default_factory=list)
 
     @torch.no_grad()
-    def look(self, comparison: Comparison, temperature: float | None, gradient_norm: Tensor) -> None:
+    def update(self, comparison: Comparison, temperature: float | None, gradient_norm: Tensor) -> None:
         """Add one step.
 
         ``q = 1 - softmax share of the positive`` is the factor that DCL takes out of InfoNCE's gradient (Yeh et al.

@@ -41,7 +41,7 @@ def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, p
     def features_in(epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         # One stream for all cells, whatever their seed: they are judged on the same crops.
         drawn = stream(0, "linear probe views", epoch).random((1, len(bank), columns(VIEWS)), dtype="float32")
-        with closing(bank.shares(batches, torch.from_numpy(drawn), VIEWS)) as shares:
+        with closing(bank.iter_views(batches, torch.from_numpy(drawn), VIEWS)) as shares:
             for share in shares:
                 yield embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
 

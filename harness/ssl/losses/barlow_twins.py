@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 EPSILON = 1e-5
 
 
-@of_embeddings
+@validated_loss
 def barlow_twins(z1: Tensor, z2: Tensor, *, redundancy: float) -> Tensor:
     """``sum_i (1 - C_ii)^2 + redundancy sum_{i != j} C_ij^2`` of the views' cross-correlation C (d, d).
 

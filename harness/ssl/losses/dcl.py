@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from harness.ssl.losses.pairs import Pairs, two_views
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 
-@of_embeddings
+@validated_loss
 def dcl(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views) -> Tensor:
     """Mean over anchors of ``LSE(n) - p`` (eq. 6): InfoNCE without the positive in its denominator.
 
@@ -27,7 +27,7 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views)
     return (sums - p).mean()
 
 
-@of_embeddings
+@validated_loss
 def dclw(
     z1: Tensor, z2: Tensor, *, temperature: float, sigma: float, detach_weights: bool, pairs: Pairs = two_views
 ) -> Tensor:

@@ -14,35 +14,35 @@ from harness.ssl.losses.dcl import dcl
 from harness.ssl.losses.infonce import infonce
 from harness.ssl.losses.pairs import Pairs, Similarities, two_views
 from harness.ssl.losses.tiled_logsumexp import ABSOLUTE, SQUARE, Map, log_sums
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 from harness.ssl.losses.vicreg import variance_hinge
 
 
-@of_embeddings
+@validated_loss
 def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
     return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, SQUARE, square_positive))
 
 
-@of_embeddings
+@validated_loss
 def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """InfoNCE of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
     return infonce(z1, z2, temperature=temperature, pairs=_mapped(pairs, ABSOLUTE, abs_positive))
 
 
-@of_embeddings
+@validated_loss
 def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float, square_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of squared cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
     return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, SQUARE, square_positive))
 
 
-@of_embeddings
+@validated_loss
 def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float, abs_positive: bool, pairs: Pairs = two_views) -> Tensor:
     """DCL of absolute cosines: (N, d), (N, d) unit embeddings -> scalar, in nats."""
     return dcl(z1, z2, temperature=temperature, pairs=_mapped(pairs, ABSOLUTE, abs_positive))
 
 
-@of_embeddings
+@validated_loss
 def vicreg_exp(
     z1: Tensor, z2: Tensor, *, temperature: float, invariance: float, variance: float, covariance: float
 ) -> Tensor:
@@ -62,7 +62,7 @@ def vicreg_exp(
     )
 
 
-@of_embeddings
+@validated_loss
 def vicreg_ctr(
     z1: Tensor,
     z2: Tensor,
@@ -103,6 +103,6 @@ def _mapped(pairs: Pairs, function: Map, positive: bool) -> Pairs:
     """The same pairs with ``function`` of their cosines."""
 
     def mapped(z1: Tensor, z2: Tensor) -> Similarities:
-        return pairs(z1, z2).mapped(function, positive=positive)
+        return pairs(z1, z2).transformed(function, positive=positive)
 
     return mapped

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from harness.ssl.losses.pairs import Pairs, two_views
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 
-@of_embeddings
+@validated_loss
 def eqco(z1: Tensor, z2: Tensor, *, temperature: float, alpha: float, pairs: Pairs = two_views) -> Tensor:
     """Mean over anchors of ``LSE(p, n + log(alpha / K)) - p``: K negatives that weigh as much as alpha would. Computed
     as InfoNCE is.

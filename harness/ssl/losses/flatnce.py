@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from harness.ssl.losses.pairs import Pairs, two_views
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 
-@of_embeddings
+@validated_loss
 def flatnce(z1: Tensor, z2: Tensor, *, temperature: float, pairs: Pairs = two_views) -> Tensor:
     """Mean over anchors of ``exp(v - stopgrad(v))`` with ``v = LSE(n - p)``, which is 1 whatever the embeddings.
 

@@ -31,7 +31,7 @@ class Similarities(Protocol):
     def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
         """Logits ``p`` (A,) of the positives, and the logsumexp ``LSE(n)`` (A,) of each anchor's negatives' logits."""
 
-    def mapped(self, function: Map, *, positive: bool) -> Similarities:
+    def transformed(self, function: Map, *, positive: bool) -> Similarities:
         """The same pairs with ``function`` of every cosine, or of the negatives' alone."""
 
     def mean_negative(self) -> Tensor:
@@ -42,7 +42,7 @@ Pairs = Callable[[Tensor, Tensor], Similarities]
 
 
 @dataclass(frozen=True)
-class Products:
+class DensePairs:
     """Negatives are all candidates but those at some offsets from the anchor: itself, its positive.
 
     positives: (A,). anchors: (A, d). candidates: (C, d), which may be the anchors. excluded: ``a + offset`` is no
@@ -65,7 +65,7 @@ class Products:
             sums = log_sums(self.anchors * scale, self.candidates, excluded=self.excluded, function=self.function)
         return self.positives / temperature, sums
 
-    def mapped(self, function: Map, *, positive: bool) -> Products:
+    def transformed(self, function: Map, *, positive: bool) -> DensePairs:
         return replace(self, positives=function.of(self.positives) if positive else self.positives, function=function)
 
     def mean_negative(self) -> Tensor:
@@ -77,7 +77,7 @@ class Products:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SampledPairs:
     """Each anchor has its own negatives. positives: (A,). negatives: (A, K) cosines."""
 
     positives: Tensor
@@ -90,8 +90,8 @@ class Chosen:
     def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
         return self.positives / temperature, (self.negatives / temperature).logsumexp(1)
 
-    def mapped(self, function: Map, *, positive: bool) -> Chosen:
-        return Chosen(function.of(self.positives) if positive else self.positives, function.of(self.negatives))
+    def transformed(self, function: Map, *, positive: bool) -> SampledPairs:
+        return SampledPairs(function.of(self.positives) if positive else self.positives, function.of(self.negatives))
 
     def mean_negative(self) -> Tensor:
         return self.negatives.mean()
@@ -106,7 +106,7 @@ def two_views(z1: Tensor, z2: Tensor) -> Similarities:
     """
     n = z1.shape[0]
     anchors = torch.cat([z1, z2])
-    return Products((z1 * z2).sum(1).repeat(2), anchors, anchors, (0, n, -n), 2 * n - 2)
+    return DensePairs((z1 * z2).sum(1).repeat(2), anchors, anchors, (0, n, -n), 2 * n - 2)
 
 
 def cross_view(queries: Tensor, keys: Tensor, columns: Tensor | None = None) -> Similarities:
@@ -119,10 +119,10 @@ def cross_view(queries: Tensor, keys: Tensor, columns: Tensor | None = None) -> 
     """
     positives = (queries * keys).sum(1)
     if columns is None:
-        return Products(positives, queries, keys, (0,), queries.shape[0] - 1)
+        return DensePairs(positives, queries, keys, (0,), queries.shape[0] - 1)
     rows = torch.arange(queries.shape[0], device=keys.device)[:, None]
     before, after = queries @ keys[columns].T, queries @ keys[columns + 1].T
-    return Chosen(positives, torch.where(columns >= rows, after, before))
+    return SampledPairs(positives, torch.where(columns >= rows, after, before))
 
 
 def queued(queries: Tensor, keys: Tensor, queue: Tensor) -> Similarities:
@@ -138,4 +138,4 @@ def queued(queries: Tensor, keys: Tensor, queue: Tensor) -> Similarities:
             where="queue",
             allowed=f"(K, {queries.shape[1]})",
         )
-    return Products((queries * keys).sum(1), queries, queue.to(queries.dtype), (), queue.shape[0])
+    return DensePairs((queries * keys).sum(1), queries, queue.to(queries.dtype), (), queue.shape[0])

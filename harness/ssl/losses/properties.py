@@ -19,7 +19,7 @@ from harness import plugins
 from harness.catalog.losses import LOSSES
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import LossFunction, function
-from harness.ssl.losses.validation import trusted_values
+from harness.ssl.losses.validation import skip_value_checks
 
 #: (N, d) of the embeddings that are tried; temperatures of a loss that has one.
 SHAPES = ((2, 3), (5, 4), (16, 8), (33, 16))
@@ -29,7 +29,7 @@ HALF_TOLERANCE = 2e-2
 
 
 @dataclass(frozen=True)
-class Finding:
+class PropertyResult:
     """``required``: a loss without the property is wrong or cannot be trained; else it is merely good to know."""
 
     name: str
@@ -54,7 +54,7 @@ class Case:
         return f"N {len(self.z1)}, d {self.z1.shape[1]}" + (f", {given}" if given else "")
 
 
-def check(name: str) -> Iterator[Finding]:
+def check(name: str) -> Iterator[PropertyResult]:
     """Try a loss of the catalogue, a registered user's one included."""
     loss = function(name)
     tried: list[tuple[str, bool, Callable[[LossFunction, Case], str]]] = [
@@ -67,8 +67,8 @@ def check(name: str) -> Iterator[Finding]:
         ("shapes do not depend on values", True, _static_shapes),
     ]
     for title, required, attempt in tried:
-        yield Finding(title, required, _first_counter_example(attempt, loss, name))
-    yield Finding(f"{RANKS} ranks compute what one does", True, _ranks(name))
+        yield PropertyResult(title, required, _first_counter_example(attempt, loss, name))
+    yield PropertyResult(f"{RANKS} ranks compute what one does", True, _ranks(name))
 
 
 def cases(name: str) -> Iterator[Case]:
@@ -112,7 +112,7 @@ def _swap(loss: LossFunction, case: Case) -> str:
 
 
 def _scale(loss: LossFunction, case: Case) -> str:
-    with trusted_values():
+    with skip_value_checks():
         return _differ(loss, case, 3 * case.z1, 3 * case.z2, "of three times the embeddings")
 
 
@@ -125,7 +125,7 @@ def _gradient(loss: LossFunction, case: Case) -> str:
     """Central differences at some entries; a gradient that is stopped on purpose is found here too."""
     if len(case.z1) > 8:
         return ""
-    with trusted_values():
+    with skip_value_checks():
         for which in (0, 1):
             views = [case.z1.clone(), case.z2.clone()]
             views[which].requires_grad_()
@@ -152,7 +152,7 @@ def _half(loss: LossFunction, case: Case) -> str:
     half = [z.bfloat16() for z in (case.z1, case.z2)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = float(loss(*half, **case.parameters))
-    with trusted_values():  # rounded unit embeddings have no unit norm to fp64's taste
+    with skip_value_checks():  # rounded unit embeddings have no unit norm to fp64's taste
         exact = float(loss(*(z.double() for z in half), **case.parameters))
     return "" if abs(rounded - exact) <= HALF_TOLERANCE * (1 + abs(exact)) else f"{exact:.6g} becomes {rounded:.6g}"
 
@@ -161,7 +161,7 @@ def _static_shapes(loss: LossFunction, case: Case) -> str:
     """Tensors without values: ``.item()``, ``if loss > 0`` and boolean gathers raise. On a GPU each would make the host
     wait, and no CUDA graph can hold them."""
     try:
-        with trusted_values(), FakeTensorMode() as mode:
+        with skip_value_checks(), FakeTensorMode() as mode:
             loss(mode.from_tensor(case.z1), mode.from_tensor(case.z2), **case.parameters)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         return f"{error.func} reads values to go on"
@@ -205,7 +205,7 @@ def _divisible(name: str) -> list[Case]:
 
 
 def _value_and_gradients(loss: LossFunction, case: Case, world: World) -> list[Tensor]:
-    own = [world.share(z).clone().requires_grad_() for z in (case.z1, case.z2)]
+    own = [world.local_rows(z).clone().requires_grad_() for z in (case.z1, case.z2)]
     value = loss(*(gather(z) for z in own), **case.parameters)
     gradients = torch.autograd.grad(value, own)
     with torch.no_grad():

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.ssl.losses.pairs import two_views
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 
-@of_embeddings
+@validated_loss
 def sogclr(z1: Tensor, z2: Tensor, *, log_u: Tensor, temperature: float, gamma: float) -> tuple[Tensor, Tensor]:
     """DCL whose softmax over negatives is normalised by a moving average over steps instead of the batch's sum.
 

@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor
 
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 
-@of_embeddings
+@validated_loss
 def spectral(z1: Tensor, z2: Tensor, *, mu: float) -> Tensor:
     """``-2 mean_i <z1_i, z2_i> + sum_{i != j} <z1_i, z2_j>^2 / (N (N - 1))``.
 

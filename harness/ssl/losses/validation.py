@@ -20,7 +20,7 @@ _values_trusted = False
 
 
 @contextmanager
-def trusted_values() -> Iterator[None]:
+def skip_value_checks() -> Iterator[None]:
     """Inside, embeddings are not looked at for NaN, infinity and norm: reading a value makes a GPU wait.
 
     The training loop normalises by itself and finds a loss that is not finite at the end of an epoch.
@@ -33,7 +33,7 @@ def trusted_values() -> Iterator[None]:
         _values_trusted = before
 
 
-def of_embeddings(loss: Callable[..., Result]) -> Callable[..., Result]:
+def validated_loss(loss: Callable[..., Result]) -> Callable[..., Result]:
     """Check the arguments of a catalogued loss and compute it in fp32 or wider, autocast or not."""
     entry = LOSSES[loss.__name__]
     return in_full_precision(loss, entry.parameters, unit_norm=entry.unit_norm)
@@ -60,7 +60,7 @@ def in_full_precision(
             _check_values(z1, "z1", unit_norm)
             _check_values(z2, "z2", unit_norm)
         wide = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
-        with trusted_values(), torch.autocast(z1.device.type, enabled=False):
+        with skip_value_checks(), torch.autocast(z1.device.type, enabled=False):
             return loss(z1.to(wide), z2.to(wide), **given)
 
     return checked

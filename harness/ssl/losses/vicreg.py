@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
-from harness.ssl.losses.validation import of_embeddings
+from harness.ssl.losses.validation import validated_loss
 
 EPSILON = 1e-4
 
 
-@of_embeddings
+@validated_loss
 def vicreg(z1: Tensor, z2: Tensor, *, invariance: float, variance: float, covariance: float) -> Tensor:
     """``invariance MSE(z1, z2) + variance mean_j relu(1 - sd_j) + covariance sum_{i != j} C_ij^2 / d``.
 

@@ -60,9 +60,9 @@ def together(device: str) -> dict[str, Any]:
     with distributed.joined(own := distributed.own_device(device), PATIENCE) as world:
         right = world.size * (world.size + 1) / 2
         values = torch.full((VALUES,), world.rank + 1.0, device=own)
-        got = distributed.added(values)  # the first connects
+        got = distributed.all_reduce_sum(values)  # the first connects
         began = time.monotonic()
-        distributed.added(values)[0].item()
+        distributed.all_reduce_sum(values)[0].item()
         seconds = time.monotonic() - began
         wrong = "" if bool((got == right).all()) else f"the sum over ranks is {got[0].item():g} and not {right:g}"
         return {"ranks": world.size, "network": wrong, "speed": values.nbytes / seconds}

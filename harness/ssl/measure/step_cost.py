@@ -42,7 +42,7 @@ from harness.ssl.data import augment, augmentation_parameters, streaming  # noqa
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
-from harness.ssl.losses.validation import trusted_values  # noqa: E402
+from harness.ssl.losses.validation import skip_value_checks  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
 from harness.ssl.methods.micro_batches import micro_batches  # noqa: E402
 from harness.ssl.runtime.malloc import keep_freed_memory  # noqa: E402
@@ -58,7 +58,7 @@ CUDA_CONTEXT = 600 * 2**20
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageCounts:
     """How many images a cell has."""
 
     train: int
@@ -71,7 +71,7 @@ class Images:
         return self.train + self.validation + self.test
 
 
-class Trial:
+class StepBenchmark:
     """A cell's method and optimiser on random images."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Trial:
         """Of two views of so many images; written once, as for an epoch."""
         size = self.cell.dataset.image_size
         draws = torch.rand(2, count, augmentation_parameters.columns(self.cell.views))
-        return augmentation_parameters.write(draws, self.cell.views, self.channels, size, size).to(self.device)
+        return augmentation_parameters.resolve(draws, self.cell.views, self.channels, size, size).to(self.device)
 
     def two_views(self, images: Tensor, recipe: Tensor) -> Tensor:
         pixels = normalized(augment.augment(images, recipe, self.cell.views).flatten(0, 1), self.mean, self.std)
@@ -110,11 +110,11 @@ class Trial:
         def share(part: slice) -> Tensor:
             return self.two_views(images[part], recipe[:, part])
 
-        taken = Batch(share, rows, seed=0, step=0, parts=self.parts)
+        taken = Batch(share, rows, seed=0, step=0, micro_batches=self.parts)
         self.optimizer.zero_grad(set_to_none=True)
         comparison = gradient.backward(self.method, self.method, taken)
         if look:
-            diagnostics.Probes().look(comparison, self.cell.loss.temperature, comparison.loss.detach())
+            diagnostics.StepDiagnostics().update(comparison, self.cell.loss.temperature, comparison.loss.detach())
         self.optimizer.step()
         self.method.after_step(taken, comparison)
 
@@ -129,10 +129,10 @@ class Trial:
             return embed(self.network.encoder, images.float() / 255, self.mean, self.std, self.cell.precision)
 
 
-def trial(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> Trial:
+def trial(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> StepBenchmark:
     network, parts = models.build(cell, channels), micro_batches(cell.batch_size, micro_batch)
     method = methods.build(cell, network, cell.batch_size, World(), len(parts)).to(device)
-    return Trial(cell, network, method, channels, device, parts)
+    return StepBenchmark(cell, network, method, channels, device, parts)
 
 
 def time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> dict[str, float]:
@@ -183,7 +183,7 @@ def _saved_bytes(state: Any) -> int:
     return file.tell()
 
 
-class Live(TorchDispatchMode):
+class LiveTensorBytes(TorchDispatchMode):
     """Bytes of the tensors that operations have made and that still live: of each kind, and its largest sum so far."""
 
     def __init__(self, kind_of: Callable[[int], str]) -> None:
@@ -218,7 +218,12 @@ class Live(TorchDispatchMode):
 
 
 def peak_bytes(
-    cell: Cell, channels: int, images: Images, world_size: int, device: torch.device, micro_batch: int | None = None
+    cell: Cell,
+    channels: int,
+    images: ImageCounts,
+    world_size: int,
+    device: torch.device,
+    micro_batch: int | None = None,
 ) -> int:
     """Of one process of the cell, but for what a process takes that has only built it: at its worst moment, which may
     be reading the images, a step, the end of an epoch, or an evaluation."""
@@ -228,18 +233,22 @@ def peak_bytes(
     with _ranks(world_size) as world:
         parts = micro_batches(own, micro_batch)
         method = methods.build(cell, network, images.train, world, len(parts))
-        with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(_kinds_on(device)) as live:
+        with (
+            FakeTensorMode(allow_non_fake_inputs=True),
+            skip_value_checks(),
+            LiveTensorBytes(_kinds_on(device)) as live,
+        ):
             _forget_contents(method)
             # On a CPU colours look at their recipes, which have no values here; they take hardly any memory.
             still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
-            tried = Trial(still, network, method, channels, torch.device("cpu"), parts)
+            tried = StepBenchmark(still, network, method, channels, torch.device("cpu"), parts)
             tried.step(tried.images(own), tried.recipes(own), look=True)
             tried.step(tried.images(own), tried.recipes(own))
             tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
             width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))
-    written = 2 * 4 * len(augmentation_parameters.RECIPE) * (images.train // world_size)
+    written = 2 * 4 * len(augmentation_parameters.PARAMETERS) * (images.train // world_size)
     # An epoch begins with the draws and those of the own samples, when nothing of a step is there.
     draws = 2 * 4 * augmentation_parameters.columns(cell.views) * (images.train + images.train // world_size)
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
@@ -318,7 +327,7 @@ def main() -> None:
             say(kind, {"bytes": memory(kind, base, device)})
         for kind in asked["steps"]:
             say(kind, None)
-            with trusted_values():
+            with skip_value_checks():
                 cell = from_dict(Cell, kind["cell"])
                 costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
                 costs["sample"] = with_decoding(costs["sample"], kind["files"], cell, threads, device)
@@ -329,7 +338,7 @@ def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:
     """Bytes of the cell on a CPU, or of each of its GPUs; 0 where its loss cannot be traced without values."""
     cell, ranks = from_dict(Cell, kind["cell"]), int(kind["world_size"])
     try:
-        images = Images(**kind["images"])
+        images = ImageCounts(**kind["images"])
         need = peak_bytes(cell, kind["channels"], images, ranks, device, kind["micro_batch"])
     except Exception:
         if cell.loss.source is None:

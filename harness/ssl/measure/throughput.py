@@ -26,16 +26,16 @@ from harness.cell import Backbone, Cell, Dataset, Head, Loss
 from harness.evaluation import Evaluation
 from harness.ssl import losses, models, optim
 from harness.ssl.data import augmentation_parameters
-from harness.ssl.data.augment import Share
+from harness.ssl.data.augment import LocalViews
 from harness.ssl.data.sources import Data, Split
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.linear_lbfgs import linear_accuracy
-from harness.ssl.losses.validation import trusted_values
+from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.measure import throughput_workers
 from harness.ssl.runtime.malloc import give_freed_memory_back, keep_freed_memory
-from harness.ssl.train import Run
+from harness.ssl.train import Trainer
 from harness.store.record import Heartbeat, Record
 
 ROUNDS = 5
@@ -82,10 +82,10 @@ class Row:
 
 def ratio_of(what: str, unit: str, sides: Mapping[str, list[float]], goal: float, *, at_most: bool = False) -> Row:
     """Of the first side to the second."""
-    return replace(_beside(what, unit, sides), goal=goal, of_ratio=True, at_most=at_most)
+    return replace(_baseline(what, unit, sides), goal=goal, of_ratio=True, at_most=at_most)
 
 
-def _beside(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
+def _baseline(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
     """The first side beside the second."""
     (_, own), (beside_is, other) = sides.items()
     ratio = statistics.median(one / another for one, another in zip(own, other, strict=True))
@@ -136,15 +136,17 @@ def loop_row(what: str, cell: Cell, goal: float, device: torch.device) -> Row:
 
 
 @contextmanager
-def attempt_of(cell: Cell, device: torch.device) -> Iterator[Run]:
+def attempt_of(cell: Cell, device: torch.device) -> Iterator[Trainer]:
     """The training loop of an attempt in a temporary folder, on generated images."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         attempt = Record.prepare(Path(folder), cell).begin({})
         heartbeat = stack.enter_context(Heartbeat(attempt))
-        stack.enter_context(trusted_values())
+        stack.enter_context(skip_value_checks())
         # What an epoch's end evaluates is not counted, and so kept small.
         evaluation = Evaluation(curve_bank=64)
-        yield Run(cell, generated(cell.dataset.image_size).to(device), evaluation, attempt, heartbeat, device, World())
+        yield Trainer(
+            cell, generated(cell.dataset.image_size).to(device), evaluation, attempt, heartbeat, device, World()
+        )
 
 
 def generated(size: int) -> Data:
@@ -158,7 +160,7 @@ def _noise(count: int, size: int) -> Split:
     return Split(images, torch.arange(count) % 10)
 
 
-def trained(run: Run, steps: int) -> float:
+def trained(run: Trainer, steps: int) -> float:
     """Samples/s of the loop's first steps, by its own clock; the first of them is probed, as one in 21 is."""
     run.step, run.steps, before = 0, steps, run.train_seconds
     run.train_epoch(epoch=0)
@@ -188,8 +190,8 @@ def two_views() -> Iterator[Row]:
     split = _noise(TRAIN, RESNET.dataset.image_size)
     batches = torch.randperm(TRAIN).split(RESNET.batch_size)
 
-    def shares() -> Iterator[Share]:
-        return split.shares(batches, augmentation_parameters.draw(0, 0, TRAIN, RESNET.views), RESNET.views)
+    def shares() -> Iterator[LocalViews]:
+        return split.iter_views(batches, augmentation_parameters.draw(0, 0, TRAIN, RESNET.views), RESNET.views)
 
     def augmented() -> float:
         return TRAIN / seconds(lambda: _each(share(slice(None)) for share in shares()))
@@ -198,7 +200,7 @@ def two_views() -> Iterator[Row]:
         return TRAIN / seconds(lambda: _each(split.images[rows].repeat(2, 1, 1, 1).float() for rows in batches))
 
     sides = in_turn({"views": augmented, "copy to float": copied})
-    yield replace(_beside("views: two of 32x32x3, batch 256", "samples/s", sides), goal=35_000)
+    yield replace(_baseline("views: two of 32x32x3, batch 256", "samples/s", sides), goal=35_000)
 
 
 def _each(values: Iterable[object]) -> None:
@@ -240,7 +242,7 @@ def cost(form: losses.LossFunction, z1: Tensor, z2: Tensor) -> tuple[float, floa
     give_freed_memory_back()  # or what is kept would hide the peak
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux forgets the peak so far
     before = _kibibytes("/proc/self/status", "VmRSS")
-    with trusted_values():
+    with skip_value_checks():
         taken = seconds(lambda: form(z1, z2).backward())
     return taken, (_kibibytes("/proc/self/status", "VmHWM") - before) / 1024
 

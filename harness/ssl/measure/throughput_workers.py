@@ -63,7 +63,7 @@ class Worker:
             raise RuntimeError(f"a cell has not finished: {answer['said']}")
 
 
-class Cells:
+class CellSupply:
     """Records of one cell with ever another seed, below ``folder``."""
 
     def __init__(self, folder: Path, cell: Cell, root: str | None) -> None:
@@ -87,7 +87,7 @@ def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the packed images go with the rest
         _write_images(folder / "images")
         small = replace(cell, dataset=Dataset("imagefolder", 32), epochs=EPOCHS)
-        cells = Cells(folder / "runs", small, str(folder / "images"))
+        cells = CellSupply(folder / "runs", small, str(folder / "images"))
         many = [stack.enter_context(Worker(threads=1)) for _ in range(cores)]
         one = stack.enter_context(Worker(threads=cores))
         yield {
@@ -96,7 +96,7 @@ def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]
         }
 
 
-def _rate(cells: Cells, workers: Sequence[Worker]) -> float:
+def _rate(cells: CellSupply, workers: Sequence[Worker]) -> float:
     """Of workers that have some cells each, one after another."""
     asked = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
     begun = time.perf_counter()
@@ -126,7 +126,7 @@ def start_seconds(warm: int, cold: int) -> tuple[list[float], list[float]]:
     ones, which import torch first."""
     cell = Cell(backbone=Backbone("convnet", 16), head=Head(64, 64))
     with tempfile.TemporaryDirectory() as folder:
-        cells = Cells(Path(folder), cell, None)
+        cells = CellSupply(Path(folder), cell, None)
         started = []
         for _ in range(cold):
             begun = time.perf_counter()

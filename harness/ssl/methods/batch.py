@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.ssl.data.augment import Share
+from harness.ssl.data.augment import LocalViews
 from harness.ssl.distributed import gather
 from harness.ssl.losses.pairs import Pairs
 from harness.ssl.random_streams import permutation
@@ -27,20 +27,20 @@ class Batch:
     the network in, one after another.
     """
 
-    share: Share
+    local_views: LocalViews
     rows: Tensor
     seed: int
     step: int
-    parts: Sequence[slice] = WHOLE
+    micro_batches: Sequence[slice] = WHOLE
 
     def views(self, part: slice) -> Tensor:
         """Of one micro-batch; several are made anew each time, because all of them may not fit the memory."""
-        return self.whole if len(self.parts) == 1 else self.share(part)
+        return self.whole if len(self.micro_batches) == 1 else self.local_views(part)
 
     @cached_property
     def whole(self) -> Tensor:
         """(2, n, C, H, W), of all samples of this rank."""
-        return self.share(slice(None))
+        return self.local_views(slice(None))
 
     def random_order(self, purpose: str, count: int) -> Tensor:
         """(count,), a random order of ``range(count)``, another one at every step."""
@@ -58,7 +58,7 @@ class Comparison:
     first: Tensor
     second: Tensor
     pairs: Pairs
-    newest: Tensor | None = None
+    new_state: Tensor | None = None
 
 
 def gathered(*embeddings: Tensor) -> list[Tensor]:
@@ -70,6 +70,6 @@ def gathered(*embeddings: Tensor) -> list[Tensor]:
     return list(gather(wide).split([z.shape[1] for z in embeddings], dim=1))
 
 
-def unit(z: Tensor) -> Tensor:
+def l2_normalize(z: Tensor) -> Tensor:
     """Rows of norm 1."""
     return normalize(z, dim=1)

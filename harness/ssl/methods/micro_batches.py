@@ -17,13 +17,15 @@ def micro_batches(samples: int, size: int | None) -> list[slice]:
     return [slice(first, first + size) for first in range(0, samples, size)]
 
 
-def encoded(module: nn.Module, batch: Batch, encode: Callable[[slice], Sequence[Tensor]]) -> list[Tensor]:
+def encode_in_micro_batches(
+    module: nn.Module, batch: Batch, encode: Callable[[slice], Sequence[Tensor]]
+) -> list[Tensor]:
     """What ``encode`` makes of every micro-batch with ``module``, joined: (k, ...) each -> (n, ...) each.
 
     Running statistics become the mean over the parts of what each makes of those before: they are updated once, as by
     ranks that hold a part each.
     """
-    made = [encode(part) for part in _averaging(module, batch.parts)]
+    made = [encode(part) for part in _averaging(module, batch.micro_batches)]
     return list(made[0]) if len(made) == 1 else [torch.cat(parts) for parts in zip(*made, strict=True)]
 
 

@@ -14,8 +14,8 @@ from harness.cell import Cell
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import bind
 from harness.ssl.losses.pairs import queued
-from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
-from harness.ssl.methods.micro_batches import encoded
+from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
+from harness.ssl.methods.micro_batches import encode_in_micro_batches
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network
 
@@ -49,13 +49,18 @@ class MoCo(nn.Module):
     def targets(self, batch: Batch) -> Sequence[Tensor]:
         """Unit keys (N, d) of the whole batch: of view 2, or of both views."""
         if not self.shuffle:
-            return [unit(k) for k in gathered(*encoded(self.keys, batch, lambda part: self.encode(batch.views(part))))]
+            return [
+                l2_normalize(k)
+                for k in gathered(
+                    *encode_in_micro_batches(self.keys, batch, lambda part: self.encode(batch.views(part)))
+                )
+            ]
         order = batch.random_order("shuffle", len(batch.rows))
         everywhere = gather(batch.whole.transpose(0, 1).contiguous())
-        shuffled = self.world.share(everywhere[order]).transpose(0, 1)
-        keys = gathered(*encoded(self.keys, batch, lambda part: self.encode(shuffled[:, part])))
+        shuffled = self.world.local_rows(everywhere[order]).transpose(0, 1)
+        keys = gathered(*encode_in_micro_batches(self.keys, batch, lambda part: self.encode(shuffled[:, part])))
         back = order.argsort()
-        return [unit(k)[back] for k in keys]
+        return [l2_normalize(k)[back] for k in keys]
 
     def encode(self, views: Tensor) -> Sequence[Tensor]:
         """(2, k, C, H, W) -> keys (k, d)."""
@@ -64,18 +69,18 @@ class MoCo(nn.Module):
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         pairs = partial(queued, queue=self.queue)
-        first = torch.cat([unit(q) for q in gathered(*embeddings)])
+        first = torch.cat([l2_normalize(q) for q in gathered(*embeddings)])
         second = torch.cat(list(targets[::-1]))
-        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs, newest=second)
+        return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs, new_state=second)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
         """The queue takes the new keys in; the key encoder follows the network."""
-        assert comparison.newest is not None
-        enqueue(self.queue, comparison.newest, batch.step)
-        follow(self.keys, self.network, self.ema)
+        assert comparison.new_state is not None
+        enqueue(self.queue, comparison.new_state, batch.step)
+        ema_update(self.keys, self.network, self.ema)
 
 
-def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
+def ema_update(average: nn.Module, network: nn.Module, momentum: float) -> None:
     """``average <- momentum average + (1 - momentum) network``, parameters only: batch statistics are its own."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - momentum)

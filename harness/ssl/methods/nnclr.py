@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.cell import Cell, Head
 from harness.ssl.losses import bind
 from harness.ssl.losses.pairs import cross_view
-from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network, initialize
 from harness.ssl.models.projector import projector
@@ -44,10 +44,10 @@ class NNCLR(nn.Module):
         return ()
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
-        z1, z2, p1, p2 = (unit(z) for z in gathered(*embeddings))
+        z1, z2, p1, p2 = (l2_normalize(z) for z in gathered(*embeddings))
         nn1, nn2 = self.neighbours(z1), self.neighbours(z2)
         loss = (self.loss(nn1, p2, pairs=cross_view) + self.loss(nn2, p1, pairs=cross_view)) / 2
-        return Comparison(loss, nn1, p2, cross_view, newest=z1)
+        return Comparison(loss, nn1, p2, cross_view, new_state=z1)
 
     def neighbours(self, z: Tensor) -> Tensor:
         """(N, d) unit embeddings -> the most similar row of the queue for each."""
@@ -56,5 +56,5 @@ class NNCLR(nn.Module):
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
         """The queue takes the embeddings of view 1 in."""
-        assert comparison.newest is not None
-        enqueue(self.queue, comparison.newest, batch.step)
+        assert comparison.new_state is not None
+        enqueue(self.queue, comparison.new_state, batch.step)

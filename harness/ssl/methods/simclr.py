@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.cell import Cell
 from harness.ssl.losses import bind, takes_unit_norm
 from harness.ssl.losses.pairs import two_views
-from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
+from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.models import Network
 
 
@@ -42,14 +42,14 @@ class SimCLR(nn.Module):
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         z1, z2 = gathered(*embeddings)
         if self.unit_norm:
-            z1, z2 = unit(z1), unit(z2)
+            z1, z2 = l2_normalize(z1), l2_normalize(z2)
         if not self.averages:
             return Comparison(self.loss(z1, z2), z1, z2, two_views)
         loss, log_u = self.loss(z1, z2, log_u=self.log_u[batch.rows])
-        return Comparison(loss, z1, z2, two_views, newest=log_u)
+        return Comparison(loss, z1, z2, two_views, new_state=log_u)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
         """SogCLR's averages of the batch's samples are stored; no other loss keeps anything."""
-        if comparison.newest is not None:
-            self.log_u[batch.rows] = comparison.newest.to(self.log_u.dtype)
+        if comparison.new_state is not None:
+            self.log_u[batch.rows] = comparison.new_state.to(self.log_u.dtype)

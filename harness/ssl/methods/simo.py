@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from harness.cell import Cell
 from harness.ssl.losses import bind
 from harness.ssl.losses.pairs import cross_view
-from harness.ssl.methods.batch import Batch, Comparison, gathered, unit
-from harness.ssl.methods.micro_batches import encoded
-from harness.ssl.methods.moco import follow
+from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
+from harness.ssl.methods.micro_batches import encode_in_micro_batches
+from harness.ssl.methods.moco import ema_update
 from harness.ssl.models import Network
 
 
@@ -39,7 +39,7 @@ class SiMo(nn.Module):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Sequence[Tensor]:
-        return encoded(self.keys, batch, lambda part: (self.keys(batch.views(part)[1], views=1),))
+        return encode_in_micro_batches(self.keys, batch, lambda part: (self.keys(batch.views(part)[1], views=1),))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         (q,) = gathered(*embeddings)
@@ -47,10 +47,10 @@ class SiMo(nn.Module):
         others = len(batch.rows) - 1
         columns = batch.random_order("columns", others)[: self.negatives] if self.negatives < others else None
         pairs = partial(cross_view, columns=columns)
-        first, second = unit(q), unit(k)
+        first, second = l2_normalize(q), l2_normalize(k)
         return Comparison(self.loss(first, second, pairs=pairs), first, second, pairs)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
         """The key encoder follows the network."""
-        follow(self.keys, self.network, self.ema)
+        ema_update(self.keys, self.network, self.ema)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness.ssl.distributed import World, neighbours, total
+from harness.ssl.distributed import World, batchnorm_process_group, differentiable_all_reduce
 
 
 class GroupedBatchNorm(_BatchNorm):
@@ -63,9 +63,9 @@ class GroupedBatchNorm(_BatchNorm):
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         count = wide.numel() // wide.shape[1] * dist.get_world_size(peers)
-        mean = total(wide.sum(dimensions), peers) / count
+        mean = differentiable_all_reduce(wide.sum(dimensions), peers) / count
         centred = wide - mean.view(shape)
-        variance = total(centred.square().sum(dimensions), peers) / count
+        variance = differentiable_all_reduce(centred.square().sum(dimensions), peers) / count
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalized = centred * scale.view(shape) + self.bias.view(shape)
         return normalized.to(x.dtype), mean.detach(), variance.detach() * (count / (count - 1))
@@ -85,7 +85,7 @@ def group(module: nn.Module, bn_groups: int, world: World, parts: int) -> None:
     """Give every batch norm inside ``module`` its groups, and every network the number that it sees at a time: those of
     one of the ``parts`` of this rank's share."""
     held = max(1, bn_groups // (world.size * parts))
-    peers = neighbours(world, bn_groups)
+    peers = batchnorm_process_group(world, bn_groups)
     if held == 1 and peers is None:
         return  # one group, all that it sees: plain batch norm
     for inner in list(module.modules()):

@@ -24,7 +24,7 @@ ESSENTIAL = ("epochs", "steps", "batch_size", "method")
 
 
 @dataclass(frozen=True)
-class Question:
+class ClaimInstance:
     """A claim in a setting. ``rows``: of each arm, by its name. ``refused``: why these cells cannot speak about the
     claim; there may be no rows then. ``left``: how many seeds some arm lacks, which are not compared.
     ``unsaid``: in which axes the arms differ that neither the claim nor the setting names."""
@@ -33,11 +33,11 @@ class Question:
     setting: Mapping[str, Any]
     rows: Mapping[str, pd.DataFrame]
     refused: str = ""
-    left: int = 0
-    unsaid: str = ""
+    dropped_seeds: int = 0
+    confounds: str = ""
 
     @property
-    def wanted(self) -> int:
+    def expected_cells(self) -> int:
         return sum(len(some) for some in self.rows.values())
 
     @property
@@ -74,7 +74,7 @@ class Question:
         return {name: some.loc[seeds, [self.claim.metric]] for name, some in by_seed.items()}
 
 
-def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[Question]:
+def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[ClaimInstance]:
     """The claim in every setting: every combination of the axes that it says nothing about."""
     import pandas as pd
 
@@ -83,7 +83,7 @@ def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[Que
     rows = {name: frame[at & holds(text, manifest, frame)] for name, text in zip(names, claim.arms, strict=True)}
     if absent := [name for name, some in rows.items() if some.empty]:
         place = f" at {claim.at}" if claim.at else ""
-        return [Question(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
+        return [ClaimInstance(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
     open_axes = _open_axes(claim, manifest, rows)
     found = []
     for setting in settings(pd.concat(list(rows.values())), open_axes):
@@ -137,23 +137,25 @@ def _open_axes(claim: Claim, manifest: Manifest, rows: Mapping[str, pd.DataFrame
     return found
 
 
-def _question(claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataFrame], manifest: Manifest) -> Question:
+def _question(
+    claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataFrame], manifest: Manifest
+) -> ClaimInstance:
     """Of the values and seeds that all arms have."""
     if refused := _refusal(claim, setting, rows, manifest):
-        return Question(claim, setting, {}, refused)
+        return ClaimInstance(claim, setting, {}, refused)
     if over := short_name(claim.over):
         common = set.intersection(*(set(some[over]) - {ABSENT} for some in rows.values()))
         kept = {min(common), max(common)} if MEASURES[claim.measure].ends else common
         rows = {name: some[some[over].isin(list(kept))] for name, some in rows.items()}
-    seeds = Question(claim, setting, rows).seeds
+    seeds = ClaimInstance(claim, setting, rows).seeds
     if not seeds:
-        return Question(claim, setting, {}, "its arms have no seed in common")
+        return ClaimInstance(claim, setting, {}, "its arms have no seed in common")
     shared = {name: some[some["seed"].isin(list(seeds))] for name, some in rows.items()}
     about = not claim.comparable or all(holds(claim.comparable, manifest, some).all() for some in rows.values())
     refused = "" if about else f"the claim is about {claim.comparable}"
     others = [name for name in axis_columns(manifest) if name not in ("seed", "loss")]
     unsaid = _unsaid(claim, setting, shared, others)
-    return Question(claim, setting, shared, refused, len(_seeds(rows) - seeds), unsaid)
+    return ClaimInstance(claim, setting, shared, refused, len(_seeds(rows) - seeds), unsaid)
 
 
 def _refusal(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], manifest: Manifest) -> str:

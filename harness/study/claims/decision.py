@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.study.claims.measures import Range
+from harness.study.claims.measures import TrueRange
 from harness.study.statistics import Estimate
 
 #: Fewer seeds than these decide nothing: with two, a 95 % interval is nine standard deviations wide on each side.
@@ -18,7 +18,7 @@ class Evidence:
     """``estimates`` of contrasts, all of which lie in the range ``true`` where the claim is true."""
 
     estimates: Sequence[Estimate]
-    true: Range
+    true: TrueRange
 
     @property
     def seeds(self) -> int:
@@ -69,11 +69,11 @@ class Evidence:
         return min(abs(mean - self.true.low), abs(mean - self.true.high))
 
 
-def p_inside(estimate: Estimate, true: Range) -> float:
+def p_inside(estimate: Estimate, true: TrueRange) -> float:
     """One-sided p of "not in range"; for a range with two ends, two one-sided tests (TOST)."""
     return max(estimate.p_above(true.low), estimate.p_below(true.high))
 
 
-def p_outside(estimate: Estimate, true: Range) -> float:
+def p_outside(estimate: Estimate, true: TrueRange) -> float:
     """One-sided p of "in range"."""
     return min(estimate.p_below(true.low), estimate.p_above(true.high))

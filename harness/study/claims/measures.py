@@ -28,7 +28,7 @@ LEAST = 0.01
 
 
 @dataclass(frozen=True)
-class Range:
+class TrueRange:
     """The values between ``low`` and ``high``: those that make a claim true."""
 
     low: float
@@ -50,12 +50,12 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredContrasts:
     """``said``: the means behind the contrasts, in a clause; ``scale``: from a contrast's number to the one that people
     read."""
 
     contrasts: list[Contrast]
-    true: Range
+    true: TrueRange
     said: str
     scale: Callable[[float], float] = float
 
@@ -67,7 +67,7 @@ class Measure:
     the ends of that count. ``keeps``: whether it is about accuracy that is kept, of which a collapsed arm has none."""
 
     says: str
-    function: Callable[[Claim, Accuracies, float], Measured]
+    function: Callable[[Claim, Accuracies, float], MeasuredContrasts]
     arms: tuple[int, ...]
     margin: float | None = 0.0
     unit: str = "points"
@@ -76,36 +76,36 @@ class Measure:
     keeps: bool = True
 
 
-def difference(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def difference(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """The first arm less the second."""
-    return Measured([_against(arms)], Range(margin, INFINITY), _means(arms))
+    return MeasuredContrasts([_against(arms)], TrueRange(margin, INFINITY), _means(arms))
 
 
-def equality(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def equality(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """The same, which must lie within the margin on both sides (two one-sided tests)."""
-    return Measured([_against(arms)], Range(-margin, margin), _means(arms))
+    return MeasuredContrasts([_against(arms)], TrueRange(-margin, margin), _means(arms))
 
 
-def ratio(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def ratio(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """The first arm over the second, as a difference of logarithms, of which nothing has none."""
     import numpy as np
 
     logarithms = ((name, np.log(table.iloc[:, 0].clip(lower=LEAST))) for name, table in arms.items())
     (one, first), (other, second) = logarithms
     contrast = Contrast(f"{one} / {other}", first, second)
-    return Measured([contrast], Range(math.log(margin), INFINITY), _means(arms), scale=math.exp)
+    return MeasuredContrasts([contrast], TrueRange(math.log(margin), INFINITY), _means(arms), scale=math.exp)
 
 
-def ordering(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def ordering(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """Every arm less the next one."""
     tables = [(name, table.iloc[:, 0]) for name, table in arms.items()]
     contrasts = [
         Contrast(f"{one} − {other}", first, second) for (one, first), (other, second) in itertools.pairwise(tables)
     ]
-    return Measured(contrasts, Range(margin, INFINITY), _means(arms))
+    return MeasuredContrasts(contrasts, TrueRange(margin, INFINITY), _means(arms))
 
 
-def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def drop(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """What an arm loses from the largest value to the smallest; of two arms, how much less the first loses.
 
     Where accuracy rises as the batch shrinks (equal epochs are more steps), this is how much more the first gains.
@@ -115,10 +115,10 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     losses = {name: table[large] - table[small] for name, table in arms.items()}
     changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
     said = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
-    return Measured([_less(losses, "loss of")], _smaller(losses, margin), said)
+    return MeasuredContrasts([_less(losses, "loss of")], _smaller(losses, margin), said)
 
 
-def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """What the arm loses from the value at which it is best to the smallest: every other value less the smallest.
 
     Which value is best must not be chosen by the noise of what is then compared; that none is better by the margin
@@ -130,20 +130,20 @@ def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> Measured:
     said = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
     contrasts = [Contrast(f"{along} {value:g} − {smallest:g}", table[value], table[smallest])
                  for value in table.columns[1:]]  # fmt: skip
-    return Measured(contrasts, Range(-INFINITY, margin), said)
+    return MeasuredContrasts(contrasts, TrueRange(-INFINITY, margin), said)
 
 
-def spread(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def spread(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """Every value of the axis less every other: none may differ by more than the margin."""
     ((name, table),) = arms.items()
     along = axis(short_name(claim.over))
     contrasts = [Contrast(f"{along} {one:g} − {other:g}", table[one], table[other])
                  for one, other in itertools.combinations(table.columns, 2)]  # fmt: skip
     means = ", ".join(f"{mean:.2f} at {value:g}" for value, mean in table.mean().items())
-    return Measured(contrasts, Range(-margin, margin), f"{name} has {means} along {along}")
+    return MeasuredContrasts(contrasts, TrueRange(-margin, margin), f"{name} has {means} along {along}")
 
 
-def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:
+def slope(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """Points for every doubling of the axis, by least squares; of two arms, how much smaller the first one's is."""
     import numpy as np
 
@@ -153,8 +153,8 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> Measured:
         centred = doublings - doublings.mean()
         slopes[name] = table @ (centred / (centred**2).sum())
     said = " and ".join(f"{name} gains {signed(one.mean())}" for name, one in slopes.items())
-    flat = Range(-margin, margin) if len(slopes) == 1 else Range(margin, INFINITY)
-    return Measured(
+    flat = TrueRange(-margin, margin) if len(slopes) == 1 else TrueRange(margin, INFINITY)
+    return MeasuredContrasts(
         [_less(slopes, "gain of")], flat, f"{said} points for every doubling of {axis(short_name(claim.over))}"
     )
 
@@ -193,8 +193,8 @@ def _less(values: Mapping[str, pd.Series], what: str) -> Contrast:
     return Contrast(f"{what} {other} − {what} {name}", second, first)
 
 
-def _smaller(values: Mapping[str, Any], margin: float) -> Range:
-    return Range(-INFINITY, margin) if len(values) == 1 else Range(margin, INFINITY)
+def _smaller(values: Mapping[str, Any], margin: float) -> TrueRange:
+    return TrueRange(-INFINITY, margin) if len(values) == 1 else TrueRange(margin, INFINITY)
 
 
 def _means(arms: Accuracies) -> str:

@@ -6,10 +6,10 @@ import dataclasses
 import math
 from typing import Any
 
-from harness.study.claims.verdicts import Judged, Verdict
+from harness.study.claims.verdicts import ClaimResults, Verdict
 
 
-def as_json(judged: Judged) -> dict[str, Any]:
+def as_json(judged: ClaimResults) -> dict[str, Any]:
     """``seeds``: of every metric, whether they move the arms together, so that differences are paired; ``verdicts``: in
     the order of the claims. A number that does not exist is null."""
     effects = {metric: {**vars(effect), "paired": effect.paired} for metric, effect in judged.effects.items()}
@@ -22,7 +22,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "claim": dataclasses.asdict(verdict.claim),
         "setting": dict(verdict.setting),
-        "verdict": verdict.word,
+        "verdict": verdict.label,
         "measured": vars(verdict.measured),
         "unit": verdict.unit,
         "level": verdict.level,
@@ -30,9 +30,14 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "true_below": true.high if true else None,
         "paired": verdict.paired,
         "why": verdict.why,
-        "settle": verdict.settle,
+        "settle": verdict.next_step,
         "contrasts": [
-            {"label": one.label, "values": one.values, "interval_95": vars(one.usual), "interval": vars(one.interval)}
+            {
+                "label": one.label,
+                "values": one.values,
+                "interval_95": vars(one.interval_95),
+                "interval": vars(one.interval),
+            }
             for one in verdict.compared
         ],
         "cells": {name: list(cells) for name, cells in verdict.cells.items()},

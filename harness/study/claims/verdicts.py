@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.manifest import Claim, Manifest
 from harness.study.axes import axis_columns
-from harness.study.claims.comparisons import Question, questions
+from harness.study.claims.comparisons import ClaimInstance, questions
 from harness.study.claims.decision import SEEDS, Evidence
-from harness.study.claims.measures import MEASURES, Contrast, Measured, Range, margin_of
+from harness.study.claims.measures import MEASURES, Contrast, MeasuredContrasts, TrueRange, margin_of
 from harness.study.statistics import (
     CONFIDENCE,
     MOST_SEEDS,
@@ -47,7 +47,7 @@ class Compared:
 
     label: str
     values: list[float]
-    usual: Interval
+    interval_95: Interval
     interval: Interval
 
 
@@ -62,20 +62,20 @@ class Verdict:
 
     claim: Claim
     setting: Mapping[str, Any]
-    word: str
-    said: str
-    settle: str
+    label: str
+    summary: str
+    next_step: str
     reservation: str = ""
     compared: list[Compared] = field(default_factory=list)
     deciding: int = 0
     level: float = CONFIDENCE
-    true: Range | None = None
+    true: TrueRange | None = None
     paired: bool = True
     cells: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def why(self) -> str:
-        return f"{self.said}; but {self.reservation}" if self.reservation else self.said
+        return f"{self.summary}; but {self.reservation}" if self.reservation else self.summary
 
     @property
     def measured(self) -> Interval:
@@ -88,14 +88,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimResults:
     """Of a whole experiment. ``effects``: by metric, whether seeds move the arms together."""
 
     verdicts: list[Verdict]
     effects: Mapping[str, SeedEffect]
 
 
-def judge(manifest: Manifest, frame: pd.DataFrame) -> Judged:
+def judge(manifest: Manifest, frame: pd.DataFrame) -> ClaimResults:
     """Every claim in every setting; ``frame``: ``harness.study.frame.tidy``."""
     metrics = dict.fromkeys(claim.metric for claim in manifest.claims)
     effects = {metric: seed_effect(_by_seed_and_arm(frame, manifest, metric)) for metric in metrics}
@@ -111,7 +111,7 @@ def judge(manifest: Manifest, frame: pd.DataFrame) -> Judged:
     for answer in answers:
         level = CONFIDENCE if answer.question.refused else next(levels)
         verdicts.append(_verdict(answer, level, manifest) if answer.question.rows else _refused(answer.question))
-    return Judged(verdicts, effects)
+    return ClaimResults(verdicts, effects)
 
 
 def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd.DataFrame:
@@ -126,13 +126,13 @@ def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd
 class _Answer:
     """What was measured of a question, and what that says; None where its cells have not all finished."""
 
-    question: Question
-    measured: Measured | None = None
+    question: ClaimInstance
+    measured: MeasuredContrasts | None = None
     evidence: Evidence | None = None
 
 
-def _answer(question: Question, paired: bool) -> _Answer:
-    if not question.rows or question.finished < question.wanted:
+def _answer(question: ClaimInstance, paired: bool) -> _Answer:
+    if not question.rows or question.finished < question.expected_cells:
         return _Answer(question)
     claim = question.claim
     measured = MEASURES[claim.measure].function(claim, question.accuracies(), margin_of(claim))
@@ -144,7 +144,7 @@ def _estimate(contrast: Contrast, paired: bool) -> Estimate:
     return of_mean(first) if second is None else of_difference(first, second.tolist(), paired)
 
 
-def _refused(question: Question) -> Verdict:
+def _refused(question: ClaimInstance) -> Verdict:
     return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "cells that can be compared")
 
 
@@ -152,8 +152,8 @@ def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
     question, measured, evidence = answer.question, answer.measured, answer.evidence
     cells = {name: some["cell_id"].tolist() for name, some in question.rows.items()}
     if measured is None or evidence is None:
-        said = f"{question.finished} of {count(question.wanted, 'cell')} have finished"
-        left = f"the other {count(question.wanted - question.finished, 'cell')}"
+        said = f"{question.finished} of {count(question.expected_cells, 'cell')} have finished"
+        left = f"the other {count(question.expected_cells - question.finished, 'cell')}"
         return Verdict(question.claim, question.setting, "INCOMPLETE", said, left, cells=cells)
     unscaled = "" if manifest.comparable else manifest.caveat or "this scale is not declared comparable"
     reservation = question.refused or question.collapsed or unscaled
@@ -164,13 +164,13 @@ def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
         question.claim,
         question.setting,
         word,
-        said=measured.said + _reservations(question),
-        settle=_elsewhere(question) if reservation else _settle(word, evidence, own),
+        summary=measured.said + _reservations(question),
+        next_step=_elsewhere(question) if reservation else _settle(word, evidence, own),
         reservation=reservation,
         compared=[_compared(contrast, estimate, own, measured.scale) for contrast, estimate in pairs],
         deciding=evidence.deciding,
         level=own,
-        true=Range(measured.scale(measured.true.low), measured.scale(measured.true.high)),
+        true=TrueRange(measured.scale(measured.true.low), measured.scale(measured.true.high)),
         paired=evidence.estimates[0].paired,
         cells=cells,
     )
@@ -186,17 +186,17 @@ def _scaled(interval: Interval, scale: Callable[[float], float]) -> Interval:
     return Interval(scale(interval.mean), scale(interval.low), scale(interval.high), interval.n)
 
 
-def _reservations(question: Question) -> str:
+def _reservations(question: ClaimInstance) -> str:
     """What a reader should know of the cells that were compared."""
     import pandas as pd
 
     rows = pd.concat(list(question.rows.values()))
     said = []
-    if question.left:
-        seeds = f"{count(question.left, 'seed')} that some arm lacks"
-        said.append(f"{seeds} {'is' if question.left == 1 else 'are'} left out")
-    if question.unsaid:
-        said.append(f"its arms differ in {question.unsaid}, too")
+    if question.dropped_seeds:
+        seeds = f"{count(question.dropped_seeds, 'seed')} that some arm lacks"
+        said.append(f"{seeds} {'is' if question.dropped_seeds == 1 else 'are'} left out")
+    if question.confounds:
+        said.append(f"its arms differ in {question.confounds}, too")
     if collapsed := int((rows["collapse"] != "").sum()):
         said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
     kinds = rows.groupby("seed")["hardware"].nunique()
@@ -207,7 +207,7 @@ def _reservations(question: Question) -> str:
     return "".join(f"; {one}" for one in said)
 
 
-def _elsewhere(question: Question) -> str:
+def _elsewhere(question: ClaimInstance) -> str:
     if question.refused:
         return f"cells with {question.claim.comparable}"
     return "a setting in which it learns" if question.collapsed else "a scale that can speak about it"

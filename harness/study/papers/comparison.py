@@ -21,7 +21,7 @@ MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedComparison:
     """A published number beside the arm that is nearest to its setting. ``measured``: that arm's mean; ``expected``:
     where one more run of it would lie with 95 %; both of no seeds where there is no such arm. ``apart``: how the
     settings differ.
@@ -29,13 +29,13 @@ class Beside:
 
     number: Number
     arm: Mapping[str, Any]
-    apart: list[str]
+    differences: list[str]
     measured: Interval
     expected: Interval
 
     @property
     def comparable(self) -> bool:
-        return not self.apart
+        return not self.differences
 
     @property
     def said(self) -> str:
@@ -45,9 +45,9 @@ class Beside:
         if not self.arm:
             return "no such arm here"
         if not self.comparable:
-            more = len(self.apart) - MOST_DIFFERENCES
+            more = len(self.differences) - MOST_DIFFERENCES
             rest = f", and {count(more, 'difference')} more" if more > 0 else ""
-            return f"not comparable: {', '.join(self.apart[:MOST_DIFFERENCES])}{rest}"
+            return f"not comparable: {', '.join(self.differences[:MOST_DIFFERENCES])}{rest}"
         if self.expected.n < 2:
             return "the same setting, but it takes two seeds of what was published to expect anything"
         inside = self.expected.low <= (self.number.value or 0.0) <= self.expected.high
@@ -55,7 +55,7 @@ class Beside:
         return f"comparable: {place} ({self.expected.low:.2f} to {self.expected.high:.2f})"
 
 
-def of_claims(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Beside]]:
+def of_claims(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[PublishedComparison]]:
     """By claim, the numbers that it refers to."""
     arms = _arms(manifest, frame)
     return {
@@ -64,7 +64,7 @@ def of_claims(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[Beside]
     }
 
 
-def of_same_images(manifest: Manifest, frame: pd.DataFrame) -> list[Beside]:
+def of_same_images(manifest: Manifest, frame: pd.DataFrame) -> list[PublishedComparison]:
     """All that papers and other code bases report of these losses on this data set."""
     arms = _arms(manifest, frame)
     every = [one for paper in papers().values() for one in paper.numbers.values()]
@@ -91,10 +91,10 @@ def _arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
     return arms if "method" in axes else arms.assign(method=manifest.settings["method"]["name"])
 
 
-def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
+def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> PublishedComparison:
     nearest = arms[(arms["loss"] == number.setting.get("loss")) & (arms["method"] == number.setting.get("method"))]
     if nearest.empty:
-        return Beside(number, {}, [], mean_interval([]), mean_interval([]))
+        return PublishedComparison(number, {}, [], mean_interval([]), mean_interval([]))
     for name, value in number.setting.items():
         if name in nearest and (nearest[name] == value).any():
             nearest = nearest[nearest[name] == value]
@@ -103,4 +103,6 @@ def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> Beside:
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
     settings = {**fixed(manifest), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
-    return Beside(number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values))
+    return PublishedComparison(
+        number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values)
+    )

@@ -36,23 +36,23 @@ def answer(verdicts: list[Verdict]) -> str:
     if len(settings) > 1:
         return f"Of {len(settings)} settings, the claim that {lower(first.claim.says)} is {counted(settings, 'in ')}."
     if first.measured.n < 2:
-        return f"{LEAD[first.word]}: {first.said}."
-    lead = f"{LEAD[first.word]}: {first.reservation}" if first.reservation else LEAD[first.word]
+        return f"{LEAD[first.label]}: {first.summary}."
+    lead = f"{LEAD[first.label]}: {first.reservation}" if first.reservation else LEAD[first.label]
     mean, bounds = in_unit(first.measured, first.unit)
     label = first.compared[first.deciding].label
     unit = " points" if first.unit == "points" else ""
     interval = f"{mean}{unit}, {percent(first.level)} interval {bounds}"
-    return f"{lead}. {upper(first.said)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
+    return f"{lead}. {upper(first.summary)}; {label} is {interval}, {count(first.measured.n, 'seed')}."
 
 
 def tally(verdicts: list[Verdict]) -> str:
     """``Of 4 claims, 1 is REPRODUCED, 3 are INCONCLUSIVE.``"""
-    counts = Counter(verdict.word for verdict in verdicts)
+    counts = Counter(verdict.label for verdict in verdicts)
     said = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}" for word in WORDS if counts[word]]
     return f"Of {count(len(verdicts), 'verdict')} in all, {', '.join(said)}."
 
 
 def counted(verdicts: list[Verdict], before: str) -> str:
     """``REPRODUCED in 3, CONTRADICTED in 1``."""
-    counts = Counter(verdict.word for verdict in verdicts)
+    counts = Counter(verdict.label for verdict in verdicts)
     return ", ".join(f"{word} {before}{counts[word]}" for word in WORDS if counts[word])

@@ -20,10 +20,10 @@ from harness.manifest import Claim, Manifest
 from harness.study.axes import axis_columns, main_axis, panel_axes, setting_columns, settings
 from harness.study.claims.comparisons import named
 from harness.study.claims.measures import MEASURES
-from harness.study.claims.verdicts import Judged, Verdict, judge
+from harness.study.claims.verdicts import ClaimResults, Verdict, judge
 from harness.study.frame import METRICS
 from harness.study.papers import comparison
-from harness.study.papers.comparison import Beside
+from harness.study.papers.comparison import PublishedComparison
 from harness.study.papers.published import STATUSES, described_setting, papers
 from harness.study.report import abstract, limitations
 from harness.study.report.evaluation_text import added, described
@@ -55,9 +55,9 @@ class Study:
     manifest: Manifest
     frame: pd.DataFrame
     arms: pd.DataFrame
-    judged: Judged
-    published: Mapping[str, list[Beside]]
-    same_images: list[Beside]
+    judged: ClaimResults
+    published: Mapping[str, list[PublishedComparison]]
+    same_images: list[PublishedComparison]
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -68,7 +68,7 @@ class Study:
         return abstract.abstract(self.verdicts, self.frame)
 
     @property
-    def numbers(self) -> list[Beside]:
+    def numbers(self) -> list[PublishedComparison]:
         """Every published number once."""
         every = [*itertools.chain(*self.published.values()), *self.same_images]
         return list({(one.number.paper, one.number.id): one for one in every}.values())
@@ -140,9 +140,9 @@ def _verdict(verdict: Verdict, study: Study) -> dict[str, str]:
         "measured": mean if measured.n else "–",
         "interval": f"{bounds} ({percent(verdict.level)})" if measured.n > 1 else "–",
         "seeds": str(measured.n) if measured.n else "–",
-        "word": verdict.word,
-        "why": upper(verdict.said if verdict.reservation == study.manifest.caveat else verdict.why),
-        "settle": verdict.settle,
+        "word": verdict.label,
+        "why": upper(verdict.summary if verdict.reservation == study.manifest.caveat else verdict.why),
+        "settle": verdict.next_step,
     }
 
 
@@ -150,7 +150,7 @@ def _source(claim: Claim) -> str:
     return f"{papers()[claim.paper].cite}, {claim.source}" if claim.paper else claim.source
 
 
-def _side_by_side(beside: Sequence[Beside]) -> str:
+def _side_by_side(beside: Sequence[PublishedComparison]) -> str:
     """``68.2, 61.8 †``: the dagger says that something differs from what was measured here."""
     values = ", ".join(f"{one.number.value:g}" for one in beside if one.number.published)
     return f"{values} †" if values and not all(one.comparable for one in beside) else values or "–"
@@ -185,7 +185,7 @@ def _published(study: Study) -> dict[str, Any]:
     return _cut(header, [_beside(one) for one in study.numbers], "harness/study/papers")
 
 
-def _beside(one: Beside) -> list[str]:
+def _beside(one: PublishedComparison) -> list[str]:
     number = one.number
     value = f"{number.value:g}" if number.published else "not read"
     measured = f"{one.measured.mean:.2f}" if one.measured.n else "–"

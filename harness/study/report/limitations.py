@@ -8,14 +8,14 @@ import pandas as pd
 
 from harness.manifest import Manifest
 from harness.study.axes import axis_columns
-from harness.study.papers.comparison import Beside
+from harness.study.papers.comparison import PublishedComparison
 from harness.study.text import axis, count, upper
 
 #: What a fair comparison would tune for every arm by itself.
 TUNED = ("temperature", "lr")
 
 
-def sentences(manifest: Manifest, frame: pd.DataFrame, published: Sequence[Beside]) -> list[str]:
+def sentences(manifest: Manifest, frame: pd.DataFrame, published: Sequence[PublishedComparison]) -> list[str]:
     """The scale, the images, the seeds, what was not tuned, the code, the cells that are not there."""
     said = [_scale(manifest), _images(manifest), _seeds(manifest, frame), _tuned(manifest, frame)]
     return [one for one in (*said, *_cells(frame), _published(published)) if one]
@@ -63,7 +63,7 @@ def _cells(frame: pd.DataFrame) -> list[str]:
     return said
 
 
-def _published(beside: Sequence[Beside]) -> str:
+def _published(beside: Sequence[PublishedComparison]) -> str:
     if not beside or any(one.comparable for one in beside):
         return ""
     return "No published number that stands here is of the same setting: they are printed, and compared with nothing."

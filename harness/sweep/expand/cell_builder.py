@@ -13,7 +13,7 @@ from harness.catalog.methods import METHODS
 from harness.catalog.parameters import filled
 from harness.cell import OWN, Backbone, Cell, Component, Dataset, Head, Loss, Method, Optimizer, Views, from_dict
 from harness.sweep.expand.axes import Point
-from harness.sweep.expand.derived_fields import Derived, Length
+from harness.sweep.expand.derived_fields import Derived, TrainingLength
 
 COMPONENTS: dict[str, type[Component]] = {
     cls.__name__.lower(): cls for cls in (Method, Loss, Dataset, Views, Backbone, Head, Optimizer)
@@ -54,7 +54,7 @@ class Builder:
         if key not in self._followed:
             batch_size, epochs, steps = key
             trained = steps / max(1, self._train // batch_size) if steps else epochs
-            length = Length(batch_size, trained)
+            length = TrainingLength(batch_size, trained)
             self._followed[key] = {"epochs": math.ceil(trained)} if steps else {}
             self._followed[key] |= {rule.path: rule.value(length) for rule in self._rules}
         return self._followed[key]

@@ -16,26 +16,26 @@ from harness.sweep.expand.axes import Grid
 
 
 @dataclass(frozen=True)
-class Length:
+class TrainingLength:
     """What rules read of a cell: ``epochs`` is a fraction where its optimiser steps end within one."""
 
     batch_size: int
     epochs: float
 
 
-def fraction_of_epochs(share: float, length: Length) -> float:
+def fraction_of_epochs(share: float, length: TrainingLength) -> float:
     return share * length.epochs
 
 
-def linear_in_batch_size(at_256: float, length: Length) -> float:
+def linear_in_batch_size(at_256: float, length: TrainingLength) -> float:
     return at_256 * length.batch_size / 256
 
 
-def sqrt_in_batch_size(at_256: float, length: Length) -> float:
+def sqrt_in_batch_size(at_256: float, length: TrainingLength) -> float:
     return at_256 * math.sqrt(length.batch_size / 256)
 
 
-def groups_of(samples: float, length: Length) -> float:
+def groups_of(samples: float, length: TrainingLength) -> float:
     """How many groups of so many samples a batch has, one where it is smaller; raises ValueError where one would not be
     full."""
     if 0 < length.batch_size <= samples:
@@ -45,7 +45,7 @@ def groups_of(samples: float, length: Length) -> float:
     return length.batch_size / samples
 
 
-RULES: dict[str, Callable[[float, Length], float]] = {
+RULES: dict[str, Callable[[float, TrainingLength], float]] = {
     rule.__name__: rule for rule in (fraction_of_epochs, linear_in_batch_size, sqrt_in_batch_size, groups_of)
 }
 #: Rules read these.
@@ -57,11 +57,11 @@ class Derived:
     """A field and its rule; ``where``: where that was declared."""
 
     path: str
-    rule: Callable[[float, Length], float]
+    rule: Callable[[float, TrainingLength], float]
     number: float
     where: str
 
-    def value(self, length: Length) -> Any:
+    def value(self, length: TrainingLength) -> Any:
         """In the field's type, rounded to ten digits: .1 of 3 epochs is the .3 that somebody else declares.
 
         Raises:
@@ -76,7 +76,7 @@ class Derived:
         return check_value(self.path, int(value) if whole else value, self.where)
 
 
-def derived(declaration: Declaration, grids: Iterable[Grid]) -> list[Derived]:
+def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Derived]:
     """The rules of ``derive``.
 
     Raises:

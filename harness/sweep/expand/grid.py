@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness.cell import OWN, Cell, get, kin, paths, short_name
+from harness.cell import OWN, Cell, get, paths, short_name, versionless_id
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError
 from harness.filters import Filter
@@ -19,7 +19,7 @@ from harness.sweep.declare.limits import check_range, check_value
 from harness.sweep.declare.validate import Where, check_evaluation, check_parts, check_sizes, check_world, train_images
 from harness.sweep.expand.axes import MOST_POINTS, Grid, Point, grids, included
 from harness.sweep.expand.cell_builder import Builder
-from harness.sweep.expand.derived_fields import Derived, check_budget, derived
+from harness.sweep.expand.derived_fields import Derived, check_budget, derived_fields
 from harness.sweep.expand.resources import resources
 
 
@@ -29,11 +29,11 @@ class Expansion:
 
     cells: list[tuple[Cell, dict[str, Any]]]
     exclusions: list[Exclusion]
-    coinciding: dict[str, tuple[str, ...]]
+    shared_between_grids: dict[str, tuple[str, ...]]
 
     def notes(self) -> list[str]:
         """Why there are fewer cells than the grids have points."""
-        shared = Counter(self.coinciding.values())
+        shared = Counter(self.shared_between_grids.values())
         twice = [
             f"{count} cell{' stands' if count == 1 else 's stand'} in {len(names)} grids ({', '.join(names)}) "
             f"and {'is' if count == 1 else 'are'} trained once"
@@ -46,7 +46,7 @@ class Expansion:
         return twice + left_out
 
 
-def hidden(declaration: Declaration) -> list[str]:
+def shadowed_overrides(declaration: Declaration) -> list[str]:
     """What a group that the command line chose sets in vain, because an axis varies it."""
     declared = grids(declaration)
     return [
@@ -69,7 +69,7 @@ def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
     crossed = grids(declaration)
     every = [*crossed, *included(declaration, crossed, declared)]
     check_budget(declaration, every)
-    rules = derived(declaration, every)
+    rules = derived_fields(declaration, every)
     _refuse_too_many(declaration, every, declared)
 
     builder = Builder(settings, rules, train_images(settings["dataset"]["validation"], files))
@@ -90,7 +90,7 @@ def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
                 raise _twice(grid, point, cell, where)
             stands[cell.cell_id] = (*before, grid.name)
             found.setdefault(cell.cell_id, cell)
-    _refuse_idle(exclusions)
+    _refuse_unmatched(exclusions)
     if not found:
         place = declaration.locator.where("exclude")
         raise UserError("every cell is excluded", where=place, allowed="fewer exclusions")
@@ -218,7 +218,7 @@ def _excluded(cell: Cell, exclusions: Sequence[_Exclusion]) -> bool:
     return bool(matching)
 
 
-def _refuse_idle(exclusions: Sequence[_Exclusion]) -> None:
+def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
     """An exclusion of nothing is a typo, or an axis has changed since."""
     for exclusion in exclusions:
         if exclusion.idle:
@@ -251,12 +251,12 @@ def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion
         comparable=values["comparable"],
         dataset=values["dataset"]["title"] or values["dataset"]["name"],
         axes=axes,
-        cells=[Expected(cell.cell_id, point, kin(cell)) for cell, point in cells],
+        cells=[Expected(cell.cell_id, point, versionless_id(cell)) for cell, point in cells],
         claims=declaration.claims,
         evaluation=values["evaluate"],
         settings=_settled(declaration, files, [cell for cell, _ in cells]),
         overrides=declaration.overrides,
         revision=revision,
         exclusions=expansion.exclusions,
-        coinciding=len(expansion.coinciding),
+        coinciding=len(expansion.shared_between_grids),
     )

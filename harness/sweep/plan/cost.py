@@ -36,7 +36,7 @@ NAMING = ("loss.name", "backbone.name", "batch_size")
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepCost:
     """Seconds of one training image, of the features of one image, and of starting a cell; bytes of its files."""
 
     sample: float
@@ -107,7 +107,7 @@ class Costs:
     """``memory``: peak bytes of a whole cell on a CPU, of one of its processes on GPUs; 0 where nobody knows."""
 
     device: str
-    steps: Mapping[Shape, Measured]
+    steps: Mapping[Shape, StepCost]
     memory: Mapping[Footprint, int]
 
 
@@ -132,7 +132,7 @@ def measure(
     found = _recalled_or_measured(asked, threads, device, plugins, lambda key: _called(cell_of[key], cell_of.values()))
     return Costs(
         device,
-        {kind: Measured(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
+        {kind: StepCost(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
         {kind: found[item["key"]]["bytes"] for kind, item in zip(prints, asked["memory"], strict=True)},
     )
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell import Cell, canonical_json, from_dict, kin
+from harness.cell import Cell, canonical_json, from_dict, versionless_id
 from harness.dataset_files import DatasetFiles
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.declare.validate import bank_count, steps_of
 from harness.sweep.expand.resources import Resources
-from harness.sweep.plan.cost import Costs, Measured, footprint, shape
+from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 
 #: Another try at a cell that failed for one of these would end as the first did.
 HOPELESS = ("diverged", "out_of_memory")
@@ -24,7 +24,7 @@ HOPELESS = ("diverged", "out_of_memory")
 LOG_BYTES = 100_000
 
 #: Arm, world size and micro-batch, by which cells are taken to last equally long on one kind of processor.
-Kind = tuple[str, int, int | None]
+TimingKey = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Pla
     begun = bool(index.cell_ids())
     entries = []
     for cell, axes in cells:
-        state = index.state_of(cell.cell_id, kin(cell)) if begun else "missing"
+        state = index.state_of(cell.cell_id, versionless_id(cell)) if begun else "missing"
         cause = index[cell.cell_id].cause if state == "failed" else ""
         entries.append(Entry(cell, axes, index.runs, state, cause))
     index.remember()
@@ -79,7 +79,7 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Pla
 
 
 @dataclass(frozen=True)
-class Need:
+class CostEstimate:
     """What one cell takes. ``finished``: whether its seconds are those of finished seeds of its arm, or follow from a
     measured step; ``disk``: bytes of its files (None: unknown); ``memory``: bytes of the whole cell on a CPU, of each
     process on GPUs (0: unknown)."""
@@ -92,13 +92,13 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PlanEstimate:
     """What some cells would take. ``entries``: those that fit into ``memory_limit`` bytes; ``refused``: the others;
     ``needs``: of all of them, by cell id; ``wall_hours``: until the last of ``entries`` has finished."""
 
     entries: list[Entry]
     refused: list[Entry]
-    needs: Mapping[str, Need]
+    needs: Mapping[str, CostEstimate]
     wall_hours: float
     memory_limit: int
 
@@ -125,38 +125,40 @@ class Estimate:
         return self.needs[entry.cell.cell_id].memory
 
     @property
-    def _fitting(self) -> list[Need]:
+    def _fitting(self) -> list[CostEstimate]:
         return [self.needs[entry.cell.cell_id] for entry in self.entries]
 
 
-def estimate(entries: Sequence[Entry], need_of: Callable[[Cell], Need], processes: int, memory_limit: int) -> Estimate:
+def estimate(
+    entries: Sequence[Entry], need_of: Callable[[Cell], CostEstimate], processes: int, memory_limit: int
+) -> PlanEstimate:
     """What these cells would take, in their order, on a machine that runs so many processes at a time."""
-    by_arm: dict[str, Need] = {}
-    needs: dict[str, Need] = {}
+    by_arm: dict[str, CostEstimate] = {}
+    needs: dict[str, CostEstimate] = {}
     fitting: list[Entry] = []
     refused: list[Entry] = []
     for entry in entries:
-        name = arm(entry.cell)
+        name = arm_id(entry.cell)
         if name not in by_arm:
             by_arm[name] = need_of(entry.cell)
         needs[entry.cell.cell_id] = by_arm[name]
         (refused if by_arm[name].memory > memory_limit else fitting).append(entry)
     jobs = [(needs[entry.cell.cell_id].seconds, needs[entry.cell.cell_id].ranks) for entry in fitting]
-    return Estimate(fitting, refused, needs, wall_seconds(jobs, processes) / 3600, memory_limit)
+    return PlanEstimate(fitting, refused, needs, wall_seconds(jobs, processes) / 3600, memory_limit)
 
 
-def need(
+def estimate_cell(
     cell: Cell,
     given: Resources,
     costs: Costs,
-    finished: Mapping[Kind, float],
+    finished: Mapping[TimingKey, float],
     files: DatasetFiles,
     evaluation: Mapping[str, Any],
-) -> Need:
+) -> CostEstimate:
     """What a cell takes; ``finished``: seconds of a cell from records."""
     ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
-    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get(kind_of(cell, given))
-    return Need(
+    cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get(timing_key(cell, given))
+    return CostEstimate(
         seconds_of(cell, files, evaluation, cost, ranks) if known is None else known,
         known is not None,
         2 * cost.checkpoint_bytes + cost.encoder_bytes + LOG_BYTES,
@@ -165,16 +167,16 @@ def need(
     )
 
 
-def arm(cell: Cell) -> str:
+def arm_id(cell: Cell) -> str:
     """Equal for cells that differ only in their seed."""
     return canonical_json(cell, without="seed")
 
 
-def kind_of(cell: Cell, given: Resources) -> Kind:
-    return arm(cell), given.world_size, given.micro_batch_of(cell)
+def timing_key(cell: Cell, given: Resources) -> TimingKey:
+    return arm_id(cell), given.world_size, given.micro_batch_of(cell)
 
 
-def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[Kind, float]:
+def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[TimingKey, float]:
     """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads, and whose
     networks were compiled or not."""
     found = defaultdict(list)
@@ -183,7 +185,7 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
         like = how == (threads, compiled) and hardware in (None, summary.ran.get("hardware"))
         if summary.outcome and summary.cell and like:
             ranks, micro_batch = summary.outcome.get("world_size", 1), summary.ran.get("micro_batch")
-            found[arm(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome["seconds"])
+            found[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome["seconds"])
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 
@@ -200,7 +202,7 @@ def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:
     return max(free)
 
 
-def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], cost: Measured, ranks: int = 1) -> float:
+def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], cost: StepCost, ranks: int = 1) -> float:
     """Estimated seconds of one cell: steps, whose images the ranks share, and features of all images twice and of the
     curve's at each point.
 

@@ -59,7 +59,7 @@ class Executor(Protocol):
         """Until a job may have changed, and at most so long."""
         ...
 
-    def last_words(self, job_id: str) -> str:
+    def exit_reason(self, job_id: str) -> str:
         """Why an ended job did not finish, where its record may not know: killed by a signal, or never begun."""
         ...
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from harness.environment import device_locks
-from harness.environment.device_locks import Claim
+from harness.environment.device_locks import DeviceLease
 from harness.environment.gpus import gpus
 from harness.sweep.run.executor import KILLED, Job, JobState
 from harness.sweep.run.slots import Slots
@@ -45,7 +45,7 @@ class _Process:
 
     popen: subprocess.Popen[str]
     slots: tuple[int, ...]
-    claim: Claim
+    claim: DeviceLease
     errors: IO[bytes]
     job_id: str | None = None
 
@@ -88,7 +88,7 @@ class LocalExecutor:
         with contextlib.suppress(queue.Empty):
             self._settle_one(*self._answers.get(block=seconds > 0, timeout=seconds or None))
 
-    def last_words(self, job_id: str) -> str:
+    def exit_reason(self, job_id: str) -> str:
         return self._ended.get(job_id, "")
 
     def cancel(self, ids: Collection[str]) -> None:
@@ -136,7 +136,7 @@ class LocalExecutor:
         process.errors.seek(0)
         words = process.errors.read().decode(errors="replace").strip()
         process.errors.close()
-        self._end(process, _obituary(process.popen.returncode, words))
+        self._end(process, _exit_reason(process.popen.returncode, words))
 
     def _end(self, process: _Process, said: str) -> None:
         if process.job_id is not None:
@@ -188,15 +188,15 @@ class LocalExecutor:
         idle = [process for process in self._processes if process.job_id is None and self._usable(process)]
         return next((process for slot in free for process in idle if slot in process.slots), None)
 
-    def _claimed(self, unused: Sequence[int], count: int) -> tuple[tuple[int, ...], Claim] | None:
+    def _claimed(self, unused: Sequence[int], count: int) -> tuple[tuple[int, ...], DeviceLease] | None:
         """So many of these slots, with what they are of the machine."""
         if self._slots.device == "cpu":
-            claim = device_locks.claim(self._units(0), count * self._slots.threads) if len(unused) >= count else None
+            claim = device_locks.acquire(self._units(0), count * self._slots.threads) if len(unused) >= count else None
             return (tuple(unused[:count]), claim) if claim else None
-        found = [(slot, claim) for slot in unused if (claim := device_locks.claim(self._units(slot), 1))]
+        found = [(slot, claim) for slot in unused if (claim := device_locks.acquire(self._units(slot), 1))]
         for _, more in found[count:]:
             more.release()
-        together = Claim(tuple(descriptor for _, claim in found[:count] for descriptor in claim.descriptors))
+        together = DeviceLease(tuple(descriptor for _, claim in found[:count] for descriptor in claim.descriptors))
         if len(found) < count:
             together.release()
             return None
@@ -227,7 +227,7 @@ class LocalExecutor:
             with contextlib.suppress(BrokenPipeError):
                 process.popen.stdin.close()
 
-    def _launch(self, job: Job, slots: tuple[int, ...], claim: Claim) -> _Process:
+    def _launch(self, job: Job, slots: tuple[int, ...], claim: DeviceLease) -> _Process:
         environment = {**os.environ, **dict(setting.split("=", 1) for setting in self._settings(job))}
         if self._slots.device == "cuda":  # which GPU is known only when a slot is free: the one thing a script lacks
             own = (self._gpus[slot % len(self._gpus)] for slot in slots)
@@ -274,7 +274,7 @@ def _request(job: Job) -> str:
     return json.dumps({"record": str(job.record), "submission": dict(job.submission)})
 
 
-def _obituary(code: int, words: str) -> str:
+def _exit_reason(code: int, words: str) -> str:
     """Why a process is no more: the signal that ended it, or one of its ranks, or the last line that it wrote."""
     if code < 0:
         return f"{KILLED}{signal.Signals(-code).name}"

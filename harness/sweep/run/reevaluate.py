@@ -25,7 +25,7 @@ from harness.sweep.run.slots import Slots
 
 
 @dataclass(frozen=True)
-class Images:
+class OtherDataset:
     """The data set to evaluate on, where it is not the cells' own."""
 
     name: str
@@ -33,7 +33,7 @@ class Images:
     files: DatasetFiles
 
     @classmethod
-    def find(cls, name: str, root: str | None) -> Images:
+    def find(cls, name: str, root: str | None) -> OtherDataset:
         """Raises a UserError where there is no such data set, or not on this machine."""
         if name not in DATASETS:
             what = f"unknown dataset '{name}'{nearest(name, DATASETS)}"
@@ -47,7 +47,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """One record to evaluate, on these images."""
 
     record: Record
@@ -59,15 +59,15 @@ class Task:
 class Ended:
     """What became of a task: ``metrics``, or the ``error`` that it ended with."""
 
-    task: Task
+    task: EvaluationTask
     metrics: dict[str, float] | None = None
     seconds: float = 0.0
     error: str = ""
 
 
 def tasks(
-    records: Sequence[Record], evaluation: Evaluation, other: Images | None, root: str | None, preset: str
-) -> list[Task]:
+    records: Sequence[Record], evaluation: Evaluation, other: OtherDataset | None, root: str | None, preset: str
+) -> list[EvaluationTask]:
     """Finished records to evaluate on their own data set, or on ``other``; ``root``: where the own one lies now.
 
     Raises:
@@ -78,9 +78,9 @@ def tasks(
     for record in records:
         cell = record.cell()
         if other:
-            task, files = Task(record, other.like(cell.dataset), other.root), other.files
+            task, files = EvaluationTask(record, other.like(cell.dataset), other.root), other.files
         else:
-            task = Task(record, cell.dataset, root or (record.submission() or {}).get("root"))
+            task = EvaluationTask(record, cell.dataset, root or (record.submission() or {}).get("root"))
             files = find(cell.dataset.name, task.root)
         if (cell.backbone, task.dataset) not in checked:
             _check(cell, task.dataset, files, evaluation, preset)
@@ -111,7 +111,7 @@ def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evalua
     check_evaluation({**asdict(evaluation), "curve_bank": files.labelled}, there, files, where)  # without a curve
 
 
-def run(todo: Sequence[Task], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:
+def run(todo: Sequence[EvaluationTask], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:
     """Evaluate in a worker (``python -m harness.ssl.evaluate``), each as it ends; its errors go to ``log``."""
     cells = [{"record": str(task.record.path), "dataset": asdict(task.dataset), "root": task.root} for task in todo]
     request = {"threads": slots.threads, "device": slots.device, "evaluation": asdict(evaluation), "cells": cells}

@@ -57,7 +57,7 @@ class Task:
 
 
 @dataclass
-class Watched:
+class TaskState:
     """A task in the hands of this sweep; ``job`` is None while another sweep computes it.
 
     ``attempts``: how many there were before this sweep's present try. ``kills``: in a row, at the same ``progress``.
@@ -81,7 +81,7 @@ class Stopped(Exception):
 
 
 #: Called at every poll with what has just ended and what runs.
-Report = Callable[[Sequence[Watched], Sequence[Watched]], None]
+Report = Callable[[Sequence[TaskState], Sequence[TaskState]], None]
 
 
 @dataclass
@@ -91,24 +91,24 @@ class Sweep:
     executor: Executor
     ledger: Ledger
     report: Report
-    open: dict[str, Watched] = field(default_factory=dict)  # by job
-    elsewhere: list[Watched] = field(default_factory=list)
+    open: dict[str, TaskState] = field(default_factory=dict)  # by job
+    elsewhere: list[TaskState] = field(default_factory=list)
     refusal: str = ""
 
     def __post_init__(self) -> None:
         self.retries = self.ledger.policy().retries
         self.memory_kills = out_of_memory_kills()
 
-    def take(self, watched: Watched) -> None:
+    def admit(self, watched: TaskState) -> None:
         if self.refusal:
             watched.ended = NOT_STARTED
             self.report([watched], [])
         elif watched.task.record.state() == "running":
-            self.leave(watched)
+            self.wait_elsewhere(watched)
         else:
             self.start(watched)
 
-    def start(self, watched: Watched) -> None:
+    def start(self, watched: TaskState) -> None:
         """Write the intent, then queue."""
         task = watched.task
         record = Record.prepare(task.record.path.parent, task.cell)
@@ -118,12 +118,12 @@ class Sweep:
         watched.job = self.executor.submit(task.job(submission))
         self.open[watched.job] = watched
 
-    def leave(self, watched: Watched) -> None:
+    def wait_elsewhere(self, watched: TaskState) -> None:
         """Somebody else computes it: wait for them."""
         watched.job, watched.attempts = None, len(watched.task.record.attempts()) - 1
         self.elsewhere.append(watched)
 
-    def turn(self) -> None:
+    def poll_once(self) -> None:
         """Look once at everything that is open."""
         states = self.executor.poll(list(self.open))
         ended = [self.open.pop(job) for job, state in states.items() if state == "ended"]
@@ -132,62 +132,62 @@ class Sweep:
         lost = [watched for watched in ready if watched.task.record.state() != "running"]
         self.elsewhere = [watched for watched in self.elsewhere if watched not in lost]
         for watched in [*ended, *lost]:
-            self.settle(watched)
+            self.resolve(watched)
         if not self.refusal and any(not watched.finished for watched in ended):
-            self.refuse(self.ledger.refusal())
+            self.refuse(self.ledger.stop_reason())
         running = [watched for job, watched in self.open.items() if states.get(job) == "running"]
         self.report([watched for watched in [*ended, *lost] if watched.ended], [*running, *self.elsewhere])
 
-    def settle(self, watched: Watched) -> None:
+    def resolve(self, watched: TaskState) -> None:
         """Decide what the end of a job means for its cell."""
-        record, words = watched.task.record, self.executor.last_words(watched.job) if watched.job else ""
+        record, words = watched.task.record, self.executor.exit_reason(watched.job) if watched.job else ""
         state, attempts = record.state(), record.attempts()[watched.attempts :]
         outcome = (attempts[-1].outcome() if attempts else None) or {}
         if state == "finished":
             watched.ended, watched.finished = "finished", True
         elif state == "running":
-            self.leave(watched)
+            self.wait_elsewhere(watched)
         elif "withdrawn" in (record.submission() or {}) or outcome.get("cause") == "cancelled":
             watched.ended = "cancelled"
         elif attempts and words.startswith(KILLED):
-            self.settle_killed(watched, attempts[-1], words)
+            self.resolve_killed(watched, attempts[-1], words)
         elif outcome.get("state") == "failed":
-            self.settle_failed(watched, outcome["cause"], outcome["error"])
-        elif self.refusal or self.ledger.refusal():
+            self.resolve_failed(watched, outcome["cause"], outcome["error"])
+        elif self.refusal or self.ledger.stop_reason():
             watched.ended = NOT_STARTED
         elif words and not outcome:  # it could not begin, or ended without a word in its record
             if attempts:
                 attempts[-1].fail(words)
-            self.settle_failed(watched, "error", words)
+            self.resolve_failed(watched, "error", words)
         elif attempts or watched.job is None:
             self.start(watched)
         else:  # somebody holds the cell whom this machine's clock takes for dead: the file system's decides
             watched.not_before = time.monotonic() + HELD_SECONDS
-            self.leave(watched)
+            self.wait_elsewhere(watched)
 
-    def settle_failed(self, watched: Watched, cause: str, error: str) -> None:
+    def resolve_failed(self, watched: TaskState, cause: str, error: str) -> None:
         watched.errors += 1
         again = cause == "error" and watched.errors <= self.retries
         self.ledger.failed(watched.task.record.cell_id, cause, error, final=not again)
-        if again and not self.ledger.refusal():
+        if again and not self.ledger.stop_reason():
             self.start(watched)
         else:
             watched.ended = f"FAILED: {error.splitlines()[0][:200] if error else cause}"
 
-    def settle_killed(self, watched: Watched, attempt: Attempt, words: str) -> None:
+    def resolve_killed(self, watched: TaskState, attempt: Attempt, words: str) -> None:
         """A process that was killed leaves no word of its own; its kernel may know why."""
         lacked_memory, self.memory_kills = out_of_memory_kills() > self.memory_kills, out_of_memory_kills()
         progress = max((event["step"] for event in attempt.record.events()), default=-1)
         watched.kills = watched.kills + 1 if progress == watched.progress else 1
         watched.progress = progress
         if "SIGKILL" in words and not lacked_memory and watched.kills < KILLS:
-            self.ledger.forgive(attempt.record.cell_id)
+            self.ledger.clear_failure(attempt.record.cell_id)
             self.start(watched)
             return
         cause = "out_of_memory" if lacked_memory else "killed" if "SIGKILL" in words else "error"
         error = f"{words} for lack of memory" if lacked_memory else words
         attempt.fail(error, cause)
-        self.settle_failed(watched, cause, error)
+        self.resolve_failed(watched, cause, error)
 
     def refuse(self, reason: str) -> None:
         """Start no more cells; those that run may end."""
@@ -197,13 +197,13 @@ class Sweep:
             self.executor.cancel([job for job, state in states.items() if state == "queued"])
 
 
-def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report: Report) -> list[Watched]:
+def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report: Report) -> list[TaskState]:
     """Run every task and wait for those that another sweep computes; return what became of each.
 
     Raises:
         Stopped: after Ctrl-C, SIGTERM or SIGHUP, once the running cells have stopped; after a second one, at once.
     """
-    watched = [Watched(task) for task in tasks]
+    watched = [TaskState(task) for task in tasks]
     sweep = Sweep(executor, ledger, report)
     signals = Signals()
     try:
@@ -215,8 +215,8 @@ def supervise(tasks: Sequence[Task], executor: Executor, ledger: Ledger, report:
                 ledger.beat()
                 beaten = time.monotonic()
             for _ in range(min(QUEUED_AT_ONCE, len(waiting))):
-                sweep.take(waiting.popleft())
-            sweep.turn()
+                sweep.admit(waiting.popleft())
+            sweep.poll_once()
             executor.wait(0 if waiting else POLL_SECONDS)
     except BaseException:
         executor.cancel(list(sweep.open))

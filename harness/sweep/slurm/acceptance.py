@@ -22,8 +22,8 @@ from harness.sweep.expand import grid
 from harness.sweep.expand.resources import resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Unreachable
-from harness.sweep.slurm.diagnosis import Finding
-from harness.sweep.slurm.submission import Cluster, look, settle
+from harness.sweep.slurm.diagnosis import Diagnosis
+from harness.sweep.slurm.submission import Cluster, poll_scheduler, record_lost_outcomes
 
 FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"
 #: For everything, what waits in the queue included.
@@ -71,7 +71,7 @@ def declared(words: Sequence[str], nodes: int) -> Declaration:
 
 
 @dataclass(frozen=True)
-class Run:
+class AcceptanceRun:
     """One training of the cell, in a results folder of its own."""
 
     name: str
@@ -122,7 +122,7 @@ class Run:
     def progress(self) -> str:
         attempts = self.record.attempts()
         if not attempts:
-            said = self.cluster.batches.said_of(self.record.cell_id)
+            said = self.cluster.batches.job_status(self.record.cell_id)
             return f"job {self.job} {said.state.lower() if said else 'pending'} {said.why if said else ''}".rstrip()
         epochs = self.declaration.values["epochs"]
         return f"job {self.job}, attempt {len(attempts)}, epoch {self.epoch()} of {epochs}"
@@ -139,7 +139,7 @@ class Run:
 
     def over(self) -> str:
         """How the job ended, as the scheduler says; empty while it has not."""
-        said = self.cluster.batches.said_of(self.record.cell_id)
+        said = self.cluster.batches.job_status(self.record.cell_id)
         return f"job {self.job} is over: {said.state} {said.why}".rstrip() if said and said.over else ""
 
 
@@ -153,27 +153,27 @@ class Acceptance:
     """``results``: a folder of its own; ``say``: is told how it goes."""
 
     def __init__(self, declaration: Declaration, results: Path, say: Say) -> None:
-        self.calm = Run("undisturbed", declaration, results / "undisturbed")
-        self.disturbed = Run("interrupted", declaration, results / "interrupted")
+        self.reference = AcceptanceRun("undisturbed", declaration, results / "undisturbed")
+        self.disturbed = AcceptanceRun("interrupted", declaration, results / "interrupted")
         self.say, self.deadline = say, time.monotonic() + SECONDS
 
-    def run(self) -> Iterator[Finding]:
+    def run(self) -> Iterator[Diagnosis]:
         """Both trainings, one after the other, and what they show; no job is left behind."""
         try:
-            yield from self._train(self.calm)
+            yield from self._train(self.reference)
             yield from self._train(self.disturbed, self._interrupt)
             yield self._same_numbers()
             yield from self._throughput()
         except NotDone as why:
-            yield Finding("acceptance", str(why), why.mend)
+            yield Diagnosis("acceptance", str(why), why.mend)
         except Unreachable as why:
-            yield Finding("acceptance", str(why), "harness doctor again, once Slurm answers")
+            yield Diagnosis("acceptance", str(why), "harness doctor again, once Slurm answers")
         except UserError as why:
-            yield Finding("acceptance", why.what, f"change {why.where}" if why.where else why.next_command)
+            yield Diagnosis("acceptance", why.what, f"change {why.where}" if why.where else why.next_command)
         finally:
             self._leave_nothing()
 
-    def _train(self, run: Run, disturb: Callable[[Run], None] | None = None) -> Iterator[Finding]:
+    def _train(self, run: AcceptanceRun, disturb: Callable[[AcceptanceRun], None] | None = None) -> Iterator[Diagnosis]:
         began = time.monotonic()
         run.submit()
         self.say(f"{run.name}: job {run.job} submitted")
@@ -185,11 +185,11 @@ class Acceptance:
         found = f"job {run.job}, {len(attempts)} attempt{'s' if len(attempts) > 1 else ''} ({how})"
         found += f", {time.monotonic() - began:.0f} s"
         if disturb and len(attempts) < 2:  # more, where the cluster disturbed it too
-            yield Finding(run.name, f"{found}: it was not interrupted", "harness doctor --full again")
+            yield Diagnosis(run.name, f"{found}: it was not interrupted", "harness doctor --full again")
         else:
-            yield Finding(run.name, found)
+            yield Diagnosis(run.name, found)
 
-    def _interrupt(self, run: Run) -> None:
+    def _interrupt(self, run: AcceptanceRun) -> None:
         """Once there is a checkpoint: back into the queue; or, where jobs may not, out of it and submitted again."""
         self._wait(run, lambda: any((attempt.path / "checkpoint.pt").exists() for attempt in run.record.attempts()))
         (first,) = run.record.attempts()
@@ -209,13 +209,13 @@ class Acceptance:
         run.submit()
         self.say(f"{run.name}: job {run.job} submitted to go on")
 
-    def _wait(self, run: Run, until: Callable[[], bool], may_be_over: bool = False) -> None:
+    def _wait(self, run: AcceptanceRun, until: Callable[[], bool], may_be_over: bool = False) -> None:
         """Raises NotDone where the run ends otherwise, or time is up."""
         said = asked = alive = time.monotonic()
         while not until():
             now = time.monotonic()
             if now - asked > ASK_SECONDS:
-                look([run.cluster], at_once=True)
+                poll_scheduler([run.cluster], at_once=True)
                 asked = now
             logs = f"what {run.record.path}/attempts/*/stderr.log says"
             if error := run.error():
@@ -223,7 +223,7 @@ class Acceptance:
             if not (why := run.over()):
                 alive = now
             elif now - alive > SEEN_SECONDS:
-                settle(run.cluster)
+                record_lost_outcomes(run.cluster)
                 alive = now
                 if not may_be_over:
                     raise NotDone(f"{run.name}: {run.error() or why}", logs)
@@ -237,32 +237,32 @@ class Acceptance:
                 said = now
             time.sleep(POLL_SECONDS)
 
-    def _same_numbers(self) -> Finding:
-        calm, disturbed = [(run.record.outcome() or {})["metrics"] for run in (self.calm, self.disturbed)]
+    def _same_numbers(self) -> Diagnosis:
+        calm, disturbed = [(run.record.outcome() or {})["metrics"] for run in (self.reference, self.disturbed)]
         apart = {name: abs(value - disturbed[name]) for name, value in calm.items()}
         name = max(apart, key=lambda name: apart[name])
         if not any(apart.values()):
-            return Finding("same numbers", f"all {len(calm)} metrics to the last bit: {', '.join(calm)}")
+            return Diagnosis("same numbers", f"all {len(calm)} metrics to the last bit: {', '.join(calm)}")
         found = f"{name} differs by {apart[name]:.2g}: {calm[name]:.2f} and {disturbed[name]:.2f} %"
-        if self.calm.values["device"] == "cuda" and apart[name] <= TOLERANCE:
-            return Finding("same numbers", f"{found}; GPUs add in varying order")
+        if self.reference.values["device"] == "cuda" and apart[name] <= TOLERANCE:
+            return Diagnosis("same numbers", f"{found}; GPUs add in varying order")
         mend = "cluster.constraint: nodes of one kind; if they are, please report this"
-        return Finding("same numbers", found, mend)
+        return Diagnosis("same numbers", found, mend)
 
-    def _throughput(self) -> Iterator[Finding]:
-        device = "GPU" if self.calm.values["device"] == "cuda" else "process"
-        ranks = self.calm.task[1].world_size
-        rates = [event["metrics"].get("samples_per_second") for event in self.calm.record.events()]
+    def _throughput(self) -> Iterator[Diagnosis]:
+        device = "GPU" if self.reference.values["device"] == "cuda" else "process"
+        ranks = self.reference.task[1].world_size
+        rates = [event["metrics"].get("samples_per_second") for event in self.reference.record.events()]
         median = statistics.median([rate for rate in rates if rate is not None] or [0.0])
         found = f"{median / ranks:,.0f} samples/s per {device}, {median:,.0f} together ({ranks} on {self._nodes()})"
-        yield Finding("throughput", found)
+        yield Diagnosis("throughput", found)
 
     def _nodes(self) -> str:
-        nodes = self.calm.task[1].nodes
+        nodes = self.reference.task[1].nodes
         return f"{nodes} node{'s' if nodes > 1 else ''}"
 
     def _leave_nothing(self) -> None:
-        for run in (self.calm, self.disturbed):
+        for run in (self.reference, self.disturbed):
             if "cluster" in run.__dict__ and run.record.outcome() is None and run.job:
                 try:
                     run.cluster.slurm.cancel([run.job])

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.store.job_arrays import Said
+from harness.store.job_arrays import JobStatus
 from harness.sweep.expand.resources import Resources
-from harness.sweep.slurm.job import Cells
+from harness.sweep.slurm.job import JobTask
 
 #: Of one call; a controller that is down answers after some ten seconds.
 CALL_SECONDS = 60.0
@@ -76,18 +76,18 @@ class Slurm:
             raise Unreachable(f"{command[0]}: {_error(done.stderr)}")
         return done.stdout
 
-    def queue(self, users: Collection[str]) -> tuple[dict[str, Said], dict[str, str]]:
+    def queue(self, users: Collection[str]) -> tuple[dict[str, JobStatus], dict[str, str]]:
         """These users' jobs by task id, of those too that ended some minutes ago; and their ids by name."""
         whose = ",".join(sorted(users))
         lines = self.ask("squeue", "-h", "-r", "-u", whose, "-t", "all", "-o", "%i|%T|%r|%j").splitlines()
         said, names = {}, {}
         for line in lines:
             task, state, why, name = line.split("|", 3)
-            said[task] = Said(state, "" if why == "None" else why)
+            said[task] = JobStatus(state, "" if why == "None" else why)
             names[name] = task.partition("_")[0]
         return said, names
 
-    def past(self, jobs: Collection[str], since: float) -> dict[str, Said]:
+    def past(self, jobs: Collection[str], since: float) -> dict[str, JobStatus]:
         """What accounting says of jobs, by task id; without it, nothing."""
         if not jobs:
             return {}
@@ -98,7 +98,7 @@ class Slurm:
         said = {}
         for line in found.splitlines():
             task, state, code = line.split("|", 2)
-            said[task] = Said(state.split()[0], f"exit code {code}" if code != "0:0" else state)
+            said[task] = JobStatus(state.split()[0], f"exit code {code}" if code != "0:0" else state)
         return said
 
     def job_named(self, name: str, since: float) -> str:
@@ -152,7 +152,7 @@ class Profile:
         executor = self._executor(name, comment, given)
         try:
             with outside_of_jobs(), executor.batch():
-                jobs = [executor.submit(Cells(tuple(str(record) for record in task))) for task in tasks]
+                jobs = [executor.submit(JobTask(tuple(str(record) for record in task))) for task in tasks]
         except FailedJobError as error:
             raise refused(str(error)) from None
         return str(jobs[0].job_id).partition("_")[0]
@@ -162,7 +162,7 @@ class Profile:
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         for number, task in enumerate(tasks):
-            submission = DelayedSubmission(Cells(tuple(str(record) for record in task)))
+            submission = DelayedSubmission(JobTask(tuple(str(record) for record in task)))
             submission.set_timeout(int(self.cluster["time"]), TIME_LIMITS)
             path = JobPaths(self.folder, job_id=f"{job}_{number}" if len(tasks) > 1 else job).submitted_pickle
             if not path.exists():

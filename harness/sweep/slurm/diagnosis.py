@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """``mend`` is empty where all is well."""
 
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
     needed: bool = True
 
     @property
-    def lack(self) -> bool:
-        return bool(self.mend) and self.needed
+    def failed(self) -> bool:
+        return bool(self.fix) and self.needed

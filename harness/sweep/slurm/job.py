@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.environment.job import STARTED, here
+from harness.environment.job import STARTED, current_job
 from harness.store.record import Record
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ END_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Cells:
+class JobTask:
     """The records of one task of a batch."""
 
     records: tuple[str, ...]
@@ -71,19 +71,19 @@ def tried_here(record: Record) -> bool:
     attempts = record.attempts()
     if not attempts or attempts[-1].outcome() is None:
         return False
-    return attempts[-1].provenance().get("scheduler") == here()
+    return attempts[-1].provenance().get("scheduler") == current_job()
 
 
 def _cause(record: Record) -> str:
     """Why this start's attempt at the cell ended; empty where it had none."""
     attempts = record.attempts()
-    mine = bool(attempts) and attempts[-1].provenance().get("scheduler") == here()
+    mine = bool(attempts) and attempts[-1].provenance().get("scheduler") == current_job()
     return str((attempts[-1].outcome() or {}).get("cause", "")) if mine else ""
 
 
 def requeue() -> bool:
     """Back into the queue with the same id, if the cluster allows it; else the next sweep submits the cell anew."""
-    command = ["scontrol", "requeue", here()["job"]]
+    command = ["scontrol", "requeue", current_job()["job"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)

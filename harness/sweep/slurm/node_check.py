@@ -27,7 +27,7 @@ from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
-from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.diagnosis import Diagnosis
 
 #: Until the job starts, and until its processes have said what they see; Slurm ends it after so many minutes.
 START_SECONDS, RUN_SECONDS, MINUTES = 60, 150, 3
@@ -42,7 +42,7 @@ LIMITED = re.compile("QOS|Assoc|Limit|Account")
 
 
 @dataclass
-class Said:
+class NodeReport:
     """``ranks``: what each said, by rank; ``errors``: the last line of those that said something else; ``srun``: its
     own last line; ``setup``: what failed in ``cluster.setup``; ``memory``: that it was lacking; ``refusal``: why the
     job never ran, with what mends it."""
@@ -80,7 +80,7 @@ class Probe:
     def size(self) -> int:
         return self.nodes * int(self.cluster["gpus"])
 
-    def run(self) -> Iterator[Finding]:
+    def run(self) -> Iterator[Diagnosis]:
         token = secrets.token_hex(16)
         try:
             with temporary_below(self.results / "doctor") as folder:
@@ -88,10 +88,10 @@ class Probe:
                 said = self._ask(folder)
                 came_back = self._wait_for(folder, token, said)
         except OSError as error:
-            yield Finding("results", f"{self.results} cannot be written: {error.strerror}", "--results OTHER_FOLDER")
+            yield Diagnosis("results", f"{self.results} cannot be written: {error.strerror}", "--results OTHER_FOLDER")
             return
         if said.refusal[0]:
-            yield Finding("probe job", *said.refusal)
+            yield Diagnosis("probe job", *said.refusal)
             return
         yield from self._findings(said, token, came_back)
 
@@ -111,7 +111,7 @@ class Probe:
             "bash", "-c", "\n".join(lines),
         ]  # fmt: skip
 
-    def _ask(self, folder: Path) -> Said:
+    def _ask(self, folder: Path) -> NodeReport:
         """Run it to its end, or to that of our patience; it is gone afterwards, whatever happens."""
         name = f"harness-doctor-{folder.name.rsplit('-', 1)[-1]}"
         with outside_of_jobs():
@@ -125,7 +125,7 @@ class Probe:
             with suppress(subprocess.TimeoutExpired):
                 out, err = process.communicate(timeout=START_SECONDS - 5)
             if process.returncode is None and (why := self._waits(name)):
-                return Said(refusal=(f"did not start within a minute ({why})", mend_of_waiting(why)))
+                return NodeReport(refusal=(f"did not start within a minute ({why})", mend_of_waiting(why)))
             if process.returncode is None:
                 with suppress(subprocess.TimeoutExpired):
                     out, err = process.communicate(timeout=RUN_SECONDS)
@@ -140,7 +140,7 @@ class Probe:
             return said.strip()
         return ""
 
-    def _wait_for(self, folder: Path, token: str, said: Said) -> set[int]:
+    def _wait_for(self, folder: Path, token: str, said: NodeReport) -> set[int]:
         """Those ranks whose file is seen here."""
         wanted = {rank for rank, one in said.ranks.items() if one["token"] == token}
         deadline = time.monotonic() + SEEN_SECONDS
@@ -150,22 +150,22 @@ class Probe:
                 return found
             time.sleep(0.2)
 
-    def _findings(self, said: Said, token: str, came_back: set[int]) -> Iterator[Finding]:
+    def _findings(self, said: NodeReport, token: str, came_back: set[int]) -> Iterator[Diagnosis]:
         per_node = f"{self.cluster['gpus']} process{'es' if self.cluster['gpus'] > 1 else ''} on each"
         silent = [rank for rank in range(self.size) if rank not in said.ranks]
         if said.memory:
             mend = "cluster.memory: more, or none; torch alone needs some hundred MB for each process"
-            yield Finding("memory", f"processes were killed: {said.memory}", mend)
+            yield Diagnosis("memory", f"processes were killed: {said.memory}", mend)
         elif silent:
             words = next((said.errors[rank] for rank in silent if rank in said.errors), said.srun or "not a word")
             what = f"{len(silent)} of {self.size} processes did not get so far: {words}"
-            yield Finding("probe job", what, mend_of_silence())
+            yield Diagnosis("probe job", what, mend_of_silence())
         if not said.ranks or said.memory:
             return
         if not silent:
-            yield Finding("probe job", f"{', '.join(said.hosts)}: {per_node}, {said.seconds:.0f} s")
+            yield Diagnosis("probe job", f"{', '.join(said.hosts)}: {per_node}, {said.seconds:.0f} s")
         if said.setup:
-            yield Finding("setup", said.setup, "cluster.setup; jobs go on all the same", needed=False)
+            yield Diagnosis("setup", said.setup, "cluster.setup; jobs go on all the same", needed=False)
         yield self._results(said, token, came_back)
         yield self._torch(said)
         yield self._code(said)
@@ -173,33 +173,33 @@ class Probe:
         if not silent and not blind:
             yield self._network(said)
 
-    def _results(self, said: Said, token: str, came_back: set[int]) -> Finding:
+    def _results(self, said: NodeReport, token: str, came_back: set[int]) -> Diagnosis:
         mend = "--results FOLDER, one that all nodes see at the same path"
         blind = {
             one["host"]: one["files"] or "another file is there" for one in said.ranks.values() if one["token"] != token
         }
         if blind:
             host, why = next(iter(blind.items()))
-            return Finding(
+            return Diagnosis(
                 "results", f"{self.results.absolute()} is not seen from {', '.join(blind)} ({host}: {why})", mend
             )
         if lost := {one["host"] for rank, one in said.ranks.items() if rank not in came_back}:
-            return Finding("results", f"what {', '.join(sorted(lost))} writes there is not seen here", mend)
-        return Finding("results", f"{self.results}: read and written from {', '.join(said.hosts)}")
+            return Diagnosis("results", f"what {', '.join(sorted(lost))} writes there is not seen here", mend)
+        return Diagnosis("results", f"{self.results}: read and written from {', '.join(said.hosts)}")
 
-    def _torch(self, said: Said) -> Finding:
+    def _torch(self, said: NodeReport) -> Diagnosis:
         found = said.on("torch")
         here = importlib.metadata.version("torch")
         if len(found) > 1:
             what = "; ".join(f"{version} on {', '.join(hosts)}" for version, hosts in found.items())
-            return Finding("torch", what, "cluster.python, cluster.setup: the same on all nodes")
+            return Diagnosis("torch", what, "cluster.python, cluster.setup: the same on all nodes")
         version, python = next(iter(found)), ", ".join(said.on("python"))
         if version.partition("+")[0] != here.partition("+")[0]:
             what = f"{version} on the nodes, {here} here"
-            return Finding("torch", what, "cluster.python: the environment that you want numbers of", needed=False)
-        return Finding("torch", f"{version}, Python {python}")
+            return Diagnosis("torch", what, "cluster.python: the environment that you want numbers of", needed=False)
+        return Diagnosis("torch", f"{version}, Python {python}")
 
-    def _gpus(self, said: Said) -> Generator[Finding, None, bool]:
+    def _gpus(self, said: NodeReport) -> Generator[Diagnosis, None, bool]:
         """Returns whether some are lacking."""
         wanted = int(self.cluster["gpus"])
         counts = {one["host"]: one["gpus"] for one in said.ranks.values()}
@@ -211,24 +211,24 @@ class Probe:
             )
             if all(lacking.values()):
                 mend = "cluster.srun=[--gpu-bind=none], if each process is shown only its own; else cluster.gpus"
-            yield Finding("GPUs", f"torch sees {what}, and not {wanted}", mend)
+            yield Diagnosis("GPUs", f"torch sees {what}, and not {wanted}", mend)
             return True
         kinds = ", ".join(sorted({name for names in counts.values() for name in names}))
-        yield Finding("GPUs", f"torch sees {wanted} on each: {kinds}")
+        yield Diagnosis("GPUs", f"torch sees {wanted} on each: {kinds}")
         return False
 
-    def _code(self, said: Said) -> Finding:
+    def _code(self, said: NodeReport) -> Diagnosis:
         other = {one["host"]: one for one in said.ranks.values() if one["sources"] != source_hash()}
         if other:
             host, one = next(iter(other.items()))
             what = f"{one['sources']} on {host} ({one['harness']}), {source_hash()} here: jobs would refuse to start"
-            return Finding("code", what, "cluster.python, cluster.setup: a Python that imports this harness")
-        return Finding("code", f"sources {source_hash()}, here and there")
+            return Diagnosis("code", what, "cluster.python, cluster.setup: a Python that imports this harness")
+        return Diagnosis("code", f"sources {source_hash()}, here and there")
 
-    def _network(self, said: Said) -> Finding:
+    def _network(self, said: NodeReport) -> Diagnosis:
         library = "nccl" if self.cluster["device"] == "cuda" else "gloo"
         if self.size == 1:
-            return Finding(library, "one process: nothing to connect")
+            return Diagnosis(library, "one process: nothing to connect")
         wrong = {one["host"]: one.get("network", "the process ended before it had reached the others")
                  for one in said.ranks.values() if one.get("network", "?")}  # fmt: skip
         if wrong:
@@ -236,13 +236,13 @@ class Probe:
             mend = "cluster.interface=NAME, the network between nodes, such as ib0 (on a node: ip -br addr)"
             if "ModuleNotFoundError" in why or "ImportError" in why:
                 mend = mend_of_silence()
-            return Finding(library, f"{self.size} processes do not reach each other ({host}: {why})", mend)
+            return Diagnosis(library, f"{self.size} processes do not reach each other ({host}: {why})", mend)
         if (ranks := {one["ranks"] for one in said.ranks.values()}) != {self.size}:
-            return Finding(
+            return Diagnosis(
                 library, f"processes think that there are {ranks}", "cluster.srun, cluster.sbatch: no -n there"
             )
         speed = min(one["speed"] for one in said.ranks.values())
-        return Finding(
+        return Diagnosis(
             library, f"{self.size} processes on {len(said.hosts)} nodes have the same sum, {speed / 1e9:.2g} GB/s"
         )
 
@@ -285,9 +285,9 @@ def stop(process: subprocess.Popen[str], name: str) -> tuple[str, str]:
         return process.communicate()
 
 
-def read(out: str, err: str, seconds: float) -> Said:
+def read(out: str, err: str, seconds: float) -> NodeReport:
     """From srun's labelled lines, ``0: {...}``; what srun itself says has no label."""
-    said = Said(seconds=seconds)
+    said = NodeReport(seconds=seconds)
     for _, line in _labelled(out):
         with suppress(ValueError):
             content = json.loads(line)

@@ -21,7 +21,7 @@ from typing import Any
 from harness.errors import UserError, nearest
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
-from harness.sweep.slurm.diagnosis import Finding
+from harness.sweep.slurm.diagnosis import Diagnosis
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
 #: Of nodes that run jobs, or will; a suffix says that they sleep, are planned for a job, ...
@@ -106,7 +106,7 @@ class Checks:
         self.cluster, self.slurm = cluster, slurm
         self.partition: Partition | None = None
 
-    def run(self) -> Iterator[Finding]:
+    def run(self) -> Iterator[Diagnosis]:
         """Until there is no use in asking on."""
         for ask in (self._commands, self._controller, self._profile, self._partition, self._nodes, self._settings,
                     self._accounting, self._accepted):  # fmt: skip
@@ -114,63 +114,65 @@ class Checks:
             try:
                 for finding in ask():
                     yield finding
-                    stop |= finding.lack
+                    stop |= finding.failed
             except Unreachable as why:
-                yield Finding("Slurm", str(why), "harness doctor again, once Slurm answers")
+                yield Diagnosis("Slurm", str(why), "harness doctor again, once Slurm answers")
                 stop = True
             if stop:
                 return
 
-    def _commands(self) -> Iterator[Finding]:
+    def _commands(self) -> Iterator[Diagnosis]:
         if missing := [name for name in COMMANDS if shutil.which(name) is None]:
             mend = "the same command on a login node of the cluster, or cluster.scheduler=none"
-            yield Finding("Slurm", f"not on this machine: {', '.join(missing)}", mend)
+            yield Diagnosis("Slurm", f"not on this machine: {', '.join(missing)}", mend)
         elif (conf := os.environ.get("SLURM_CONF")) and not Path(
             conf
         ).is_file():  # Slurm would look for it for a minute
-            yield Finding("Slurm", f"there is no {conf}", "unset SLURM_CONF, which names it, or the right path there")
+            yield Diagnosis("Slurm", f"there is no {conf}", "unset SLURM_CONF, which names it, or the right path there")
 
-    def _controller(self) -> Iterator[Finding]:
+    def _controller(self) -> Iterator[Diagnosis]:
         with suppress(Unreachable):
             said = self.slurm.ask("scontrol", "ping")
             if up := re.search(r"at (\S+) is UP", said):
                 version = self.slurm.ask("sinfo", "-V").split()[-1]
-                yield Finding("Slurm", f"{version}, its controller on {up[1]} answers")
+                yield Diagnosis("Slurm", f"{version}, its controller on {up[1]} answers")
                 return
-        yield Finding("Slurm", "its controller does not answer (scontrol ping)", f"{ADMINISTRATORS} slurmctld, or wait")
+        yield Diagnosis(
+            "Slurm", "its controller does not answer (scontrol ping)", f"{ADMINISTRATORS} slurmctld, or wait"
+        )
 
-    def _profile(self) -> Iterator[Finding]:
+    def _profile(self) -> Iterator[Diagnosis]:
         """What this machine cannot know of the cluster."""
         if self.cluster["device"] == "auto":
-            yield Finding("device", "auto: what nodes have cannot be seen from here", "cluster.device=cuda, or cpu")
+            yield Diagnosis("device", "auto: what nodes have cannot be seen from here", "cluster.device=cuda, or cpu")
         if not self.cluster["time"]:
-            yield Finding("time", "a cluster's jobs need a time limit", "cluster.time=MINUTES, such as 240")
+            yield Diagnosis("time", "a cluster's jobs need a time limit", "cluster.time=MINUTES, such as 240")
 
-    def _partition(self) -> Iterator[Finding]:
+    def _partition(self) -> Iterator[Diagnosis]:
         found = partitions(self.slurm.ask("sinfo", "-h", "-a", "-e", "-o", SINFO))
         wanted = self.cluster["partition"]
         name = wanted.split(",")[0] if wanted else next((one.name for one in found.values() if one.default), "")
         if name not in found:
             what = f"there is no '{name}'{nearest(name, found)}" if wanted else "the cluster has no default"
-            yield Finding("partition", what, f"cluster.partition=NAME, of {', '.join(sorted(found))}")
+            yield Diagnosis("partition", what, f"cluster.partition=NAME, of {', '.join(sorted(found))}")
             return
         part = self.partition = found[name]
         if not part.up:
-            yield Finding("partition", f"{name} takes no jobs now", "cluster.partition=ANOTHER, or wait")
+            yield Diagnosis("partition", f"{name} takes no jobs now", "cluster.partition=ANOTHER, or wait")
             return
         longest = "of any length" if part.minutes is None else f"of up to {part.minutes:g} minutes"
         total = sum(some.count for some in part.nodes)
-        yield Finding("partition", f"{name}{'' if wanted else ', the default'}: {total} nodes, jobs {longest}")
+        yield Diagnosis("partition", f"{name}{'' if wanted else ', the default'}: {total} nodes, jobs {longest}")
         if part.minutes is not None and self.cluster["time"] > part.minutes:
             what = f"jobs ask for {self.cluster['time']:g} minutes, {name} allows {part.minutes:g}"
-            yield Finding("time", what, f"cluster.time={part.minutes:g}; a longer cell goes on in its next job")
+            yield Diagnosis("time", what, f"cluster.time={part.minutes:g}; a longer cell goes on in its next job")
 
-    def _nodes(self) -> Iterator[Finding]:
+    def _nodes(self) -> Iterator[Diagnosis]:
         assert self.partition
         cluster, nodes = self.cluster, [some for some in self.partition.nodes if some.working]
         if not nodes:
             states = ", ".join(sorted({some.state for some in self.partition.nodes}))
-            yield Finding("nodes", f"none of {self.partition.name} works ({states})", "cluster.partition=ANOTHER")
+            yield Diagnosis("nodes", f"none of {self.partition.name} works ({states})", "cluster.partition=ANOTHER")
             return
         cores, memory = cluster["gpus"] * cluster["cpus"], 1024 * (cluster["memory"] or 0)
         gpus = cluster["gpus"] if cluster["device"] == "cuda" else 0
@@ -191,20 +193,20 @@ class Checks:
         asked += f", {_count(gpus, 'GPU')}{f' ({kind})' if kind else ''}" if gpus else ""
         if fitting < cluster["nodes"]:
             what = f"a cell asks for {cluster['nodes']}; {fitting} work and have {asked}"
-            yield Finding("nodes", what, f"cluster.nodes={max(1, fitting)}, or cluster.partition=ANOTHER")
+            yield Diagnosis("nodes", what, f"cluster.nodes={max(1, fitting)}, or cluster.partition=ANOTHER")
             return
-        yield Finding("nodes", f"{fitting} of {self.partition.name} work and have what a job asks of each: {asked}")
+        yield Diagnosis("nodes", f"{fitting} of {self.partition.name} work and have what a job asks of each: {asked}")
 
-    def _too_much(self, most: Mapping[str, int], cores: int, memory: float, gpus: int) -> Iterator[Finding]:
+    def _too_much(self, most: Mapping[str, int], cores: int, memory: float, gpus: int) -> Iterator[Diagnosis]:
         """What no node has; ``most``: that any has."""
         cluster = self.cluster
         if cores > most["cores"]:
             what = f"a job asks for {_count(cores, 'core')} of a node (cpus x gpus), the largest has {most['cores']}"
             mend = f"cluster.cpus={max(1, most['cores'] // cluster['gpus'])}, or fewer cluster.gpus and more nodes"
-            yield Finding("cores", what, mend)
+            yield Diagnosis("cores", what, mend)
         if memory > most["memory"]:
             what = f"a job asks for {memory / 1024:g} GiB of a node, the largest has {most['memory'] / 1024:.4g}"
-            yield Finding("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
+            yield Diagnosis("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
         if gpus > most["gpus"]:
             kind = f" of type {cluster['gpu_type']}" if cluster["gpu_type"] else ""
             types = {name for some in self.partition.nodes for name in some.gpus if name} if self.partition else set()
@@ -213,9 +215,9 @@ class Checks:
             )
             if cluster["gpu_type"] and types - {cluster["gpu_type"]}:
                 mend += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
-            yield Finding("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", mend)
+            yield Diagnosis("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", mend)
 
-    def _accepted(self) -> Iterator[Finding]:
+    def _accepted(self) -> Iterator[Diagnosis]:
         """The batch script of a sweep, which Slurm judges without queueing it."""
         cluster = self.cluster
         given = Resources(cluster["gpus"], cluster["nodes"], cluster["time"])
@@ -228,14 +230,14 @@ class Checks:
                 refusal = refused(str(why))
                 if not isinstance(refusal, UserError):
                     raise refusal from None
-                yield Finding("a job", refusal.what, f"change {refusal.where}")
+                yield Diagnosis("a job", refusal.what, f"change {refusal.where}")
                 return
         per_node = _count(given.gpus, "process", "es")
-        yield Finding("a job", f"Slurm would take it: {_count(given.nodes, 'node')}, {per_node} on each")
+        yield Diagnosis("a job", f"Slurm would take it: {_count(given.nodes, 'node')}, {per_node} on each")
 
-    def _settings(self) -> Iterator[Finding]:
+    def _settings(self) -> Iterator[Diagnosis]:
         said = self._config
-        yield Finding("arrays", f"of up to {said.get('MaxArraySize', '1001')} jobs")
+        yield Diagnosis("arrays", f"of up to {said.get('MaxArraySize', '1001')} jobs")
         yield self._requeue(said)
         yield self._preemption(said)
 
@@ -244,32 +246,32 @@ class Checks:
         lines = self.slurm.ask("scontrol", "show", "config").splitlines()
         return {key.strip(): value.strip() for key, equals, value in (line.partition("=") for line in lines) if equals}
 
-    def _requeue(self, said: Mapping[str, str]) -> Finding:
+    def _requeue(self, said: Mapping[str, str]) -> Diagnosis:
         if not self.cluster["requeue"]:
             what = "off in the profile: an interrupted cell waits for the next harness sweep"
-            return Finding("requeue", what, "cluster.requeue=true, if the cluster allows it", needed=False)
+            return Diagnosis("requeue", what, "cluster.requeue=true, if the cluster allows it", needed=False)
         if said.get("JobRequeue") == "0":
-            return Finding("requeue", "by the jobs' own wish (the cluster's default is not to)")
-        return Finding("requeue", "an interrupted job goes back into the queue, and on from its checkpoint")
+            return Diagnosis("requeue", "by the jobs' own wish (the cluster's default is not to)")
+        return Diagnosis("requeue", "an interrupted job goes back into the queue, and on from its checkpoint")
 
-    def _preemption(self, said: Mapping[str, str]) -> Finding:
+    def _preemption(self, said: Mapping[str, str]) -> Diagnosis:
         mode = said.get("PreemptMode", "OFF")
         if mode == "OFF":
-            return Finding("preemption", "there is none")
+            return Diagnosis("preemption", "there is none")
         if "preempt_send_user_signal" in said.get("SlurmctldParameters", ""):
-            return Finding("preemption", f"{mode}; jobs are warned, and write a checkpoint")
+            return Diagnosis("preemption", f"{mode}; jobs are warned, and write a checkpoint")
         what = f"{mode}, without a warning: work since the last checkpoint (an epoch, or 30 seconds) may be lost"
         mend = f"{ADMINISTRATORS} SlurmctldParameters=preempt_send_user_signal"
-        return Finding("preemption", what, mend, needed=False)
+        return Diagnosis("preemption", what, mend, needed=False)
 
-    def _accounting(self) -> Iterator[Finding]:
+    def _accounting(self) -> Iterator[Diagnosis]:
         try:
             self.slurm.ask("sacct", "-X", "-n", "-P", "-S", "now", "-o", "JobID")
         except Unreachable as why:
             what = f"{why}. Jobs are known while they are in the queue; how one ended that said nothing itself is not"
-            yield Finding("accounting", what, f"{ADMINISTRATORS} slurmdbd", needed=False)
+            yield Diagnosis("accounting", what, f"{ADMINISTRATORS} slurmdbd", needed=False)
             return
-        yield Finding("accounting", "sacct answers")
+        yield Diagnosis("accounting", "sacct answers")
         try:
             lines = self.slurm.ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}",
                                    "format=account,qos").splitlines()  # fmt: skip
@@ -282,7 +284,7 @@ class Checks:
             if value is None:
                 continue
             if value in known:
-                yield Finding(key, f"{value} is one of yours")
+                yield Diagnosis(key, f"{value} is one of yours")
             else:
                 what = f"'{value}' is none of yours{nearest(value, known)}"
-                yield Finding(key, what, f"cluster.{key}=NAME, of {', '.join(known) or 'none'}", needed=enforced)
+                yield Diagnosis(key, what, f"cluster.{key}=NAME, of {', '.join(known) or 'none'}", needed=enforced)

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.environment.process import process_exists
 from harness.errors import UserError
-from harness.store.job_arrays import GONE, Batch, Batches, Queue, Said
+from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Attempt, Busy, Record
 from harness.sweep.expand.resources import Resources
@@ -60,8 +60,8 @@ class Cluster:
         return cls(ledger, ledger.facts()["cluster"])
 
     @property
-    def batches(self) -> Batches:
-        return Batches(self.ledger.path)
+    def batches(self) -> JobArrays:
+        return JobArrays(self.ledger.path)
 
     @property
     def runs(self) -> Path:
@@ -133,7 +133,7 @@ class Cluster:
             for number, task in enumerate(batch.tasks)
             if batch.job
             and set(task) <= set(cells)
-            and all((said := batches.said_of(cell)) and not said.over for cell in task)
+            and all((said := batches.job_status(cell)) and not said.over for cell in task)
         ]
         try:
             self.slurm.cancel(tasks)
@@ -145,7 +145,7 @@ class Cluster:
         """What ``submit`` would hand to sbatch."""
         for number, (given, packs) in enumerate(arrays(tasks, int(self.cluster["cells_per_job"]), most), 1):
             ids = [[task.record.cell_id for task in pack] for pack in packs]
-            batch = Batch(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
+            batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
             yield self.profile.script(batch.name, comment(batch), len(packs), given)
 
 
@@ -168,7 +168,7 @@ def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
         yield chunk
 
 
-def comment(batch: Batch) -> str:
+def comment(batch: JobArray) -> str:
     """Which cells a job has, in the order of its tasks."""
     ids = [cell_id for task in batch.tasks for cell_id in task]
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
@@ -179,14 +179,14 @@ def open_sweeps(results: Path, name: str = "*") -> list[Cluster]:
     """The submitted sweeps (of an experiment at a scale) with tasks that may not be over, or are and not settled."""
     folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
     found = [Ledger(folder) for folder in sorted(folders)]
-    return [Cluster.of(ledger) for ledger in found if "cluster" in ledger.facts() and _is_open(Batches(ledger.path))]
+    return [Cluster.of(ledger) for ledger in found if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))]
 
 
-def _is_open(batches: Batches) -> bool:
+def _is_open(batches: JobArrays) -> bool:
     return not batches.queue.settled or any(batches.open_cells())
 
 
-def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
+def poll_scheduler(clusters: Sequence[Cluster], at_once: bool = False) -> str:
     """Ask the scheduler, in one question, what became of the open tasks of these sweeps, unless it was asked lately.
 
     Returns why it could not be asked; empty where it could or need not be.
@@ -199,13 +199,13 @@ def look(clusters: Sequence[Cluster], at_once: bool = False) -> str:
         said, names = due[0].slurm.queue({cluster.ledger.facts().get("user") or getpass.getuser() for cluster in due})
         for cluster in due:
             _reconcile(cluster, names, now)
-            _hear(cluster, said, now)
+            _store_job_states(cluster, said, now)
     except (Unreachable, UserError, OSError) as why:  # somebody who only reads the folder is shown what is known
         return why.what if isinstance(why, UserError) else str(why)
     return ""
 
 
-def _due(batches: Batches, now: float) -> bool:
+def _due(batches: JobArrays, now: float) -> bool:
     asked, pause = batches.queue.asked, batches.queue.pause
     return (now >= asked + pause or now < asked) and any(batches.open_cells())
 
@@ -228,15 +228,15 @@ def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
         batches.write(dataclasses.replace(batch, job=job))
 
 
-def _being_submitted(cluster: Cluster, batch: Batch, now: float) -> bool:
+def _being_submitted(cluster: Cluster, batch: JobArray, now: float) -> bool:
     age = now - batch.submitted
     return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and process_exists(cluster.ledger.facts()))
 
 
-def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
+def _store_job_states(cluster: Cluster, said: Mapping[str, JobStatus], now: float) -> None:
     """Write down what was said of the sweep's tasks; of those that are no longer in the queue, what accounting says."""
     batches, before = cluster.batches, cluster.batches.queue
-    known = {task: one for task, one in before.said.items() if one.over}
+    known = {task: one for task, one in before.statuses.items() if one.over}
     submitted = {
         batch.task_id(task): batch.submitted for batch in batches.all if batch.job for task in range(len(batch.tasks))
     }
@@ -244,33 +244,35 @@ def _hear(cluster: Cluster, said: Mapping[str, Said], now: float) -> None:
     # What was being submitted while Slurm answered cannot be in its answer.
     old = {task for task, when in submitted.items() if now - when > SUBMITTING_SECONDS}
     lost = old - known.keys() - said.keys()
-    past: dict[str, Said] = {}
+    past: dict[str, JobStatus] = {}
     if lost:
         with suppress(Unreachable):
             past = cluster.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
-    heard |= {task: past.get(task, Said(GONE)) for task in lost}
+    heard |= {task: past.get(task, JobStatus(GONE)) for task in lost}
     everything = {**known, **heard}
-    changed = everything != before.said
+    changed = everything != before.statuses
     pause = PAUSE_SECONDS if changed else min(LONGEST_PAUSE_SECONDS, 1.5 * before.pause)
     batches.write_queue(Queue(now, max(pause, PAUSE_SECONDS), everything))
 
 
-def settle(cluster: Cluster) -> None:
+def record_lost_outcomes(cluster: Cluster) -> None:
     """Write into records how attempts ended that could not do so: their tasks are over, and they said nothing."""
     batches = cluster.batches
     if batches.queue.settled:
         return
     for batch in batches.all:
         for number, cells in enumerate(batch.tasks):
-            said = batches.queue.said.get(batch.task_id(number)) if batch.job else None
+            said = batches.queue.statuses.get(batch.task_id(number)) if batch.job else None
             if said and said.over:
-                _settle(
+                _record_lost_outcomes_of_task(
                     [Record(cluster.runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster
                 )
     batches.write_queue(dataclasses.replace(batches.queue, settled=True))
 
 
-def _settle(records: Sequence[Record], said: Said, batch: Batch, task: str, cluster: Cluster) -> None:
+def _record_lost_outcomes_of_task(
+    records: Sequence[Record], said: JobStatus, batch: JobArray, task: str, cluster: Cluster
+) -> None:
     """Of one task: the attempts that it left without a word; or, if it failed before any began, its cells."""
     attempts = [attempt for record in records for attempt in record.attempts() if _of_task(attempt, task)]
     failed = said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL")
@@ -292,11 +294,11 @@ def _of_task(attempt: Attempt, task: str) -> bool:
     return bool((attempt.provenance().get("scheduler") or {}).get("task") == task)
 
 
-def _fail_before_beginning(record: Record, said: Said, batch: Batch, task: str, cluster: Cluster) -> None:
+def _fail_before_beginning(record: Record, said: JobStatus, batch: JobArray, task: str, cluster: Cluster) -> None:
     """An attempt for a job that ended before its cell began, if nobody has submitted or begun the cell since."""
     told = record.submission() or {}
     mine = (told.get("sweep"), told.get("batch")) == (cluster.ledger.path.name, batch.number)
-    words, _ = _last_words(cluster.profile.folder, task)
+    words, _ = _last_error_line(cluster.profile.folder, task)
     orphaned = NO_PICKLE in words  # its submitter died before submitit had left what the job was to do
     if not mine or orphaned or "withdrawn" in told or told.get("attempts_before") != len(record.attempts()):
         return
@@ -304,12 +306,12 @@ def _fail_before_beginning(record: Record, said: Said, batch: Batch, task: str, 
         attempt = record.begin({"scheduler": {"task": task, "job": "", "restart": 0}, "submission": told})
     except Busy:
         return
-    (attempt.path / "stderr.log").write_text(_all_words(cluster.profile.folder, task), encoding="utf-8")
+    (attempt.path / "stderr.log").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
     _fail(attempt, said, cluster, task)
 
 
-def _fail(last: Attempt, said: Said, cluster: Cluster, task: str) -> None:
-    words, lacked_memory = _last_words(cluster.profile.folder, task)
+def _fail(last: Attempt, said: JobStatus, cluster: Cluster, task: str) -> None:
+    words, lacked_memory = _last_error_line(cluster.profile.folder, task)
     why = f"job {task} {said.state.lower().replace('_', ' ')} ({said.why})"
     if lacked_memory or said.state == "OUT_OF_MEMORY":
         error, cause = f"{why}: more memory than cluster.memory allows: {words}", "out_of_memory"
@@ -320,15 +322,15 @@ def _fail(last: Attempt, said: Said, cluster: Cluster, task: str) -> None:
     cluster.ledger.failed(last.record.cell_id, ended["cause"], ended["error"], final=ended["cause"] != "error")
 
 
-def _all_words(folder: Path, task: str) -> str:
+def _error_output(folder: Path, task: str) -> str:
     """What the job's ranks left on standard error."""
     paths = sorted(folder.glob(f"{task}_*_log.err"))
     return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
 
 
-def _last_words(folder: Path, task: str) -> tuple[str, bool]:
+def _last_error_line(folder: Path, task: str) -> tuple[str, bool]:
     """The last line that is the job's own, and whether one says that memory was lacking."""
-    lines = [line for line in _all_words(folder, task).splitlines() if line.strip()]
+    lines = [line for line in _error_output(folder, task).splitlines() if line.strip()]
     lacked = [line for line in lines if re.search(r"exceeded memory limit|oom.kill", line, re.IGNORECASE)]
     own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     return (lacked or own or lines or [""])[-1][:500], bool(lacked)

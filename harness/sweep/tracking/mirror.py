@@ -39,10 +39,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import UserError
 from harness.manifest import Expected, Manifest
 from harness.store.record import Busy, Record
-from harness.store.writer_lock import turn
+from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import run_content
 from harness.sweep.tracking import sync_state as marked
-from harness.sweep.tracking.tracking_uri import claims, embedded
+from harness.sweep.tracking.tracking_uri import embedded, lock_folder
 
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what it says of failures is said in one line here
 
@@ -63,7 +63,7 @@ class StoreFailed(Exception):
 
 
 @dataclass
-class Added:
+class SyncResult:
     """What a pass has added, and why single cells could not be mirrored."""
 
     runs: int = 0
@@ -72,7 +72,7 @@ class Added:
 
 
 @dataclass
-class _Mirrored:
+class _StoredRun:
     """A run as the store has it; ``steps``: of each metric, the last."""
 
     run_id: str
@@ -93,7 +93,7 @@ class Mirror:
         self.runs = results / "runs"
         self.manifest = manifest
         self.client = MlflowClient(tracking_uri=uri)
-        self._mirrored: dict[str, _Mirrored] | None = None
+        self._mirrored: dict[str, _StoredRun] | None = None
         existing = self.client.get_experiment_by_name(manifest.name)
         if existing:
             self.experiment_id = existing.experiment_id
@@ -115,11 +115,11 @@ class Mirror:
 
     def mirror(
         self, only: Collection[str] | None = None, progress: Callable[[str], object] = lambda cell_id: None
-    ) -> Added:
+    ) -> SyncResult:
         """Bring every run, or those of the cells ``only``, up to date with its record."""
-        marks = marked.marks(self.results, self.manifest)
+        marks = marked.sync_state(self.results, self.manifest)
         digest = marked.digest(marks)
-        added = Added()
+        added = SyncResult()
         if digest == self._digest:
             marked.remember_complete(self.results, self.manifest, self.uri, digest)
             return added
@@ -151,7 +151,7 @@ class Mirror:
             self.client.log_artifact(summary.info.run_id, str(path))
         self.client.set_terminated(summary.info.run_id)
 
-    def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _Mirrored], added: Added) -> None:
+    def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _StoredRun], added: SyncResult) -> None:
         record = Record(self.runs / cell.cell_id)
         points = list(run_content.points(self.manifest, record))
         parameters = run_content.parameters(self.manifest, record)
@@ -178,7 +178,7 @@ class Mirror:
         run.steps |= {point.metric: point.step for point in new}
         added.points += len(new)
 
-    def _create(self, cell: Expected, record: Record) -> _Mirrored:
+    def _create(self, cell: Expected, record: Record) -> _StoredRun:
         provenance = record.attempts()[0].provenance()
         run = self.client.create_run(
             self.experiment_id,
@@ -186,9 +186,9 @@ class Mirror:
             tags={**self._tags(), CELL: cell.cell_id, "harness.environment.revision": provenance.get("revision", "")},
             run_name=run_content.run_name(self.manifest, cell),
         )
-        return _Mirrored(run.info.run_id)
+        return _StoredRun(run.info.run_id)
 
-    def _set_status(self, run: _Mirrored, status: str, ended: int) -> None:
+    def _set_status(self, run: _StoredRun, status: str, ended: int) -> None:
         if status == "RUNNING":
             self.client.update_run(run.run_id, status)
         else:
@@ -201,7 +201,7 @@ class Mirror:
         outcome = record.outcome() or attempt.outcome() or {}
         tags = {
             "mlflow.runName": run_content.run_name(self.manifest, cell),
-            "arm": run_content.arm(self.manifest, cell),
+            "arm": run_content.arm_label(self.manifest, cell),
             "harness.attempts": str(attempt.number),
             "harness.state": record.state(),
         }
@@ -213,9 +213,9 @@ class Mirror:
     def _tags(self) -> dict[str, str]:
         return {"harness.experiment": self.manifest.experiment, "harness.scale": self.manifest.scale}
 
-    def _search(self) -> dict[str, _Mirrored]:
+    def _search(self) -> dict[str, _StoredRun]:
         """The runs of cells. Where a request to create one arrived although it had timed out, there are two."""
-        found: dict[str, _Mirrored] = {}
+        found: dict[str, _StoredRun] = {}
         for run in self._runs():
             cell_id = run.data.tags.get(CELL)
             if cell_id in found:
@@ -223,7 +223,7 @@ class Mirror:
             elif cell_id:
                 steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
                 mark = run.data.tags.get(MARK, "")
-                found[cell_id] = _Mirrored(run.info.run_id, run.info.status, mark, bool(run.data.params), steps)
+                found[cell_id] = _StoredRun(run.info.run_id, run.info.status, mark, bool(run.data.params), steps)
         return found
 
     def _runs(self, which: str = "") -> Iterator[Run]:
@@ -236,7 +236,7 @@ class Mirror:
                 return
 
 
-def _mark_of(mirrored: Mapping[str, _Mirrored], cell: Expected) -> str:
+def _mark_of(mirrored: Mapping[str, _StoredRun], cell: Expected) -> str:
     return mirrored[cell.cell_id].mark if cell.cell_id in mirrored else ""
 
 
@@ -266,7 +266,7 @@ def follow(results: Path, manifest: Path, uri: str, closed: threading.Event, say
         last = closed.wait(pause)
         started, complete = time.monotonic(), False
         try:
-            with turn(claims(results, uri)) as mine, explained():
+            with writer_lock(lock_folder(results, uri)) as mine, explained():
                 if mirror is None or mine != number + 1:  # somebody else has written since
                     mirror = Mirror(results, Manifest.load(manifest), uri)
                     say("ready")

@@ -19,7 +19,7 @@ CREATION_SECONDS = 60.0
 EMBEDDED_SECONDS, SERVER_SECONDS, END_SHARE = 60.0, 10.0, 0.01
 
 
-class Mirrored:
+class MirrorProcess:
     """A process that mirrors the records of a manifest's file to MLflow while the block runs, and once more after it.
 
     Before the block it is waited for only where an embedded store has to be created; after it, for a bounded time.
@@ -34,7 +34,7 @@ class Mirrored:
         self._store = embedded(uri)
         self._ready = threading.Event()
 
-    def __enter__(self) -> Mirrored:
+    def __enter__(self) -> MirrorProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         missing = self._store is not None and not self._store.exists()
         with self.log.open("ab") as errors:

@@ -50,7 +50,7 @@ def experiment_note(manifest: Manifest) -> str:
     return "\n\n".join(filter(None, lines))
 
 
-def arm(manifest: Manifest, expected: Expected) -> str:
+def arm_label(manifest: Manifest, expected: Expected) -> str:
     """What varies but for the seed."""
     values = [_shown(expected.axes[path]) for path in manifest.varying if path != "seed"]
     return " ".join(values) or manifest.name
@@ -59,7 +59,7 @@ def arm(manifest: Manifest, expected: Expected) -> str:
 def run_name(manifest: Manifest, expected: Expected) -> str:
     """Short: MLflow's tables show some twenty characters of it."""
     seed = f" seed {expected.axes['seed']}" if "seed" in expected.axes else ""
-    return arm(manifest, expected) + seed
+    return arm_label(manifest, expected) + seed
 
 
 def parameters(manifest: Manifest, record: Record) -> dict[str, str]:

@@ -13,12 +13,12 @@ from harness.files import write_json
 from harness.manifest import Expected, Manifest
 from harness.store.record import Record
 from harness.sweep.tracking import run_content
-from harness.sweep.tracking.tracking_uri import claims, embedded
+from harness.sweep.tracking.tracking_uri import embedded, lock_folder
 
 
-def marks(results: Path, manifest: Manifest) -> dict[str, str]:
+def sync_state(results: Path, manifest: Manifest) -> dict[str, str]:
     """What a glance at each record shows, by cell; empty where the cell has never run."""
-    return {cell.cell_id: _mark(results / "runs", manifest, cell) for cell in manifest.cells}
+    return {cell.cell_id: _record_fingerprint(results / "runs", manifest, cell) for cell in manifest.cells}
 
 
 def digest(found: Mapping[str, str]) -> str:
@@ -30,7 +30,7 @@ def is_complete(results: Path, manifest: Manifest, uri: str) -> bool:
     store, note = embedded(uri), _note(results, manifest, uri)
     if store is not None and not store.exists():
         return False
-    return note.exists() and json.loads(note.read_text()) == {"digest": digest(marks(results, manifest))}
+    return note.exists() and json.loads(note.read_text()) == {"digest": digest(sync_state(results, manifest))}
 
 
 def remember_complete(results: Path, manifest: Manifest, uri: str, found: str) -> None:
@@ -41,10 +41,10 @@ def remember_complete(results: Path, manifest: Manifest, uri: str, found: str) -
 
 
 def _note(results: Path, manifest: Manifest, uri: str) -> Path:
-    return claims(results, uri) / "complete" / f"{manifest.name}.json"
+    return lock_folder(results, uri) / "complete" / f"{manifest.name}.json"
 
 
-def _mark(runs: Path, manifest: Manifest, cell: Expected) -> str:
+def _record_fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
     """It begins with the state. The name stands in it because it changes when another axis begins to vary."""
     record = Record(runs / cell.cell_id)
     state, name = record.state(), run_content.run_name(manifest, cell)

@@ -17,7 +17,7 @@ def embedded(uri: str) -> Path | None:
     return Path(uri.removeprefix(scheme)) if uri.startswith(scheme) else None
 
 
-def claims(results: Path, uri: str) -> Path:
+def lock_folder(results: Path, uri: str) -> Path:
     """Where the writers of a store claim it: a folder beside the records, which all that mirror these records see.
 
     The store in the results folder has one name, wherever that folder is mounted.

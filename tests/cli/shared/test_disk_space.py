@@ -9,11 +9,11 @@ import pytest
 
 from harness.cell import Dataset
 from harness.cli.shared import disk_space
-from harness.cli.shared.disk_space import agree_to_room, rooms
+from harness.cli.shared.disk_space import confirm_space, required_space
 from harness.cli.shared.load_experiment import Declared, load
 from harness.dataset_files import cache_folder, kept_images
 from harness.errors import UserError
-from harness.sweep.plan.plan import Estimate, Need
+from harness.sweep.plan.plan import CostEstimate, PlanEstimate
 from tests.test_dataset_files import image_folder
 
 #: Of six cells, and of the ten images.
@@ -29,15 +29,15 @@ def on_images(tiny: Path, tmp_path: Path) -> list[str]:
     return [*of, "axes.batch_size=[2]"]
 
 
-def estimated(declared: Declared) -> Estimate:
+def estimated(declared: Declared) -> PlanEstimate:
     entries = declared.plan.entries
-    a_cell = Need(1.0, False, disk=RESULTS // len(entries), memory=0, ranks=1)
-    return Estimate(entries, [], {entry.cell.cell_id: a_cell for entry in entries}, 0.0, 0)
+    a_cell = CostEstimate(1.0, False, disk=RESULTS // len(entries), memory=0, ranks=1)
+    return PlanEstimate(entries, [], {entry.cell.cell_id: a_cell for entry in entries}, 0.0, 0)
 
 
-def found(tiny: Path, words: list[str]) -> list[disk_space.Room]:
+def found(tiny: Path, words: list[str]) -> list[disk_space.DiskSpace]:
     declared = load(str(tiny), words, tiny.parent / "results")
-    return rooms(declared, declared.plan.entries, estimated(declared), tiny.parent / "results")
+    return required_space(declared, declared.plan.entries, estimated(declared), tiny.parent / "results")
 
 
 def declared_dataset(tiny: Path, words: list[str]) -> Dataset:
@@ -66,19 +66,19 @@ def test_each_of_two_disks_must_have_room_for_its_own(
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 2**11 if folder.name == "results" else 2**12)
     asked: list[str] = []
     monkeypatch.setattr(disk_space, "confirm", lambda question, yes, again: asked.append(question))
-    agree_to_room(found(tiny, on_images), yes=False, again="harness sweep")
+    confirm_space(found(tiny, on_images), yes=False, again="harness sweep")
     assert [re.findall(r"\d+ KiB", question) for question in asked] == [["117 KiB", "2 KiB"], ["120 KiB", "4 KiB"]]
 
 
 def test_what_is_lacking_is_asked_about(tiny: Path, on_images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    agree_to_room(found(tiny, on_images), yes=False, again="harness sweep")
+    confirm_space(found(tiny, on_images), yes=False, again="harness sweep")
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 10)
     lacking = found(tiny, on_images)
     with pytest.raises(
         UserError, match=r"117 KiB into .*results/ and 120 KiB into .*images/, and 0 KiB are free there"
     ):
-        agree_to_room(lacking, yes=False, again="harness sweep")
-    agree_to_room(lacking, yes=True, again="harness sweep")
+        confirm_space(lacking, yes=False, again="harness sweep")
+    confirm_space(lacking, yes=True, again="harness sweep")
 
 
 def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
@@ -100,4 +100,4 @@ def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
 
 def test_images_are_said_where_nobody_knows_what_cells_cost(tiny: Path, on_images: list[str]) -> None:
     declared = load(str(tiny), on_images, tiny.parent / "results")
-    assert [one.what for one in rooms(declared, declared.plan.entries, None, tiny.parent)] == ["Images"]
+    assert [one.what for one in required_space(declared, declared.plan.entries, None, tiny.parent)] == ["Images"]

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as reference
 from harness.cell import Views
 from harness.ssl.data import augment as module
 from harness.ssl.data.augment import augment, crop, crop_middles, recolour
-from harness.ssl.data.augmentation_parameters import DRAW, DRAWS, FIELD, boxes, draw, write
+from harness.ssl.data.augmentation_parameters import DRAW, DRAWS, FIELD, boxes, draw, resolve
 
 NOTHING = Views(crop_min=1.0, flip=0.0, jitter=0.0, gray=0.0)
 
@@ -33,7 +33,7 @@ def images(count: int = 4, channels: int = 3, size: int = 16) -> Tensor:
 
 
 def recipes_for(images: Tensor, draws: Tensor, views: Views) -> Tensor:
-    return write(draws[None], views, images.shape[1], images.shape[2], images.shape[3])
+    return resolve(draws[None], views, images.shape[1], images.shape[2], images.shape[3])
 
 
 def views_of(images: Tensor, draws: Tensor, views: Views) -> Tensor:
@@ -214,7 +214,7 @@ def test_all_blends_for_all_images_give_the_same_views() -> None:
 def test_several_views_are_those_of_each_image_in_turn() -> None:
     views, originals = Views(blur=0.5), images(8)
     drawn = uniform_draws(16, views)
-    both = write(drawn.unflatten(0, (2, 8)), views, 3, 16, 16)
+    both = resolve(drawn.unflatten(0, (2, 8)), views, 3, 16, 16)
     apart = [views_of(originals, one, views) for one in drawn.split(8)]
     assert torch.equal(augment(originals, both, views), torch.stack(apart))
 
@@ -281,7 +281,7 @@ def test_draws_and_views_are_pinned() -> None:
     first = drawn[..., : len(DRAWS)].contiguous()
     assert hashlib.sha256(first.numpy().tobytes()).hexdigest()[:16] == "f2bff69a93c654d3"
     assert hashlib.sha256(drawn.numpy().tobytes()).hexdigest()[:16] == "f9c8c01a2b9d92b3"
-    made = augment(images(), write(drawn, Views(), 3, 16, 16), Views()).flatten(0, 1)
+    made = augment(images(), resolve(drawn, Views(), 3, 16, 16), Views()).flatten(0, 1)
     # Not bit by bit: processors round differently.
     pixels = [0.2102329, 0.3633885, 0.6209792, 0.4114963, 0.2993438, 0.6546569, 0.5978981, 0.7935253]
     assert made[:, 1, 5, 7].tolist() == pytest.approx(pixels, abs=2e-6)

@@ -22,12 +22,12 @@ from harness.ssl.data.augmentation_parameters import (
     DRAW,
     DRAWS,
     FIELD,
-    RECIPE,
+    PARAMETERS,
     RETRY_DRAWS,
     boxes,
     columns,
     draw,
-    write,
+    resolve,
 )
 
 
@@ -96,11 +96,11 @@ def test_recipes_of_many_images_are_those_of_each(monkeypatch: pytest.MonkeyPatc
     views, generator = Views(blur=0.5), torch.Generator().manual_seed(0)
     heights, widths = torch.randint(20, 600, (2, 50), generator=generator)
     drawn = uniform_draws(100, views).unflatten(0, (2, 50))
-    whole = write(drawn, views, 3, heights, widths)
-    assert whole.shape == (2, 50, len(RECIPE))
+    whole = resolve(drawn, views, 3, heights, widths)
+    assert whole.shape == (2, 50, len(PARAMETERS))
     monkeypatch.setattr(augmentation_parameters, "CHUNK", 7)
-    assert torch.equal(write(drawn, views, 3, heights, widths), whole)
-    alone = [write(drawn[:, i : i + 1], views, 3, int(heights[i]), int(widths[i])) for i in range(50)]
+    assert torch.equal(resolve(drawn, views, 3, heights, widths), whole)
+    alone = [resolve(drawn[:, i : i + 1], views, 3, int(heights[i]), int(widths[i])) for i in range(50)]
     assert torch.equal(torch.cat(alone, 1), whole)
     with_rows = boxes(drawn[1], views, heights, widths)
     assert torch.equal(whole[1, :, : len(with_rows)], torch.stack([field.float() for field in with_rows], 1))
@@ -109,10 +109,10 @@ def test_recipes_of_many_images_are_those_of_each(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_not_to_happen_has_no_weight(channels: int) -> None:
     views = Views(crop_min=0.2, flip=0.0, jitter=0.0, gray=0.0, blur=0.0)
-    recipe = write(uniform_draws(50, views)[None], views, channels, 32, 32)[0]
+    recipe = resolve(uniform_draws(50, views)[None], views, channels, 32, 32)[0]
     for name in ("mirrored", "weight 0", "weight 1", "weight 2", "turn", "gray", "blur"):
         assert not recipe[:, FIELD[name]].any(), name
     assert (recipe[:, FIELD["before"]] == -1).all()
-    jittered = write(neutral_draws(1, jitter=0.0, brightness=1.0)[None], Views(), channels, 32, 32)[0, 0]
+    jittered = resolve(neutral_draws(1, jitter=0.0, brightness=1.0)[None], Views(), channels, 32, 32)[0, 0]
     weights = jittered[[FIELD[f"weight {blend}"] for blend in range(3)]]
     assert int((weights.abs() > 1e-6).sum()) == 1

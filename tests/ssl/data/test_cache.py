@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from harness.ssl.data.cache import keep
+from harness.ssl.data.cache import write_once
 
 
 def test_what_is_there_is_only_looked_at(tmp_path: Path) -> None:
@@ -16,8 +16,8 @@ def test_what_is_there_is_only_looked_at(tmp_path: Path) -> None:
     def save(file: IO[bytes]) -> None:
         written.append(file.write(b"pixels"))
 
-    keep(tmp_path / "images.npz", save)
+    write_once(tmp_path / "images.npz", save)
     os.unlink(tmp_path / "images.npz.lock")
-    keep(tmp_path / "images.npz", save)
+    write_once(tmp_path / "images.npz", save)
     assert written == [6]
     assert os.listdir(tmp_path) == ["images.npz"]

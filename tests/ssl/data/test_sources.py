@@ -246,9 +246,9 @@ def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> No
 def test_shares_are_the_augmented_views_of_their_rows() -> None:
     train, settings = read("digits", 8, 0.1, None).train, Views()
     draws = augmentation_parameters.draw(0, 0, len(train), settings)
-    written = augmentation_parameters.write(draws, settings, 1, 8, 8)
+    written = augmentation_parameters.resolve(draws, settings, 1, 8, 8)
     owns = torch.randperm(len(train))[:12].split(6)
-    for own, share in zip(owns, train.shares(owns, draws, settings), strict=True):
+    for own, share in zip(owns, train.iter_views(owns, draws, settings), strict=True):
         wanted = augment.augment(train.images[own], written[:, own], settings)
         assert torch.equal(share(slice(0, 6)), wanted)
         assert torch.equal(share(slice(2, 4)), share(slice(0, 6))[:, 2:4])

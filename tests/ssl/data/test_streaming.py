@@ -68,7 +68,7 @@ def steps(data: Data) -> list[Tensor]:
 
 def augmented(data: Data, owns: list[Tensor], settings: Views = SETTINGS) -> list[Tensor]:
     draws = augmentation_parameters.draw(0, 0, len(data.train), settings)
-    with closing(data.train.shares(owns, draws, settings)) as shares:
+    with closing(data.train.iter_views(owns, draws, settings)) as shares:
         return [share(slice(None)) for share in shares]
 
 
@@ -91,7 +91,7 @@ def test_crops_are_pillows(folder: Path) -> None:
     data, paths = read(folder), images(folder / "train")
     rows = torch.arange(len(data.train))
     draws = augmentation_parameters.draw(0, 0, len(data.train), CROPS)
-    (share,) = data.train.shares([rows], draws, CROPS)
+    (share,) = data.train.iter_views([rows], draws, CROPS)
     compared = 0
     for row in rows.tolist():
         with Image.open(paths[data.train.rows[row]]) as opened:
@@ -112,7 +112,7 @@ def test_crops_agree_with_those_of_images_in_memory() -> None:
     image = jpeg(SIDE, SIDE)
     with Image.open(io.BytesIO(image)) as opened:
         pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
-    recipe = augmentation_parameters.write(augmentation_parameters.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
+    recipe = augmentation_parameters.resolve(augmentation_parameters.draw(0, 0, 100, CROPS)[:1], CROPS, 3, SIDE, SIDE)
     in_memory = augment.augment(pixels.expand(100, -1, -1, -1), recipe, CROPS)[0] * 255
     asked = crops_of(np.zeros(100, np.int64), recipe)
     crops = list(decode(image, asked.boxes[:, 0].tolist(), asked.mirrored[:, 0].tolist(), SIDE, cut=True))
@@ -148,8 +148,8 @@ def test_views_are_the_crops_recoloured(folder: Path) -> None:
     data, rows = read(folder), torch.arange(15)
     draws = augmentation_parameters.draw(0, 0, len(data.train), SETTINGS)
     plain = Views(SETTINGS.crop_min, SETTINGS.flip, jitter=0.0, gray=0.0, blur=1e-9)  # draws in the same columns
-    (crops,), (share,) = (data.train.shares([rows], draws, settings) for settings in (plain, SETTINGS))
-    recipe = augmentation_parameters.write(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
+    (crops,), (share,) = (data.train.iter_views([rows], draws, settings) for settings in (plain, SETTINGS))
+    recipe = augmentation_parameters.resolve(draws[:, rows], SETTINGS, 3, SIDE, SIDE)  # whose boxes are not asked for
     pixels = (crops(slice(None)) * 255).round().to(torch.uint8)
     assert torch.equal(share(slice(None)), augment.recolour(pixels, recipe, SETTINGS))
 
@@ -157,7 +157,7 @@ def test_views_are_the_crops_recoloured(folder: Path) -> None:
 def test_a_part_may_be_asked_for_again(folder: Path) -> None:
     data, settings = read(folder), SETTINGS
     draws = augmentation_parameters.draw(0, 0, len(data.train), settings)
-    (share,) = data.train.shares([torch.arange(9)], draws, settings)
+    (share,) = data.train.iter_views([torch.arange(9)], draws, settings)
     first = share(slice(2, 5))
     assert first.shape == (2, 3, 3, SIDE, SIDE)
     assert torch.equal(share(slice(2, 5)), first)
@@ -209,7 +209,7 @@ def test_no_thread_is_left_when_the_loop_stops(folder: Path, stop: type[BaseExce
     threads: list[threading.Thread] = []
 
     def loop() -> None:
-        with closing(data.train.shares(steps(data), draws, SETTINGS)) as shares:
+        with closing(data.train.iter_views(steps(data), draws, SETTINGS)) as shares:
             for _ in shares:
                 threads.extend(decoding_threads())
                 raise stop

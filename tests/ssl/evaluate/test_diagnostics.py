@@ -17,9 +17,9 @@ from harness.cell import Loss, Optimizer
 from harness.diagnostics import DIAGNOSTICS
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
-from harness.ssl.evaluate.diagnostics import Probes, geometry
+from harness.ssl.evaluate.diagnostics import StepDiagnostics, geometry
 from harness.ssl.losses.pairs import Pairs, cross_view, queued, two_views
-from harness.ssl.measure.step_cost import Live
+from harness.ssl.measure.step_cost import LiveTensorBytes
 from harness.ssl.methods.batch import Batch, Comparison
 from harness.store.record import Record
 
@@ -97,8 +97,8 @@ def test_orthogonal_directions_of_equal_strength_have_their_number_as_rank() -> 
 
 def looked_at(first: Tensor, second: Tensor, pairs: Pairs, temperature: float | None) -> dict[str, float]:
     """One step's diagnostics."""
-    probes = Probes()
-    probes.look(Comparison(torch.zeros(()), first, second, pairs), temperature, torch.tensor(2.5))
+    probes = StepDiagnostics()
+    probes.update(Comparison(torch.zeros(()), first, second, pairs), temperature, torch.tensor(2.5))
     return probes.summary()
 
 
@@ -167,9 +167,9 @@ def test_one_dominating_negative_counts_as_one() -> None:
 @pytest.mark.parametrize("pairs", [two_views, cross_view])
 def test_a_look_takes_no_matrix_of_cosines(pairs: Pairs) -> None:
     n = 8192
-    with FakeTensorMode(), Live(lambda size: "all") as live:
+    with FakeTensorMode(), LiveTensorBytes(lambda size: "all") as live:
         first, second = torch.empty(n, 64), torch.empty(n, 64)
-        Probes().look(Comparison(torch.zeros(()), first, second, pairs), 0.1, torch.tensor(2.5))
+        StepDiagnostics().update(Comparison(torch.zeros(()), first, second, pairs), 0.1, torch.tensor(2.5))
     assert live.peak["all"] < 4 * n**2 / 4
 
 
@@ -179,9 +179,9 @@ def test_logits_that_are_no_cosines_have_neither_q_nor_sample_size() -> None:
 
 
 def test_an_epochs_diagnostics_are_means_over_its_steps() -> None:
-    probes, steps = Probes(), [random_views(6, 4, seed) for seed in (0, 1, 2)]
+    probes, steps = StepDiagnostics(), [random_views(6, 4, seed) for seed in (0, 1, 2)]
     for norm, (z1, z2) in enumerate(steps):
-        probes.look(Comparison(torch.zeros(()), z1, z2, two_views), 0.2, torch.tensor(float(norm)))
+        probes.update(Comparison(torch.zeros(()), z1, z2, two_views), 0.2, torch.tensor(float(norm)))
     found, single = probes.summary(), [looked_at(z1, z2, two_views, 0.2) for z1, z2 in steps]
     assert found["gradient_norm"] == 1.0
     for name in ("q_mean", "negatives_ess", "positive_similarity", "negative_similarity"):
@@ -222,13 +222,13 @@ def test_a_stop_within_an_epoch_does_not_change_its_diagnostics(
 ) -> None:
     calm, stopped = make_record("calm"), make_record("stopped")
     run_cell(calm)
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def stop_in_step_27(self: train.Run, batch: Batch) -> None:
+    def stop_in_step_27(self: train.Trainer, batch: Batch) -> None:
         self.heartbeat.stop = "signal" if self.step == 26 else ""
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", stop_in_step_27)
+    monkeypatch.setattr(train.Trainer, "update", stop_in_step_27)
     with pytest.raises(train.Interrupted, match="step 27 of 40"):
         run_cell(stopped)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from harness.catalog.losses import LOSSES
 from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.pairs import Chosen, cross_view, queued, two_views
+from harness.ssl.losses.pairs import SampledPairs, cross_view, queued, two_views
 
 NAMES = sorted(LOSSES)
 OF_PAIRS = [name for name in NAMES if LOSSES[name].negatives == "pairs"]
@@ -85,31 +85,31 @@ def kinds_of_pairs(kind: str, n: int, d: int, seed: int = 0) -> tuple[Callable[.
     return partial(queued, queue=queue), partial(oracles.queued, queue=queue.tolist())
 
 
-def two_views_in_full(z1: Tensor, z2: Tensor) -> Chosen:
+def two_views_in_full(z1: Tensor, z2: Tensor) -> SampledPairs:
     """``two_views`` with a matrix of the negatives' cosines, without those that are none."""
     n = z1.shape[0]
     anchors = torch.cat([z1, z2])
     cosines = anchors @ anchors.T
     others = ~torch.eye(n, dtype=torch.bool).repeat(2, 2)
-    return Chosen((z1 * z2).sum(1).repeat(2), cosines[others].view(2 * n, 2 * n - 2))
+    return SampledPairs((z1 * z2).sum(1).repeat(2), cosines[others].view(2 * n, 2 * n - 2))
 
 
-def in_full(kind: str, n: int, d: int, seed: int = 0) -> Callable[[Tensor, Tensor], Chosen]:
+def in_full(kind: str, n: int, d: int, seed: int = 0) -> Callable[[Tensor, Tensor], SampledPairs]:
     """The pairs of ``kinds_of_pairs``, each anchor's cosines in a matrix."""
     if kind == "two_views":
         return two_views_in_full
     if kind == "cross_view":
         others = ~torch.eye(n, dtype=torch.bool)
-        return lambda q, k: Chosen((q * k).sum(1), (q @ k.T)[others].view(n, n - 1))
+        return lambda q, k: SampledPairs((q * k).sum(1), (q @ k.T)[others].view(n, n - 1))
     if kind == "cross_view_columns":
         return partial(cross_view, columns=kinds_of_pairs(kind, n, d, seed)[0].keywords["columns"])  # type: ignore[attr-defined]
     queue = kinds_of_pairs(kind, n, d, seed)[0].keywords["queue"]  # type: ignore[attr-defined]
-    return lambda q, k: Chosen((q * k).sum(1), q @ queue.to(q.dtype).T)
+    return lambda q, k: SampledPairs((q * k).sum(1), q @ queue.to(q.dtype).T)
 
 
-def anchors_of(whole: Chosen, which: slice | Tensor) -> Chosen:
+def anchors_of(whole: SampledPairs, which: slice | Tensor) -> SampledPairs:
     """Some of the anchors, with all their negatives."""
-    return Chosen(whole.positives[which], whole.negatives[which])
+    return SampledPairs(whole.positives[which], whole.negatives[which])
 
 
 # N, d and the seed of the embeddings: mostly small batches, because loops in Python are slow.

@@ -29,8 +29,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.ssl.losses import tiled_logsumexp
 from harness.ssl.losses.tiled_logsumexp import ABSOLUTE, SQUARE, Map
-from harness.ssl.losses.validation import trusted_values
-from harness.ssl.measure.step_cost import Live
+from harness.ssl.losses.validation import skip_value_checks
+from harness.ssl.measure.step_cost import LiveTensorBytes
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 IN_TILES = [name for name in NAMES if name in OF_PAIRS or name in ("sogclr", "vicreg_exp", "vicreg_ctr")]
@@ -149,7 +149,7 @@ def test_a_side_without_gradient_gets_none(side: int) -> None:
 
 def peak_of(work: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
     """Bytes, by shapes alone."""
-    with FakeTensorMode(allow_non_fake_inputs=True), trusted_values(), Live(lambda size: "all") as live:
+    with FakeTensorMode(allow_non_fake_inputs=True), skip_value_checks(), LiveTensorBytes(lambda size: "all") as live:
         work(*(torch.empty(shape, requires_grad=True) for shape in shapes))
     return live.peak["all"]
 

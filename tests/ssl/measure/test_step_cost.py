@@ -19,11 +19,11 @@ from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Dataset, Loss, Method, from_dict
 from harness.plugins import register
 from harness.ssl.measure import step_cost
-from harness.ssl.measure.step_cost import Images, Live, peak_bytes
+from harness.ssl.measure.step_cost import ImageCounts, LiveTensorBytes, peak_bytes
 from harness.store.record import Record
 
 CPU = torch.device("cpu")
-IMAGES = Images(train=1293, bank=1293, validation=144, test=360)
+IMAGES = ImageCounts(train=1293, bank=1293, validation=144, test=360)
 
 
 def small(loss: str = "infonce", method: str = "simclr", **fields: Any) -> Cell:
@@ -42,7 +42,7 @@ def peak(cell: Cell, world_size: int = 1) -> int:
 
 
 def test_what_lives_is_counted_once_and_forgotten_when_it_dies() -> None:
-    with Live(lambda size: "all") as live:
+    with LiveTensorBytes(lambda size: "all") as live:
         first = torch.zeros(1000)
         second = first.view(10, 100)  # the same bytes
         third = torch.zeros(500)

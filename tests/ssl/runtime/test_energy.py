@@ -178,15 +178,15 @@ def a_joule_a_step(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's counter begins anew at the third step."""
     microjoules = MOST - 2_500_000
     count(package, microjoules)
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def use(self: train.Run, batch: Batch) -> None:
+    def use(self: train.Trainer, batch: Batch) -> None:
         nonlocal microjoules
         microjoules = (microjoules + 1_000_000) % MOST
         count(package, microjoules)
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", use)
+    monkeypatch.setattr(train.Trainer, "update", use)
     monkeypatch.setattr(train, "meter_of", lambda device, world: Meter(folder=package.parent))
 
 
@@ -215,12 +215,12 @@ def test_attempts_add_up_in_the_outcome_and_change_no_number(
 def test_a_checkpoint_of_before_adds_nothing(
     make_record: MakeRecord, a_joule_a_step: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, state = make_record("stopped"), train.Run.state
+    record, state = make_record("stopped"), train.Trainer.state
 
-    def without_joules(self: train.Run, train_seconds: float) -> dict[str, object]:
+    def without_joules(self: train.Trainer, train_seconds: float) -> dict[str, object]:
         return {name: value for name, value in state(self, train_seconds).items() if name != "joules"}
 
-    monkeypatch.setattr(train.Run, "state", without_joules)
+    monkeypatch.setattr(train.Trainer, "state", without_joules)
     with pytest.MonkeyPatch.context() as patch:
         stop_and_resume(record, 7, patch)
     assert outcome(record)["joules"] == {"processor": pytest.approx(33)}

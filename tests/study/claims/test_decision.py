@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from harness.study.claims.decision import SEEDS, Evidence, p_inside, p_outside
-from harness.study.claims.measures import Range
+from harness.study.claims.measures import TrueRange
 from harness.study.statistics import Estimate, of_difference, of_mean
 
-ABOVE, BELOW, WITHIN = Range(0, math.inf), Range(-math.inf, 0), Range(-1, 1)
+ABOVE, BELOW, WITHIN = TrueRange(0, math.inf), TrueRange(-math.inf, 0), TrueRange(-1, 1)
 FIRST, SECOND = [80.1, 80.9, 79.7, 80.4, 80.2], [80.0, 80.6, 80.1, 79.9, 80.3]
 
 estimates = st.builds(
@@ -26,7 +26,7 @@ estimates = st.builds(
     n=st.integers(3, 10),
     paired=st.booleans(),
 )
-ranges = st.sampled_from([ABOVE, BELOW, WITHIN, Range(0.5, math.inf), Range(-0.1, 0.1)])
+ranges = st.sampled_from([ABOVE, BELOW, WITHIN, TrueRange(0.5, math.inf), TrueRange(-0.1, 0.1)])
 levels = st.sampled_from([0.95, 0.975, 0.9875])
 
 
@@ -52,13 +52,13 @@ def test_an_equivalence_of_a_textbook() -> None:
     bound = 0.43 * math.sqrt((0.95**2 + 0.83**2) / 2)
     assert (found.mean - bound) / found.error == pytest.approx(-2.69, abs=5e-3)
     assert found.df == pytest.approx(181.1, abs=0.05)
-    assert p_inside(found, Range(-bound, bound)) == pytest.approx(0.004, abs=5e-4)
-    assert Evidence([found], Range(-bound, bound)).word(0.95) == "REPRODUCED"
+    assert p_inside(found, TrueRange(-bound, bound)) == pytest.approx(0.004, abs=5e-4)
+    assert Evidence([found], TrueRange(-bound, bound)).word(0.95) == "REPRODUCED"
 
 
 @pytest.mark.parametrize("margin", [0.2, 0.5, 1.0])
 def test_equivalence_is_statsmodels_tost(margin: float) -> None:
-    first, second, inside = np.array(FIRST), np.array(SECOND), Range(-margin, margin)
+    first, second, inside = np.array(FIRST), np.array(SECOND), TrueRange(-margin, margin)
     paired, unpaired = (of_difference(FIRST, SECOND, paired) for paired in (True, False))
     assert p_inside(paired, inside) == pytest.approx(ttost_paired(first, second, -margin, margin)[0])
     theirs = ttost_ind(first, second, -margin, margin, usevar="unequal")[0]
@@ -66,7 +66,7 @@ def test_equivalence_is_statsmodels_tost(margin: float) -> None:
 
 
 @given(estimates, ranges, st.floats(0.001, 0.4))
-def test_one_sided_p_agrees_with_the_interval(estimate: Estimate, true: Range, p: float) -> None:
+def test_one_sided_p_agrees_with_the_interval(estimate: Estimate, true: TrueRange, p: float) -> None:
     inside, outside, interval = p_inside(estimate, true), p_outside(estimate, true), estimate.interval(1 - 2 * p)
     assume(min(abs(inside - p), abs(outside - p)) > 1e-9)
     assert (inside < p) == (true.low < interval.low and interval.high < true.high)
@@ -74,7 +74,7 @@ def test_one_sided_p_agrees_with_the_interval(estimate: Estimate, true: Range, p
 
 
 @given(estimates, ranges)
-def test_what_is_in_range_is_not_out_of_it(estimate: Estimate, true: Range) -> None:
+def test_what_is_in_range_is_not_out_of_it(estimate: Estimate, true: TrueRange) -> None:
     """For a range with one end the two are complements."""
     inside, outside = p_inside(estimate, true), p_outside(estimate, true)
     assert inside + outside >= 1 - 1e-9
@@ -83,7 +83,7 @@ def test_what_is_in_range_is_not_out_of_it(estimate: Estimate, true: Range) -> N
 
 
 @given(st.lists(estimates, min_size=1, max_size=6), ranges, levels)
-def test_a_word_is_where_the_intervals_lie(contrasts: Sequence[Estimate], true: Range, level: float) -> None:
+def test_a_word_is_where_the_intervals_lie(contrasts: Sequence[Estimate], true: TrueRange, level: float) -> None:
     """REPRODUCED: all in range at the family's level; CONTRADICTED: one of m out of it, at Bonferroni's."""
     evidence = Evidence(contrasts, true)
     assume(not at_edge(evidence, level))
@@ -100,7 +100,7 @@ def test_a_word_is_where_the_intervals_lie(contrasts: Sequence[Estimate], true: 
 
 @given(st.lists(estimates, min_size=1, max_size=6), ranges, levels)
 def test_the_interval_that_is_shown_agrees_with_the_word(
-    contrasts: Sequence[Estimate], true: Range, level: float
+    contrasts: Sequence[Estimate], true: TrueRange, level: float
 ) -> None:
     evidence = Evidence(contrasts, true)
     assume(not at_edge(evidence, level))
@@ -112,7 +112,7 @@ def test_the_interval_that_is_shown_agrees_with_the_word(
 
 @given(st.lists(estimates, min_size=1, max_size=6), ranges, levels, levels)
 def test_what_a_wider_interval_decides_a_narrower_one_does(
-    contrasts: Sequence[Estimate], true: Range, one: float, other: float
+    contrasts: Sequence[Estimate], true: TrueRange, one: float, other: float
 ) -> None:
     evidence = Evidence(contrasts, true)
     wide = evidence.word(max(one, other))
@@ -141,7 +141,7 @@ def test_mirrored_evidence_says_the_opposite(estimate: Estimate, level: float) -
         ([1.0, 1.0, -2.0], ABOVE, "CONTRADICTED"),
     ],
 )
-def test_words(means: list[float], true: Range, word: str) -> None:
+def test_words(means: list[float], true: TrueRange, word: str) -> None:
     """With three seeds and an error of 0.1 a 95 % interval reaches 0.43 to each side."""
     assert Evidence([near(mean) for mean in means], true).word(0.95) == word
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.polynomial import polynomial
 
 from harness.manifest import Claim
-from harness.study.claims.measures import MEASURES, Measured, Range, margin_of
+from harness.study.claims.measures import MEASURES, MeasuredContrasts, TrueRange, margin_of
 
 SIZES = [32, 64, 256]
 #: Three seeds, three batch sizes: from 256 to 32, a loses 2, 2 and 5, b 1 each.
@@ -23,13 +23,13 @@ tables = st.lists(st.lists(st.integers(3000, 9500).map(lambda part: part / 100),
                   max_size=5).map(lambda rows: pd.DataFrame(rows, columns=SIZES))  # fmt: skip
 
 
-def measure(name: str, margin: float | None = None, **arms: pd.DataFrame) -> Measured:
+def measure(name: str, margin: float | None = None, **arms: pd.DataFrame) -> MeasuredContrasts:
     over = "batch_size" if MEASURES[name].along else ""
     claim = Claim("a", "b", "c", name, list(arms), over=over, margin=margin)
     return MEASURES[name].function(claim, arms, margin_of(claim))
 
 
-def values(measured: Measured) -> list[list[float]]:
+def values(measured: MeasuredContrasts) -> list[list[float]]:
     return [list(one.first if one.second is None else one.first - one.second) for one in measured.contrasts]
 
 
@@ -37,7 +37,7 @@ def at(table: pd.DataFrame, size: int) -> pd.DataFrame:
     return table[[size]]
 
 
-def is_true(measured: Measured) -> bool:
+def is_true(measured: MeasuredContrasts) -> bool:
     """Of the means, as if they were known."""
     return all(measured.true.low < np.mean(one) < measured.true.high for one in values(measured))
 
@@ -45,45 +45,45 @@ def is_true(measured: Measured) -> bool:
 def test_a_difference_is_the_first_arm_less_the_second() -> None:
     found = measure("difference", DCL=at(B, 32), InfoNCE=at(A, 32))
     assert values(found) == [[2.0, 2.0, 5.0]]
-    assert found.true == Range(0, math.inf)
+    assert found.true == TrueRange(0, math.inf)
     assert found.contrasts[0].label == "DCL − InfoNCE"
     assert found.said == "DCL has 80.00 and InfoNCE has 77.00"
-    assert measure("difference", 1.5, DCL=at(B, 32), InfoNCE=at(A, 32)).true == Range(1.5, math.inf)
+    assert measure("difference", 1.5, DCL=at(B, 32), InfoNCE=at(A, 32)).true == TrueRange(1.5, math.inf)
 
 
 def test_an_equality_has_two_ends() -> None:
     found = measure("equality", 0.5, a=at(A, 32), b=at(B, 32))
     assert values(found) == [[-2.0, -2.0, -5.0]]
-    assert found.true == Range(-0.5, 0.5)
+    assert found.true == TrueRange(-0.5, 0.5)
 
 
 def test_a_ratio_is_geometric() -> None:
     found = measure("ratio", 1.02, b=at(B, 32), a=at(A, 32))
     assert values(found)[0] == pytest.approx([math.log(80 / 78), math.log(79 / 77), math.log(81 / 76)])
-    assert found.true == Range(math.log(1.02), math.inf)
+    assert found.true == TrueRange(math.log(1.02), math.inf)
     assert found.scale(np.mean(values(found))) == pytest.approx((80 / 78 * 79 / 77 * 81 / 76) ** (1 / 3))
     assert found.contrasts[0].label == "b / a"
-    assert measure("ratio", b=at(B, 32), a=at(A, 32)).true == Range(0, math.inf), "more than the same"
+    assert measure("ratio", b=at(B, 32), a=at(A, 32)).true == TrueRange(0, math.inf), "more than the same"
 
 
 def test_an_ordering_compares_neighbours() -> None:
     found = measure("ordering", 0.5, b=at(B, 256), a=at(A, 256), c=at(A, 32))
     assert values(found) == [[1.0, 1.0, 1.0], [2.0, 2.0, 5.0]]
     assert [one.label for one in found.contrasts] == ["b − a", "a − c"]
-    assert found.true == Range(0.5, math.inf)
+    assert found.true == TrueRange(0.5, math.inf)
 
 
 def test_an_arm_drops_from_the_largest_value_to_the_smallest() -> None:
     found = measure("drop", 2.0, a=A)
     assert values(found) == [[2.0, 2.0, 5.0]]
-    assert found.true == Range(-math.inf, 2.0)
+    assert found.true == TrueRange(-math.inf, 2.0)
     assert found.said == "from batch size 256 to 32, a changes by −3.00 points"
 
 
 def test_of_two_arms_the_first_drops_less_where_the_second_drops_more() -> None:
     found = measure("drop", b=B, a=A)
     assert values(found) == [[1.0, 1.0, 4.0]]
-    assert found.true == Range(0, math.inf)
+    assert found.true == TrueRange(0, math.inf)
     assert is_true(found)
     assert not is_true(measure("drop", a=A, b=B))
 
@@ -97,7 +97,7 @@ def test_no_value_may_be_better_than_the_smallest_by_the_margin() -> None:
         "batch size 256 − 32",
     ]
     assert values(found)[1] == [3.0, 5.0, 5.0]
-    assert found.true == Range(-math.inf, 5.0)
+    assert found.true == TrueRange(-math.inf, 5.0)
     # Of the third seed, the other two are best at 128, too; of the mean loss, each seed's is from there.
     assert found.said == "down to batch size 32, a is best at 128 and changes by −4.33 points from there"
 
@@ -105,7 +105,7 @@ def test_no_value_may_be_better_than_the_smallest_by_the_margin() -> None:
 def test_a_spread_is_every_pair() -> None:
     found = measure("spread", 2.0, b=B)
     assert values(found) == [[-0.5] * 3, [-1.0] * 3, [-0.5] * 3]
-    assert found.true == Range(-2.0, 2.0)
+    assert found.true == TrueRange(-2.0, 2.0)
     assert [one.label for one in found.contrasts] == [
         "batch size 32 − 64",
         "batch size 32 − 256",
@@ -119,14 +119,14 @@ def test_a_slope_is_per_doubling() -> None:
     found = measure("slope", 1.0, a=A)
     by_hand = [(-4 * low - middle + 5 * high) / 14 for low, middle, high in A.to_numpy()]
     assert values(found)[0] == pytest.approx(by_hand)
-    assert found.true == Range(-1.0, 1.0)
+    assert found.true == TrueRange(-1.0, 1.0)
 
 
 def test_of_two_arms_the_first_ones_slope_is_smaller() -> None:
     found = measure("slope", b=B, a=A)
     slopes = [measure("slope", 1.0, x=table) for table in (A, B)]
     assert values(found)[0] == pytest.approx(np.subtract(values(slopes[0])[0], values(slopes[1])[0]))
-    assert found.true == Range(0, math.inf)
+    assert found.true == TrueRange(0, math.inf)
     assert is_true(found)
 
 

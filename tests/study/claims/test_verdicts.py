@@ -28,12 +28,12 @@ def claim(measure: str, arms: list[str], **more: object) -> str:
 
 def test_a_clear_advantage_is_reproduced_and_measured(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, robust)
-    assert verdict.word == "REPRODUCED"
+    assert verdict.label == "REPRODUCED"
     # Seeds are paired: differences are 4.0, 4.1, 4.2, whatever the seeds' common shifts.
     assert verdict.compared[0].values == pytest.approx([4.0, 4.1, 4.2])
     assert (verdict.measured.mean, verdict.measured.n, verdict.paired) == (pytest.approx(4.1), 3, True)
     assert verdict.why == "from batch size 256 to 64, DCL changes by +0.10 and InfoNCE changes by −4.00 points"
-    assert verdict.settle == "nothing more in this setting"
+    assert verdict.next_step == "nothing more in this setting"
     assert answer([verdict]).startswith("Yes, as measured here. From batch size 256 to 64, DCL changes by +0.10")
     assert answer([verdict]).endswith(
         "loss of InfoNCE − loss of DCL is +4.10 points, 95 % interval [+3.85, +4.35], 3 seeds."
@@ -42,43 +42,43 @@ def test_a_clear_advantage_is_reproduced_and_measured(synthetic: Synthetic) -> N
 
 def test_the_opposite_is_contradicted(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, lambda axes: robust(axes, advantage=-4.0))
-    assert verdict.word == "CONTRADICTED"
+    assert verdict.label == "CONTRADICTED"
     assert "InfoNCE changes by +4.00 points" in verdict.why
 
 
 def test_no_effect_is_inconclusive_and_says_how_many_seeds_would_do(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, lambda axes: robust(axes, advantage=0.0))
-    assert verdict.word == "INCONCLUSIVE"
+    assert verdict.label == "INCONCLUSIVE"
     # 0, .1, .2: the mean is one standard deviation from 0. By G*Power, 10 seeds give a power of .80 (one-sided .025).
-    assert verdict.settle == "about 10 seeds an arm instead of 3, if the mean stays where it is"
+    assert verdict.next_step == "about 10 seeds an arm instead of 3, if the mean stays where it is"
 
 
 def test_two_seeds_decide_nothing_however_clear(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, robust, "axes.seed=[0,1]")
-    assert (verdict.word, verdict.settle) == ("INCONCLUSIVE", "at least 1 seed more of every arm")
+    assert (verdict.label, verdict.next_step) == ("INCONCLUSIVE", "at least 1 seed more of every arm")
 
 
 def test_a_missing_cell_leaves_the_claim_incomplete(synthetic: Synthetic) -> None:
     missing = {"loss": "dcl", "batch_size": 64, "seed": 1}
     (verdict,) = verdicts(synthetic, lambda axes: None if missing.items() <= axes.items() else robust(axes))
-    assert (verdict.word, verdict.why) == ("INCOMPLETE", "11 of 12 cells have finished")
-    assert verdict.settle == "the other 1 cell"
+    assert (verdict.label, verdict.why) == ("INCOMPLETE", "11 of 12 cells have finished")
+    assert verdict.next_step == "the other 1 cell"
 
 
 def test_cells_that_a_claim_is_not_about_may_be_missing(synthetic: Synthetic) -> None:
     def accuracy(axes: Axes) -> float | None:
         return None if axes["batch_size"] == 128 else robust(axes)
 
-    assert verdicts(synthetic, accuracy, "axes.batch_size=[64,128,256]")[0].word == "REPRODUCED"
+    assert verdicts(synthetic, accuracy, "axes.batch_size=[64,128,256]")[0].label == "REPRODUCED"
 
 
 def test_a_caveat_leaves_the_verdict(synthetic: Synthetic) -> None:
-    assert verdicts(synthetic, robust, "caveat='small nets'")[0].word == "REPRODUCED"
+    assert verdicts(synthetic, robust, "caveat='small nets'")[0].label == "REPRODUCED"
 
 
 def test_a_scale_that_is_not_comparable_is_measured_but_decides_nothing(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, robust, "comparable=false", "caveat='toys'")
-    assert verdict.word == "NOT COMPARABLE"
+    assert verdict.label == "NOT COMPARABLE"
     assert verdict.why.endswith("but toys")
     assert answer([verdict]).startswith("These cells cannot tell: toys. From batch size 256 to 64, DCL changes by")
 
@@ -86,7 +86,7 @@ def test_a_scale_that_is_not_comparable_is_measured_but_decides_nothing(syntheti
 @pytest.mark.parametrize(("override", "why"), [("axes.loss=[infonce]", "DCL"), ("axes.batch_size=[64]", "two values")])
 def test_a_claim_about_arms_that_were_cut_away_says_so(synthetic: Synthetic, override: str, why: str) -> None:
     (verdict,) = verdicts(synthetic, robust, override)
-    assert verdict.word == "NOT COMPARABLE"
+    assert verdict.label == "NOT COMPARABLE"
     assert why in verdict.why
     assert answer([verdict]) == f"These cells cannot tell: {verdict.why}."
 
@@ -94,8 +94,8 @@ def test_a_claim_about_arms_that_were_cut_away_says_so(synthetic: Synthetic, ove
 def test_a_claim_about_other_cells_says_which(synthetic: Synthetic) -> None:
     long = claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size=64", comparable="epochs>=100")
     (verdict,) = verdicts(synthetic, robust, long)
-    assert (verdict.word, verdict.reservation) == ("NOT COMPARABLE", "the claim is about epochs>=100")
-    assert (verdict.measured.n, verdict.settle) == (3, "cells with epochs>=100")
+    assert (verdict.label, verdict.reservation) == ("NOT COMPARABLE", "the claim is about epochs>=100")
+    assert (verdict.measured.n, verdict.next_step) == (3, "cells with epochs>=100")
 
 
 def test_each_setting_is_judged_by_itself(synthetic: Synthetic) -> None:
@@ -103,7 +103,7 @@ def test_each_setting_is_judged_by_itself(synthetic: Synthetic) -> None:
         return robust(axes, advantage=4.0 if axes["temperature"] == 0.1 else -4.0)
 
     found = verdicts(synthetic, only_at_low_temperature, "axes.temperature=[0.1,0.5]")
-    assert [(v.setting, v.word) for v in found] == [
+    assert [(v.setting, v.label) for v in found] == [
         ({"temperature": 0.1}, "REPRODUCED"),
         ({"temperature": 0.5}, "CONTRADICTED"),
     ]
@@ -120,18 +120,18 @@ def test_a_loss_is_compared_with_one_that_lacks_its_parameter(synthetic: Synthet
     grids = ["grids.a={loss:[infonce]}", f"grids.b={{loss:[dclw],sigma:{sigmas}}}".replace(" ", "")]
     found = verdicts(synthetic, robust, "~axes.loss", *grids, OF_DCLW)
     settings = [{"sigma": sigma} for sigma in sigmas] if len(sigmas) > 1 else [{}]
-    assert [(v.setting, v.word) for v in found] == [(setting, "REPRODUCED") for setting in settings]
+    assert [(v.setting, v.label) for v in found] == [(setting, "REPRODUCED") for setting in settings]
 
 
 def test_a_claim_is_not_judged_in_settings_that_neither_arm_has(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(synthetic, robust, "grids.a={}", "grids.b={loss:[eqco],alpha:[16,256]}")
-    assert verdict.word == "REPRODUCED"
+    assert verdict.label == "REPRODUCED"
 
 
 def test_an_axis_that_varies_with_the_claims_own_makes_no_settings(synthetic: Synthetic) -> None:
     zipped = "zip=[{batch_size:[64,256],momentum:[0.8,0.9]}]"
     (verdict,) = verdicts(synthetic, robust, "~axes.batch_size", zipped)
-    assert (verdict.setting, verdict.word) == ({}, "REPRODUCED")
+    assert (verdict.setting, verdict.label) == ({}, "REPRODUCED")
 
 
 def test_arms_may_differ_in_any_field(synthetic: Synthetic) -> None:
@@ -143,11 +143,11 @@ def test_arms_may_differ_in_any_field(synthetic: Synthetic) -> None:
 
     half = claim("difference", ["loss=dcl epochs=2", "loss=infonce epochs=4"])
     found = verdicts(synthetic, accuracy, "axes.epochs=[2,4]", half)
-    assert [(verdict.setting, verdict.word) for verdict in found] == [
+    assert [(verdict.setting, verdict.label) for verdict in found] == [
         ({"batch_size": 64}, "REPRODUCED"),
         ({"batch_size": 256}, "REPRODUCED"),
     ]
-    assert found[0].said == "DCL, epochs 2 has 81.11 and InfoNCE, epochs 4 has 81.00"
+    assert found[0].summary == "DCL, epochs 2 has 81.11 and InfoNCE, epochs 4 has 81.00"
 
 
 NOISE = {0: 0.0, 1: 0.3, 2: -0.2, 3: 0.1, 4: -0.3}
@@ -165,7 +165,7 @@ def near(axes: Axes, **gains: float) -> float:
 def test_equality_is_within_a_margin_on_both_sides(synthetic: Synthetic, gain: float, word: str) -> None:
     same = claim("equality", ["loss=flatnce", "loss=dcl"], at="batch_size=64", margin=0.5)
     (verdict,) = verdicts(synthetic, lambda axes: near(axes, dcl=gain), "axes.loss=[dcl,flatnce]", FIVE, same)
-    assert verdict.word == word
+    assert verdict.label == word
 
 
 def test_arms_that_are_equal_to_the_last_digit_are_equal_and_neither_is_better(synthetic: Synthetic) -> None:
@@ -176,8 +176,8 @@ def test_arms_that_are_equal_to_the_last_digit_are_equal_and_neither_is_better(s
         made = claim(measure, arms, at="batch_size=64", **more)
         accuracy = lambda axes: seeds[axes["batch_size"]][axes["seed"]]  # noqa: E731
         (verdict,) = verdicts(synthetic, accuracy, "axes.loss=[dcl,flatnce]", made)
-        assert (verdict.word, verdict.measured.low, verdict.measured.high) == (word, 0, 0)
-    assert verdict.settle == "nothing: it lies exactly on the bound"
+        assert (verdict.label, verdict.measured.low, verdict.measured.high) == (word, 0, 0)
+    assert verdict.next_step == "nothing: it lies exactly on the bound"
 
 
 @pytest.mark.parametrize(("bent", "word"), [(0.0, "REPRODUCED"), (3.0, "CONTRADICTED"), (0.6, "INCONCLUSIVE")])
@@ -187,7 +187,7 @@ def test_flat_is_no_two_values_apart_by_more_than_the_margin(synthetic: Syntheti
 
     flat = claim("spread", ["loss=dcl"], over="batch_size", margin=0.6)
     (verdict,) = verdicts(synthetic, accuracy, "axes.batch_size=[64,128,256]", FIVE, flat)
-    assert verdict.word == word
+    assert verdict.label == word
     assert [one.label for one in verdict.compared] == [
         "batch size 64 − 128",
         "batch size 64 − 256",
@@ -201,9 +201,9 @@ def test_an_ordering_holds_where_every_step_does(synthetic: Synthetic) -> None:
     order = claim("ordering", ["loss=dclw", "loss=dcl", "loss=infonce"], at="batch_size=64")
     losses = "axes.loss=[infonce,dcl,dclw]"
     (verdict,) = verdicts(synthetic, lambda axes: near(axes, dclw=4.0, dcl=2.0), losses, FIVE, order)
-    assert verdict.word == "REPRODUCED"
+    assert verdict.label == "REPRODUCED"
     (verdict,) = verdicts(synthetic, lambda axes: near(axes, dclw=2.0, dcl=4.0), losses, FIVE, order)
-    assert (verdict.word, verdict.compared[verdict.deciding].label) == ("CONTRADICTED", "DCLW − DCL")
+    assert (verdict.label, verdict.compared[verdict.deciding].label) == ("CONTRADICTED", "DCLW − DCL")
 
 
 def test_a_ratio_is_of_accuracies(synthetic: Synthetic) -> None:
@@ -213,7 +213,7 @@ def test_a_ratio_is_of_accuracies(synthetic: Synthetic) -> None:
         return near(axes) * (0.95 if axes["batch_size"] == 64 else 1.0)
 
     (verdict,) = verdicts(synthetic, accuracy, FIVE, keeps)
-    assert (verdict.word, verdict.unit) == ("REPRODUCED", "times")
+    assert (verdict.label, verdict.unit) == ("REPRODUCED", "times")
     assert verdict.measured.mean == pytest.approx(0.95, abs=1e-3)
     assert verdict.true is not None
     assert verdict.true.low == pytest.approx(0.9)
@@ -228,10 +228,10 @@ def test_a_slope_is_points_for_a_doubling(synthetic: Synthetic) -> None:
 
     steeper = claim("slope", ["loss=dcl", "loss=infonce"], over="batch_size", margin=1)
     (verdict,) = verdicts(synthetic, accuracy, sizes, FIVE, steeper)
-    assert (verdict.word, round(verdict.measured.mean, 1)) == ("REPRODUCED", 1.5)
+    assert (verdict.label, round(verdict.measured.mean, 1)) == ("REPRODUCED", 1.5)
     flat = claim("slope", ["loss=infonce"], over="batch_size", margin=1)
     (verdict,) = verdicts(synthetic, accuracy, sizes, FIVE, flat)
-    assert (verdict.word, round(verdict.measured.mean, 1)) == ("CONTRADICTED", 2.0)
+    assert (verdict.label, round(verdict.measured.mean, 1)) == ("CONTRADICTED", 2.0)
 
 
 def test_a_drop_is_from_the_best_value_where_it_is_said_so(synthetic: Synthetic) -> None:
@@ -241,9 +241,9 @@ def test_a_drop_is_from_the_best_value_where_it_is_said_so(synthetic: Synthetic)
     sizes = "axes.batch_size=[64,128,256]"
     for measure, word in (("drop", "REPRODUCED"), ("drop_from_best", "CONTRADICTED")):
         little = claim(measure, ["loss=dcl"], over="batch_size", margin=2)
-        assert verdicts(synthetic, accuracy, sizes, FIVE, little)[0].word == word
+        assert verdicts(synthetic, accuracy, sizes, FIVE, little)[0].label == word
     (verdict,) = verdicts(synthetic, accuracy, sizes, FIVE, little)
-    assert verdict.said == "down to batch size 64, DCL is best at 128 and changes by −5.00 points from there"
+    assert verdict.summary == "down to batch size 64, DCL is best at 128 and changes by −5.00 points from there"
     assert [one.label for one in verdict.compared] == ["batch size 128 − 64", "batch size 256 − 64"]
 
 
@@ -252,7 +252,7 @@ def test_an_arm_that_looks_best_at_the_smallest_value_may_lose_all_the_same(synt
     noisy = {64: [70.0, 75.0, 72.0], 256: [71.0, 74.0, 71.5]}
     little = claim("drop_from_best", ["loss=dcl"], over="batch_size", margin=0.5)
     (verdict,) = verdicts(synthetic, lambda axes: noisy[axes["batch_size"]][axes["seed"]], little)
-    assert verdict.word == "INCONCLUSIVE"
+    assert verdict.label == "INCONCLUSIVE"
 
 
 def test_only_seeds_that_every_value_of_the_axis_has_are_compared(synthetic: Synthetic) -> None:
@@ -265,7 +265,7 @@ def test_only_seeds_that_every_value_of_the_axis_has_are_compared(synthetic: Syn
         return near(axes) - (30.0 if axes["batch_size"] == 256 else 0.0)
 
     (verdict,) = verdicts(synthetic, accuracy, *grids, flat)
-    assert (verdict.word, verdict.measured.n) == ("CONTRADICTED", 3)
+    assert (verdict.label, verdict.measured.n) == ("CONTRADICTED", 3)
 
 
 def test_sizes_are_compared_by_order(synthetic: Synthetic) -> None:
@@ -277,7 +277,7 @@ def test_sizes_are_compared_by_order(synthetic: Synthetic) -> None:
 def test_a_claim_that_these_cells_are_not_about_widens_no_other(synthetic: Synthetic) -> None:
     other = AT_64.replace("name: 'difference'", "name: other").replace("arms:", "comparable: 'epochs>9', arms:")
     found = verdicts(synthetic, robust, AT_64[:-1] + ", " + other.removeprefix("claims=["))
-    assert [(verdict.word, verdict.level) for verdict in found] == [
+    assert [(verdict.label, verdict.level) for verdict in found] == [
         ("REPRODUCED", pytest.approx(0.95)),
         ("NOT COMPARABLE", pytest.approx(0.95)),
     ]
@@ -298,7 +298,7 @@ def test_the_more_claims_the_wider_the_intervals(synthetic: Synthetic) -> None:
     alone = verdicts(synthetic, accuracy, AT_64)
     assert alone[0].level == pytest.approx(0.95)
     assert found[0].measured.low < alone[0].measured.low
-    assert found[0].compared[0].usual == alone[0].compared[0].usual
+    assert found[0].compared[0].interval_95 == alone[0].compared[0].interval_95
 
 
 def test_a_claim_that_waits_for_cells_counts_in_the_family(synthetic: Synthetic) -> None:
@@ -306,7 +306,7 @@ def test_a_claim_that_waits_for_cells_counts_in_the_family(synthetic: Synthetic)
         return None if axes["batch_size"] == 256 and axes["seed"] == 0 else robust(axes)
 
     decided, waiting = verdicts(synthetic, accuracy, TWO)
-    assert (waiting.word, decided.level) == ("INCOMPLETE", pytest.approx(0.975))
+    assert (waiting.label, decided.level) == ("INCOMPLETE", pytest.approx(0.975))
 
 
 def test_seeds_that_do_not_move_the_arms_together_are_not_paired(synthetic: Synthetic) -> None:
@@ -345,9 +345,9 @@ def test_an_arm_that_collapsed_keeps_nothing(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: 30.0 if axes["loss"] == "dcl" else robust(axes))
     logged(manifest, results, **flat(lambda axes: axes["loss"] == "dcl"))
     (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
-    assert verdict.word == "NOT COMPARABLE"
+    assert verdict.label == "NOT COMPARABLE"
     assert verdict.reservation == "all cells of DCL at batch size 256 collapsed, which leaves no accuracy to keep"
-    assert "6 of 12 cells collapsed" in verdict.said
+    assert "6 of 12 cells collapsed" in verdict.summary
 
 
 def test_a_collapse_at_the_small_batch_is_a_loss_like_any_other(synthetic: Synthetic) -> None:
@@ -357,7 +357,7 @@ def test_a_collapse_at_the_small_batch_is_a_loss_like_any_other(synthetic: Synth
     manifest, results = synthetic(accuracy)
     logged(manifest, results, **flat(lambda axes: (axes["loss"], axes["batch_size"]) == ("infonce", 64)))
     (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
-    assert (verdict.word, "3 of 12 cells collapsed" in verdict.said) == ("REPRODUCED", True)
+    assert (verdict.label, "3 of 12 cells collapsed" in verdict.summary) == ("REPRODUCED", True)
 
 
 def test_verdicts_are_plain_json_without_nan(synthetic: Synthetic) -> None:
@@ -380,17 +380,17 @@ def test_the_same_difference_with_every_seed_is_no_evidence_of_its_spread(synthe
     seeds = [80.0, 81.0, 79.0]
     better = claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size=64")
     (verdict,) = verdicts(synthetic, lambda axes: seeds[axes["seed"]] + 0.28 * (axes["loss"] == "dcl"), better)
-    assert (verdict.word, verdict.settle) == ("INCONCLUSIVE", "more seeds: these all give the same number")
+    assert (verdict.label, verdict.next_step) == ("INCONCLUSIVE", "more seeds: these all give the same number")
 
 
 def test_arms_that_differ_in_more_than_the_claim_says_are_not_compared(synthetic: Synthetic) -> None:
     grids = ["~axes.loss", "~axes.epochs", "grids.a={loss:[dcl],epochs:[9]}", "grids.b={loss:[infonce],epochs:[1]}"]
     better = claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size=64")
     (verdict,) = verdicts(synthetic, robust, *grids, better)
-    assert verdict.word == "NOT COMPARABLE"
-    assert verdict.said == "its arms differ in epochs (9 and 1), of which the claim says nothing"
+    assert verdict.label == "NOT COMPARABLE"
+    assert verdict.summary == "its arms differ in epochs (9 and 1), of which the claim says nothing"
     said = claim("difference", ["loss=dcl epochs=9", "loss=infonce epochs=1"], at="batch_size=64")
-    assert verdicts(synthetic, robust, *grids, said)[0].word == "REPRODUCED"
+    assert verdicts(synthetic, robust, *grids, said)[0].label == "REPRODUCED"
 
 
 def test_a_learning_rate_that_differs_between_arms_is_said(synthetic: Synthetic) -> None:
@@ -398,14 +398,14 @@ def test_a_learning_rate_that_differs_between_arms_is_said(synthetic: Synthetic)
     (verdict,) = verdicts(
         synthetic, robust, *grids, claim("difference", ["loss=dcl", "loss=infonce"], at="batch_size=64")
     )
-    assert verdict.said.endswith("; its arms differ in learning rate (0.5 and 0.1), too")
+    assert verdict.summary.endswith("; its arms differ in learning rate (0.5 and 0.1), too")
 
 
 def test_arms_that_share_cells_are_not_compared(synthetic: Synthetic) -> None:
     (verdict,) = verdicts(
         synthetic, robust, claim("difference", ["loss=dcl", "loss=dcl batch_size>0"], at="batch_size=64")
     )
-    assert (verdict.word, verdict.said) == ("NOT COMPARABLE", "its arms share cells")
+    assert (verdict.label, verdict.summary) == ("NOT COMPARABLE", "its arms share cells")
 
 
 def test_an_axis_named_like_a_diagnostic_tells_arms_apart(synthetic: Synthetic) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.manifest import Manifest
 from harness.study.frame import tidy
-from harness.study.papers.comparison import Beside, of_same_images
+from harness.study.papers.comparison import PublishedComparison, of_same_images
 from harness.study.papers.published import Number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
 from tests.study.synthetic import Synthetic, robust
@@ -26,8 +26,8 @@ def test_a_number_stands_beside_the_arm_that_is_nearest(synthetic: Synthetic) ->
     (found,) = [one for one in of_same_images(*cifar(synthetic)) if one.number.id == "simclr_dcl_c10_512_200"]
     assert (found.arm["loss"], found.arm["batch_size"]) == ("dcl", 512)
     assert found.measured.mean == pytest.approx(80.0, abs=0.2)
-    assert "epochs 1 instead of 200" in found.apart
-    assert "batch size" not in " ".join(found.apart)
+    assert "epochs 1 instead of 200" in found.differences
+    assert "batch size" not in " ".join(found.differences)
 
 
 def test_what_nobody_read_is_not_there(synthetic: Synthetic) -> None:
@@ -45,7 +45,7 @@ NUMBER = Number("paper", "id", "read-paper", "table 1", "test_knn", 83.0)
 def test_a_comparable_number_is_held_against_the_prediction_interval(value: float, words: str) -> None:
     values = [80.0, 81.0, 82.0]
     arm = {"loss": "dcl"}
-    found = Beside(replace(NUMBER, value=value), arm, [], mean_interval(values), prediction(values))
+    found = PublishedComparison(replace(NUMBER, value=value), arm, [], mean_interval(values), prediction(values))
     assert found.comparable
     assert words in found.said
     # 81 +- 4.303 * 1 * sqrt(1 + 1/3)
@@ -53,6 +53,8 @@ def test_a_comparable_number_is_held_against_the_prediction_interval(value: floa
 
 
 def test_what_is_not_comparable_is_compared_with_nothing() -> None:
-    found = Beside(NUMBER, {"loss": "dcl"}, ["epochs 3 instead of 200"], Interval(1, 0, 2, 3), Interval(1, 0, 2, 3))
+    found = PublishedComparison(
+        NUMBER, {"loss": "dcl"}, ["epochs 3 instead of 200"], Interval(1, 0, 2, 3), Interval(1, 0, 2, 3)
+    )
     assert found.said == "not comparable: epochs 3 instead of 200"
-    assert Beside(NUMBER, {}, [], mean_interval([]), mean_interval([])).said == "no such arm here"
+    assert PublishedComparison(NUMBER, {}, [], mean_interval([]), mean_interval([])).said == "no such arm here"

@@ -54,7 +54,7 @@ def test_the_report_is_the_same_bytes_from_the_same_records(synthetic: Synthetic
 def test_a_report_of_nothing_but_missing_cells_says_so(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: None)
     report = write_report(manifest, results, tmp_path)
-    assert report.verdicts[0].word == "INCOMPLETE"
+    assert report.verdicts[0].label == "INCOMPLETE"
     printed = content(study(manifest, tidy(manifest, results)))
     assert printed["answer"] == "Not yet: 0 of 12 cells have finished."
     assert printed["cells_line"] == "0 of 12 cells"

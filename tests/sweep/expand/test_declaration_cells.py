@@ -87,7 +87,7 @@ def test_an_axis_that_another_grid_lacks_has_several_values(tiny: Path) -> None:
 def test_a_cell_of_two_grids_is_one_and_counted(tiny: Path) -> None:
     found = expanded(declared(tiny, TWO_GRIDS))
     shared = [cell.cell_id for cell, _ in found.cells if cell.loss.name == "dcl"]
-    assert found.coinciding == dict.fromkeys(shared, ("cold", "plain"))
+    assert found.shared_between_grids == dict.fromkeys(shared, ("cold", "plain"))
     assert found.notes() == ["2 cells stand in 2 grids (cold, plain) and are trained once"]
     assert manifest(tiny).coinciding == 2
     tiny.write_text(f"{tiny.read_text()}include: [{{loss: eqco, seed: 0}}]\n")

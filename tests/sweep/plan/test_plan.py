@@ -20,15 +20,15 @@ from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
-from harness.sweep.plan.cost import Measured, footprint, measure, shape
+from harness.sweep.plan.cost import StepCost, footprint, measure, shape
 from harness.sweep.plan.plan import (
+    CostEstimate,
     Entry,
-    Need,
     estimate,
     finished_seconds,
-    kind_of,
     make_plan,
     seconds_of,
+    timing_key,
     wall_seconds,
 )
 
@@ -102,7 +102,7 @@ def test_a_large_plan_is_made_in_a_second(tmp_path: Path) -> None:
 def test_cost_is_steps_and_features(tiny: Path) -> None:
     declared = load(str(tiny), [], tiny.parent / "results")
     cell, files = declared.plan.entries[0].cell, declared.files
-    measured = Measured(sample=1 / 64, feature=0.001, start=5.0, encoder_bytes=0, checkpoint_bytes=0)
+    measured = StepCost(sample=1 / 64, feature=0.001, start=5.0, encoder_bytes=0, checkpoint_bytes=0)
     evaluation = {"every": 1, "curve_bank": 500, "linear": "lbfgs"}
     steps, features = 1293 // 64, 2 * (1293 + 360) + 2 * (500 + 144)
     assert seconds_of(cell, files, evaluation, measured) == pytest.approx(5 + steps + 0.001 * features)
@@ -122,7 +122,7 @@ def test_finished_seeds_of_an_arm_tell_its_seconds(tmp_path: Path) -> None:
     found = finished_seconds(index, "a processor", 1, compiled=False)
     assert sorted(found.values()) == [14.0, 50.0, 99.0]
     given = [Resources(1, 1, None), Resources(1, 1, None, micro_batch=32), Resources(2, 1, None)]
-    assert [found.get(kind_of(Cell(), one)) for one in given] == [14.0, 50.0, None]
+    assert [found.get(timing_key(Cell(), one)) for one in given] == [14.0, 50.0, None]
     assert list(finished_seconds(index, "a processor", 1, compiled=True).values()) == [8.0]
     assert finished_seconds(index, "a processor", 2, compiled=False) == {}, "with other threads it takes another time"
     assert finished_seconds(index, "another", 1, compiled=False) == {}
@@ -148,15 +148,15 @@ def test_cells_that_need_more_memory_than_there_is_are_refused() -> None:
     small, large = Cell(batch_size=32), Cell(batch_size=4096)
     entries = [Entry(cell, {}, Path("runs"), "missing") for cell in (small, large)]
 
-    def need_of(cell: Cell) -> Need:
-        return Need(3600.0, cell is small, disk=10, memory=cell.batch_size, ranks=2)
+    def need_of(cell: Cell) -> CostEstimate:
+        return CostEstimate(3600.0, cell is small, disk=10, memory=cell.batch_size, ranks=2)
 
     found = estimate(entries, need_of, processes=2, memory_limit=100)
     assert [entry.cell for entry in found.entries] == [small]
     assert [entry.cell for entry in found.refused] == [large]
     assert found.memory(entries[1]) == 4096
     assert (found.device_hours, found.wall_hours, found.disk_bytes) == (2.0, 1.0, 10)
-    unknown = estimate(entries, lambda cell: Need(1.0, True, None, 0, 1), processes=2, memory_limit=100)
+    unknown = estimate(entries, lambda cell: CostEstimate(1.0, True, None, 0, 1), processes=2, memory_limit=100)
     assert unknown.disk_bytes is None
     assert (found.by_records, found.by_steps) == (1, 0)
 

@@ -32,7 +32,7 @@ def compute(record: Record, submission: dict[str, Any]) -> tuple[int, str]:
     assert folder
     acts = submission["acts"][record.cell_id]
     act = acts[min(len(record.attempts()), len(acts) - 1)]
-    if "withdrawn" in (record.submission() or {}) or Ledger(folder).refusal():
+    if "withdrawn" in (record.submission() or {}) or Ledger(folder).stop_reason():
         return 75, "unwanted"
     if act == "refuse":
         return 1, "this cell cannot begin"

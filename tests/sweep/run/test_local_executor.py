@@ -159,7 +159,7 @@ def test_after_a_failure_the_next_cell_gets_a_new_worker() -> None:
     with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
         ids = [executor.submit(job("fail")) for _ in range(3)]
         drain(executor, ids)
-        words = [executor.last_words(job_id) for job_id in ids]
+        words = [executor.exit_reason(job_id) for job_id in ids]
         assert all(said.startswith("fail by ") for said in words)
         assert len(set(words)) == 3
 
@@ -170,7 +170,7 @@ def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
         executor.poll(ids)
         os.kill(executor._processes[0].popen.pid, signal.SIGKILL)
         drain(executor, ids)
-        assert executor.last_words(ids[0]) == "killed by SIGKILL"
+        assert executor.exit_reason(ids[0]) == "killed by SIGKILL"
 
 
 def test_a_worker_that_cannot_start_leaves_its_last_line() -> None:
@@ -178,7 +178,7 @@ def test_a_worker_that_cannot_start_leaves_its_last_line() -> None:
     executor = LocalExecutor(Slots(1, 1, "cpu"), worker=broken)
     ids = [executor.submit(job())]
     drain(executor, ids)
-    assert executor.last_words(ids[0]) == "no torch here"
+    assert executor.exit_reason(ids[0]) == "no torch here"
 
 
 def test_cancelled_jobs_stop_and_queued_ones_never_start() -> None:

@@ -12,7 +12,7 @@ from harness.cell import Backbone, Dataset
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.store.record import Record
-from harness.sweep.run.reevaluate import Images, run, tasks
+from harness.sweep.run.reevaluate import OtherDataset, run, tasks
 from harness.sweep.run.slots import Slots
 
 MakeRecord = Callable[..., Record]
@@ -27,7 +27,7 @@ def test_more_neighbours_than_images_are_refused(make_record: MakeRecord) -> Non
 
 def test_images_that_the_encoder_cannot_take_are_refused(make_record: MakeRecord) -> None:
     photographs = make_record(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 16))
-    digits = Images.find("digits", None)
+    digits = OtherDataset.find("digits", None)
     with pytest.raises(UserError, match=r"--dataset digits: .* takes images of 3 channels, digits has 1"):
         tasks([photographs], Evaluation(), digits, None, "mine")
     large = make_record(dataset=Dataset("fashion_mnist", 28), backbone=Backbone("resnet18", 16))

@@ -20,7 +20,7 @@ from harness.store.record import STALE_SECONDS, Record
 from harness.sweep.run import supervisor as module
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
-from harness.sweep.run.supervisor import Stopped, Task, Watched, supervise
+from harness.sweep.run.supervisor import Stopped, Task, TaskState, supervise
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
@@ -48,7 +48,7 @@ class Bench:
         """What became of every cell, by name."""
         self.ledger = Ledger.open(self.results, "x.demo", Policy(**policy))
         executor = LocalExecutor(Slots(slots, 1, "cpu"), worker=WORKER)
-        said: list[Watched] = []
+        said: list[TaskState] = []
         with closing(executor):
             watched = supervise(self.tasks(acts), executor, self.ledger, lambda ended, _: said.extend(ended))
         names = [sorted(item.task.name for item in some) for some in (said, watched)]
@@ -146,7 +146,7 @@ def test_when_the_first_cells_fail_alike_the_sweep_stops_early(bench: Bench) -> 
     acts = {seed: [f"error: no file /data/{seed}"] for seed in range(20)}
     ended = bench.run(acts, slots=1, retries=0, alike=3)
     assert list(ended.values()).count("not started") == 17
-    assert "the first 3 cells all failed alike: error: no file /data/" in bench.ledger.refusal()
+    assert "the first 3 cells all failed alike: error: no file /data/" in bench.ledger.stop_reason()
 
 
 def test_failures_that_differ_do_not_stop_a_sweep(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.environment.revision import source_hash
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.slurm.commands import Slurm
-from harness.sweep.slurm.node_check import Probe, Said, read
+from harness.sweep.slurm.node_check import NodeReport, Probe, read
 
 
 def seen(rank: int, **more: Any) -> str:
@@ -30,9 +30,11 @@ def probe(tmp_path: Path, **cluster: Any) -> Probe:
     return Probe(values, 2, tmp_path, Slurm(lambda line: None))
 
 
-def lacks(tmp_path: Path, said: Said, came_back: set[int] | None = None, **cluster: Any) -> list[tuple[str, str, str]]:
+def lacks(
+    tmp_path: Path, said: NodeReport, came_back: set[int] | None = None, **cluster: Any
+) -> list[tuple[str, str, str]]:
     found = probe(tmp_path, **cluster)._findings(said, "t", set(range(4)) if came_back is None else came_back)
-    return [(one.what, one.found, one.mend) for one in found if one.lack]
+    return [(one.what, one.found, one.fix) for one in found if one.failed]
 
 
 ALL = "".join(seen(rank) + met(rank) for rank in range(4))

@@ -48,7 +48,7 @@ def found(monkeypatch: pytest.MonkeyPatch, slurm: Words | None = None, **cluster
     monkeypatch.delenv("SLURM_CONF", raising=False)
     values = {**vars(ClusterConfig()), "scheduler": "slurm", "device": "cuda", "time": 240.0, **cluster}
     checks = Checks(values, slurm or Words())  # type: ignore[arg-type]
-    return [(finding.found, finding.mend) for finding in checks.run() if finding.mend and finding.what != "preemption"]
+    return [(finding.found, finding.fix) for finding in checks.run() if finding.fix and finding.what != "preemption"]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,22 @@ import pytest
 
 from harness.cell import Cell
 from harness.store.index import Index
-from harness.store.job_arrays import Batch, Batches, Queue, Said
+from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm import submission as module
 from harness.sweep.slurm.commands import Slurm, Unreachable, refused
-from harness.sweep.slurm.submission import SUBMITTING_SECONDS, Cluster, arrays, comment, look, open_sweeps, settle
+from harness.sweep.slurm.submission import (
+    SUBMITTING_SECONDS,
+    Cluster,
+    arrays,
+    comment,
+    open_sweeps,
+    poll_scheduler,
+    record_lost_outcomes,
+)
 
 ONE, TWO = Resources(1, 1, 10.0), Resources(2, 1, 10.0)
 
@@ -31,7 +39,7 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster.of(ledger)
 
 
-def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> Batch:
+def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> JobArray:
     """One array of these cells, as the scheduler took it so many seconds ago."""
     for cell in cells:
         Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit(
@@ -42,11 +50,13 @@ def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> Batch:
     return batch
 
 
-def hear(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, queue: dict[str, Said], past: dict[str, Said]) -> None:
+def hear(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, queue: dict[str, JobStatus], past: dict[str, JobStatus]
+) -> None:
     """One look at a scheduler that says so."""
     monkeypatch.setattr(Slurm, "queue", lambda self, users: (queue, {}))
     monkeypatch.setattr(Slurm, "past", lambda self, jobs, since: past)
-    look([cluster], at_once=True)
+    poll_scheduler([cluster], at_once=True)
 
 
 def states(cluster: Cluster, *cells: Cell) -> list[str]:
@@ -70,7 +80,7 @@ def test_cells_are_grouped_by_resources_packed_and_cut_into_arrays() -> None:
 
 
 def test_a_comment_names_the_cells_and_stays_short() -> None:
-    batch = Batch(1, "x.demo.1-1-abcdef", [[f"{number:012x}"] for number in range(1000)], 0.0)
+    batch = JobArray(1, "x.demo.1-1-abcdef", [[f"{number:012x}"] for number in range(1000)], 0.0)
     assert comment(batch).startswith("harness x.demo.1: 000000000000 000000000001 ")
     assert comment(batch).endswith(" and 960 more")
     assert len(comment(batch)) < 1000
@@ -95,7 +105,7 @@ def test_what_neither_the_queue_nor_the_accounting_knows_is_over(
     monkeypatch: pytest.MonkeyPatch, cluster: Cluster
 ) -> None:
     submitted(cluster, *CELLS, ago=SUBMITTING_SECONDS + 10)
-    hear(monkeypatch, cluster, {"7_0": Said("PENDING", "Priority")}, {"7_1": Said("RUNNING")})
+    hear(monkeypatch, cluster, {"7_0": JobStatus("PENDING", "Priority")}, {"7_1": JobStatus("RUNNING")})
     assert states(cluster, *CELLS) == ["queued", "queued", "missing"]
 
 
@@ -106,8 +116,8 @@ def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
     attempt = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).begin(
         {"scheduler": {"job": "8", "task": "7_0", "restart": 0}, "host": "node1", "boot": ""}
     )
-    hear(monkeypatch, cluster, {"7_1": Said("RUNNING")}, {})
-    settle(cluster)
+    hear(monkeypatch, cluster, {"7_1": JobStatus("RUNNING")}, {})
+    record_lost_outcomes(cluster)
     assert attempt.outcome() is None
     assert states(cluster, CELLS[0]) == ["running"]
 
@@ -121,39 +131,39 @@ def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
     Record(runs / CELLS[0].cell_id).withdraw()
     last = Record(runs / CELLS[1].cell_id).begin({"scheduler": {"job": "7", "task": "7", "restart": 0}})
     last.fail("boom")
-    hear(monkeypatch, cluster, {"7": Said("FAILED", "exit code 1:0")}, {})
-    settle(cluster)
+    hear(monkeypatch, cluster, {"7": JobStatus("FAILED", "exit code 1:0")}, {})
+    record_lost_outcomes(cluster)
     assert states(cluster, *CELLS[:2]) == ["missing", "failed"]
 
 
 def test_a_job_that_was_over_and_is_requeued_waits_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     submitted(cluster, CELLS[0], CELLS[1])
-    hear(monkeypatch, cluster, {"7_0": Said("NODE_FAIL"), "7_1": Said("PENDING")}, {})
+    hear(monkeypatch, cluster, {"7_0": JobStatus("NODE_FAIL"), "7_1": JobStatus("PENDING")}, {})
     assert states(cluster, *CELLS[:2]) == ["missing", "queued"]
-    hear(monkeypatch, cluster, {"7_0": Said("PENDING", "BeginTime"), "7_1": Said("PENDING")}, {})
+    hear(monkeypatch, cluster, {"7_0": JobStatus("PENDING", "BeginTime"), "7_1": JobStatus("PENDING")}, {})
     assert states(cluster, *CELLS[:2]) == ["queued", "queued"]
 
 
 @pytest.mark.parametrize(
     ("said", "state", "cause"),
     [
-        (Said("TIMEOUT"), "missing", "time_limit"),
-        (Said("CANCELLED"), "missing", "cancelled"),
-        (Said("NODE_FAIL"), "missing", "node_failure"),
-        (Said("OUT_OF_MEMORY"), "failed", "out_of_memory"),
-        (Said("FAILED", "exit code 0:9"), "failed", "error"),
+        (JobStatus("TIMEOUT"), "missing", "time_limit"),
+        (JobStatus("CANCELLED"), "missing", "cancelled"),
+        (JobStatus("NODE_FAIL"), "missing", "node_failure"),
+        (JobStatus("OUT_OF_MEMORY"), "failed", "out_of_memory"),
+        (JobStatus("FAILED", "exit code 0:9"), "failed", "error"),
     ],
 )
 def test_an_attempt_that_could_not_say_how_it_ended(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, said: Said, state: str, cause: str
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, said: JobStatus, state: str, cause: str
 ) -> None:
     """Somebody looked before (status), and settled nothing: the next verb that may write does."""
     submitted(cluster, CELLS[0], CELLS[1])
     runs = cluster.ledger.path.parents[1] / "runs"
     attempt = Record(runs / CELLS[0].cell_id).begin({"scheduler": {"job": "8", "task": "7_0", "restart": 0}})
-    hear(monkeypatch, cluster, {"7_0": said, "7_1": Said("RUNNING")}, {})
+    hear(monkeypatch, cluster, {"7_0": said, "7_1": JobStatus("RUNNING")}, {})
     (again,) = open_sweeps(cluster.ledger.path.parents[1])
-    settle(again)
+    record_lost_outcomes(again)
     assert (attempt.outcome() or {})["cause"] == cause
     assert states(cluster, CELLS[0]) == [state]
 
@@ -165,9 +175,9 @@ def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
     jobs = cluster.ledger.path / "jobs"
     jobs.mkdir()
     (jobs / "7_0_0_log.err").write_text("bash: module: command not found\n")
-    hear(monkeypatch, cluster, {"7_0": Said("FAILED", "exit code 127:0"), "7_1": Said("RUNNING")}, {})
-    settle(cluster)
-    settle(cluster)
+    hear(monkeypatch, cluster, {"7_0": JobStatus("FAILED", "exit code 127:0"), "7_1": JobStatus("RUNNING")}, {})
+    record_lost_outcomes(cluster)
+    record_lost_outcomes(cluster)
     (attempt,) = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).attempts()
     assert "module: command not found" in (attempt.outcome() or {})["error"]
     assert attempt.provenance()["submission"]["sweep"] == cluster.ledger.path.name
@@ -176,10 +186,10 @@ def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
 
 def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     submitted(cluster, CELLS[0])
-    hear(monkeypatch, cluster, {"7": Said("COMPLETED")}, {})
+    hear(monkeypatch, cluster, {"7": JobStatus("COMPLETED")}, {})
     results = cluster.ledger.path.parents[1]
     assert len(open_sweeps(results)) == 1
-    settle(cluster)
+    record_lost_outcomes(cluster)
     assert open_sweeps(results) == []
 
 
@@ -187,31 +197,31 @@ def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.Monkey
     submitted(cluster, CELLS[0])
     pauses = []
     for _ in range(8):
-        hear(monkeypatch, cluster, {"7": Said("PENDING", "Priority")}, {})
+        hear(monkeypatch, cluster, {"7": JobStatus("PENDING", "Priority")}, {})
         pauses.append(cluster.batches.queue.pause)
     assert pauses[:3] == [30.0, 45.0, 67.5]
     assert pauses[-1] == module.LONGEST_PAUSE_SECONDS
-    hear(monkeypatch, cluster, {"7": Said("RUNNING")}, {})
+    hear(monkeypatch, cluster, {"7": JobStatus("RUNNING")}, {})
     assert cluster.batches.queue.pause == 30.0
 
 
 def test_a_cluster_that_does_not_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     submitted(cluster, CELLS[0])
-    hear(monkeypatch, cluster, {"7": Said("RUNNING")}, {})
+    hear(monkeypatch, cluster, {"7": JobStatus("RUNNING")}, {})
     before = cluster.batches.queue
 
     def silent(*_: Any) -> Any:
         raise Unreachable("squeue did not answer within 60 seconds")
 
     monkeypatch.setattr(Slurm, "queue", silent)
-    assert "did not answer" in look([cluster], at_once=True)
+    assert "did not answer" in poll_scheduler([cluster], at_once=True)
     assert cluster.batches.queue == before
 
 
 def test_a_damaged_answer_is_none(cluster: Cluster) -> None:
     submitted(cluster, CELLS[0])
     (cluster.ledger.path / "queue.json").write_text("{")
-    assert Batches(cluster.ledger.path).queue == Queue()
+    assert JobArrays(cluster.ledger.path).queue == Queue()
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from harness.cli.shared.load_experiment import load
 from harness.evaluation import key
 from harness.manifest import Manifest
 from harness.store.record import Busy, Record
-from harness.store.writer_lock import turn
+from harness.store.writer_lock import writer_lock
 from harness.sweep.declare import evaluation_presets
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror import CELL, DIGEST, MARK, Mirror
-from harness.sweep.tracking.mirror_process import Mirrored
-from harness.sweep.tracking.tracking_uri import claims, default_uri, embedded
+from harness.sweep.tracking.mirror_process import MirrorProcess
+from harness.sweep.tracking.tracking_uri import default_uri, embedded, lock_folder
 
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 WRITE = """
@@ -281,24 +281,24 @@ def test_eight_cells_at_once_lose_no_point_and_double_none(tiny: Path, results: 
 
 
 def test_a_turn_is_held_by_one_and_superseded_when_its_holder_has_died(tmp_path: Path) -> None:
-    with turn(tmp_path) as first, pytest.raises(Busy), turn(tmp_path):
+    with writer_lock(tmp_path) as first, pytest.raises(Busy), writer_lock(tmp_path):
         pass
     hold = "import sys, time; from pathlib import Path; from harness.store.writer_lock import turn\n"
     hold += "with turn(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, tmp_path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(Busy, match=str(holder.pid)), turn(tmp_path):
+        with pytest.raises(Busy, match=str(holder.pid)), writer_lock(tmp_path):
             pass
         holder.kill()
-    with turn(tmp_path) as next_one:
+    with writer_lock(tmp_path) as next_one:
         assert next_one == first + 2
     assert len(list((tmp_path / "attempts").iterdir())) == 2
 
 
 def test_the_store_in_the_results_has_one_name_on_all_machines(tmp_path: Path) -> None:
-    assert claims(tmp_path, default_uri(tmp_path)).name == "here"
-    assert claims(tmp_path, "http://a").name != claims(tmp_path, "http://b").name
+    assert lock_folder(tmp_path, default_uri(tmp_path)).name == "here"
+    assert lock_folder(tmp_path, "http://a").name != lock_folder(tmp_path, "http://b").name
     assert embedded(default_uri(tmp_path)) == tmp_path / "mlflow.db"
     assert embedded("http://a") is None
 
@@ -306,7 +306,7 @@ def test_the_store_in_the_results_has_one_name_on_all_machines(tmp_path: Path) -
 def test_a_sweep_begins_when_its_embedded_store_is_there_and_ends_when_it_is_complete(
     results: Path, manifest: Manifest
 ) -> None:
-    with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
+    with MirrorProcess(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
         experiment = MlflowClient(default_uri(results)).get_experiment_by_name("tiny.demo")
         assert experiment is not None
         finish(records(results, manifest)[0], manifest)
@@ -316,7 +316,7 @@ def test_a_sweep_begins_when_its_embedded_store_is_there_and_ends_when_it_is_com
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
 def test_a_mirror_gives_way_to_cells_in_other_sessions(results: Path, manifest: Manifest) -> None:
-    with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
+    with MirrorProcess(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
         assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 19\n")
 
 
@@ -326,9 +326,9 @@ def test_a_mirror_that_waits_for_another_one_is_not_waited_for(
     monkeypatch.setattr(mirror_process, "EMBEDDED_SECONDS", 1.0)
     mirror(results, manifest)
     finish(records(results, manifest)[0], manifest)
-    with turn(claims(results, default_uri(results))):
+    with writer_lock(lock_folder(results, default_uri(results))):
         began = time.monotonic()
-        with Mirrored(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
+        with MirrorProcess(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
             pass
         assert time.monotonic() - began < 5
     assert not process.complete

@@ -16,7 +16,7 @@ from harness.manifest import Manifest
 from harness.study.axes import in_setting, is_numeric, main_axis
 from harness.study.claims.comparisons import arm_names, holds
 from harness.study.claims.verdicts import Compared, Verdict
-from harness.study.papers.comparison import Beside
+from harness.study.papers.comparison import PublishedComparison
 from harness.study.report.plots import style
 from harness.study.report.tables import over_seeds
 from harness.study.statistics import mean_interval
@@ -33,7 +33,7 @@ TRUE_COLOUR = "#D9EFE4"
 
 
 def claim_figure(
-    manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[Beside]
+    manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[PublishedComparison]
 ) -> bytes | None:
     """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
     were not declared."""
@@ -114,7 +114,7 @@ def _draw_arms(
     arms: Mapping[str, pd.DataFrame],
     places: Sequence[int],
     verdict: Verdict,
-    beside: Sequence[Beside],
+    beside: Sequence[PublishedComparison],
 ) -> None:
     metric = verdict.claim.metric
     for place, (name, rows) in zip(places, arms.items(), strict=True):
@@ -148,7 +148,7 @@ def _draw_points(axes: Axes, manifest: Manifest, frame: pd.DataFrame, verdict: V
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 
-def _draw_published(axes: Axes, beside: Beside, place: float, colour: str) -> None:
+def _draw_published(axes: Axes, beside: PublishedComparison, place: float, colour: str) -> None:
     """A filled star where the settings are the same, an empty one where they are not."""
     face, label = (colour, "published") if beside.comparable else ("none", "published, in another setting")
     look: dict[str, Any] = {"marker": "*", "s": 80, "facecolor": face, "edgecolor": colour, "zorder": 3}
@@ -160,7 +160,7 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
     several = len({compared.label for _, compared in rows}) > 1
     labels = []
     for height, (verdict, compared) in enumerate(rows):
-        usual, interval = compared.usual, compared.interval
+        usual, interval = compared.interval_95, compared.interval
         axes.plot([interval.low, interval.high], [height] * 2, color="black", linewidth=0.9, marker="|", markersize=6)
         axes.plot([usual.low, usual.high], [height] * 2, color="black", linewidth=2.6, solid_capstyle="butt")
         axes.plot(compared.values, [height + 0.22] * len(compared.values), ".", color="#0072B2", markersize=4,

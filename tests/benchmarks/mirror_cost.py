@@ -20,7 +20,7 @@ from harness.record import Record
 from harness.sweep import mirrored
 from harness.sweep.mirrored import Mirrored
 from harness.sweep.uri import default_uri
-from tests.conftest import TINY
+from tests.support.tiny import TINY
 
 VARIANTS = ("none", "hung", "sqlite")
 

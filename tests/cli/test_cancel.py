@@ -11,7 +11,7 @@ import pytest
 
 from harness.cell import Cell
 from harness.record import Record
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 WORKER = """
 import sys, time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +11,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from harness.sweep.uri import default_uri
+from tests.support.command_line import harness
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0]"]
 
 
-def harness(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.main", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ})
-
-
+@pytest.mark.e2e
 def test_from_a_yaml_file_to_a_report(tiny: Path) -> None:
     folder, results = tiny.parent, tiny.parent / "results"
     planned = harness("plan", "tiny.yaml", *FEW, cwd=folder)
@@ -57,6 +53,7 @@ def test_from_a_yaml_file_to_a_report(tiny: Path) -> None:
     assert {"tiny.demo.pdf", "tiny.demo.svg", "tiny.demo.table.md"} <= names
 
 
+@pytest.mark.e2e
 def test_a_failing_cell_is_named_and_does_not_stop_the_others(tiny: Path) -> None:
     swept = harness("sweep", "tiny.yaml", *FEW[1:], "axes.loss=[dcl]", "axes.lr=[0.1,1e30]", cwd=tiny.parent)
     assert swept.returncode == 1

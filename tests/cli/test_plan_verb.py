@@ -20,7 +20,7 @@ from harness.record import Record
 from harness.sweep import cost
 from harness.sweep.cost import Costs, Measured, footprint, shape
 from harness.sweep.resources import Resources
-from tests.test_dataset_files import image_folder
+from tests.support.small_files import image_folder
 
 GIB = 2**30
 

@@ -15,6 +15,8 @@ import pytest
 
 from harness.record import Record
 
+pytestmark = pytest.mark.e2e
+
 FEW = ["axes.loss=[dcl]", "axes.batch_size=[256]", "axes.seed=1"]
 
 

@@ -11,7 +11,7 @@ from harness.cell import Cell, Loss
 from harness.cli.target import Selection, named_cells, select
 from harness.errors import UserError
 from harness.index import Index
-from tests.cli.results import Results, another_seed
+from tests.support.results import Results, another_seed
 
 
 def chosen(results: Results, *words: str) -> Selection:

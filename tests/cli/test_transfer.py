@@ -18,7 +18,7 @@ from harness.index import Index
 from harness.manifest import Manifest
 from harness.record import Attempt, Record, write_json
 from harness.study.frame import tidy
-from tests.cli.results import OUTCOME, Results, as_json, harness
+from tests.support.results import OUTCOME, Results, as_json, harness
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UserError
-from tests.study.synthetic import make_records, robust
+from tests.support.synthetic import make_records, robust
 
 TWO = (
     "claims=[{name: robust, says: DCL loses less., source: x, measure: drop, arms: ['loss=dcl', 'loss=infonce'], "

@@ -22,7 +22,7 @@ from harness.manifest import Manifest
 from harness.record import Record
 from harness.sweep import mirrored
 from harness.sweep.mirrored import Mirrored
-from tests.sweep.test_mirror import prepared
+from tests.support.prepared import prepared
 
 EPOCHS = 200
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"

@@ -17,7 +17,7 @@ from harness.ssl.losses.arguments import trusted_values
 from harness.ssl.measure import Live
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.parts import micro_batches
-from tests.ssl.ranks import COMBINATIONS, N, train
+from tests.support.ranks import COMBINATIONS, N, train
 
 
 @pytest.mark.parametrize(("name", "loss"), COMBINATIONS)

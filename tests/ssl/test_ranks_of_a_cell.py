@@ -20,7 +20,9 @@ from harness.record import Record
 from harness.ssl.attempt import run_cell
 from harness.sweep.executors.base import Job
 from harness.sweep.executors.local import LocalExecutor, Slots
-from tests.ssl.test_train import numbers, wait_for_epoch
+from tests.support.training import numbers, wait_for_epoch
+
+pytestmark = pytest.mark.ranks
 
 MakeRecord = Callable[..., Record]
 

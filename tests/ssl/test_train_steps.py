@@ -7,7 +7,7 @@ import pytest
 from harness.ssl import optim, train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
-from tests.ssl.test_train import MakeRecord, numbers, outcome, stop_and_resume
+from tests.support.training import MakeRecord, numbers, outcome, stop_and_resume
 
 PER_EPOCH = 1293 // 64
 

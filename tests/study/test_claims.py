@@ -11,7 +11,7 @@ from harness.study.answer import abstract, answer
 from harness.study.claims import Verdict, judge
 from harness.study.frame import tidy
 from harness.study.verdicts import as_json
-from tests.study.synthetic import Axes, Synthetic, logged, robust
+from tests.support.synthetic import Axes, Synthetic, logged, robust
 
 
 def verdicts(synthetic: Synthetic, accuracy: Any, *overrides: str) -> list[Verdict]:

@@ -12,7 +12,7 @@ from harness.study.answer import abstract
 from harness.study.content import content, study
 from harness.study.frame import tidy
 from harness.study.report import write_report
-from tests.study.synthetic import Synthetic, logged, robust
+from tests.support.synthetic import Synthetic, logged, robust
 
 
 def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthetic) -> None:

@@ -20,7 +20,7 @@ from harness.study.plots.explain import curves, gradients
 from harness.study.plots.heatmap import heatmap
 from harness.study.report import write_report
 from harness.study.tables import arms
-from tests.study.synthetic import Axes, Synthetic, logged, robust
+from tests.support.synthetic import Axes, Synthetic, logged, robust
 
 
 def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:

@@ -17,7 +17,7 @@ from harness.study.report import write_report
 from harness.study.reproduction import write_reproduction
 from harness.study.statistics import Interval
 from harness.study.tables import arms, for_people, with_interval, write_tables
-from tests.study.synthetic import Axes, Synthetic, robust
+from tests.support.synthetic import Axes, Synthetic, robust
 
 
 def test_missing_cells_are_rows(synthetic: Synthetic) -> None:

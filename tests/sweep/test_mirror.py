@@ -14,7 +14,6 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness.cli.declared import load
 from harness.evaluation import key
 from harness.manifest import Manifest
 from harness.record import Busy, Record
@@ -23,6 +22,7 @@ from harness.sweep.mirror import CELL, DIGEST, MARK, Mirror
 from harness.sweep.mirrored import Mirrored
 from harness.sweep.turn import turn
 from harness.sweep.uri import claims, default_uri, embedded
+from tests.support.prepared import prepared
 
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 WRITE = """
@@ -40,15 +40,6 @@ attempt.end({"state": "finished", "metrics": {"test_knn": 1.0}, "evaluation": {}
 @pytest.fixture
 def manifest(tiny: Path) -> Manifest:
     return prepared(tiny, ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]"])
-
-
-def prepared(tiny: Path, overrides: list[str]) -> Manifest:
-    """The manifest of a sweep whose records are there and have not begun."""
-    declared = load(str(tiny), overrides, tiny.parent / "results")
-    for entry in declared.plan.entries:
-        Record.prepare(tiny.parent / "results" / "runs", entry.cell)
-    declared.manifest.write(tiny.parent / "results")
-    return declared.manifest
 
 
 @pytest.fixture

@@ -16,13 +16,20 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from small_files import resize, write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder, write_stl10
 
 from harness.cell import Dataset, Views
 from harness.dataset_files import CIFAR10_FILES, cache_folder, find
 from harness.errors import UserError
 from harness.ssl.data import recipes, views
 from harness.ssl.data.sources import Array, Data, Split, load
+from tests.support.small_files import (
+    resize,
+    write_cifar10,
+    write_cifar100,
+    write_fashion_mnist,
+    write_image_folder,
+    write_stl10,
+)
 
 
 def read(name: str, size: int, validation: float, root: Path | None) -> Data:

@@ -13,7 +13,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
@@ -23,6 +22,7 @@ from harness.cell import Views
 from harness.ssl.data import views as module
 from harness.ssl.data.recipes import DRAW, DRAWS, FIELD, boxes, draw, write
 from harness.ssl.data.views import augment, crop, crop_middles, recolour
+from tests.support.draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 
 NOTHING = Views(crop_min=1.0, flip=0.0, jitter=0.0, gray=0.0)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, kinds_of_pairs, loss_of, unit_views
 from torch import Tensor
 
 from harness.catalog import LOSSES, Flag
 from harness.errors import UserError
 from harness.ssl.losses.arguments import trusted_values
+from tests.support.loss_cases import NAMES, OF_PAIRS, kinds_of_pairs, loss_of, unit_views
 
 N, D = 6, 4
 

@@ -10,7 +10,16 @@ from unittest import mock
 
 import pytest
 import torch
-from cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from harness.ssl.losses import log_sums
+from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.log_sums import ABSOLUTE, SQUARE, Map
+from harness.ssl.measure import Live
+from tests.support.loss_cases import (
     NAMES,
     OF_PAIRS,
     PAIRS,
@@ -22,15 +31,6 @@ from cases import (
     unit_views,
     views_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-
-from harness.ssl.losses import log_sums
-from harness.ssl.losses.arguments import trusted_values
-from harness.ssl.losses.log_sums import ABSOLUTE, SQUARE, Map
-from harness.ssl.measure import Live
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 IN_TILES = [name for name in NAMES if name in OF_PAIRS or name in ("sogclr", "vicreg_exp", "vicreg_ctr")]

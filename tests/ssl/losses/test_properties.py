@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from cases import (
+from torch import Tensor
+
+from harness.catalog import LOSSES
+from harness.cell import Loss
+from harness.errors import UserError
+from harness.ssl.losses import FUNCTIONS, bind
+from harness.ssl.losses.arguments import trusted_values
+from harness.ssl.losses.similarity import Similarities, cross_view
+from tests.support.loss_cases import (
     NAMES,
     OF_PAIRS,
     SAMPLE_CONTRASTIVE,
@@ -20,14 +28,6 @@ from cases import (
     unit_views,
     views_of,
 )
-from torch import Tensor
-
-from harness.catalog import LOSSES
-from harness.cell import Loss
-from harness.errors import UserError
-from harness.ssl.losses import FUNCTIONS, bind
-from harness.ssl.losses.arguments import trusted_values
-from harness.ssl.losses.similarity import Similarities, cross_view
 
 N, D = 6, 4
 IN_DIMENSIONS = [name for name in NAMES if LOSSES[name].negatives == "none"]

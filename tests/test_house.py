@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import harness
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -57,6 +60,18 @@ def test_modules_of_the_tests_are_imported_by_their_full_names() -> None:
 
 def test_support_holds_no_tests() -> None:
     assert [path.name for path in (TESTS / "support").rglob("test_*.py")] == []
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    """RELEASING.md says where."""
+    cited = re.search(
+        r"^version: (\S+)\ndate-released: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE
+    )
+    latest = re.search(r"^## (\d\S*) \((\S+)\)$", changelog, re.MULTILINE)
+    assert cited
+    assert latest
+    assert cited.groups() == latest.groups()
+    assert cited[1] == harness.__version__
 
 
 @pytest.mark.e2e

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from tests.mutants import MUTANTS, Mutant
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -62,11 +63,17 @@ def test_support_holds_no_tests() -> None:
     assert [path.name for path in (TESTS / "support").rglob("test_*.py")] == []
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_a_seeded_fault_can_still_be_seeded(mutant: Mutant) -> None:
+    """``make mutants`` seeds each and runs the tests that should catch it; here they are only found."""
+    assert mutant.path(ROOT / "harness").read_text(encoding="utf-8").count(mutant.old) == 1
+    assert all((ROOT / test).is_file() for test in mutant.tests)
+
+
 def test_the_version_is_the_same_wherever_it_stands() -> None:
     """RELEASING.md says where."""
-    cited = re.search(
-        r"^version: (\S+)\ndate-released: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE
-    )
+    citation, changelog = ((ROOT / name).read_text(encoding="utf-8") for name in ("CITATION.cff", "CHANGELOG.md"))
+    cited = re.search(r"^version: (\S+)\ndate-released: (\S+)$", citation, re.MULTILINE)
     latest = re.search(r"^## (\d\S*) \((\S+)\)$", changelog, re.MULTILINE)
     assert cited
     assert latest

@@ -35,12 +35,13 @@ def pytest(name: str, *arguments: str) -> tuple[int, list[str]]:
     options = ["-o", f"cache_dir={cache}", f"--junitxml={REPORTS / name}.xml", "--durations", "15"]
     command = [sys.executable, "-m", "pytest", *options, *arguments]
     print(f"\n== {name}: pytest {' '.join(arguments)}", flush=True)
-    with (REPORTS / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert process.stdout
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            log.write(line)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout
+    with (REPORTS / f"{name}.log").open("wb") as log:
+        while part := os.read(process.stdout.fileno(), 65536):  # as it comes: a line takes minutes
+            sys.stdout.buffer.write(part)
+            sys.stdout.flush()
+            log.write(part)
     code = process.wait()
     failed = cache / "v" / "cache" / "lastfailed"
     return code, list(json.loads(failed.read_text())) if failed.exists() else []

@@ -25,7 +25,7 @@ REPORTS = ROOT / ".slurm-tests"
 #: Where more fail, the reason is none that another try mends.
 MOST_AGAIN = 8
 PASSED, FAILED, NO_TESTS = 0, 1, 5
-#: What runs, and on how many workers: more jobs at a time than four tests have would wait for each other's cores.
+#: What runs, and on how many workers: more would wait for each other's cores.
 PASSES = {"beside": ("slurm and not exclusive", 4), "exclusive": ("slurm and exclusive", 0)}
 
 

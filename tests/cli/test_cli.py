@@ -64,6 +64,7 @@ def test_a_failing_cell_is_named_and_does_not_stop_the_others(tiny: Path) -> Non
     assert "stderr.log" in status.stdout
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -82,6 +83,7 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(tiny: Path, arguments: li
     assert not (tiny.parent / "results" / "runs").exists()
 
 
+@pytest.mark.e2e
 def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
     verbs = ("plan", "sweep", "status", "report", "verify", "evaluate", "export-encoder", "ui", "doctor", "bench")
     overview = harness("--help", cwd=tmp_path).stdout
@@ -112,6 +114,7 @@ def test_looking_never_imports_torch(tiny: Path, arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.e2e
 def test_doctor_names_what_lacks_and_what_mends_it(tmp_path: Path) -> None:
     done = harness("doctor", cwd=tmp_path)
     assert done.returncode == 0, done.stdout

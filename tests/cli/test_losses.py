@@ -167,6 +167,7 @@ def test_own_losses_are_listed_and_described_too_without_torch(
     assert "I was run" not in listed.out + described.out
 
 
+@pytest.mark.e2e
 def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Path) -> None:
     ended = harness("check-loss", "own.py:margined")
     assert ended.code == 0, ended.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,11 +60,13 @@ def locked(path: Path, how: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(costs: Path) -> Path:
-    """What cells cost is measured once in a run, and images are kept once."""
+    """Once in a run: what cells cost is measured, images are kept, and an empty MLflow store is created."""
     (own := costs.parent / "slurm-cache" / "harness").mkdir(parents=True, exist_ok=True)
     with locked(own / "lock", fcntl.LOCK_EX):
         if not (own / "costs").exists():
             (own / "costs").symlink_to(costs)
+            create = f"import mlflow; mlflow.MlflowClient('sqlite:///{own.parent / 'mlflow.db'}').search_experiments()"
+            subprocess.run([sys.executable, "-c", create], capture_output=True, check=True)
     return own.parent
 
 

@@ -30,6 +30,7 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
     assert {"revision", "versions", "hardware", "sources", "threads"} <= set(provenance)
 
 
+@pytest.mark.e2e
 def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
     record = make_record(epochs=6)
     run_cell(record)
@@ -38,6 +39,7 @@ def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
     assert metrics["test_knn"] > metrics["init_knn"] + 3
 
 
+@pytest.mark.e2e
 def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> None:
     first, second = make_record("a"), make_record("b")
     run_cell(first)
@@ -45,6 +47,7 @@ def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> Non
     assert numbers(first) == numbers(second)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("last_step", [7, 20, 40], ids=["within an epoch", "at an epoch's end", "at the end"])
 def test_a_stop_at_any_step_resumes_to_the_same_bits(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
@@ -55,6 +58,7 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     assert numbers(stopped) == numbers(calm)
 
 
+@pytest.mark.e2e
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +81,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     assert "trying an older one" in capsys.readouterr().out
 
 
+@pytest.mark.e2e
 def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoint(make_record: MakeRecord) -> None:
     record = make_record(optimizer=Optimizer(lr=1e30), epochs=3)
     assert start(record).wait(120) == 1
@@ -111,6 +116,7 @@ def test_a_cell_that_diverges_late_keeps_its_last_good_checkpoint(
     assert str(record.path / "attempts/1/checkpoint.pt") in (record.attempts()[0].outcome() or {})["error"]
 
 
+@pytest.mark.e2e
 def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +142,7 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     assert outcome(changed)["metrics"] == outcome(calm)["metrics"]
 
 
+@pytest.mark.e2e
 def test_arms_that_differ_in_the_loss_see_identical_views(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:

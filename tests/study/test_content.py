@@ -79,6 +79,7 @@ def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic:
     assert "None" not in design
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("override", ["~axes.epochs", "axes.lr=[0.1,0.2]", "axes.temperature=[0.1,0.2,0.3,0.4]"])
 def test_a_report_of_other_axes(synthetic: Synthetic, tmp_path: Path, override: str) -> None:
     manifest, results = synthetic(robust, override, "caveat='Über alles'")

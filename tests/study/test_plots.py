@@ -171,6 +171,7 @@ def test_q_and_the_effective_negatives_are_drawn_along_the_batch_size(synthetic:
     assert "<!-- effective number of negatives -->" in svg
 
 
+@pytest.mark.e2e
 def test_learning_curves_have_a_panel_a_batch_size(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust)
     svg = (curves(manifest, tidy(manifest, results)) or b"").decode()

@@ -232,6 +232,7 @@ def test_a_full_disk_keeps_no_half_of_the_images(folder: Path, monkeypatch: pyte
     assert left.name.endswith(".npz.lock")
 
 
+@pytest.mark.e2e
 def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> None:
     declared = (str(folder), find("imagefolder", str(folder)).fingerprint)
     code = (

@@ -160,6 +160,7 @@ def gaps(ours: Tensor, theirs: Tensor) -> list[tuple[str, float]]:
     ]
 
 
+@pytest.mark.e2e
 def test_views_are_distributed_as_torchvisions() -> None:
     views, originals, theirs = Views(), natural(COUNT), torchvisions_views()
     drawn = uniform_draws(len(originals), views, seed=1)

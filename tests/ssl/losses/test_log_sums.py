@@ -53,6 +53,7 @@ def whole(x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map 
     return terms.masked_fill(mask, -torch.inf).logsumexp(1)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("function", [None, SQUARE, ABSOLUTE], ids=["cosine", "square", "absolute"])
 @settings(max_examples=40, deadline=None)
 @given(
@@ -77,6 +78,7 @@ def test_sums_and_gradients_do_not_depend_on_the_tiles(
         torch.testing.assert_close(found, torch.autograd.grad(expected, inputs, upstream), **EXACT)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("name", OF_PAIRS)
 @settings(max_examples=10, deadline=None)

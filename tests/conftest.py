@@ -40,10 +40,10 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache; end-to-end tests share the measured costs in it, but for those that test how costs are found."""
+    """An empty cache; tests of the slow tiers share the measured costs in it (how they are found is tested by others)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
-    if request.node.get_closest_marker("e2e") and not request.node.get_closest_marker("own_costs"):
+    if any(request.node.get_closest_marker(tier) for tier in ("e2e", "faults", "ranks")):
         (tmp_path / "cache" / "harness").mkdir(parents=True)
         (tmp_path / "cache" / "harness" / "costs").symlink_to(request.getfixturevalue("costs"))
     torch.set_num_threads(1)

@@ -40,7 +40,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache; tests of the slow tiers share the measured costs in it (how they are found is tested by others)."""
+    """An empty cache, in which tests of the slow tiers share the measured costs; how those are found, others test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
     if any(request.node.get_closest_marker(tier) for tier in ("e2e", "faults", "ranks")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,50 +13,38 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.dataset_files import find
 from harness.store.record import Record
+from tests.support.tiny import TINY
 
-TINY = """
-defaults:
-  - schema
-  - dataset: digits
-  - backbone: convnet
-  - method: simclr
-  - optimizer: sgd
-  - evaluate: solo_learn
-  - cluster: local
-  - _self_
-title: A tiny study
-question: Is DCL more robust?
-scale: demo
-backbone:
-  width: 4
-axes:
-  loss: [infonce, dcl]
-  batch_size: [64, 256]
-  temperature: [0.1]
-  epochs: [1]
-  seed: [0, 1, 2]
-claims:
-  - name: dcl-robust
-    says: DCL loses less accuracy than InfoNCE when the batch shrinks.
-    source: nowhere
-    measure: drop
-    arms: [loss=dcl, loss=infonce]
-    over: batch_size
-scales:
-  demo: {}
-  wide:
-    backbone.width: 8
-  big:
-    backbone: resnet18
-    axes:
-      epochs: [2]
-"""
+#: Folders whose tests are all of one tier; the tiers of other tests are marked in their modules.
+TIERS = ("faults", "slurm")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in a tier's folder, before ``-m`` selects by the marks."""
+    for item in items:
+        for tier in TIERS:
+            if tier in item.path.relative_to(Path(__file__).parent).parts[:-1]:
+                item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What cells cost on this machine: measured once in a run, by whichever worker needs it first."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "costs"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache, in which tests of the slow tiers share the measured costs; how those are found, others test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
+    if any(request.node.get_closest_marker(tier) for tier in ("e2e", "faults", "ranks")):
+        (tmp_path / "cache" / "harness").mkdir(parents=True)
+        (tmp_path / "cache" / "harness" / "costs").symlink_to(request.getfixturevalue("costs"))
     torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""Seeded faults, and whether the tests catch them: ``python tests/mutants.py [WORD ...]``, all or those with a word.
+"""Seeded faults, and whether the tests catch them: ``make mutants``; ``python tests/mutants.py WORD ...`` for some.
 
 Every fault is a replacement in a temporary copy of package and tests, where the tests run that should notice. Exits 1
 where a fault survives, where its text is no longer in the code, or where the tests fail without any fault.
@@ -23,12 +23,28 @@ LOSS_TESTS = tuple(
     for concept in ("oracles", "gradients", "identities", "properties", "precision", "bad_input", "tiled_logsumexp")
 )
 RANK_TESTS = ("tests/ssl/test_distributed.py",)
+#: The files in which faults are seeded, below harness/: here is the one place where their paths stand.
+FILES = {
+    "distributed": "ssl/distributed.py",
+    "validation": "ssl/losses/validation.py",
+    "barlow_twins": "ssl/losses/barlow_twins.py",
+    "dcl": "ssl/losses/dcl.py",
+    "duality": "ssl/losses/duality.py",
+    "eqco": "ssl/losses/eqco.py",
+    "flatnce": "ssl/losses/flatnce.py",
+    "tiled_logsumexp": "ssl/losses/tiled_logsumexp.py",
+    "pairs": "ssl/losses/pairs.py",
+    "sogclr": "ssl/losses/sogclr.py",
+    "spectral": "ssl/losses/spectral.py",
+    "vicreg": "ssl/losses/vicreg.py",
+    "batchnorm": "ssl/models/batchnorm.py",
+}
 PASSED, FAILED = 0, 1  # pytest's exit codes; others mean that no test could judge
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` becomes ``new`` in ``harness/ssl/<file>``."""
+    """``old`` becomes ``new`` in ``FILES[file]``."""
 
     file: str
     old: str
@@ -36,9 +52,12 @@ class Mutant:
     what: str
     tests: tuple[str, ...] = LOSS_TESTS
 
+    def path(self, package: Path) -> Path:
+        return package / FILES[self.file]
+
     def apply(self, package: Path) -> bool:
         """False where the text does not stand in the file exactly once."""
-        path = package / "ssl" / self.file
+        path = self.path(package)
         text = path.read_text()
         path.write_text(text.replace(self.old, self.new))
         return text.count(self.old) == 1
@@ -47,263 +66,263 @@ class Mutant:
 MUTANTS = [
     # Who is compared with whom.
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "anchors, anchors, (0, n, -n)",
         "anchors, anchors, (n, -n)",
         "an anchor is its own negative",
     ),
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "anchors, anchors, (0, n, -n)",
         "anchors, anchors, (0,)",
         "the positive is left among the negatives",
     ),
     Mutant(
-        "losses/pairs.py",
-        "Products(positives, queries, keys, (0,), ",
-        "Products(positives, queries, keys, (), ",
+        "pairs",
+        "DensePairs(positives, queries, keys, (0,), ",
+        "DensePairs(positives, queries, keys, (), ",
         "cross-view: the positive is left among the negatives",
     ),
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "columns >= rows",
         "columns > rows",
         "cross-view: columns off by one, own key drawn",
     ),
     Mutant(
-        "losses/pairs.py",
-        "Products((z1 * z2).sum(1).repeat(2), ",
-        "Products((z1 * z2).sum(1).repeat(2).detach(), ",
+        "pairs",
+        "DensePairs((z1 * z2).sum(1).repeat(2), ",
+        "DensePairs((z1 * z2).sum(1).repeat(2).detach(), ",
         "no gradient through the positive",
     ),
     Mutant(
-        "losses/pairs.py",
-        "Products((queries * keys).sum(1), ",
-        "Products((queries * keys.detach()).sum(1), ",
+        "pairs",
+        "DensePairs((queries * keys).sum(1), ",
+        "DensePairs((queries * keys.detach()).sum(1), ",
         "queue: no gradient through the key",
     ),
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "(0, n, -n), 2 * n - 2)",
         "(0, n, -n), 2 * n - 1)",
         "the positive is counted as a negative",
     ),
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "scale = temperature ** (-1 if",
         "scale = temperature ** (-2 if",
         "temperature applied twice to the negatives",
     ),
     Mutant(
-        "losses/pairs.py",
+        "pairs",
         "positives=function.of(self.positives) if positive else self.positives",
         "positives=function.of(self.positives)",
         "square_positive and abs_positive are ignored",
     ),
     # Sums in tiles.
     Mutant(
-        "losses/tiled_logsumexp.py",
+        "tiled_logsumexp",
         "totals.mul_(tops.sub_(top).exp_()).sum(0)",
         "totals.sum(0)",
         "sums of tiles are added whatever their largest terms",
     ),
     Mutant(
-        "losses/tiled_logsumexp.py",
+        "tiled_logsumexp",
         "weights.addcmul_(terms.sub_(top[columns]).exp_(), gradient[columns])",
         "pass",
         "tiles of a symmetric matrix: no gradient of the columns",
     ),
     Mutant(
-        "losses/tiled_logsumexp.py",
+        "tiled_logsumexp",
         "if of_y is not None and not (ctx.symmetric and rows == columns):",
         "if of_y is not None:",
         "the tiles on the diagonal count twice",
     ),
     Mutant(
-        "losses/tiled_logsumexp.py",
+        "tiled_logsumexp",
         "(weights + weights.T) @ x",
         "2 * weights @ x",
         "one tile: the anchors stand for the candidates",
     ),
     Mutant(
-        "losses/tiled_logsumexp.py",
+        "tiled_logsumexp",
         "if -terms.shape[0] < diagonal < terms.shape[1]:",
         "if 0 <= diagonal < terms.shape[1]:",
         "what is excluded below the diagonal of a tile stays",
     ),
     # DCL and DCLW.
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "return (sums - p).mean()",
         "return 2 * (sums - p).mean()",
         "DCL: the two directions are summed, a factor of 2",
     ),
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "return (sums - p).mean()",
         "return (sums - p).sum()",
         "DCL: a sum for a mean",
     ),
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "cosines.shape[0] * torch.softmax(cosines / sigma, dim=0)",
         "torch.cat([c.shape[0] * torch.softmax(c / sigma, dim=0) for c in cosines.chunk(4)])",
         "DCLW: a softmax for each of two ranks",
     ),
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "cosines.shape[0] * torch.softmax(cosines / sigma, dim=0)",
         "cosines.shape[0] // 2 * torch.softmax(cosines / sigma, dim=0)",
         "DCLW: N for 2N anchors, weights of mean 1.5",
     ),
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "torch.softmax(cosines / sigma, dim=0)",
         "torch.softmax(cosines / temperature, dim=0)",
         "DCLW: temperature for sigma",
     ),
     Mutant(
-        "losses/dcl.py",
+        "dcl",
         "similarities.positives.detach() if detach_weights else similarities.positives",
         "similarities.positives",
         "DCLW: weights are not detached",
     ),
     # EqCo, FlatNCE, SogCLR.
     Mutant(
-        "losses/eqco.py",
+        "eqco",
         "math.log(alpha / similarities.count)",
         "math.log(alpha)",
         "EqCo: log(alpha) without K",
     ),
     Mutant(
-        "losses/flatnce.py",
+        "flatnce",
         "(v.detach()",
         "(v",
         "FlatNCE: the value has a gradient too",
     ),
     Mutant(
-        "losses/sogclr.py",
+        "sogclr",
         "        ratios = torch.exp((batch - own).clamp(max=60.0))\n        first, second = own.chunk(2)\n",
         "        first, second = own.chunk(2)\n        own = (torch.logaddexp(first, second) - math.log(2)).repeat(2)\n"
         "        ratios = torch.exp((batch - own).clamp(max=60.0))\n",
         "SogCLR: the views' averages are combined before they are used",
     ),
     Mutant(
-        "losses/sogclr.py",
+        "sogclr",
         "torch.where(stored.isneginf(), batch, average)",
         "average",
         "SogCLR: a first visit is averaged with nothing",
     ),
     Mutant(
-        "losses/sogclr.py",
+        "sogclr",
         "update = torch.logaddexp(first, second) - math.log(2)",
         "update = (first + second) / 2",
         "SogCLR: the mean of logarithms is stored",
     ),
     # VICReg and its relatives.
     Mutant(
-        "losses/vicreg.py",
+        "vicreg",
         "torch.sqrt(z.var(0) + EPSILON)",
         "torch.sqrt(z.var(0, correction=0) + EPSILON)",
         "VICReg: biased variance",
     ),
     Mutant(
-        "losses/vicreg.py",
+        "vicreg",
         "variance * (variance_hinge(z1) + variance_hinge(z2)) / 2",
         "variance * (variance_hinge(z1) + variance_hinge(z2))",
         "VICReg: the variance term without its 1/2",
     ),
     Mutant(
-        "losses/vicreg.py",
+        "vicreg",
         "covariance * (_off_diagonal_energy(z1) + _off_diagonal_energy(z2))",
         "covariance * _off_diagonal_energy(z1)",
         "VICReg: one view's covariance only",
     ),
     Mutant(
-        "losses/vicreg.py",
+        "vicreg",
         "centred.T @ centred / (z.shape[0] - 1)",
         "centred.T @ centred / z.shape[0]",
         "VICReg: covariance over N",
     ),
     Mutant(
-        "losses/duality.py",
+        "duality",
         "log_sums(scaled.T, excluded=(0,)).mean()",
         "log_sums(scaled.T, excluded=(0,)).logsumexp(0) / scaled.shape[1]",
         "c_exp: one logarithm of the whole sum",
     ),
     Mutant(
-        "losses/duality.py",
+        "duality",
         "log_sums(scaled.T, excluded=(0,))",
         "log_sums(scaled.T)",
         "c_exp: the diagonal is not masked",
     ),
     Mutant(
-        "losses/duality.py",
+        "duality",
         "variance * (variance_hinge(z1.T) + variance_hinge(z2.T)) / 2",
         "variance * (variance_hinge(z1) + variance_hinge(z2)) / 2",
         "VICReg-ctr: the variance is not transposed",
     ),
     Mutant(
-        "losses/duality.py",
+        "duality",
         "normalize(z1 - z1.mean(0), dim=1), normalize(z2 - z2.mean(0), dim=1)",
         "normalize(z1, dim=1), normalize(z2, dim=1)",
         "VICReg-ctr with unit_norm: dimensions are not centred",
     ),
     Mutant(
-        "losses/barlow_twins.py",
+        "barlow_twins",
         "z.var(0, correction=0)",
         "z.var(0)",
         "Barlow Twins: unbiased variance",
     ),
     # Spectral; what every loss takes.
     Mutant(
-        "losses/spectral.py",
+        "spectral",
         "squares - positives.square().sum()",
         "squares",
         "spectral: the positives are squared too",
     ),
     Mutant(
-        "losses/spectral.py",
+        "spectral",
         ".clamp(min=radius)",
         ".clamp(min=1e-12)",
         "spectral: short embeddings are lengthened",
     ),
     Mutant(
-        "losses/validation.py",
+        "validation",
         "loss(z1.to(wide), z2.to(wide), **given)",
         "loss(z1, z2, **given)",
         "similarities in half precision",
     ),
     Mutant(
-        "losses/validation.py",
+        "validation",
         '            _check_values(z2, "z2", unit_norm)\n',
         "",
         "the second view is not looked at",
     ),
     # More than one process.
     Mutant(
-        "distributed.py",
+        "distributed",
         "        dist.all_reduce(total)\n        return total.chunk(",
         "        return total.chunk(",
         "gather: own slice of the own gradient, 1/W of the whole",
         RANK_TESTS,
     ),
     Mutant(
-        "distributed.py",
+        "distributed",
         "        dist.all_reduce(total, group=ctx.group)\n        return total, None",
         "        return total, None",
         "synchronised batch norm: the other ranks' gradients are missing",
         RANK_TESTS,
     ),
     Mutant(
-        "distributed.py",
+        "distributed",
         "        together /= self.size\n",
         "",
         "running statistics are summed over ranks",
         RANK_TESTS,
     ),
     Mutant(
-        "models/batchnorm.py",
+        "batchnorm",
         "if views == 1 or groups == 1:",
         "if True:",
         "a batch-norm group has one view of its samples",
@@ -335,7 +354,7 @@ def judged(mutant: Mutant | None, tests: Sequence[str]) -> str:
 
 
 def line(mutant: Mutant, found: str, seconds: float) -> str:
-    return f"{found:<12} {seconds:5.0f} s  {mutant.file:<24} {mutant.what}"
+    return f"{found:<12} {seconds:5.0f} s  {mutant.file:<13} {mutant.what}"
 
 
 def main(words: Sequence[str]) -> int:

@@ -37,6 +37,7 @@ def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_the_worked_example_runs(checkout: Path) -> None:
     (example,) = blocks("bash")
     done = run(example, checkout)
@@ -45,6 +46,7 @@ def test_the_worked_example_runs(checkout: Path) -> None:
     assert (checkout / "reports/dcl_batchsize.demo.pdf").exists()
 
 
+@pytest.mark.e2e
 def test_the_refusal_is_worded_as_shown(checkout: Path) -> None:
     (shown,) = (block for block in blocks("console") if block.startswith("$ "))
     command, _, expected = shown.removeprefix("$ ").partition("\n")

@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.e2e
 def test_the_verbs_take_what_is_shown(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     (shown,) = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)

@@ -20,7 +20,7 @@ from harness.store.record import Record
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
-from tests.conftest import TINY
+from tests.support.tiny import TINY
 
 VARIANTS = ("none", "hung", "sqlite")
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.slurm.sweeps import Folder
+from tests.support.slurm_sweeps import Folder
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.results import Results
+from tests.support.results import Results
 
 
 @pytest.fixture

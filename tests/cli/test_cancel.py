@@ -11,12 +11,12 @@ import pytest
 
 from harness.cell import Cell
 from harness.store.record import Record
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 WORKER = """
 import sys, time
 from pathlib import Path
-from harness.record import Heartbeat, Record
+from harness.store.record import Heartbeat, Record
 attempt = Record(Path(sys.argv[1])).begin({})
 with Heartbeat(attempt) as heartbeat:
     while not heartbeat.stop:

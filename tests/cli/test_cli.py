@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +11,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from harness.sweep.tracking.tracking_uri import default_uri
+from tests.support.command_line import harness
 
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0]"]
 
 
-def harness(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.main", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ})
-
-
+@pytest.mark.e2e
 def test_from_a_yaml_file_to_a_report(tiny: Path) -> None:
     folder, results = tiny.parent, tiny.parent / "results"
     planned = harness("plan", "tiny.yaml", *FEW, cwd=folder)
@@ -57,6 +53,7 @@ def test_from_a_yaml_file_to_a_report(tiny: Path) -> None:
     assert {"tiny.demo.pdf", "tiny.demo.svg", "tiny.demo.table.md"} <= names
 
 
+@pytest.mark.e2e
 def test_a_failing_cell_is_named_and_does_not_stop_the_others(tiny: Path) -> None:
     swept = harness("sweep", "tiny.yaml", *FEW[1:], "axes.loss=[dcl]", "axes.lr=[0.1,1e30]", cwd=tiny.parent)
     assert swept.returncode == 1
@@ -67,6 +64,7 @@ def test_a_failing_cell_is_named_and_does_not_stop_the_others(tiny: Path) -> Non
     assert "stderr.log" in status.stdout
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -85,6 +83,7 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(tiny: Path, arguments: li
     assert not (tiny.parent / "results" / "runs").exists()
 
 
+@pytest.mark.e2e
 def test_help_of_every_verb_says_what_it_does(tmp_path: Path) -> None:
     verbs = ("plan", "sweep", "status", "report", "verify", "evaluate", "export-encoder", "ui", "doctor", "bench")
     overview = harness("--help", cwd=tmp_path).stdout
@@ -115,6 +114,7 @@ def test_looking_never_imports_torch(tiny: Path, arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.e2e
 def test_doctor_names_what_lacks_and_what_mends_it(tmp_path: Path) -> None:
     done = harness("doctor", cwd=tmp_path)
     assert done.returncode == 0, done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Cell
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 DAMAGES = {
     "torn": '{"experiment": "hurt", "cel',

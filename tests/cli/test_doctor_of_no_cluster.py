@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import harness
+from tests.support.command_line import harness
 
 PROFILE = "scheduler: slurm\ndevice: cpu\npartition: main\ntime: 10\n"
 

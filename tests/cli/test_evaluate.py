@@ -24,6 +24,8 @@ from harness.ssl.attempt import run_cell
 from harness.store.record import Record
 from harness.study.frame import tidy
 
+pytestmark = pytest.mark.e2e
+
 FEW = ["axes.loss=[infonce,dcl]", "axes.batch_size=[256]", "axes.seed=[0,1]"]
 
 

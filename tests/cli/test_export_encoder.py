@@ -52,6 +52,7 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.e2e
 def test_the_example_has_the_features_that_the_harness_has(make_record: MakeRecord, tmp_path: Path) -> None:
     record = make_record("results/runs", epochs=1)
     run_cell(record)
@@ -79,6 +80,7 @@ def test_the_example_has_the_features_that_the_harness_has(make_record: MakeReco
     assert f"{float(kept.mean):.6g}" in words
 
 
+@pytest.mark.e2e
 def test_a_published_resnet_goes_into_torchvisions_model(
     make_record: MakeRecord, photographs: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_published_resnet_goes_into_torchvisions_model(
     assert "torchvision.models.resnet" in printed
 
 
+@pytest.mark.e2e
 def test_the_stem_for_small_images_is_put_into_torchvisions_model(tmp_path: Path) -> None:
     cell = Cell(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 64, "cifar"))
     kept = encoder_file.SavedEncoder(
@@ -108,6 +111,7 @@ def test_the_stem_for_small_images_is_put_into_torchvisions_model(tmp_path: Path
     assert "(4, 512)" in run_example(tmp_path, "assert plain.conv1.kernel_size == (3, 3)")
 
 
+@pytest.mark.e2e
 def test_nothing_is_overwritten_and_what_is_not_there_is_said(make_record: MakeRecord, tmp_path: Path) -> None:
     record = make_record("results/runs", epochs=1)
     unfinished = harness("export-encoder", record.cell_id, cwd=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cell import Cell
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 
 def files(results: Results, cell: Cell) -> set[str]:

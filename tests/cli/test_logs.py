@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 
 def test_a_failed_cell(results: Results) -> None:

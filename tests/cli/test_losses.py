@@ -167,6 +167,7 @@ def test_own_losses_are_listed_and_described_too_without_torch(
     assert "I was run" not in listed.out + described.out
 
 
+@pytest.mark.e2e
 def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Path) -> None:
     ended = harness("check-loss", "own.py:margined")
     assert ended.code == 0, ended.out
@@ -176,6 +177,7 @@ def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Pa
     assert "Use it: harness sweep EXPERIMENT --plugin own.py 'axes.loss=[infonce,margined]'" in ended.out
 
 
+@pytest.mark.e2e
 def test_a_loss_that_is_another_in_every_rank_is_caught(harness: Harness, own: Path) -> None:
     ended = harness("check-loss", "own.py:each_rank_its_own")
     assert ended.code == 1
@@ -255,6 +257,7 @@ def test_what_cannot_be_checked_is_refused(harness: Harness, own: Path, loss: st
         assert word in ended.err
 
 
+@pytest.mark.e2e
 def test_an_own_loss_is_swept_over_its_own_parameter(harness: Harness, own: Path, tiny: Path) -> None:
     axes = ["axes.loss=[margined]", "axes.own.margin=[0.1,0.5]", "axes.batch_size=[256]", "axes.seed=[0]"]
     refused = harness("sweep", "tiny.yaml", *axes)

@@ -20,7 +20,7 @@ from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
-from tests.test_dataset_files import image_folder
+from tests.support.small_files import image_folder
 
 GIB = 2**30
 
@@ -104,6 +104,7 @@ def test_it_says_which_cells_are_not_tried_again(tiny: Path) -> None:
     assert "To run   5 cells" in said
 
 
+@pytest.mark.e2e
 def test_stale_cells_are_said_and_how_to_train_them(tiny: Path) -> None:
     for cell in cells(tiny):
         finish(tiny, replace(cell, versions={**cell.versions, "loss": 0}), seconds=360)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cli.results import Results, as_json, harness
+from tests.support.results import Results, as_json, harness
 
 
 def test_nothing_to_retry_is_no_error(results: Results) -> None:

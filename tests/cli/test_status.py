@@ -13,7 +13,7 @@ import pytest
 from harness.cell import Cell, Loss
 from harness.files import write_json
 from harness.manifest import Exclusion
-from tests.cli.results import METRICS, Results, another_seed, as_json, harness
+from tests.support.results import METRICS, Results, another_seed, as_json, harness
 
 PROGRESS = {"step": 30, "steps": 40, "epoch": 2, "rate": 256.0}
 

@@ -15,6 +15,8 @@ import pytest
 
 from harness.store.record import Record
 
+pytestmark = pytest.mark.e2e
+
 FEW = ["axes.loss=[dcl]", "axes.batch_size=[256]", "axes.seed=1"]
 
 
@@ -148,7 +150,7 @@ def test_stale_cells_are_left_alone_until_asked_for(folder: Path) -> None:
     assert harness("sweep", "tiny.yaml", *FEW, cwd=folder).returncode == 0
     raised = (
         "import sys, dataclasses; sys.argv = ['harness', 'sweep', 'tiny.yaml', *{words!r}]\n"
-        "from harness.catalog import LOSSES\n"
+        "from harness.catalog.losses import LOSSES\n"
         "LOSSES['dcl'] = dataclasses.replace(LOSSES['dcl'], version=LOSSES['dcl'].version + 1)\n"
         "import harness.cli.main; harness.cli.main.main()"
     )

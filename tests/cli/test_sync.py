@@ -31,23 +31,27 @@ def sync(tiny: Path, *words: str) -> Result:
     return CliRunner().invoke(app, ["sync", *words, "--results", str(tiny.parent / "results")])
 
 
+@pytest.mark.e2e
 def test_sync_adds_what_is_missing_and_nothing_twice(tiny: Path, manifest: Manifest) -> None:
     assert sync(tiny).output == "tiny.demo: 3 runs and 6 points added\n"
     assert sync(tiny).output == "tiny.demo: 0 runs and 0 points added\n"
     assert sync(tiny, str(tiny)).output == "tiny.demo: 0 runs and 0 points added\n"
 
 
+@pytest.mark.e2e
 def test_single_cells_can_be_named(tiny: Path, manifest: Manifest) -> None:
     assert sync(tiny, manifest.cells[0].cell_id[:8]).output == "tiny.demo: 1 runs and 2 points added\n"
     assert sync(tiny, "tiny.demo").output == "tiny.demo: 2 runs and 4 points added\n"
 
 
+@pytest.mark.e2e
 def test_the_result_as_json(tiny: Path, manifest: Manifest) -> None:
     said = json.loads(sync(tiny, "--json").output)
     assert said["experiments"] == [{"experiment": "tiny.demo", "runs": 3, "points": 6, "errors": {}}]
     assert said["tracking_uri"].endswith("mlflow.db")
 
 
+@pytest.mark.e2e
 def test_a_cell_that_cannot_be_mirrored_is_named(tiny: Path, manifest: Manifest) -> None:
     damaged = manifest.cells[1].cell_id
     (tiny.parent / "results" / "runs" / damaged / "cell.json").write_text("{}")
@@ -70,6 +74,7 @@ def test_nothing_was_swept_yet(tmp_path: Path) -> None:
     assert "No experiment has been swept" in CliRunner().invoke(app, ["sync", "--results", str(tmp_path)]).output
 
 
+@pytest.mark.e2e
 def test_a_damaged_manifest_is_named_and_the_others_are_mirrored(tiny: Path, manifest: Manifest) -> None:
     (tiny.parent / "results" / "manifests" / "hurt.demo.json").write_text("{")
     done = sync(tiny)

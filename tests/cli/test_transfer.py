@@ -19,7 +19,7 @@ from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.record import Attempt, Record
 from harness.study.frame import tidy
-from tests.cli.results import OUTCOME, Results, as_json, harness
+from tests.support.results import OUTCOME, Results, as_json, harness
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UserError
-from tests.study.synthetic import make_records, robust
+from tests.support.synthetic import make_records, robust
 
 TWO = (
     "claims=[{name: robust, says: DCL loses less., source: x, measure: drop, arms: ['loss=dcl', 'loss=infonce'], "
@@ -57,6 +57,7 @@ def test_json_has_every_verdict_with_its_interval_and_cells(folder: Path) -> Non
     assert len(found["verdicts"][1]["cells"]["InfoNCE"]) == 3
 
 
+@pytest.mark.e2e
 def test_verify_writes_nothing_and_agrees_with_the_report(folder: Path) -> None:
     make_records(folder / "tiny.yaml", folder / "results", robust, [TWO])
     before = sorted(folder.rglob("*"))
@@ -72,6 +73,7 @@ def test_an_experiment_without_claims_is_told_so(folder: Path) -> None:
         run("verify", "tiny.yaml")
 
 
+@pytest.mark.e2e
 def test_one_document_for_all_experiments(folder: Path) -> None:
     make_records(folder / "tiny.yaml", folder / "results", robust, [TWO])
     make_records(folder / "tiny.yaml", folder / "results", lambda axes: None, ["scale=wide"])

@@ -22,10 +22,10 @@ from harness.manifest import Manifest
 from harness.store.record import Record
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror_process import MirrorProcess
-from tests.sweep.tracking.test_mirror import prepared
+from tests.support.prepared import prepared
 
 EPOCHS = 200
-FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
+FOLLOW = "import sys; from harness.sweep.tracking import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 
 
 @pytest.fixture

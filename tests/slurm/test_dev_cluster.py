@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import Cluster
-
-pytestmark = pytest.mark.xdist_group("slurm")
+from tests.support.slurm_cluster import Cluster
 
 
 def refusal(*options: str) -> str:
@@ -30,6 +28,7 @@ def test_a_job_runs_on_a_node_and_sees_the_gpus_it_asked_for(cluster: Cluster, t
     assert cluster.ask("sacct", "-X", "-n", "-P", "-j", job, "-o", "Comment,Account") == "cell a|science\n"
 
 
+@pytest.mark.exclusive
 def test_a_job_of_two_nodes_has_its_ranks_on_both_and_they_find_each_other(cluster: Cluster, tmp_path: Path) -> None:
     output = tmp_path / "job"
     script = "srun bash -c 'echo $SLURM_PROCID $(hostname) $CUDA_VISIBLE_DEVICES $(getent hosts node1)'"
@@ -63,6 +62,7 @@ def test_what_no_node_or_account_has_is_refused(cluster: Cluster, option: str, s
     assert says in refusal(option)
 
 
+@pytest.mark.exclusive
 def test_running_jobs_outlive_the_controller_and_the_accounting(
     cluster: Cluster, dev_cluster: Callable[..., None], tmp_path: Path
 ) -> None:

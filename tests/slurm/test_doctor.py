@@ -15,20 +15,21 @@ import pytest
 from harness.cli.shared import doctor_slurm
 from harness.sweep.slurm import acceptance, node_check
 from harness.sweep.slurm.diagnosis import Diagnosis
-from tests.slurm.conftest import Cluster
-from tests.slurm.sweeps import Folder, slurm, until
+from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_sweeps import Folder, slurm, until
 
-pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "shared", tmp_path / "cache")
+def folder(tmp_path: Path, cache: Path) -> Folder:
+    return Folder(tmp_path / "shared", cache)
 
 
-def jobs(name: str) -> str:
-    """Those that are in the queue and not over."""
-    return "\n".join(line for line in slurm("squeue", "-h", "-o", "%i %j %T").splitlines() if f" {name}" in line)
+def jobs(folder: Folder, name: str) -> str:
+    """Those that were submitted from this folder, are in the queue and not over."""
+    lines = slurm("squeue", "-h", "-o", "%i %j %T %Z").splitlines()
+    return "\n".join(line for line in lines if f" {name}" in line and line.endswith(f" {folder.path}"))
 
 
 def lines(said: str) -> dict[str, str]:
@@ -48,7 +49,7 @@ def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
     assert said["results"].startswith("ok results: read and written from node")
     assert "4 processes on 2 nodes have the same sum" in said["gloo"]
     assert not folder.results.exists(), "it leaves no files"
-    assert not jobs("harness-doctor"), "and no job"
+    assert not jobs(folder, "harness-doctor"), "and no job"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_nodes_that_do_not_come_free_are_not_waited_for(folder: Folder, monkeypa
     found = findings(folder, monkeypatch, "cluster.sbatch.begin=now+1hour")["probe job"]
     assert found.found == "did not start within a minute (BeginTime)"
     assert "cluster.partition" in found.fix
-    until(lambda: not jobs("harness-doctor"), 15)
+    until(lambda: not jobs(folder, "harness-doctor"), 15)
 
 
 def started(folder: Folder, *words: str) -> subprocess.Popen[str]:
@@ -142,19 +143,19 @@ def started(folder: Folder, *words: str) -> subprocess.Popen[str]:
 
 def test_ctrl_c_takes_the_probe_back(folder: Folder) -> None:
     doctor = started(folder, "cluster.sbatch.begin=now+1hour")
-    until(lambda: jobs("harness-doctor"))
+    until(lambda: jobs(folder, "harness-doctor"))
     doctor.send_signal(signal.SIGINT)
     assert "Traceback" not in doctor.communicate(timeout=30)[0]
-    until(lambda: not jobs("harness-doctor"), 15)
+    until(lambda: not jobs(folder, "harness-doctor"), 15)
     assert not folder.results.exists()
 
 
 def test_ctrl_c_takes_the_acceptance_back(folder: Folder) -> None:
     doctor = started(folder, "--full")
-    until(lambda: jobs("acceptance"))
+    until(lambda: jobs(folder, "acceptance"))
     doctor.send_signal(signal.SIGINT)
     assert "Traceback" not in doctor.communicate(timeout=30)[0]
-    until(lambda: not jobs("acceptance"), 30)
+    until(lambda: not jobs(folder, "acceptance"), 30)
 
 
 @pytest.fixture
@@ -211,4 +212,4 @@ def test_an_acceptance_that_takes_too_long_is_given_up(folder: Folder, monkeypat
     monkeypatch.setattr(acceptance, "SECONDS", 6.0)
     found = findings(folder, monkeypatch, full=True)["acceptance"]
     assert "not done within" in found.found
-    until(lambda: not jobs("acceptance"), 30)
+    until(lambda: not jobs(folder, "acceptance"), 30)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.sweeps import LONG, Folder, begun, computed_here, forget_when_asked, numbers, slurm, until
+from tests.support.slurm_sweeps import LONG, Folder, begun, computed_here, forget_when_asked, numbers, slurm, until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 #: How long the monkey plays.
@@ -20,6 +20,7 @@ FORTY = ["axes.loss=[dcl,infonce]", "axes.batch_size=[64,128]", "axes.epochs=[12
          "axes.seed=[0,1,2,3,4,5,6,7,8,9]"]  # fmt: skip
 
 
+@pytest.mark.exclusive
 def test_a_controller_that_restarts_loses_nothing(
     folder: Folder, calm: dict[str, object], dev_cluster: Callable[..., None]
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_controller_that_restarts_loses_nothing(
     assert calm in [numbers(record) for record in folder.records()]
 
 
+@pytest.mark.exclusive
 def test_without_accounting_cells_are_decided_by_the_queue_and_their_records(
     folder: Folder, dev_cluster: Callable[..., None]
 ) -> None:
@@ -117,6 +119,7 @@ def monkey(folder: Folder, dev_cluster: Callable[..., None], rng: random.Random)
         yield what
 
 
+@pytest.mark.exclusive
 @pytest.mark.timeout(900)
 def test_forty_cells_under_a_monkey_end_once_and_with_the_numbers_of_a_calm_run(
     folder: Folder, cache: Path, tmp_path: Path, dev_cluster: Callable[..., None]

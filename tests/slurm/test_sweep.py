@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.sweeps import (
+from tests.support.slurm_sweeps import (
     LONG,
     Folder,
     begun,
@@ -26,7 +26,7 @@ from tests.slurm.sweeps import (
     until,
 )
 
-pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def test_a_sweep_is_submitted_as_a_throttled_array_and_ends_by_itself(
@@ -138,6 +138,7 @@ def test_a_requeued_cell_goes_on_to_the_same_numbers(folder: Folder, calm: dict[
     assert numbers(folder.record) == calm
 
 
+@pytest.mark.exclusive
 def test_a_preempted_cell_goes_on_to_the_same_numbers(folder: Folder, calm: dict[str, object]) -> None:
     folder.sweep(*LONG, "cluster.sbatch.nodelist=node1")
     begun(folder)
@@ -190,6 +191,7 @@ def attempts_with_events(folder: Folder) -> int:
     return sum(bool(list(attempt.events())) for attempt in folder.record.attempts())
 
 
+@pytest.mark.exclusive
 def test_a_cell_whose_node_crashes_goes_on_elsewhere(
     folder: Folder, calm: dict[str, object], dev_cluster: object
 ) -> None:

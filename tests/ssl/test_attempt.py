@@ -17,7 +17,7 @@ from harness.ssl import train
 from harness.ssl.attempt import CodeDrift, run_cell
 from harness.ssl.methods.batch import Batch
 from harness.store.record import Record
-from tests.ssl.test_train import numbers, start, wait_for_epoch
+from tests.support.training import numbers, start, wait_for_epoch
 
 MakeRecord = Callable[..., Record]
 

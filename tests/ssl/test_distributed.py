@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.ssl.distributed import World
-from tests.ssl.ranks import compute
+from tests.support.ranks import compute
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ Found = dict[str, dict[str, torch.Tensor]]
 
 
 def on_ranks(count: int, bn_groups: list[int], out: Path, micro_batch: int = 0) -> Found:
-    command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "tests.ssl.ranks"]
+    command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "tests.support.ranks"]
     command += [str(out), str(micro_batch)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -33,12 +33,14 @@ def on_ranks(count: int, bn_groups: list[int], out: Path, micro_batch: int = 0) 
 
 
 # With 4 ranks: one group over all, a group over two ranks each, one a rank, two a rank.
+@pytest.mark.ranks
 @pytest.mark.parametrize(("ranks", "bn_groups"), [(2, [1, 2]), (4, [1, 2, 4, 8])])
 def test_ranks_compute_what_one_process_computes(ranks: int, bn_groups: list[int], tmp_path: Path) -> None:
     assert_equal(on_ranks(ranks, bn_groups, tmp_path / "found.pt"), compute(bn_groups, World()))
 
 
 # Two ranks hold two micro-batches of one group or two groups each.
+@pytest.mark.ranks
 def test_ranks_in_micro_batches_compute_what_one_process_computes_at_once(tmp_path: Path) -> None:
     found = on_ranks(2, [4, 8], tmp_path / "found.pt", micro_batch=4)
     assert_equal(found, compute([4, 8], World()))

@@ -17,7 +17,7 @@ from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.measure.step_cost import LiveTensorBytes
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
-from tests.ssl.ranks import COMBINATIONS, N, train
+from tests.support.ranks import COMBINATIONS, N, train
 
 
 @pytest.mark.parametrize(("name", "loss"), COMBINATIONS)

@@ -21,7 +21,9 @@ from harness.store.record import Record
 from harness.sweep.run.executor import Job
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
-from tests.ssl.test_train import numbers, wait_for_epoch
+from tests.support.training import numbers, wait_for_epoch
+
+pytestmark = pytest.mark.ranks
 
 MakeRecord = Callable[..., Record]
 

@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from harness.cell import Loss, Optimizer
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
-from harness.store.record import Record
+from tests.support.training import MakeRecord, numbers, outcome, start, stop_and_resume
 
-MakeRecord = Callable[..., Record]
 NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")
-
-
-def start(record: Record) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "harness.ssl", str(record.path)], env=environment)
-
-
-def outcome(record: Record) -> dict[str, object]:
-    found = record.outcome()
-    assert found is not None, (record.path / "attempts/1/stderr.log").read_text()
-    return found
-
-
-def numbers(record: Record) -> dict[str, object]:
-    """Everything that a run computes: final metrics, curve, weights; times left out."""
-    curve = [
-        (event["step"], {name: value for name, value in event["metrics"].items() if name != "samples_per_second"})
-        for event in record.events()
-    ]
-    attempt = record.attempts()[-1]
-    weights = {name: value.tolist() for name, value in load_file(attempt.path / "encoder.safetensors").items()}
-    return {"metrics": outcome(record)["metrics"], "curve": curve, "weights": weights}
-
-
-def wait_for_epoch(record: Record, epoch: int) -> None:
-    """Until the epoch's event is written: heartbeats are seconds apart, small cells are faster."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if any(event["epoch"] >= epoch for event in record.events()):
-            return
-        time.sleep(0.01)
-    raise AssertionError("the cell never got that far")
 
 
 def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: MakeRecord) -> None:
@@ -70,6 +30,7 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
     assert {"revision", "versions", "hardware", "sources", "threads"} <= set(provenance)
 
 
+@pytest.mark.e2e
 def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
     record = make_record(epochs=6)
     run_cell(record)
@@ -78,6 +39,7 @@ def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
     assert metrics["test_knn"] > metrics["init_knn"] + 3
 
 
+@pytest.mark.e2e
 def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> None:
     first, second = make_record("a"), make_record("b")
     run_cell(first)
@@ -85,22 +47,7 @@ def test_the_same_cell_twice_gives_the_same_bits(make_record: MakeRecord) -> Non
     assert numbers(first) == numbers(second)
 
 
-def stop_and_resume(record: Record, last_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute a cell in two attempts, of which the first is asked to stop while it is at this step."""
-    update = train.Trainer.update
-
-    def stop_at_the_last_step(self: train.Trainer, batch: Batch) -> None:
-        self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
-        update(self, batch)
-
-    monkeypatch.setattr(train.Trainer, "update", stop_at_the_last_step)
-    with pytest.raises(train.Interrupted, match=f"step {last_step} "):
-        run_cell(record)
-    monkeypatch.undo()
-    torch.set_num_threads(1)
-    run_cell(record)
-
-
+@pytest.mark.e2e
 @pytest.mark.parametrize("last_step", [7, 20, 40], ids=["within an epoch", "at an epoch's end", "at the end"])
 def test_a_stop_at_any_step_resumes_to_the_same_bits(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, last_step: int
@@ -111,6 +58,7 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     assert numbers(stopped) == numbers(calm)
 
 
+@pytest.mark.e2e
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +81,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     assert "trying an older one" in capsys.readouterr().out
 
 
+@pytest.mark.e2e
 def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoint(make_record: MakeRecord) -> None:
     record = make_record(optimizer=Optimizer(lr=1e30), epochs=3)
     assert start(record).wait(120) == 1
@@ -167,6 +116,7 @@ def test_a_cell_that_diverges_late_keeps_its_last_good_checkpoint(
     assert str(record.path / "attempts/1/checkpoint.pt") in (record.attempts()[0].outcome() or {})["error"]
 
 
+@pytest.mark.e2e
 def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +142,7 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     assert outcome(changed)["metrics"] == outcome(calm)["metrics"]
 
 
+@pytest.mark.e2e
 def test_arms_that_differ_in_the_loss_see_identical_views(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:

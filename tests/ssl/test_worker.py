@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from harness.cell import Dataset, Loss, Optimizer
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import STALE_SECONDS, Record
+
+pytestmark = pytest.mark.e2e
 
 MakeRecord = Callable[..., Record]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.manifest import Manifest
-from tests.study.synthetic import Axes, make_records
+from tests.support.synthetic import Axes, make_records
 
 
 @pytest.fixture

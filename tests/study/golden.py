@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.study.frame import tidy
 from harness.study.report.content import content, study
-from tests.conftest import TINY
-from tests.study.synthetic import Axes, logged, make_records, robust
+from tests.support.synthetic import Axes, logged, make_records, robust
+from tests.support.tiny import TINY
 
 FOLDER = Path(__file__).with_name("golden")
 #: What the design and the appendix say is the cells' business and not the verdicts'.

@@ -15,15 +15,16 @@ from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.study.frame import tidy
-from harness.study.report import content as printing
 from harness.study.report.content import content, study
 from harness.study.report.plots import accuracy as plots
+from harness.study.report.report import content as printing
 from harness.study.report.report import write_report
 from harness.study.report.tables import arms
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 
 
+@pytest.mark.e2e
 def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: 50.0)
     excluding = replace(manifest, exclusions=[Exclusion("loss=vicreg", "it diverges", 4)])

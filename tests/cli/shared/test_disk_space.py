@@ -14,7 +14,7 @@ from harness.cli.shared.load_experiment import Declared, load
 from harness.dataset_files import cache_folder, kept_images
 from harness.errors import UserError
 from harness.sweep.plan.plan import CostEstimate, PlanEstimate
-from tests.test_dataset_files import image_folder
+from tests.support.small_files import image_folder
 
 #: Of six cells, and of the ten images.
 RESULTS, IMAGES = 6 * 20_000, 10 * 3 * 64 * 64

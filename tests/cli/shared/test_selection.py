@@ -11,7 +11,7 @@ from harness.cell import Cell, Loss
 from harness.cli.shared.selection import Selection, named_cells, select
 from harness.errors import UserError
 from harness.store.index import Index
-from tests.cli.results import Results, another_seed
+from tests.support.results import Results, another_seed
 
 
 def chosen(results: Results, *words: str) -> Selection:

@@ -13,7 +13,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
@@ -23,6 +22,7 @@ from harness.cell import Views
 from harness.ssl.data import augment as module
 from harness.ssl.data.augment import augment, crop, crop_middles, recolour
 from harness.ssl.data.augmentation_parameters import DRAW, DRAWS, FIELD, boxes, draw, resolve
+from tests.support.draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 
 NOTHING = Views(crop_min=1.0, flip=0.0, jitter=0.0, gray=0.0)
 
@@ -160,6 +160,7 @@ def gaps(ours: Tensor, theirs: Tensor) -> list[tuple[str, float]]:
     ]
 
 
+@pytest.mark.e2e
 def test_views_are_distributed_as_torchvisions() -> None:
     views, originals, theirs = Views(), natural(COUNT), torchvisions_views()
     drawn = uniform_draws(len(originals), views, seed=1)

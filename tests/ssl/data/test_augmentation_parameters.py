@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 from torchvision.transforms import v2
 
 import harness
@@ -29,6 +28,7 @@ from harness.ssl.data.augmentation_parameters import (
     draw,
     resolve,
 )
+from tests.support.draws import kolmogorov, largest_gap, neutral_draws, uniform_draws
 
 
 def test_boxes_of_a_batch_are_those_of_its_images() -> None:

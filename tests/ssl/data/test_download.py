@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_files import resize, write_cifar100, write_stl10
 
 from harness.cli.shared.load_experiment import DOWNLOADABLE
 from harness.dataset_files import TORCHVISION, find
 from harness.ssl.data import download
+from tests.support.small_files import resize, write_cifar100, write_stl10
 
 
 def test_every_downloadable_data_set_can_be_downloaded() -> None:

@@ -23,6 +23,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "shared"
 
 
+@pytest.mark.e2e
 def test_ranks_that_ask_at_once_share_one_whole_copy(images: Path, tmp_path: Path) -> None:
     stage = str(tmp_path / "node")
     command = [sys.executable, "-c", COPY, str(images), "f" * 40, stage]

@@ -75,6 +75,7 @@ def test_a_full_disk_is_said(tmp_path: Path, train: list[Path], monkeypatch: pyt
     assert os.listdir(tmp_path / "cache") == ["images.packed.lock"]
 
 
+@pytest.mark.e2e
 def test_a_packing_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, train: list[Path]) -> None:
     target, draft = tmp_path / "images.packed", tmp_path / "images.draft"
     packing = subprocess.Popen([sys.executable, "-c", PACK, str(tmp_path), "0.2"])
@@ -90,6 +91,7 @@ def test_a_packing_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_pat
     assert open_packed(target).read(11) == train[11].read_bytes()
 
 
+@pytest.mark.e2e
 def test_processes_that_pack_at_once_write_one_file(tmp_path: Path, train: list[Path]) -> None:
     ranks = [subprocess.Popen([sys.executable, "-c", PACK, str(tmp_path), "0.02"]) for _ in range(2)]
     assert [rank.wait() for rank in ranks] == [0, 0]

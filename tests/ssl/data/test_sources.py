@@ -16,13 +16,20 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from small_files import resize, write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder, write_stl10
 
 from harness.cell import Dataset, Views
 from harness.dataset_files import CIFAR10_FILES, cache_folder, find
 from harness.errors import UserError
 from harness.ssl.data import augment, augmentation_parameters
 from harness.ssl.data.sources import Array, Data, Split, load
+from tests.support.small_files import (
+    resize,
+    write_cifar10,
+    write_cifar100,
+    write_fashion_mnist,
+    write_image_folder,
+    write_stl10,
+)
 
 
 def read(name: str, size: int, validation: float, root: Path | None) -> Data:
@@ -225,6 +232,7 @@ def test_a_full_disk_keeps_no_half_of_the_images(folder: Path, monkeypatch: pyte
     assert left.name.endswith(".npz.lock")
 
 
+@pytest.mark.e2e
 def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> None:
     declared = (str(folder), find("imagefolder", str(folder)).fingerprint)
     code = (

@@ -164,6 +164,7 @@ def test_one_dominating_negative_counts_as_one() -> None:
     assert found["q_mean"] == pytest.approx(0.5, rel=1e-6), "it is as near as the positive"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("pairs", [two_views, cross_view])
 def test_a_look_takes_no_matrix_of_cosines(pairs: Pairs) -> None:
     n = 8192
@@ -217,6 +218,7 @@ def test_a_loss_without_cosine_logits_logs_the_others(make_record: MakeRecord, l
     assert diagnostics(record)[-1].keys() == set(DIAGNOSTICS) - OF_LOGITS
 
 
+@pytest.mark.e2e
 def test_a_stop_within_an_epoch_does_not_change_its_diagnostics(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:

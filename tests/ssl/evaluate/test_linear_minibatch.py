@@ -52,6 +52,7 @@ def sgd(data: Data, epochs: int, encoder: nn.Module | None = None) -> float:
     return sgd_accuracy(encoder, data, test=rows(data, encoder)[1], epochs=epochs, precision="fp32")
 
 
+@pytest.mark.e2e
 def test_descent_ends_at_the_optimum_of_logistic_regression(data: Data) -> None:
     train, test = rows(data)
     reference = LogisticRegression(C=1e6, max_iter=5000).fit(train.numpy(), data.bank.labels.numpy())

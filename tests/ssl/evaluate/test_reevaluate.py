@@ -50,6 +50,7 @@ def record(make_record: MakeRecord) -> Record:
     return record
 
 
+@pytest.mark.e2e
 def test_the_kept_encoder_has_the_numbers_that_it_had_when_the_cell_finished(record: Record) -> None:
     (said,) = evaluate([record], SAME)
     outcome = record.outcome()
@@ -57,6 +58,7 @@ def test_the_kept_encoder_has_the_numbers_that_it_had_when_the_cell_finished(rec
     assert said["metrics"] == outcome["metrics"]
 
 
+@pytest.mark.e2e
 def test_a_cell_that_was_trained_under_a_preset_has_the_numbers_that_are_added_later(make_record: MakeRecord) -> None:
     then, later = make_record("then"), make_record("later")
     submission = then.submission() or {}
@@ -67,6 +69,7 @@ def test_a_cell_that_was_trained_under_a_preset_has_the_numbers_that_are_added_l
     assert later.metrics(asdict(PLAIN)) == then.metrics(asdict(PLAIN)) is not None
 
 
+@pytest.mark.e2e
 def test_an_added_evaluation_says_what_was_measured_and_with_what(record: Record) -> None:
     evaluate([record], PLAIN)
     dataset = record.cell().dataset
@@ -91,6 +94,7 @@ def test_another_data_set_passes_through_the_encoder_as_its_training_images_did(
     assert added["metrics"] == record.metrics(asdict(SAME)) == record.metrics(asdict(SAME), other)
 
 
+@pytest.mark.e2e
 def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: MakeRecord, record: Record) -> None:
     lost, strange = make_record(seed=1), make_record(seed=2)
     for other in (lost, strange):
@@ -102,6 +106,7 @@ def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: M
     assert said[2]["metrics"] == record.metrics(asdict(PLAIN))
 
 
+@pytest.mark.e2e
 def test_images_of_other_channels_are_refused(record: Record, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / "photos" / split / "a").mkdir(parents=True)

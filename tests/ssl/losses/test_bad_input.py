@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, kinds_of_pairs, loss_of, unit_views
 from torch import Tensor
 
 from harness.catalog.losses import LOSSES
 from harness.catalog.parameters import Flag
 from harness.errors import UserError
 from harness.ssl.losses.validation import skip_value_checks
+from tests.support.loss_cases import NAMES, OF_PAIRS, kinds_of_pairs, loss_of, unit_views
 
 N, D = 6, 4
 

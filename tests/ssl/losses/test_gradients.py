@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from cases import (
+from torch import Tensor
+
+from harness.ssl.losses import FUNCTIONS
+from tests.support import oracles
+from tests.support.loss_cases import (
     NAMES,
     OF_PAIRS,
     PAIRS,
@@ -20,9 +23,6 @@ from cases import (
     unit_views,
     views_of,
 )
-from torch import Tensor
-
-from harness.ssl.losses import FUNCTIONS
 
 N, D, SEED = 5, 4, 21  # a seed whose embeddings lie off the kinks
 STEP = 1e-4

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from harness.ssl.losses import FUNCTIONS
+from harness.ssl.losses.pairs import Similarities
+from tests.support import oracles
+from tests.support.loss_cases import (
     OF_PAIRS,
     PAIRS,
     anchors_of,
@@ -19,13 +26,6 @@ from cases import (
     two_views_in_full,
     unit_views,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
-
-from harness.ssl.losses import FUNCTIONS
-from harness.ssl.losses.pairs import Similarities
 
 N, D = 6, 5
 temperatures = st.floats(0.02, 2)

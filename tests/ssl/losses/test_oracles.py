@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import oracles
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, PAIRS, averages, kinds_of_pairs, parameters_of, shapes, views_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.ssl.losses import FUNCTIONS
+from tests.support import oracles
+from tests.support.loss_cases import NAMES, OF_PAIRS, PAIRS, averages, kinds_of_pairs, parameters_of, shapes, views_of
 
 Shape = tuple[int, int, int]
 

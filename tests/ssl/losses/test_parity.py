@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from cases import free_views, gradients, loss_of
 from torch import Tensor
 from torch.nn.functional import normalize
 
 import harness.ssl  # noqa: F401  # before lightly: it makes torchvision's operators known where they are not built
 from harness.ssl.losses.pairs import queued
+from tests.support.loss_cases import free_views, gradients, loss_of
 
 N, D = 12, 8
 Loss = Callable[[Tensor, Tensor], Tensor]

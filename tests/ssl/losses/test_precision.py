@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import oracles
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, averages, defaults, gradients, loss_of, views_of
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.catalog.losses import LOSSES
+from tests.support import oracles
+from tests.support.loss_cases import NAMES, OF_PAIRS, averages, defaults, gradients, loss_of, views_of
 
 N, D = 32, 16
 HALVES = [torch.bfloat16, torch.float16]

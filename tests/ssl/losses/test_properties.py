@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from cases import (
+from torch import Tensor
+
+from harness.catalog.losses import LOSSES
+from harness.cell import Loss
+from harness.errors import UserError
+from harness.ssl.losses import FUNCTIONS, bind
+from harness.ssl.losses.pairs import Similarities, cross_view
+from harness.ssl.losses.validation import skip_value_checks
+from tests.support.loss_cases import (
     NAMES,
     OF_PAIRS,
     SAMPLE_CONTRASTIVE,
@@ -20,14 +28,6 @@ from cases import (
     unit_views,
     views_of,
 )
-from torch import Tensor
-
-from harness.catalog.losses import LOSSES
-from harness.cell import Loss
-from harness.errors import UserError
-from harness.ssl.losses import FUNCTIONS, bind
-from harness.ssl.losses.pairs import Similarities, cross_view
-from harness.ssl.losses.validation import skip_value_checks
 
 N, D = 6, 4
 IN_DIMENSIONS = [name for name in NAMES if LOSSES[name].negatives == "none"]

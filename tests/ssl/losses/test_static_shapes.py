@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import NAMES, OF_PAIRS, PAIRS, gradients, kinds_of_pairs, loss_of, views_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.ssl.losses.validation import skip_value_checks
+from tests.support.loss_cases import NAMES, OF_PAIRS, PAIRS, gradients, kinds_of_pairs, loss_of, views_of
 
 N, D = 6, 4
 KINDS = [(name, "two_views") for name in NAMES] + [(name, kind) for name in OF_PAIRS for kind in PAIRS[1:]]

@@ -10,7 +10,16 @@ from unittest import mock
 
 import pytest
 import torch
-from cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from harness.ssl.losses import tiled_logsumexp
+from harness.ssl.losses.tiled_logsumexp import ABSOLUTE, SQUARE, Map
+from harness.ssl.losses.validation import skip_value_checks
+from harness.ssl.measure.step_cost import LiveTensorBytes
+from tests.support.loss_cases import (
     NAMES,
     OF_PAIRS,
     PAIRS,
@@ -22,15 +31,6 @@ from cases import (
     unit_views,
     views_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-
-from harness.ssl.losses import tiled_logsumexp
-from harness.ssl.losses.tiled_logsumexp import ABSOLUTE, SQUARE, Map
-from harness.ssl.losses.validation import skip_value_checks
-from harness.ssl.measure.step_cost import LiveTensorBytes
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 IN_TILES = [name for name in NAMES if name in OF_PAIRS or name in ("sogclr", "vicreg_exp", "vicreg_ctr")]
@@ -53,6 +53,7 @@ def whole(x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map 
     return terms.masked_fill(mask, -torch.inf).logsumexp(1)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("function", [None, SQUARE, ABSOLUTE], ids=["cosine", "square", "absolute"])
 @settings(max_examples=40, deadline=None)
 @given(
@@ -77,6 +78,7 @@ def test_sums_and_gradients_do_not_depend_on_the_tiles(
         torch.testing.assert_close(found, torch.autograd.grad(expected, inputs, upstream), **EXACT)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("name", OF_PAIRS)
 @settings(max_examples=10, deadline=None)

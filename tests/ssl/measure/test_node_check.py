@@ -14,6 +14,8 @@ import pytest
 
 from harness.environment.revision import source_hash
 
+pytestmark = pytest.mark.ranks
+
 
 def ranks(folder: Path, size: int, **more: str) -> list[list[dict[str, Any]]]:
     """What each rank says, line by line."""

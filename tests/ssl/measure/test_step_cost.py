@@ -53,23 +53,27 @@ def test_what_lives_is_counted_once_and_forgotten_when_it_dies() -> None:
     assert (live.now["all"], live.peak["all"]) == (0, 6000)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("loss", [name for name, entry in LOSSES.items() if not entry.file])
 def test_every_loss_is_traced_without_values(loss: str) -> None:
     assert peak(small(loss)) > 0
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("bn_groups", [1, 4])
 def test_every_method_is_traced_without_values(method: str, bn_groups: int) -> None:
     assert peak(small("eqco", method, bn_groups=bn_groups)) > 0
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("loss", ["dcl", "spectral", "vicreg", "vicreg_ctr"])
 def test_memory_grows_with_the_batch_and_not_with_its_square(loss: str) -> None:
     before, after = (peak(small(loss, batch_size=size)) for size in (512, 2048))
     assert after < 4.5 * before
 
 
+@pytest.mark.e2e
 def test_a_queue_takes_its_place() -> None:
     cell = small(method="moco", batch_size=16)
     short, long = (
@@ -78,11 +82,13 @@ def test_a_queue_takes_its_place() -> None:
     assert peak(long) - peak(short) > 4 * cell.head.dim * 2**16
 
 
+@pytest.mark.e2e
 def test_ranks_share_the_images() -> None:
     activations = small(batch_size=1024, backbone=Backbone("convnet", 64), dataset=Dataset("digits", 32))
     assert peak(activations, world_size=2) < 0.7 * peak(activations)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "fields", [{"batch_size": 1024}, {"batch_size": 64, "backbone": Backbone("resnet18", 16), "precision": "bf16"}]
 )
@@ -106,6 +112,7 @@ def _said(code: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.e2e
 def test_micro_batches_take_the_memory_of_one_and_of_all_embeddings() -> None:
     cell = small(batch_size=1024, bn_groups=16, backbone=Backbone("convnet", 64), dataset=Dataset("digits", 32))
     part, whole = dataclasses.replace(cell, batch_size=64, bn_groups=1), dataclasses.replace(cell, bn_groups=1)
@@ -132,6 +139,7 @@ def test_a_loss_that_looks_at_values_has_no_known_memory(tmp_path: Path) -> None
     assert step_cost.memory({**kind, "images": vars(IMAGES), "world_size": 1}, 0, CPU) == 0
 
 
+@pytest.mark.e2e
 def test_files_have_the_sizes_that_a_cell_leaves(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
     subprocess.run([sys.executable, "-m", "harness.ssl", str(record.path)], check=True)
@@ -155,6 +163,7 @@ def test_a_step_that_finds_no_memory_is_measured_smaller(monkeypatch: pytest.Mon
     assert sizes == [128, 64, 32]
 
 
+@pytest.mark.e2e
 def test_the_process_answers_in_json() -> None:
     kind = {"cell": dataclasses.asdict(small()), "channels": 1, "micro_batch": None, "files": []}
     memory = {**kind, "key": "b", "images": vars(IMAGES), "world_size": 2}

@@ -13,7 +13,9 @@ from harness.ssl import methods, models
 from harness.ssl.attempt import run_cell
 from harness.ssl.distributed import World
 from harness.ssl.runtime.compile import compile_networks
-from tests.ssl.test_train import MakeRecord
+from tests.support.training import MakeRecord
+
+pytestmark = pytest.mark.e2e
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from harness.ssl.distributed import World
 from harness.ssl.methods.batch import Batch
 from harness.ssl.runtime.energy import Meter, meter_of
 from harness.store.record import Record
-from tests.ssl.test_train import MakeRecord, numbers, outcome, stop_and_resume
+from tests.support.training import MakeRecord, numbers, outcome, stop_and_resume
 
 MOST = 65_532_610_987  # of a common server, in microjoules
 

@@ -11,7 +11,7 @@ from harness.study.claims.verdict_json import as_json
 from harness.study.claims.verdicts import Verdict, judge
 from harness.study.frame import tidy
 from harness.study.report.abstract import abstract, answer
-from tests.study.synthetic import Axes, Synthetic, logged, robust
+from tests.support.synthetic import Axes, Synthetic, logged, robust
 
 
 def verdicts(synthetic: Synthetic, accuracy: Any, *overrides: str) -> list[Verdict]:

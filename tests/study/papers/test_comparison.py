@@ -12,7 +12,7 @@ from harness.study.frame import tidy
 from harness.study.papers.comparison import PublishedComparison, of_same_images
 from harness.study.papers.published import Number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
-from tests.study.synthetic import Synthetic, robust
+from tests.support.synthetic import Synthetic, robust
 
 
 def cifar(synthetic: Synthetic) -> tuple[Manifest, pd.DataFrame]:

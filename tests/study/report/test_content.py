@@ -13,7 +13,7 @@ from harness.study.frame import tidy
 from harness.study.report.abstract import abstract
 from harness.study.report.content import content, study
 from harness.study.report.report import write_report
-from tests.study.synthetic import Synthetic, logged, robust
+from tests.support.synthetic import Synthetic, logged, robust
 
 
 def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthetic) -> None:
@@ -80,6 +80,7 @@ def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic:
     assert "None" not in design
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("override", ["~axes.epochs", "axes.lr=[0.1,0.2]", "axes.temperature=[0.1,0.2,0.3,0.4]"])
 def test_a_report_of_other_axes(synthetic: Synthetic, tmp_path: Path, override: str) -> None:
     manifest, results = synthetic(robust, override, "caveat='Über alles'")

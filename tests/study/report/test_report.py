@@ -17,7 +17,7 @@ from harness.study.report.content import content, study
 from harness.study.report.report import write_report
 from harness.study.report.tables import arms, for_people, with_interval, write_tables
 from harness.study.statistics import Interval
-from tests.study.synthetic import Axes, Synthetic, robust
+from tests.support.synthetic import Axes, Synthetic, robust
 
 
 def test_missing_cells_are_rows(synthetic: Synthetic) -> None:

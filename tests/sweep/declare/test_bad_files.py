@@ -12,7 +12,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.sweep.declare.safe_yaml import MOST_BYTES, MOST_VALUES
-from tests.conftest import TINY
+from tests.support.tiny import TINY
 
 #: 10 ** 9 words.
 LAUGHS = "\n".join(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.declarations import declared, expanded, manifest, points, refused
+from tests.support.declarations import declared, expanded, manifest, points, refused
 
 ZIPPED = """axes:
   loss: [infonce, dcl]

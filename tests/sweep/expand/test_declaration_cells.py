@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.manifest import Exclusion, Manifest
 from harness.sweep.declare.compose import declare
 from harness.sweep.expand.resources import Resources, resources
-from tests.sweep.declarations import declared, expanded, manifest, points, refused
+from tests.support.declarations import declared, expanded, manifest, points, refused
 
 AXES = """axes:
   loss: [infonce, dcl]

@@ -14,7 +14,6 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness.cli.shared.load_experiment import load
 from harness.evaluation import key
 from harness.manifest import Manifest
 from harness.store.record import Busy, Record
@@ -24,12 +23,13 @@ from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror import CELL, DIGEST, MARK, Mirror
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri, embedded, lock_folder
+from tests.support.prepared import prepared
 
-FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
+FOLLOW = "import sys; from harness.sweep.tracking import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 WRITE = """
 import sys, time
 from pathlib import Path
-from harness.record import Record
+from harness.store.record import Record
 attempt = Record(Path(sys.argv[1])).begin({})
 for step in range(300):
     attempt.log_event(step, {"loss": step / 7, "val_knn": float(step), "alignment": -step}, epoch=step)
@@ -41,15 +41,6 @@ attempt.end({"state": "finished", "metrics": {"test_knn": 1.0}, "evaluation": {}
 @pytest.fixture
 def manifest(tiny: Path) -> Manifest:
     return prepared(tiny, ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]"])
-
-
-def prepared(tiny: Path, overrides: list[str]) -> Manifest:
-    """The manifest of a sweep whose records are there and have not begun."""
-    declared = load(str(tiny), overrides, tiny.parent / "results")
-    for entry in declared.plan.entries:
-        Record.prepare(tiny.parent / "results" / "runs", entry.cell)
-    declared.manifest.write(tiny.parent / "results")
-    return declared.manifest
 
 
 @pytest.fixture
@@ -283,8 +274,8 @@ def test_eight_cells_at_once_lose_no_point_and_double_none(tiny: Path, results: 
 def test_a_turn_is_held_by_one_and_superseded_when_its_holder_has_died(tmp_path: Path) -> None:
     with writer_lock(tmp_path) as first, pytest.raises(Busy), writer_lock(tmp_path):
         pass
-    hold = "import sys, time; from pathlib import Path; from harness.store.writer_lock import turn\n"
-    hold += "with turn(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    hold = "import sys, time; from pathlib import Path; from harness.store.writer_lock import writer_lock\n"
+    hold += "with writer_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, tmp_path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()

@@ -20,7 +20,7 @@ from harness.study.report.plots.diagnostics import curves, gradients
 from harness.study.report.plots.heatmap import heatmap
 from harness.study.report.report import write_report
 from harness.study.report.tables import arms
-from tests.study.synthetic import Axes, Synthetic, logged, robust
+from tests.support.synthetic import Axes, Synthetic, logged, robust
 
 
 def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
@@ -171,6 +171,7 @@ def test_q_and_the_effective_negatives_are_drawn_along_the_batch_size(synthetic:
     assert "<!-- effective number of negatives -->" in svg
 
 
+@pytest.mark.e2e
 def test_learning_curves_have_a_panel_a_batch_size(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust)
     svg = (curves(manifest, tidy(manifest, results)) or b"").decode()

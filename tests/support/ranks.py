@@ -1,5 +1,7 @@
-"""What several ranks compute, to be compared with one process: ``torchrun -m tests.ssl.ranks OUT MICRO_BATCH GROUPS``
-or ``compute()``."""
+"""What several ranks compute, to be compared with one process.
+
+``torchrun -m tests.support.ranks OUT MICRO_BATCH GROUPS``, or ``compute()`` in one process.
+"""
 
 from __future__ import annotations
 

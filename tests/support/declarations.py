@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.sweep.declare.compose import declare
 from harness.sweep.expand import grid
-from tests.conftest import TINY
+from tests.support.tiny import TINY
 
 AXES = TINY[TINY.index("axes:\n") : TINY.index("claims:\n")]
 

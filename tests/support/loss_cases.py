@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import oracles
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.nn.functional import normalize
 from harness.catalog.losses import LOSSES
 from harness.ssl.losses import FUNCTIONS
 from harness.ssl.losses.pairs import SampledPairs, cross_view, queued, two_views
+from tests.support import oracles
 
 NAMES = sorted(LOSSES)
 OF_PAIRS = [name for name in NAMES if LOSSES[name].negatives == "pairs"]

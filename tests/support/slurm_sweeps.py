@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,13 +49,18 @@ LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs
 
 
 class Folder:
-    """``path``: with an experiment and a profile; ``results`` lies in it."""
+    """``path``: with an experiment and a profile; ``results`` lies in it.
+
+    ``cache`` holds what the folders of a run share: images, measured costs, and an empty MLflow store, whose creation
+    takes longer than most jobs.
+    """
 
     def __init__(self, path: Path, cache: Path) -> None:
         self.path, self.results = path, path / "results"
         path.mkdir(parents=True, exist_ok=True)
         (path / "study.yaml").write_text(EXPERIMENT)
         (path / "here.yaml").write_text(PROFILE)
+        self.store = cache / "mlflow.db"
         self.environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
 
     def harness(self, *words: str, before: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
@@ -69,14 +75,22 @@ class Folder:
             timeout=240,
         )
 
+    def begin(self) -> None:
+        """Results with a store in them, unless there are some."""
+        if not self.results.exists() and self.store.exists():
+            self.results.mkdir()
+            shutil.copy(self.store, self.results / "mlflow.db")
+
     def sweep(self, *words: str) -> str:
         """Submit, and return what was said."""
+        self.begin()
         done = self.harness("sweep", "study.yaml", "cluster=here.yaml", *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def waiting(self, *words: str) -> subprocess.Popen[str]:
         """A sweep that stays."""
+        self.begin()
         command = [
             sys.executable,
             "-m",
@@ -167,6 +181,7 @@ def numbers(record: Record) -> dict[str, Any]:
 def computed_here(path: Path, cache: Path, *words: str) -> list[dict[str, object]]:
     """With one thread a cell, as on the cluster: with another number sums have other last digits."""
     made = Folder(path, cache)
+    made.begin()
     done = made.harness("sweep", "study.yaml", *words, before=["taskset", "-c", "0"] if LONG[2] in words else [])
     assert done.returncode == 0, done.stdout + done.stderr
     return [numbers(record) for record in made.records()]

@@ -1,6 +1,6 @@
-"""``python -m harness.ssl RECORD [SUBMISSION]``: compute one prepared record; all that a compute node needs.
+"""``python -m harness.ssl RECORD [SUBMISSION]``: compute one prepared record. A compute node needs no more.
 
-``SUBMISSION``: what the run is told, as JSON; by default what stands in the record.
+``SUBMISSION`` is the submission as JSON; by default it is read from the record.
 """
 
 from __future__ import annotations

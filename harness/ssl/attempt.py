@@ -1,4 +1,4 @@
-"""One attempt at a cell: claim its record, train or go on from its checkpoint, write down how it ended."""
+"""One attempt at a cell: begin it in the record, train or resume from the checkpoint, write the outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from harness.store.record import Attempt, Busy, Heartbeat, Record, Superseded
 
 
 class CodeDrift(Exception):
-    """What computes the cell is not the code that it was submitted with."""
+    """The sources have changed since the cell was submitted."""
 
 
 class Unwanted(Exception):
@@ -40,16 +40,16 @@ class Unwanted(Exception):
 
 
 def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> None:
-    """Compute a prepared record, or go on from its last checkpoint; everything that happens is in the record.
+    """Train the cell of a prepared record, or resume it from its last checkpoint; the record keeps all that happens.
 
-    ``submission``: what the run is told, where that is not what stands in the record.
+    ``submission``: how to run the cell, where it is not the submission in the record.
 
-    Started as one of several ranks (``distributed.joined``) it computes its share; rank 0 keeps the record.
+    Where the process is one of several ranks (``distributed.joined``), it computes its part; rank 0 writes the record.
 
     Raises:
-        Busy: somebody alive computes it.
-        Interrupted, Superseded: it was told to stop, or another attempt took over.
-        Unwanted: it was withdrawn, or its sweep starts no more cells.
+        Busy: another process computes the cell now.
+        Interrupted, Superseded: the attempt was asked to stop, or a later attempt has begun.
+        Unwanted: the cell was withdrawn, or its sweep starts no more cells.
     """
     cell = record.cell()
     submission = submission or record.submission() or {}
@@ -89,7 +89,7 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
 
 
 def cause_of(error: BaseException) -> str:
-    """``diverged``, ``out_of_memory``, ``code_drift`` or ``error``: whether another try could help."""
+    """Return ``diverged``, ``out_of_memory``, ``code_drift`` or ``error``; only an ``error`` is worth another try."""
     if isinstance(error, Diverged | CodeDrift):
         return "diverged" if isinstance(error, Diverged) else "code_drift"
     # torch's CPU allocator has no error of its own.
@@ -98,7 +98,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, Any], world: World) -> Attempt:
-    """Rank 0 claims the cell; all ranks know the attempt, or why there is none."""
+    """Begin the attempt on rank 0, and tell every rank its number, or why there is none."""
     number, refusal = 0, None
     if world.rank == 0:
         try:
@@ -121,7 +121,7 @@ def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_code(submission: Mapping[str, Any]) -> None:
-    """Between submission and start somebody may have changed what computes the cell."""
+    """Raise CodeDrift where the sources have changed between submission and start."""
     submitted = submission.get("sources")
     if submitted and submitted != source_hash():
         raise CodeDrift(
@@ -143,7 +143,7 @@ def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> No
 
 
 def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
-    """Where the images lie, or their copy on this node's own disk; streamed ones are packed in the cache instead."""
+    """Return the folder of the images, or of their copy on this node's disk; streamed images are packed in the cache."""
     root: str | None = submission["root"]
     stage = None if dataset.stream else submission.get("stage")
     return staged(root, dataset.fingerprint, stage) if root and stage else root
@@ -151,13 +151,13 @@ def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(dataset: Dataset, root: str | None, device: torch.device) -> Data:
-    """The images on the device, kept for the next cell of the same process."""
+    """Return the images on the device; they stay loaded for the next cell of the same process."""
     return sources.load(dataset, root).to(device)
 
 
 @contextmanager
 def stopped_by_signals(heartbeat: Heartbeat, told: Mapping[str, Any]) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) let the step finish, write a checkpoint, and stop."""
+    """Let SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) finish the step, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
         heartbeat.stop = heartbeat.stop or (stop_cause(told) if number == signal.SIGUSR2 else "signal")

@@ -15,7 +15,7 @@ NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write beside, sync, rename; the previous checkpoint is kept until the next save.
+    """Write to a temporary file, sync it, and rename it; the previous checkpoint is kept until the next save.
 
     Raises:
         OSError: the disk is full, or cannot be written; nothing half-written is left.
@@ -36,13 +36,13 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def newest(record: Record) -> str:
-    """Where the newest checkpoint of any attempt lies; empty where there is none."""
+    """Return the path of the newest checkpoint of any attempt; empty where there is none."""
     found = [attempt.path / NAME for attempt in record.attempts() if (attempt.path / NAME).exists()]
     return str(found[-1]) if found else ""
 
 
 def load_latest(record: Record, device: torch.device) -> dict[str, Any] | None:
-    """The newest readable checkpoint of any attempt; None where there is none."""
+    """Return the newest readable checkpoint of any attempt; None where there is none."""
     for attempt in reversed(record.attempts()):
         for name in (NAME, PREVIOUS):
             try:

@@ -1,4 +1,4 @@
-"""Everything that knows of more than one process.
+"""The code that knows of more than one process; losses and methods see the whole batch.
 
 A cell runs as W ranks that each hold 1/W of every batch. Ranks gather all embeddings and each computes the loss of the
 whole batch: whatever a loss does with the batch (a softmax over samples, a covariance), it is that of one process. The
@@ -24,29 +24,33 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Defaults of its functions hold the first group for good if DDP is what imports it, after that group was made.
+# Imported before any process group exists: the defaults of its functions would otherwise hold the first group until
+# the process ends.
 import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-#: Ranks wait for each other this long: while rank 0 judges an encoder the others are idle.
+#: How long ranks wait for each other: while rank 0 evaluates an encoder the others are idle.
 PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those of its cell; ``control``: a group for what is agreed on the host."""
+    """The rank of this process among the ``size`` processes of its cell.
+
+    ``control`` is the process group for agreements on the host, so that no GPU waits for them.
+    """
 
     rank: int = 0
     size: int = 1
     control: dist.ProcessGroup | None = None
 
     def local_rows(self, rows: Tensor) -> Tensor:
-        """This rank's part of a batch: the ranks hold consecutive parts."""
+        """Return this rank's rows of a batch; the ranks hold consecutive parts of it."""
         return rows.chunk(self.size)[self.rank]
 
     def broadcast_from_rank0(self, said: Any) -> Any:
-        """Rank 0's object, on every rank."""
+        """Return rank 0's object on every rank."""
         if self.size == 1:
             return said
         box = [said]
@@ -54,7 +58,7 @@ class World:
         return box[0]
 
     def any_of(self, *flags: bool) -> list[bool]:
-        """Which flags are raised on any rank; through the host, so that no GPU waits."""
+        """Return which flags are raised on any rank; the exchange goes through the host, so that no GPU waits."""
         if self.size == 1:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.uint8)
@@ -62,7 +66,7 @@ class World:
         return [bool(flag) for flag in raised]
 
     def average_statistics(self, module: nn.Module) -> None:
-        """Batch norm's running statistics, averaged over ranks, after every step and by one collective.
+        """Average batch norm's running statistics over the ranks, after every step and by one collective.
 
         Other buffers (queues, moving averages) are computed from gathered embeddings and equal everywhere.
         """
@@ -77,7 +81,7 @@ class World:
 
 
 def own_device(kind: str) -> torch.device:
-    """cpu, or the GPU of this process: on one machine every rank has its own."""
+    """Return the CPU, or the GPU of this process: on one machine every rank has its own."""
     if kind == "cpu":
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -87,7 +91,7 @@ def own_device(kind: str) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[World]:
-    """The process group that the launcher's environment describes (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
+    """Join the process group that the launcher's environment describes (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
@@ -101,7 +105,7 @@ def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Wor
 
 
 def _die_with_launcher() -> None:
-    """A launcher that is killed leaves no ranks behind (Linux; elsewhere they end when they miss each other)."""
+    """End this rank when its launcher is killed (on Linux; elsewhere ranks end when a collective fails)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() == 1 and b"torch" not in Path("/proc/1/cmdline").read_bytes():
@@ -109,7 +113,7 @@ def _die_with_launcher() -> None:
 
 
 def parallel(module: nn.Module, world: World) -> nn.Module:
-    """``module`` whose gradients are averaged over ranks while they are computed.
+    """Return ``module`` wrapped so that its gradients are averaged over ranks while they are computed.
 
     Batch norm's buffers are averaged by ``World.average_statistics``; DDP would overwrite them with rank 0's.
     """
@@ -121,7 +125,10 @@ def parallel(module: nn.Module, world: World) -> nn.Module:
 
 
 def unsynchronized(model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
-    """Inside, gradients of a ``parallel`` model add up on this rank; they are averaged with the next that is not."""
+    """Let gradients of a ``parallel`` model add up on this rank inside the context.
+
+    They are averaged over ranks by the next backward pass outside of it.
+    """
     if unless or not isinstance(model, DistributedDataParallel):
         return nullcontext()
     waiting: AbstractContextManager[None] = model.no_sync()
@@ -129,7 +136,7 @@ def unsynchronized(model: nn.Module, *, unless: bool) -> AbstractContextManager[
 
 
 class _Gather(torch.autograd.Function):
-    """(n, ...) of each rank -> (W n, ...) in the order of ranks; backward: sum over ranks, own slice."""
+    """Gather (n, ...) of each rank to (W n, ...) in the order of ranks; backward sums over ranks and takes a slice."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -145,7 +152,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the ranks of a group; every rank's loss depends on it, so backward is a sum too."""
+    """Sum over the ranks of a group; every rank's loss depends on the sum, so its backward is a sum, too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -162,7 +169,7 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all ranks, in the order of ranks: (n, ...) -> (W n, ...), differentiable."""
+    """Return the rows of all ranks in the order of ranks: (n, ...) -> (W n, ...), differentiable."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return x
     gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
@@ -170,13 +177,13 @@ def gather(x: Tensor) -> Tensor:
 
 
 def differentiable_all_reduce(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Sum over the ranks of a group, differentiable."""
+    """Return the sum over the ranks of a group; it is differentiable."""
     summed: Tensor = _Sum.apply(x, group)  # type: ignore[no-untyped-call]
     return summed
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum over all ranks, for who only looks at it."""
+    """Return the sum over all ranks, without a gradient."""
     summed = x.clone()
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(summed)
@@ -184,7 +191,10 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def batchnorm_process_group(world: World, groups: int) -> dist.ProcessGroup | None:
-    """The ranks that share this rank's batch-norm group; None where a rank holds whole groups."""
+    """Return the process group of the ranks that share this rank's batch-norm group.
+
+    None where a rank holds whole groups.
+    """
     if groups >= world.size:
         return None
     members = world.size // groups

@@ -1,4 +1,4 @@
-"""A trained encoder as a file: weights, and what is needed to use them, in safetensors' metadata."""
+"""A trained encoder as a file: its weights, and in safetensors' metadata what is needed to use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from harness.ssl import models
 
 @dataclass(frozen=True)
 class SavedEncoder:
-    """``mean``, ``std``: (C,) of the images that the encoder was trained on, in [0, 1]; it takes no others."""
+    """An encoder with the channel statistics that its images must be normalised by.
+
+    ``mean``, ``std``: (C,) of the training images, in [0, 1].
+    """
 
     encoder: nn.Module
     backbone: Backbone
@@ -41,7 +44,7 @@ def save(kept: SavedEncoder, path: Path) -> None:
 
 
 def load(path: Path) -> SavedEncoder:
-    """The encoder on the CPU, channels last, as training had it."""
+    """Return the encoder on the CPU in channels-last layout, as in training."""
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, it only has keys)
         about = json.loads(file.metadata()["harness"])

@@ -14,15 +14,15 @@ from harness.ssl.methods.micro_batches import encode_in_micro_batches, unchanged
 
 
 def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
-    """Add the gradient of the whole batch's loss to the parameters' ``grad``; the comparison that it is of.
+    """Add the gradient of the whole batch's loss to the parameters' ``grad``, and return the comparison.
 
-    Of several micro-batches the gradient is that of one pass, and its memory that of one part and of all embeddings
-    (gradient caching, Gao et al. 2021, arXiv 2101.06983): all parts are encoded without a graph; the loss of all
+    The gradient of several micro-batches equals that of one pass, with the memory of one micro-batch and all embeddings
+    (gradient caching, Gao et al. 2021, arXiv 2101.06983): all of them are encoded without a graph; the loss of all
     embeddings gives the gradient by each of them; each part is encoded again, with a graph, and the chain rule goes
     on from there. It costs a second forward pass.
 
     Args:
-        model: the method, or what averages its gradients over ranks.
+        model: the method, or its wrapper that averages gradients over ranks.
     """
     targets = method.targets(batch)
     if len(batch.micro_batches) == 1:
@@ -41,7 +41,7 @@ def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
 
 
 def _through_the_network(model: nn.Module, batch: Batch, gradients: Sequence[Tensor | None]) -> None:
-    """Each part's share of the chain rule; ranks exchange their sums with the last."""
+    """Continue the chain rule through each micro-batch; ranks exchange their sums with the last."""
     for part in batch.micro_batches:
         with unsynchronized(model, unless=part is batch.micro_batches[-1]):
             embeddings = model(batch.views(part))

@@ -1,4 +1,4 @@
-"""Where an attempt ran and with what: revision, sources, versions, hardware."""
+"""The provenance of an attempt: revision, sources, versions, hardware."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
 
 @functools.cache
 def _revision_at_start() -> Mapping[str, Any]:
-    """Of the code that this process runs, whatever the checkout holds when its next cell begins."""
+    """Return the revision of the code that this process has loaded, which the checkout may have left since."""
     return revision()
 
 

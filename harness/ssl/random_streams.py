@@ -15,7 +15,7 @@ import torch
 
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """The generator of one purpose, such as ``stream(seed, "views", epoch, view)``.
+    """Return the generator of one purpose, such as ``stream(seed, "views", epoch, view)``.
 
     A purpose always has the same number of counters: a seed sequence pads with zeros, so ("order",) is ("order", 0).
     """
@@ -24,10 +24,13 @@ def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
 
 
 def permutation(seed: int, purpose: str, count: int, *counters: int) -> npt.NDArray[np.int64]:
-    """An order of ``range(count)``; by sorting uniform draws, whose stream numpy keeps stable between releases."""
+    """Return a random order of ``range(count)``.
+
+    It sorts uniform draws, whose stream numpy keeps stable between releases.
+    """
     return np.argsort(stream(seed, purpose, *counters).random(count), kind="stable")
 
 
 def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """A torch generator for library initialisers, which take no numpy one."""
+    """Return a torch generator, for initialisers that take no numpy generator."""
     return torch.Generator().manual_seed(int(stream(seed, purpose).integers(2**62)))

@@ -1,4 +1,5 @@
-"""One cell: train an encoder, watch it on the validation images, and judge it once on the test images."""
+"""The trainer of one cell: it trains an encoder, validates it on held-out images, and evaluates it once on the test
+images."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """A signal or somebody's request asked the attempt to stop; its checkpoint stands."""
+    """A signal or a request asked the attempt to stop; its checkpoint is written."""
 
 
 class Trainer:
@@ -101,7 +102,7 @@ class Trainer:
         }
 
     def train_epoch(self, epoch: int) -> None:
-        """From the present step to the end of the epoch, or of all steps."""
+        """Train from the present step to the end of the epoch, or of all steps."""
         cell, samples = self.cell, len(self.data.train)
         order = torch.from_numpy(permutation(cell.seed, "order", samples, epoch)).to(self.device)
         draws = augmentation_parameters.draw(cell.seed, epoch, samples, cell.views)
@@ -123,20 +124,20 @@ class Trainer:
                 if self.step < last and (stop or due):
                     self.save(train_seconds=self.train_seconds + now - started)
                     saved = time.monotonic()
-        self.refuse_divergence()  # it waits for the device, so that the seconds are those of the steps
+        self.refuse_divergence()  # waits for the device, so that the seconds include all steps
         seconds = time.monotonic() - started
         self.train_seconds += seconds
         self.end_epoch(epoch, (self.step - first_step) * cell.batch_size / seconds)
         self.save(self.train_seconds)
 
     def views(self, share: LocalViews, part: slice) -> Tensor:
-        """(2, k, C, H, W), what the network is given of a share's samples."""
+        """Return the normalised views (2, k, C, H, W) of some of this rank's samples."""
         pixels = share(part).flatten(0, 1)
         stacked: Tensor = normalized(pixels, self.data.mean, self.data.std).unflatten(0, (2, -1))
         return stacked
 
     def update(self, batch: Batch) -> None:
-        """One step of the optimiser. Nothing here reads a value back from the device."""
+        """Take one step of the optimiser. Nothing here reads a value back from the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -158,7 +159,7 @@ class Trainer:
         return optim.lr_at(step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
 
     def logit_temperature(self) -> float | None:
-        """What cosines are divided by in the loss, if its logits are cosines."""
+        """Return what the loss divides cosines by; None where its logits are no cosines."""
         return self.cell.loss.temperature if LOSSES[self.cell.loss.name].cosine_logits else None
 
     def end_epoch(self, epoch: int, rate: float) -> None:
@@ -173,7 +174,7 @@ class Trainer:
         self.probes = StepDiagnostics()
 
     def refuse_divergence(self) -> None:
-        """Raises Diverged before a number that is none reaches a curve or a checkpoint; the one wait of an epoch."""
+        """Raise Diverged before a NaN reaches a curve or a checkpoint; the host waits here once an epoch."""
         step = int(self.first_bad_step)
         weights = torch.stack([parameter.isfinite().all() for parameter in self.method.parameters()])
         if step < 0 and bool(weights.all()):
@@ -187,12 +188,12 @@ class Trainer:
         )
 
     def initial_metrics(self) -> dict[str, float]:
-        """A point of the curve before the first step."""
+        """Log the first point of the curve, before any step."""
         return {"val_knn": self.validate(), **self.embedding_metrics()}
 
     @torch.no_grad()
     def embedding_metrics(self) -> dict[str, float]:
-        """Of the embeddings of validation images, whose number does not depend on the batch size."""
+        """Return metrics of the embeddings of validation images, whose number does not depend on the batch size."""
         validation = self.data.validation
         rows = torch.arange(min(IMAGES, len(validation)), device=self.device)
         if len(rows) < 2:
@@ -208,7 +209,7 @@ class Trainer:
         return features(self.network.encoder, split, self.data.mean, self.data.std, self.cell.precision)
 
     def validate(self) -> float:
-        """A point of the learning curve: kNN accuracy on the validation images."""
+        """Log a point of the learning curve: the kNN accuracy on the validation images."""
         known = self.data.bank
         rows = torch.linspace(0, len(known) - 1, min(len(known), self.evaluation.curve_bank)).long().to(self.device)
         bank = known.take(rows)
@@ -223,21 +224,21 @@ class Trainer:
         )
 
     def evaluate(self, prefix: str, network: models.Network | None = None) -> None:
-        """Judge on the test images: the initial encoder (init), or that of the last epoch (test)."""
+        """Evaluate an encoder on the test images: the initial one (init), or that of the last epoch (test)."""
         found = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
         self.results |= {f"{prefix}_{name}": value for name, value in found.items()}
 
     def seconds(self) -> float:
-        """Of the whole cell, over all attempts, as far as checkpoints know of them."""
+        """Return the seconds of the whole cell over all attempts, as far as checkpoints know of them."""
         return self.seconds_before + time.monotonic() - self.started
 
     def joules(self) -> dict[str, float]:
-        """By source, over all attempts like seconds; one whose counters could not be read adds nothing."""
+        """Return the joules by source, over all attempts; a counter that could not be read adds nothing."""
         before, now = self.joules_before, self.meter.read() if self.meter else {}
         return {source: before.get(source, 0.0) + now.get(source, 0.0) for source in {**before, **now}}
 
     def save(self, train_seconds: float) -> None:
-        """Checkpoint; then stop if a signal or a later attempt says so. All ranks together."""
+        """Write a checkpoint, then stop if a signal or a later attempt asks for it; all ranks decide together."""
         superseded, stop = self.world.any_of(
             self.world.rank == 0 and self.attempt.superseded(), bool(self.heartbeat.stop)
         )  # fmt: skip
@@ -260,7 +261,7 @@ class Trainer:
             "evaluation": asdict(self.evaluation),
             "train_seconds": train_seconds,
             "seconds": self.seconds(),
-            "joules": self.joules(),  # read here, at least once an epoch: processors' counters begin anew
+            "joules": self.joules(),  # read at least once an epoch: processors' counters wrap around
         }
 
     def restore(self) -> None:
@@ -274,8 +275,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.results, self.probes = state["step"], state["results"], StepDiagnostics(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
-        self.joules_before = state.get("joules", {})  # checkpoints of before have none
+        self.joules_before = state.get("joules", {})  # older checkpoints have none
         self.loss_sum.copy_(state["loss_sum"])
         if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
-            # One outcome has one evaluation: the initial encoder is judged again as the last epoch's will be.
+            # One outcome has one evaluation: the initial encoder is evaluated again by the settings that now hold.
             self.evaluate("init", models.build(self.cell, self.data.channels).to(self.device))

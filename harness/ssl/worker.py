@@ -1,9 +1,9 @@
 """``python -m harness.ssl.worker``: compute records one after another, in a process that has imported torch once.
 
-A line of standard input names a record and what its run is told here: ``{"record": path, "submission": {...}}``. The
-answer, once its attempt has ended, is a line on standard output: ``{"record": path, "code": code, "said": why}``, with
-code 0 for finished, 1 for failed, 75 for not finished for another reason. What became of the cell stands in its record;
-the answer only says that the worker is free. After a failure the worker ends: memory and device
+A line of standard input names a record and its submission: ``{"record": path, "submission": {...}}``. The answer, once
+its attempt has ended, is a line on standard output: ``{"record": path, "code": code, "said": why}``, with code 0 for
+finished, 1 for failed, 75 for not finished for another reason. The outcome of the cell stands in its record; the answer
+only says that the worker is free. After a failure the worker ends: memory and device
 may be in any state, and the next cell gets a new one. It also ends when its input does.
 """
 
@@ -26,12 +26,12 @@ from harness.store.record import Busy, Record, Superseded
 RunCell = Callable[[Record, Json | None], None]
 
 FINISHED, FAILED = 0, 1
-#: Through no fault of the cell's own (EX_TEMPFAIL).
+#: The exit code of a cell that was stopped without an error of its own (EX_TEMPFAIL).
 NOT_FINISHED = 75
 
 
 def attempt(record: Record, submission: Json | None, run: RunCell = run_cell) -> tuple[int, str]:
-    """The exit code of one record, and a word on why it has not finished."""
+    """Return the exit code of one record, and why it has not finished."""
     try:
         run(record, submission)
     except (Busy, Interrupted, Superseded, Unwanted) as stopped:
@@ -51,7 +51,7 @@ def serve(requests: Iterable[str], answers: TextIO, run: RunCell = run_cell) -> 
         code, said = attempt(Record(Path(request["record"])), request["submission"], run)
         try:
             print(json.dumps({"record": request["record"], "code": code, "said": said}), file=answers, flush=True)
-        except BrokenPipeError:  # the sweep is gone; its cell has been finished all the same
+        except BrokenPipeError:  # the sweep has ended; its cell is finished all the same
             return
         if code == FAILED:
             return
@@ -59,7 +59,7 @@ def serve(requests: Iterable[str], answers: TextIO, run: RunCell = run_cell) -> 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever libraries print between two cells is no answer
+    os.dup2(2, 1)  # what libraries print between two cells must not be read as an answer
     serve(sys.stdin, answers)
 
 

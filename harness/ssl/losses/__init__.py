@@ -48,7 +48,7 @@ FUNCTIONS: dict[str, LossFunction] = {
 
 
 def function(name: str) -> LossFunction:
-    """A loss of the catalogue; a user's own is imported from its file.
+    """Return a loss of the catalogue; a user's own is imported from its file.
 
     Raises:
         UserError: the file does not run.
@@ -73,10 +73,10 @@ def _imported(file: str) -> ModuleType:
 
 
 def bind(loss: Loss) -> LossFunction:
-    """The loss with its declared parameters; a parameter that was left open has the catalogue's default.
+    """Return the loss with its declared parameters; the catalogue has the defaults of the others.
 
     Raises:
-        UserError: a user's own loss is not that which the cell was declared with.
+        UserError: the file of a user's own loss has changed since the cell was declared.
     """
     if loss.name not in LOSSES or (loss.source or "") != LOSSES[loss.name].source:
         there = f"is {LOSSES[loss.name].source or 'built in'}" if loss.name in LOSSES else "was not given"
@@ -91,11 +91,11 @@ def bind(loss: Loss) -> LossFunction:
 
 
 def _like(default: float, value: float) -> float:
-    """A whole number for a parameter whose default is one: a cell holds numbers, and ``topk`` wants an int."""
+    """Return an int for a parameter whose default is an int: a cell holds floats, and ``topk`` needs an int."""
     whole = isinstance(default, int) and not isinstance(default, bool) and float(value).is_integer()
     return int(value) if whole else value
 
 
 def takes_unit_norm(name: str) -> bool:
-    """Whether the loss wants L2-normalised embeddings."""
+    """Return whether the loss takes L2-normalised embeddings."""
     return LOSSES[name].unit_norm

@@ -18,7 +18,7 @@ from harness.ssl.losses.tiled_logsumexp import Map, log_sums
 
 
 class Similarities(Protocol):
-    """Of A anchors, each to its positive and to its negatives."""
+    """The cosines of A anchors, each with its positive and with its negatives."""
 
     @property
     def positives(self) -> Tensor:

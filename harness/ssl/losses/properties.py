@@ -1,4 +1,4 @@
-"""What a loss should do, tried on a loss: each property ends with its first counter-example, if there is one."""
+"""The properties that a loss should have, tried on a loss: each ends with its first counter-example, if any."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ HALF_TOLERANCE = 2e-2
 
 @dataclass(frozen=True)
 class PropertyResult:
-    """``required``: a loss without the property is wrong or cannot be trained; else it is merely good to know."""
+    """The result of trying one property.
+
+    ``required``: a loss without the property is wrong or cannot be trained; other properties are merely informative.
+    """
 
     name: str
     required: bool
@@ -122,7 +125,7 @@ def _differ(loss: LossFunction, case: Case, z1: Tensor, z2: Tensor, how: str) ->
 
 
 def _gradient(loss: LossFunction, case: Case) -> str:
-    """Central differences at some entries; a gradient that is stopped on purpose is found here too."""
+    """Compare the gradient with central differences at some entries; a stopped gradient is found here, too."""
     if len(case.z1) > 8:
         return ""
     with skip_value_checks():
@@ -158,8 +161,9 @@ def _half(loss: LossFunction, case: Case) -> str:
 
 
 def _static_shapes(loss: LossFunction, case: Case) -> str:
-    """Tensors without values: ``.item()``, ``if loss > 0`` and boolean gathers raise. On a GPU each would make the host
-    wait, and no CUDA graph can hold them."""
+    """Compute the loss of tensors without values: ``.item()``, ``if loss > 0`` and boolean gathers raise.
+
+    On a GPU each of these would make the host wait, and no CUDA graph can hold them."""
     try:
         with skip_value_checks(), FakeTensorMode() as mode:
             loss(mode.from_tensor(case.z1), mode.from_tensor(case.z2), **case.parameters)

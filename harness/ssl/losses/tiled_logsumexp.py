@@ -56,7 +56,7 @@ def log_sums(
 
 
 class _InOneTile(torch.autograd.Function):
-    """Of so few rows that their exponentials may be kept."""
+    """The sums of so few rows that their exponentials may be kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, excluded: tuple[int, ...], function: Map | None) -> Tensor:

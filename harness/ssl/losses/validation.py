@@ -1,4 +1,4 @@
-"""What every loss takes: two batches of embeddings, checked and widened before its equation begins."""
+"""The checks of every loss: two batches of embeddings are checked and widened before its equation begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _values_trusted = False
 
 @contextmanager
 def skip_value_checks() -> Iterator[None]:
-    """Inside, embeddings are not looked at for NaN, infinity and norm: reading a value makes a GPU wait.
+    """Skip the checks of embeddings for NaN, infinity and norm: reading a value makes a GPU wait.
 
     The training loop normalises by itself and finds a loss that is not finite at the end of an epoch.
     """

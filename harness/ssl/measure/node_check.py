@@ -1,7 +1,7 @@
 """``python -m harness.ssl.measure.node_check FOLDER DEVICE`` prints what a process of a job sees, as JSON lines.
 
-``harness doctor`` starts it as one of a job's ranks. It says first what it sees alone, then whether it reached the
-others: where that hangs, or kills it, the first line stands.
+``harness doctor`` starts it as one of a job's ranks. It first prints what it sees alone, then whether it reached the
+other ranks: where that hangs or kills it, the first line has been printed already.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import harness
 from harness.environment.revision import source_hash
 from harness.ssl import distributed
 
-#: How long ranks wait for each other: several times what a slow file system needs to import torch.
+#: How long ranks wait for each other: several times the time that a slow file system needs to import torch.
 PATIENCE = timedelta(seconds=60)
 #: float32 values whose sum over the ranks is timed: 64 MiB, about the gradients of a ResNet-18 and a half.
 VALUES = 2**24
 
 
 def alone(folder: Path, device: str) -> dict[str, Any]:
-    """This node, its files, and what is installed on it."""
+    """Return this node's name, files, devices and installed versions."""
     rank = os.environ.get("SLURM_PROCID", "0")
     try:
         token = (folder / "token").read_text(encoding="utf-8")
@@ -53,14 +53,14 @@ def alone(folder: Path, device: str) -> dict[str, Any]:
 
 
 def together(device: str) -> dict[str, Any]:
-    """Whether the ranks' sum is right, and bytes per second of it; as a cell's ranks meet (the Slurm payload)."""
+    """Return whether the sum over the ranks is right, and its bytes per second; ranks meet as those of a cell do."""
     from submitit.helpers import TorchDistributedEnvironment
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     with distributed.joined(own := distributed.own_device(device), PATIENCE) as world:
         right = world.size * (world.size + 1) / 2
         values = torch.full((VALUES,), world.rank + 1.0, device=own)
-        got = distributed.all_reduce_sum(values)  # the first connects
+        got = distributed.all_reduce_sum(values)  # the first one connects the ranks and is not timed
         began = time.monotonic()
         distributed.all_reduce_sum(values)[0].item()
         seconds = time.monotonic() - began
@@ -69,7 +69,7 @@ def together(device: str) -> dict[str, Any]:
 
 
 def say(words: Mapping[str, Any]) -> None:
-    """A line, written at once: srun labels what each rank writes, and would cut a line that comes in parts."""
+    """Print one line in one write: srun labels the lines of each rank, and would cut a line that comes in parts."""
     os.write(1, f"{json.dumps(words)}\n".encode())
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     say(seen)
     try:
         met = together(device)
-    except Exception as error:  # noqa: BLE001  (whatever the network's libraries raise is the answer)
+    except Exception as error:  # noqa: BLE001  (any error of the network's libraries is the answer)
         said = [line for line in str(error).splitlines() if line.strip()]
         met = {"network": f"{type(error).__name__}: {said[0] if said else ''}"}
     say({"rank": seen["rank"], **met})

@@ -1,13 +1,14 @@
-"""``python -m harness.ssl.measure.step_cost THREADS DEVICE``: what cells take of time, disk and memory, for a plan.
+"""``python -m harness.ssl.measure.step_cost THREADS DEVICE`` measures time, disk and memory of cells, for a plan.
 
 Reads ``{"plugins": [file, ...], "steps": [kind, ...], "memory": [kind, ...]}`` from standard input, a kind being
-``{"key", "cell", "channels", "micro_batch"}``, for steps also ``"files"`` (some of those that are streamed), for memory
-``"images"`` (see ``Images``) and ``"world_size"``. Prints a line ``[key, null]`` before it measures a kind, so that its
-reader knows which one has killed it, and then ``[key, costs]``:
+``{"key", "cell", "channels", "micro_batch"}``, for steps also ``"files"`` (a sample of streamed files), for memory
+``"images"`` (see ``ImageCounts``) and ``"world_size"``. Prints a line ``[key, null]`` before it measures a kind, so
+that its reader knows which kind has killed it, and then ``[key, costs]``:
 ``{"sample", "feature", "start", "encoder_bytes", "checkpoint_bytes"}`` of steps, ``{"bytes"}`` of memory.
 
-Time comes from steps that are run. Memory does not: a step at the cell's own batch size may take minutes, or be killed.
-Instead the step is traced with tensors that have shapes and no content, and what lives at its worst moment is counted.
+Time is measured on real steps. Memory is not: a step at the cell's own batch size may take minutes, or be killed.
+Instead the step is traced with tensors that have shapes and no content, and the bytes of all tensors alive at its peak
+are counted.
 """
 
 from __future__ import annotations
@@ -49,17 +50,17 @@ from harness.ssl.runtime.malloc import keep_freed_memory  # noqa: E402
 
 WARM_UP, COUNTED, ENOUGH_SECONDS = 2, 10, 3.0
 
-#: Of what is counted: the kernels' own workspace, and what allocators round up.
+#: The factor on counted bytes for the kernels' own workspace, and for what allocators round up.
 SLACK = 1.1
 #: On a CPU, glibc takes blocks below MMAP_BYTES from a heap whose holes it cannot give back: they cost about double.
 MMAP_BYTES, HOLES = 32 * 2**20, 2
-#: What CUDA itself and its libraries hold of a GPU.
+#: Bytes of a GPU that CUDA itself and its libraries hold.
 CUDA_CONTEXT = 600 * 2**20
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many images a cell has."""
+    """The numbers of images of a cell."""
 
     train: int
     bank: int
@@ -93,7 +94,7 @@ class StepBenchmark:
         return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
 
     def recipes(self, count: int) -> Tensor:
-        """Of two views of so many images; written once, as for an epoch."""
+        """Return the augmentation parameters of two views of so many images, resolved once, as for an epoch."""
         size = self.cell.dataset.image_size
         draws = torch.rand(2, count, augmentation_parameters.columns(self.cell.views))
         return augmentation_parameters.resolve(draws, self.cell.views, self.channels, size, size).to(self.device)
@@ -104,7 +105,7 @@ class StepBenchmark:
         return stacked
 
     def step(self, images: Tensor, recipe: Tensor, look: bool = False) -> None:
-        """One step of the optimiser; ``look``: with what some steps of an epoch are asked besides."""
+        """Take one step of the optimiser; ``look``: with the diagnostics that some steps of an epoch compute."""
         rows = torch.arange(self.cell.batch_size, device=self.device)
 
         def share(part: slice) -> Tensor:
@@ -120,7 +121,7 @@ class StepBenchmark:
 
     @torch.no_grad()
     def watch(self, images: Tensor) -> None:
-        """What the geometry of an epoch's end encodes."""
+        """Encode the images of the embedding metrics at an epoch's end."""
         with frozen(self.network):
             self.network(self.two_views(images, self.recipes(len(images))).flatten(0, 1))
 
@@ -136,7 +137,7 @@ def trial(cell: Cell, channels: int, device: torch.device, micro_batch: int | No
 
 
 def time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> dict[str, float]:
-    """Median seconds of one image's part of a whole step (views included), and of its features; bytes of files."""
+    """Return median seconds per image of a whole step (views included) and of its features, and bytes of its files."""
     try:
         return _time_and_disk(cell, channels, device, micro_batch)
     except torch.OutOfMemoryError:  # the plan refuses the cell, and says why
@@ -155,7 +156,7 @@ def _time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch:
 
 
 def with_decoding(sample: float, files: Sequence[str], cell: Cell, threads: int, device: torch.device) -> float:
-    """Seconds of a sample that has to be decoded: on a CPU before its step, and beside it on a GPU."""
+    """Return the seconds per sample where images are decoded: on a CPU before the step, on a GPU during it."""
     if not files:
         return sample
     decoding = streaming.seconds_per_image(list(map(Path, files)), cell.dataset.image_size, cell.views) / threads
@@ -184,7 +185,7 @@ def _saved_bytes(state: Any) -> int:
 
 
 class LiveTensorBytes(TorchDispatchMode):
-    """Bytes of the tensors that operations have made and that still live: of each kind, and its largest sum so far."""
+    """A count of the bytes of tensors that operations have made and that are still alive, by kind, and of its peak."""
 
     def __init__(self, kind_of: Callable[[int], str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -225,8 +226,9 @@ def peak_bytes(
     device: torch.device,
     micro_batch: int | None = None,
 ) -> int:
-    """Of one process of the cell, but for what a process takes that has only built it: at its worst moment, which may
-    be reading the images, a step, the end of an epoch, or an evaluation."""
+    """Return the peak bytes of one process of the cell, above those of a process that has only built it.
+
+    The peak may be reached while reading the images, in a step, at the end of an epoch, or in an evaluation."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     network, own = models.build(cell, channels), cell.batch_size // world_size
@@ -239,7 +241,7 @@ def peak_bytes(
             LiveTensorBytes(_kinds_on(device)) as live,
         ):
             _forget_contents(method)
-            # On a CPU colours look at their recipes, which have no values here; they take hardly any memory.
+            # On a CPU colour operations read their parameters, which have no values here; they take hardly any memory.
             still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
             tried = StepBenchmark(still, network, method, channels, torch.device("cpu"), parts)
             tried.step(tried.images(own), tried.recipes(own), look=True)
@@ -249,14 +251,14 @@ def peak_bytes(
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))
     written = 2 * 4 * len(augmentation_parameters.PARAMETERS) * (images.train // world_size)
-    # An epoch begins with the draws and those of the own samples, when nothing of a step is there.
+    # An epoch begins with all draws and those of this rank's samples, before any tensor of a step exists.
     draws = 2 * 4 * augmentation_parameters.columns(cell.views) * (images.train + images.train // world_size)
     traced = live.peak["whole"] + HOLES * live.peak["heap"]
     needed = written + max(int(SLACK * traced), draws if device.type == "cpu" else 0)
     if cell.dataset.stream:
         return needed + streaming.waiting_bytes(own, cell.dataset.image_size, device)
     pixels = channels * cell.dataset.image_size**2 * images.total
-    return max(2 * pixels, pixels + needed)  # the images are read twice over, then split
+    return max(2 * pixels, pixels + needed)  # the images are held twice while they are split
 
 
 def _kinds_on(device: torch.device) -> Callable[[int], str]:
@@ -265,7 +267,7 @@ def _kinds_on(device: torch.device) -> Callable[[int], str]:
 
 @contextmanager
 def _ranks(world_size: int) -> Iterator[World]:
-    """The first of so many processes, the others of which are only pretended."""
+    """Pretend that this process is the first of so many ranks."""
     if world_size == 1:
         yield World()
         return
@@ -279,7 +281,7 @@ def _ranks(world_size: int) -> Iterator[World]:
 
 
 def _forget_contents(module: nn.Module) -> None:
-    """Parameters and buffers that have shapes only; inside a FakeTensorMode."""
+    """Replace parameters and buffers by tensors that have shapes only; inside a FakeTensorMode."""
     for inner in module.modules():
         for name, parameter in inner.named_parameters(recurse=False):
             setattr(inner, name, nn.Parameter(torch.empty_like(parameter), parameter.requires_grad))
@@ -288,19 +290,19 @@ def _forget_contents(module: nn.Module) -> None:
 
 
 def _neighbours(bank: Tensor, test: Tensor) -> None:
-    """What knn_accuracy holds."""
+    """Allocate what ``knn_accuracy`` holds."""
     bank, test = normalize(bank, dim=1), normalize(test, dim=1)
     (test[: knn.QUERIES] @ bank.T).topk(1)
 
 
 def _probe(bank: Tensor, test: Tensor) -> None:
-    """What linear_accuracy holds."""
+    """Allocate what ``linear_accuracy`` holds."""
     standard = [(rows - rows.mean(0)) / rows.std(0) for rows in (bank, test)]
     standard[0] * 1.0
 
 
 def base_bytes(device: torch.device) -> int:
-    """What a process takes that has built a cell, on the device where cells live."""
+    """Return the bytes of a process that has built a cell, on the device where cells are trained."""
     if device.type == "cuda":
         return CUDA_CONTEXT
     tried = trial(Cell(), 3, device)  # building an optimiser imports another hundred megabytes
@@ -319,7 +321,7 @@ def main() -> None:
     def say(kind: Mapping[str, Any], costs: Mapping[str, float] | None) -> None:
         print(json.dumps([kind["key"], costs]), file=answers, flush=True)
 
-    with redirect_stdout(sys.stderr):  # what a user's loss prints is no answer
+    with redirect_stdout(sys.stderr):  # output of a user's loss must not be read as an answer
         plugins.register(asked["plugins"])
         base = base_bytes(device) if asked["memory"] else 0
         for kind in asked["memory"]:
@@ -335,7 +337,7 @@ def main() -> None:
 
 
 def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:
-    """Bytes of the cell on a CPU, or of each of its GPUs; 0 where its loss cannot be traced without values."""
+    """Return the bytes of the cell on a CPU, or of each of its GPUs; 0 where its loss needs values to be traced."""
     cell, ranks = from_dict(Cell, kind["cell"]), int(kind["world_size"])
     try:
         images = ImageCounts(**kind["images"])

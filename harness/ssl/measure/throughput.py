@@ -1,6 +1,6 @@
 """``python -m harness.ssl.measure.throughput FIGURE`` measures how fast this machine trains; see ``harness bench``.
 
-Prints a line of JSON for each row of the figure (``Row``). Two sides of a ratio are measured in turn, in one run.
+It prints a line of JSON for each row of the figure (``Row``). Two sides of a ratio are measured in turn, in one run.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from harness.ssl.train import Trainer
 from harness.store.record import Heartbeat, Record
 
 ROUNDS = 5
-#: Of a side in one round.
+#: Seconds of a side in one round.
 ENOUGH_SECONDS = 2.0
 #: Steps of a round, at most: in an epoch of CIFAR-10 one in so many is probed.
 MOST_STEPS = 21
-#: CIFAR-10's images without those held out, and those.
+#: CIFAR-10's training images without the held-out ones, and the held-out ones.
 TRAIN, VALIDATION, TEST = 45_000, 5_000, 10_000
 CPU = torch.device("cpu")
 
-#: What a side gives in a round.
+#: The result of a side in a round.
 Taken = TypeVar("Taken")
 
-#: What the laptop scales train, and what the demos do, on images of CIFAR-10's shape.
+#: The networks of the laptop scales and of the demos, on images of CIFAR-10's shape.
 RESNET = Cell(dataset=Dataset("cifar10", 32), backbone=Backbone("resnet18", 16), precision="bf16", epochs=10)
 CONVNET = replace(RESNET, backbone=Backbone("convnet", 16), head=Head(64, 64))
-#: The published net.
+#: The published network.
 WHOLE_RESNET = replace(RESNET, backbone=Backbone("resnet18", 64))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a figure: medians, in ``unit``.
+    """A row of a figure: medians, in ``unit``.
 
-    beside: what ``measured`` is compared with, which is called ``beside_is``: a ceiling, or another way to do the same.
-    ratio: measured / beside, the median of the rounds', since a machine that slows down slows both sides of a round.
-    goal: a bound of ``measured``, or where ``of_ratio`` of the ratio; from below, or where ``at_most`` from above.
+    beside: the baseline of ``measured``, whose name is ``beside_is``: a ceiling, or another way to do the same.
+    ratio: measured / baseline, the median over rounds, since a machine that slows down slows both sides of a round.
+    goal: a lower bound of ``measured`` (an upper bound with ``at_most``), or with ``of_ratio`` of the ratio.
     note: why nothing was measured. raw: every round of each side.
     """
 
@@ -81,19 +81,19 @@ class Row:
 
 
 def ratio_of(what: str, unit: str, sides: Mapping[str, list[float]], goal: float, *, at_most: bool = False) -> Row:
-    """Of the first side to the second."""
+    """Return the ratio of the first side to the second, the median over rounds."""
     return replace(_baseline(what, unit, sides), goal=goal, of_ratio=True, at_most=at_most)
 
 
 def _baseline(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
-    """The first side beside the second."""
+    """Return a row of the first side with the second as its baseline."""
     (_, own), (beside_is, other) = sides.items()
     ratio = statistics.median(one / another for one, another in zip(own, other, strict=True))
     return Row(what, unit, statistics.median(own), statistics.median(other), beside_is, ratio, raw=sides)
 
 
 def in_turn(sides: Mapping[str, Callable[[], Taken]], rounds: int = ROUNDS) -> dict[str, list[Taken]]:
-    """What each side gives, round by round; the first round warms up and is not counted."""
+    """Return the results of each side, round by round; the first round warms up and is not counted."""
     found: dict[str, list[Taken]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
@@ -117,7 +117,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def loop() -> Iterator[Row]:
-    """The training loop end to end beside the bare steps of the same net."""
+    """Compare the training loop end to end with the bare steps of the same network."""
     yield loop_row("ResNet-18 width 16, batch 256, bf16", RESNET, 0.95, CPU)
     yield loop_row("ResNet-18 width 16, batch 256, fp32", replace(RESNET, precision="fp32"), 0.95, CPU)
     yield loop_row("convnet width 16, batch 256, bf16", CONVNET, 0.9, CPU)
@@ -137,7 +137,7 @@ def loop_row(what: str, cell: Cell, goal: float, device: torch.device) -> Row:
 
 @contextmanager
 def attempt_of(cell: Cell, device: torch.device) -> Iterator[Trainer]:
-    """The training loop of an attempt in a temporary folder, on generated images."""
+    """Return the trainer of an attempt in a temporary folder, on generated images."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         attempt = Record.prepare(Path(folder), cell).begin({})
         heartbeat = stack.enter_context(Heartbeat(attempt))
@@ -150,7 +150,7 @@ def attempt_of(cell: Cell, device: torch.device) -> Iterator[Trainer]:
 
 
 def generated(size: int) -> Data:
-    """Noise with CIFAR-10's number of training images, and few others."""
+    """Return noise images: as many training images as CIFAR-10 has, and few others."""
     train, few = _noise(TRAIN, size), _noise(64, size)
     return Data(train, train, few, few, torch.full((3,), 0.5), torch.full((3,), 0.25))
 
@@ -161,14 +161,14 @@ def _noise(count: int, size: int) -> Split:
 
 
 def trained(run: Trainer, steps: int) -> float:
-    """Samples/s of the loop's first steps, by its own clock; the first of them is probed, as one in 21 is."""
+    """Return the samples/s of the loop's first steps by its own clock; one step in 21 computes diagnostics."""
     run.step, run.steps, before = 0, steps, run.train_seconds
     run.train_epoch(epoch=0)
     return steps * run.cell.batch_size / (run.train_seconds - before)
 
 
 def bare_step(cell: Cell, data: Data, device: torch.device) -> Callable[[int], None]:
-    """So many times forward, loss, backward and optimiser, on views that are there already."""
+    """Return samples/s of forward, loss, backward and optimiser on views that exist already."""
     network = models.build(cell, data.channels).to(device)
     optimizer = optim.build(cell.optimizer, network.parameters())
     loss = losses.bind(cell.loss)
@@ -186,7 +186,7 @@ def bare_step(cell: Cell, data: Data, device: torch.device) -> Callable[[int], N
 
 
 def two_views() -> Iterator[Row]:
-    """Draws, crop, flip, jitter and grey of both views of an epoch, batch by batch, as the loop asks for them."""
+    """Measure draws, crop, flip, jitter and grey of both views of an epoch, batch by batch, as the loop does."""
     split = _noise(TRAIN, RESNET.dataset.image_size)
     batches = torch.randperm(TRAIN).split(RESNET.batch_size)
 
@@ -204,17 +204,17 @@ def two_views() -> Iterator[Row]:
 
 
 def _each(values: Iterable[object]) -> None:
-    """Take all, keep none."""
+    """Consume all items and keep none."""
     for _ in values:
         pass
 
 
 def loss() -> Iterator[Row]:
-    """InfoNCE forward and backward, beside the form that makes the whole matrix of similarities."""
+    """Compare InfoNCE forward and backward with the form that makes the whole matrix of similarities."""
     for samples, rounds in ((256, 20), (8192, 2)):
         z1, z2 = (normalize(torch.randn(samples, 128), dim=1).requires_grad_() for _ in range(2))
         what = f"loss: InfoNCE of {samples:,} samples"
-        need = 6 * 4 * (2 * samples) ** 2  # of plain_infonce: some copies of the matrix
+        need = 6 * 4 * (2 * samples) ** 2  # bytes of plain_infonce: several copies of the matrix
         if need > 1024 * _kibibytes("/proc/meminfo", "MemAvailable"):
             yield Row(what, note=f"not measured: the plain form needs {need / 2**30:.0f} GiB of memory")
             continue
@@ -225,21 +225,21 @@ def loss() -> Iterator[Row]:
         costs = in_turn({name: partial(cost, form, z1, z2) for name, form in forms.items()}, rounds)
         times, peaks = ({name: [pair[n] for pair in costs[name]] for name in costs} for n in (0, 1))
         yield ratio_of(what, "s", times, 1.3, at_most=True)
-        if samples > 1024:  # of few samples it is lost among the pages that a process has anyway
+        if samples > 1024:  # with few samples the difference is lost among the pages that a process has anyway
             yield ratio_of(f"{what}, memory", "MiB", peaks, 1 / 8, at_most=True)
 
 
 def plain_infonce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """As most code has it: cross-entropy over the rows of the whole matrix."""
+    """Return InfoNCE as most code computes it: the cross-entropy over the rows of the whole matrix."""
     anchors = torch.cat([z1, z2])
     logits = (anchors @ anchors.T / temperature).fill_diagonal_(-torch.inf)
     return cross_entropy(logits, torch.arange(len(anchors)).roll(len(z1)))
 
 
 def cost(form: losses.LossFunction, z1: Tensor, z2: Tensor) -> tuple[float, float]:
-    """Seconds, and MiB of this process at the worst moment above what it held before, of forward and backward."""
+    """Return the seconds of forward and backward, and the peak MiB of this process above what it held before."""
     z1.grad = z2.grad = None
-    give_freed_memory_back()  # or what is kept would hide the peak
+    give_freed_memory_back()  # kept memory would hide the peak
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux forgets the peak so far
     before = _kibibytes("/proc/self/status", "VmRSS")
     with skip_value_checks():
@@ -252,7 +252,7 @@ def _kibibytes(file: str, name: str) -> int:
 
 
 def evaluation() -> Iterator[Row]:
-    """kNN and linear probe of CIFAR-10's size, and the share that evaluation has of a laptop cell."""
+    """Measure kNN and linear probe at CIFAR-10's size, and the share of evaluation in a laptop cell."""
     yield from judged("evaluation: ", CPU)
     yield _share_of_a_cell(Evaluation(knn_k=200, knn_temperature=0.1, every=2))
 
@@ -267,15 +267,15 @@ def judged(prefix: str, device: torch.device) -> Iterator[Row]:
 
 
 def _classes(bank: int, queries: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features and labels of ten classes that overlap."""
+    """Return features and labels of ten classes that overlap."""
     centres = torch.randn(10, width)
     bank_labels, labels = torch.randint(10, (bank,)), torch.randint(10, (queries,))
     rows = [0.2 * centres[own] + torch.randn(len(own), width) for own in (bank_labels, labels)]
     return rows[0], bank_labels, rows[1], labels
 
 
-def _share_of_a_cell(told: Evaluation) -> Row:
-    """Per cent of a laptop cell's seconds: the initial and the last encoder on the test images, and the curve."""
+def _share_of_a_cell(settings: Evaluation) -> Row:
+    """Return the per cent of a laptop cell's seconds that go into its two test evaluations and its curve."""
     with attempt_of(RESNET, CPU) as run:
         trained(run, 2)
         training = RESNET.epochs * TRAIN / statistics.median(trained(run, 8) for _ in range(3))
@@ -284,19 +284,19 @@ def _share_of_a_cell(told: Evaluation) -> Row:
         per_image = [seconds(lambda: features(encoder, images, mean, std, "bf16")) / 2048 for _ in range(4)]
         image, width = statistics.median(per_image[1:]), encoder.features
     rows = _classes(TRAIN, TEST, width)
-    curve = _classes(told.curve_bank, VALIDATION, width)
-    vote = partial(knn_accuracy, k=told.knn_k, temperature=told.knn_temperature)
+    curve = _classes(settings.curve_bank, VALIDATION, width)
+    vote = partial(knn_accuracy, k=settings.knn_k, temperature=settings.knn_temperature)
     final = (TRAIN + TEST) * image + seconds(lambda: vote(*rows))
     final += seconds(lambda: linear_accuracy(*rows, penalty=1e-4))
-    point = (told.curve_bank + VALIDATION) * image + seconds(lambda: vote(*curve))
-    judging = 2 * final + (1 + RESNET.epochs // told.every) * point
+    point = (settings.curve_bank + VALIDATION) * image + seconds(lambda: vote(*curve))
+    judging = 2 * final + (1 + RESNET.epochs // settings.every) * point
     raw = {"training s": [training], "one test s": [final], "one point of the curve s": [point]}
     share = 100 * judging / (judging + training)
     return Row("evaluation: share of a laptop cell, 10 epochs", "%", share, goal=10, at_most=True, raw=raw)
 
 
 def sweep() -> Iterator[Row]:
-    """Whole cells side by side, one thread each, beside the same one after another with all threads."""
+    """Compare whole cells side by side, one thread each, with the same cells one after another with all threads."""
     for name, cell in (("ResNet-18 width 16", RESNET), ("convnet width 16", CONVNET)):
         for batch in (32, 256):
             with throughput_workers.sides(replace(cell, batch_size=batch), cores()) as sides:
@@ -304,14 +304,14 @@ def sweep() -> Iterator[Row]:
 
 
 def startup() -> Iterator[Row]:
-    """What a cell costs beside its training and evaluation."""
+    """Measure the seconds of a cell outside its training and evaluation."""
     warm, cold = throughput_workers.start_seconds(warm=7, cold=3)
     yield Row("startup: a used worker's cell", "s", statistics.median(warm), goal=0.3, at_most=True, raw={"used": warm})
     yield Row("startup: a new worker's cell", "s", statistics.median(cold), raw={"new": cold})
 
 
 def gpu() -> Iterator[Row]:
-    """The loop and the evaluation on a GPU."""
+    """Measure the loop and the evaluation on a GPU."""
     if not torch.cuda.is_available():
         yield Row("gpu", note="not measured: torch sees no GPU")
         return

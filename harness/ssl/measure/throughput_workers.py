@@ -1,4 +1,4 @@
-"""Workers that compute real cells in a temporary folder while ``harness.ssl.measure.throughput`` looks at the clock."""
+"""Workers that train real cells in a temporary folder while ``harness.ssl.measure.throughput`` measures the time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from harness.evaluation import Evaluation
 from harness.ssl.worker import FINISHED
 from harness.store.record import Record
 
-#: Of the generated folder, and the epochs of its cells: some seconds a cell.
+#: Images of the generated folder, and epochs of its cells: some seconds a cell.
 TRAIN, TEST, EPOCHS = 1536, 128, 1
 #: Cells of a worker in one round.
 IN_A_ROW = 2
 
 
 class Worker:
-    """A process as a sweep starts it."""
+    """A worker process, started as a sweep starts it."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -52,10 +52,10 @@ class Worker:
         self._popen.stdin.flush()
 
     def wait(self) -> None:
-        """Until it has computed a record.
+        """Wait until the worker has finished a record.
 
         Raises:
-            RuntimeError: it has not.
+            RuntimeError: the record did not finish.
         """
         assert self._popen.stdout
         answer = json.loads(self._popen.stdout.readline() or '{"code": 1, "said": "the worker has died"}')
@@ -64,7 +64,7 @@ class Worker:
 
 
 class CellSupply:
-    """Records of one cell with ever another seed, below ``folder``."""
+    """A supply of records of one cell, each with a new seed, below ``folder``."""
 
     def __init__(self, folder: Path, cell: Cell, root: str | None) -> None:
         self._folder, self._root, self.batch_size = folder, root, cell.batch_size
@@ -80,11 +80,13 @@ class CellSupply:
 
 @contextmanager
 def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]:
-    """Samples/s of cells like this one, the seconds of their evaluation counted: in as many workers as there are cores,
-    one thread each, and in one worker with all threads."""
+    """Return samples/s of cells like this one, evaluation included.
+
+    The first is that of as many workers as there are cores, one thread each; the second that of one worker with all
+    threads."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the packed images go with the rest
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # packed images are removed with the folder
         _write_images(folder / "images")
         small = replace(cell, dataset=Dataset("imagefolder", 32), epochs=EPOCHS)
         cells = CellSupply(folder / "runs", small, str(folder / "images"))
@@ -97,7 +99,7 @@ def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]
 
 
 def _rate(cells: CellSupply, workers: Sequence[Worker]) -> float:
-    """Of workers that have some cells each, one after another."""
+    """Return the samples/s of workers that train several cells each, one after another."""
     asked = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
     begun = time.perf_counter()
     for worker, record in asked:
@@ -111,7 +113,7 @@ def _rate(cells: CellSupply, workers: Sequence[Worker]) -> float:
 
 
 def _write_images(folder: Path) -> None:
-    """Noise, in ten classes."""
+    """Write noise images of ten classes."""
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (TRAIN + TEST, 32, 32, 3), dtype=np.uint8)
@@ -122,8 +124,10 @@ def _write_images(folder: Path) -> None:
 
 
 def start_seconds(warm: int, cold: int) -> tuple[list[float], list[float]]:
-    """What cells of the digits take beside their training and evaluation: in a worker that has had one, and in new
-    ones, which import torch first."""
+    """Return the seconds of digits cells outside their training and evaluation.
+
+    The first is that of a worker that has trained a cell before; the second that of new workers, which import torch
+    first."""
     cell = Cell(backbone=Backbone("convnet", 16), head=Head(64, 64))
     with tempfile.TemporaryDirectory() as folder:
         cells = CellSupply(Path(folder), cell, None)

@@ -15,10 +15,10 @@ COMPILERS = ("g++", "c++", "clang++")
 
 
 def compile_networks(method: nn.Module, device: torch.device, *, micro_batches: bool) -> None:
-    """Compile what encodes in a training step; ``network.forward`` itself, which evaluation calls, stays as it is.
+    """Compile the encoding of a training step; ``network.forward``, which evaluation calls, stays as it is.
 
-    On a GPU a step's kernels become one CUDA graph, but not of micro-batches: a graph's output lives until the next
-    one, and all of theirs are needed at once.
+    On a GPU a step's kernels become one CUDA graph, except with micro-batches: a graph's output lives only until the
+    graph runs again, and the outputs of all micro-batches are needed at once.
 
     Raises:
         UserError: there is no compiler.

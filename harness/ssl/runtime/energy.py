@@ -1,6 +1,6 @@
-"""The energy that this machine's counters saw while a cell was computed, where they can be read.
+"""The energy that this machine's counters measured while a cell trained, where they can be read.
 
-They count whole processor packages and GPUs, whatever else runs there.
+The counters cover whole processor packages and GPUs, whatever else runs there.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Adds up joules from its making on: of processor packages, and of the GPUs with these CUDA indices.
+    """A sum of the joules of processor packages, and of the GPUs with these CUDA indices, since it was made.
 
-    To be read more often than a processor's counter begins anew: some do after 65 kJ, five minutes at 200 W.
+    It must be read more often than a processor's counter wraps around: some do after 65 kJ, five minutes at 200 W.
     """
 
     def __init__(self, gpus: Sequence[int] = (), folder: Path = POWERCAP) -> None:
         self._sources: dict[str, list[_Counter]] = {}
         finders = {"processor": partial(_packages, folder), "gpu": partial(_gpus, gpus)}
         for source, find in finders.items():
-            # No cell fails for want of a number beside its results; NVML's errors are a module's that may not be there.
+            # A cell must not fail because its energy is unknown; NVML's errors belong to a module that may be absent.
             try:
                 self._sources[source] = find()
             except Exception:  # noqa: BLE001
                 continue
 
     def read(self) -> dict[str, float]:
-        """Joules so far by source, ``processor`` and ``gpu``, without those that could not be read now or before."""
+        """Return the joules so far by source (``processor``, ``gpu``), without sources that could not always be read."""
         for source, counters in list(self._sources.items()):
             try:
                 for counter in counters:
@@ -48,7 +48,7 @@ class Meter:
 
 
 def meter_of(device: torch.device, world: World) -> Meter | None:
-    """Rank 0's; None for the other ranks, and where ranks are on other machines, whose counters it does not see."""
+    """Return rank 0's meter; None for other ranks, and where ranks run on several machines."""
     here = os.environ.get("LOCAL_WORLD_SIZE", str(world.size))
     if world.rank != 0 or here != str(world.size):
         return None
@@ -57,7 +57,10 @@ def meter_of(device: torch.device, world: World) -> Meter | None:
 
 @dataclass
 class _Counter:
-    """``value``: its present count, in units of ``joule``; after ``most`` it begins anew (0: it never does)."""
+    """A counter of energy.
+
+    ``value`` is its present count, in units of ``joule``; after ``most`` it wraps around (0: never).
+    """
 
     value: Callable[[], int]
     joule: float
@@ -81,7 +84,11 @@ class _Counter:
 
 
 def _packages(folder: Path) -> list[_Counter]:
-    """Not ``intel-rapl-mmio:N``, the same packages again; nor ``intel-rapl:N:M``, parts of them, nor ``psys``."""
+    """Return a counter for each processor package.
+
+    ``intel-rapl-mmio:N`` is left out, because it counts the same packages again; so are ``intel-rapl:N:M``, which are
+    parts of them, and ``psys``.
+    """
     zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if _text(zone / "name").startswith("package-")]
     return [_package(zone) for zone in zones]
 
@@ -95,12 +102,12 @@ def _text(path: Path) -> str:
 
 
 def _gpus(indices: Sequence[int]) -> list[_Counter]:
-    """By pynvml, if somebody has installed it."""
+    """Return a counter for each GPU, read by pynvml where it is installed."""
     if not indices:
         return []
     nvml = importlib.import_module("pynvml")
     nvml.nvmlInit()
-    # NVML's own numbering knows nothing of CUDA_VISIBLE_DEVICES.
+    # NVML numbers all GPUs, whatever CUDA_VISIBLE_DEVICES says.
     uuids = [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in indices]
     handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
     return [_Counter(partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3) for handle in handles]

@@ -1,4 +1,4 @@
-"""Memory that a step frees stays with the process, for the next step."""
+"""Keep the memory that a step frees with the process, for the next step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_BYTES, TRIM_BYTES = 32 * 2**20, 2**31 - 1
 
 _OWN = ctypes.CDLL(None)
-#: None elsewhere than on glibc, where nothing of this happens.
+#: None on systems without glibc, where none of this happens.
 GLIBC = _OWN if hasattr(_OWN, "mallopt") else None
 
 
@@ -26,6 +26,6 @@ def keep_freed_memory() -> None:
 
 
 def give_freed_memory_back() -> None:
-    """Once, for who measures how much is taken next."""
+    """Give freed memory back once, before a measurement of how much is taken next."""
     if GLIBC:
         GLIBC.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Makes ``import torchvision`` work where its compiled extension does not load.
+"""Make ``import torchvision`` work where its compiled extension does not load.
 
 The wheel of torchvision is built for CUDA. Beside a CPU build of torch its extension cannot be loaded, and the import
 ends with "operator torchvision::nms does not exist", because meta registrations name operators that the extension

@@ -143,7 +143,7 @@ def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> No
 
 
 def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
-    """Return the folder of the images, or of their copy on this node's disk; streamed images are packed in the cache."""
+    """Return the folder of the images, or of their copy on this node's disk; streamed images lie in the cache."""
     root: str | None = submission["root"]
     stage = None if dataset.stream else submission.get("stage")
     return staged(root, dataset.fingerprint, stage) if root and stage else root

@@ -37,7 +37,7 @@ class Meter:
                 continue
 
     def read(self) -> dict[str, float]:
-        """Return the joules so far by source (``processor``, ``gpu``), without sources that could not always be read."""
+        """Return the joules so far by source (``processor``, ``gpu``), without sources that could not be read."""
         for source, counters in list(self._sources.items()):
             try:
                 for counter in counters:

@@ -1,4 +1,4 @@
-"""``harness doctor``: what this machine has and lacks, each with the command that mends it."""
+"""``harness doctor``: check this machine or a cluster, and name the command that fixes each failed check."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def doctor(
         bool, typer.Option("--full", help="Of a cluster: also train a cell on it, and interrupt it; ten minutes.")
     ] = False,
 ) -> None:
-    """Say what this machine, or a cluster, has and lacks, with what mends it; fails if something needed lacks."""
-    lacks = False
+    """Check this machine, or a cluster, and say how to fix what fails; exit with 1 if a needed check fails."""
+    failed = False
     for finding in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
-        mark = "ok  " if not finding.fix else "LACK" if finding.needed else "note"
+        mark = "ok  " if not finding.fix else "FAIL" if finding.needed else "note"
         print(f"{mark} {finding.what:14} {finding.found}", flush=True)
         if finding.fix:
-            print(f"     {'':14} mend: {finding.fix}", flush=True)
-        lacks |= finding.failed
-    if lacks:
+            print(f"     {'':14} fix: {finding.fix}", flush=True)
+        failed |= finding.failed
+    if failed:
         raise typer.Exit(1)
 
 
@@ -73,7 +73,7 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
 
 
 def _packages() -> Iterator[Diagnosis]:
-    lacking = []
+    missing = []
     for requirement in importlib.metadata.requires("harness") or []:
         name = requirement.split(";")[0].strip()
         bare = "".join(character if character.isalnum() or character in "-_." else " " for character in name).split()[0]
@@ -81,9 +81,9 @@ def _packages() -> Iterator[Diagnosis]:
             try:
                 importlib.metadata.version(bare)
             except importlib.metadata.PackageNotFoundError:
-                lacking.append(bare)
-    mend = "pip install -c constraints.txt -e ." if lacking else ""
-    yield Diagnosis("packages", f"{', '.join(lacking)} missing" if lacking else "all installed", mend)
+                missing.append(bare)
+    fix = "pip install -c constraints.txt -e ." if missing else ""
+    yield Diagnosis("packages", f"{', '.join(missing)} missing" if missing else "all installed", fix)
 
 
 def _torch() -> Iterator[Diagnosis]:

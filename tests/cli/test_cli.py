@@ -115,7 +115,7 @@ def test_looking_never_imports_torch(tiny: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.e2e
-def test_doctor_names_what_lacks_and_what_mends_it(tmp_path: Path) -> None:
+def test_doctor_names_what_is_missing_and_how_to_fix_it(tmp_path: Path) -> None:
     done = harness("doctor", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "torch" in done.stdout

@@ -24,8 +24,8 @@ def test_without_slurm_it_says_so_and_nothing_else(folder: Path, monkeypatch: py
     done = harness("doctor", "cluster=here.yaml", cwd=folder)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "LACK Slurm          not on this machine: sbatch, srun, squeue, scontrol, sinfo, scancel, sacct",
-        "                    mend: the same command on a login node of the cluster, or cluster.scheduler=none",
+        "FAIL Slurm          not on this machine: sbatch, srun, squeue, scontrol, sinfo, scancel, sacct",
+        "                    fix: the same command on a login node of the cluster, or cluster.scheduler=none",
     ]
     assert done.stderr == ""
     assert not (folder / "results").exists()
@@ -42,7 +42,7 @@ def test_a_configuration_that_is_not_there_is_named(folder: Path, monkeypatch: p
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     done = harness("doctor", "cluster=here.yaml", cwd=folder)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == f"LACK Slurm          there is no {folder}/slurm.conf"
+    assert done.stdout.splitlines()[0] == f"FAIL Slurm          there is no {folder}/slurm.conf"
 
 
 @pytest.mark.parametrize(

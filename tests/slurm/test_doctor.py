@@ -34,14 +34,14 @@ def jobs(folder: Folder, name: str) -> str:
 
 def lines(said: str) -> dict[str, str]:
     """What each line is about, and what it says."""
-    found = re.findall(r"^(ok  |LACK|note) (\S.{13}) (.*)$", said, re.MULTILINE)
+    found = re.findall(r"^(ok  |FAIL|note) (\S.{13}) (.*)$", said, re.MULTILINE)
     return {what.strip(): f"{mark.strip()} {text}" for mark, what, text in found}
 
 
 def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
     done = folder.harness("doctor", "cluster=here.yaml", "cluster.gpus=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "LACK" not in done.stdout
+    assert "FAIL" not in done.stdout
     said = lines(done.stdout)
     assert said["partition"] == "ok main: 4 nodes, jobs of up to 60 minutes"
     assert said["a job"] == "ok Slurm would take it: 1 node, 2 processes on each"
@@ -53,7 +53,7 @@ def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "what", "found", "mend"),
+    ("word", "what", "found", "fix"),
     [
         ("cluster.partition=nowhere", "partition", "there is no 'nowhere'", "cluster.partition=NAME, of high, main"),
         ("cluster.time=6000", "time", "jobs ask for 6000 minutes, main allows 60", "cluster.time=60"),
@@ -70,11 +70,13 @@ def test_the_development_cluster_lacks_nothing(folder: Folder) -> None:
         ("cluster.srun=[--colour]", "probe job", "unrecognized option '--colour'", "cluster.srun"),
     ],
 )  # fmt: skip
-def test_each_lack_names_the_key_that_mends_it(folder: Folder, word: str, what: str, found: str, mend: str) -> None:
+def test_every_failed_check_names_the_key_that_fixes_it(
+    folder: Folder, word: str, what: str, found: str, fix: str
+) -> None:
     done = folder.harness("doctor", "cluster=here.yaml", word)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr == ""
-    assert re.search(rf"LACK {what:14} .*{re.escape(found)}.*\n +mend: .*{re.escape(mend)}", done.stdout), done.stdout
+    assert re.search(rf"FAIL {what:14} .*{re.escape(found)}.*\n +fix: .*{re.escape(fix)}", done.stdout), done.stdout
     assert len(done.stdout.splitlines()) < 25
 
 
@@ -89,7 +91,7 @@ def test_a_controller_that_does_not_answer(folder: Folder, cluster: Cluster, tmp
     (tmp_path / "slurm.conf").write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=16999", dead))
     done = folder.harness("doctor", "cluster=here.yaml", SLURM_CONF=str(tmp_path / "slurm.conf"))
     assert done.returncode == 1
-    assert done.stdout.startswith("LACK Slurm          its controller does not answer (scontrol ping)\n")
+    assert done.stdout.startswith("FAIL Slurm          its controller does not answer (scontrol ping)\n")
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == ""
 
@@ -108,8 +110,8 @@ def unshared(tmp_path: Path) -> Iterator[Path]:
 def test_results_that_nodes_do_not_see(folder: Folder, unshared: Path) -> None:
     done = folder.harness("doctor", "cluster=here.yaml", "--results", str(unshared / "results"))
     assert done.returncode == 1
-    assert f"LACK results        {unshared}/results is not seen from node" in done.stdout
-    assert "mend: --results FOLDER, one that all nodes see at the same path" in done.stdout
+    assert f"FAIL results        {unshared}/results is not seen from node" in done.stdout
+    assert "fix: --results FOLDER, one that all nodes see at the same path" in done.stdout
     assert lines(done.stdout)["gloo"].startswith("ok"), "the rest is tried all the same"
 
 
@@ -117,7 +119,7 @@ def test_results_that_cannot_be_written(folder: Folder) -> None:
     (folder.path / "a-file").touch()
     done = folder.harness("doctor", "cluster=here.yaml", "--results", "a-file/results")
     assert done.returncode == 1
-    assert "LACK results        a-file/results cannot be written: Not a directory" in done.stdout
+    assert "FAIL results        a-file/results cannot be written: Not a directory" in done.stdout
 
 
 def findings(folder: Folder, monkeypatch: pytest.MonkeyPatch, *words: str, full: bool = False) -> dict[str, Diagnosis]:

@@ -45,9 +45,9 @@ Say = Callable[[str], object]
 class NotDone(Exception):
     """A training did not come to its end, or could not be interrupted; why, and what mends it."""
 
-    def __init__(self, why: str, mend: str) -> None:
+    def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)
-        self.mend = mend
+        self.fix = fix
 
 
 def profile(words: Sequence[str]) -> Declaration:
@@ -165,7 +165,7 @@ class Acceptance:
             yield self._same_numbers()
             yield from self._throughput()
         except NotDone as why:
-            yield Diagnosis("acceptance", str(why), why.mend)
+            yield Diagnosis("acceptance", str(why), why.fix)
         except Unreachable as why:
             yield Diagnosis("acceptance", str(why), "harness doctor again, once Slurm answers")
         except UserError as why:
@@ -198,8 +198,8 @@ class Acceptance:
             try:
                 run.cluster.slurm.ask("scontrol", "requeue", job)
             except Unreachable as why:
-                mend = "cluster.requeue=false: an interrupted cell then waits for the next harness sweep"
-                raise NotDone(f"job {job} cannot be put back into the queue: {why}", mend) from None
+                fix = "cluster.requeue=false: an interrupted cell then waits for the next harness sweep"
+                raise NotDone(f"job {job} cannot be put back into the queue: {why}", fix) from None
             self.say(f"{run.name}: job {job} requeued after epoch {run.epoch()}")
             self._wait(run, lambda: len(run.record.attempts()) > 1 or run.record.outcome() is not None)
             return
@@ -246,8 +246,8 @@ class Acceptance:
         found = f"{name} differs by {apart[name]:.2g}: {calm[name]:.2f} and {disturbed[name]:.2f} %"
         if self.reference.values["device"] == "cuda" and apart[name] <= TOLERANCE:
             return Diagnosis("same numbers", f"{found}; GPUs add in varying order")
-        mend = "cluster.constraint: nodes of one kind; if they are, please report this"
-        return Diagnosis("same numbers", found, mend)
+        fix = "cluster.constraint: nodes of one kind; if they are, please report this"
+        return Diagnosis("same numbers", found, fix)
 
     def _throughput(self) -> Iterator[Diagnosis]:
         device = "GPU" if self.reference.values["device"] == "cuda" else "process"

@@ -1,4 +1,4 @@
-"""What a machine or a cluster has or lacks, as ``harness doctor`` says it."""
+"""One check of a machine or a cluster, as ``harness doctor`` prints it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 
 class Diagnosis(NamedTuple):
-    """``mend`` is empty where all is well."""
+    """The result of one check.
+
+    Attributes:
+        what: what was checked.
+        found: what was found.
+        fix: what to change; empty if the check passed.
+        needed: whether a sweep cannot run without it.
+    """
 
     what: str
     found: str
@@ -15,4 +22,5 @@ class Diagnosis(NamedTuple):
 
     @property
     def failed(self) -> bool:
+        """Whether a sweep would not run as things are."""
         return bool(self.fix) and self.needed

@@ -125,7 +125,7 @@ class Probe:
             with suppress(subprocess.TimeoutExpired):
                 out, err = process.communicate(timeout=START_SECONDS - 5)
             if process.returncode is None and (why := self._waits(name)):
-                return NodeReport(refusal=(f"did not start within a minute ({why})", mend_of_waiting(why)))
+                return NodeReport(refusal=(f"did not start within a minute ({why})", waiting_fix(why)))
             if process.returncode is None:
                 with suppress(subprocess.TimeoutExpired):
                     out, err = process.communicate(timeout=RUN_SECONDS)
@@ -154,12 +154,12 @@ class Probe:
         per_node = f"{self.cluster['gpus']} process{'es' if self.cluster['gpus'] > 1 else ''} on each"
         silent = [rank for rank in range(self.size) if rank not in said.ranks]
         if said.memory:
-            mend = "cluster.memory: more, or none; torch alone needs some hundred MB for each process"
-            yield Diagnosis("memory", f"processes were killed: {said.memory}", mend)
+            fix = "cluster.memory: more, or none; torch alone needs some hundred MB for each process"
+            yield Diagnosis("memory", f"processes were killed: {said.memory}", fix)
         elif silent:
             words = next((said.errors[rank] for rank in silent if rank in said.errors), said.srun or "not a word")
             what = f"{len(silent)} of {self.size} processes did not get so far: {words}"
-            yield Diagnosis("probe job", what, mend_of_silence())
+            yield Diagnosis("probe job", what, python_fix())
         if not said.ranks or said.memory:
             return
         if not silent:
@@ -174,17 +174,17 @@ class Probe:
             yield self._network(said)
 
     def _results(self, said: NodeReport, token: str, came_back: set[int]) -> Diagnosis:
-        mend = "--results FOLDER, one that all nodes see at the same path"
+        fix = "--results FOLDER, one that all nodes see at the same path"
         blind = {
             one["host"]: one["files"] or "another file is there" for one in said.ranks.values() if one["token"] != token
         }
         if blind:
             host, why = next(iter(blind.items()))
             return Diagnosis(
-                "results", f"{self.results.absolute()} is not seen from {', '.join(blind)} ({host}: {why})", mend
+                "results", f"{self.results.absolute()} is not seen from {', '.join(blind)} ({host}: {why})", fix
             )
         if lost := {one["host"] for rank, one in said.ranks.items() if rank not in came_back}:
-            return Diagnosis("results", f"what {', '.join(sorted(lost))} writes there is not seen here", mend)
+            return Diagnosis("results", f"what {', '.join(sorted(lost))} writes there is not seen here", fix)
         return Diagnosis("results", f"{self.results}: read and written from {', '.join(said.hosts)}")
 
     def _torch(self, said: NodeReport) -> Diagnosis:
@@ -206,12 +206,10 @@ class Probe:
         lacking = {host: names for host, names in counts.items() if len(names) < wanted}
         if lacking:
             what = ", ".join(f"{len(names)} on {host}" for host, names in lacking.items())
-            mend = (
-                "cluster.gpus, cluster.gpu_type; or cluster.python: a CUDA build of torch that fits the nodes' driver"
-            )
+            fix = "cluster.gpus, cluster.gpu_type; or cluster.python: a CUDA build of torch that fits the nodes' driver"
             if all(lacking.values()):
-                mend = "cluster.srun=[--gpu-bind=none], if each process is shown only its own; else cluster.gpus"
-            yield Diagnosis("GPUs", f"torch sees {what}, and not {wanted}", mend)
+                fix = "cluster.srun=[--gpu-bind=none], if each process is shown only its own; else cluster.gpus"
+            yield Diagnosis("GPUs", f"torch sees {what}, and not {wanted}", fix)
             return True
         kinds = ", ".join(sorted({name for names in counts.values() for name in names}))
         yield Diagnosis("GPUs", f"torch sees {wanted} on each: {kinds}")
@@ -233,10 +231,10 @@ class Probe:
                  for one in said.ranks.values() if one.get("network", "?")}  # fmt: skip
         if wrong:
             host, why = next(iter(wrong.items()))
-            mend = "cluster.interface=NAME, the network between nodes, such as ib0 (on a node: ip -br addr)"
+            fix = "cluster.interface=NAME, the network between nodes, such as ib0 (on a node: ip -br addr)"
             if "ModuleNotFoundError" in why or "ImportError" in why:
-                mend = mend_of_silence()
-            return Diagnosis(library, f"{self.size} processes do not reach each other ({host}: {why})", mend)
+                fix = python_fix()
+            return Diagnosis(library, f"{self.size} processes do not reach each other ({host}: {why})", fix)
         if (ranks := {one["ranks"] for one in said.ranks.values()}) != {self.size}:
             return Diagnosis(
                 library, f"processes think that there are {ranks}", "cluster.srun, cluster.sbatch: no -n there"
@@ -247,11 +245,11 @@ class Probe:
         )
 
 
-def mend_of_silence() -> str:
+def python_fix() -> str:
     return f"cluster.python, cluster.setup: the nodes must have this Python, with harness ({sys.executable})"
 
 
-def mend_of_waiting(why: str) -> str:
+def waiting_fix(why: str) -> str:
     if LIMITED.search(why):
         return "cluster.qos, cluster.account, cluster.partition: a limit of theirs holds the job back"
     return "harness doctor again when nodes are free, or cluster.partition=ANOTHER"
@@ -316,7 +314,7 @@ def _refusal(own: Sequence[str]) -> tuple[str, str]:
     if unknown := re.search("(unrecognized|invalid|ambiguous) option.*", text):
         return f"srun: {unknown[0]}", "cluster.srun, cluster.sbatch"
     if re.search("immediate|nodes are busy|insufficient priority", text, re.IGNORECASE):
-        return "did not start within a minute: no free nodes", mend_of_waiting("")
+        return "did not start within a minute: no free nodes", waiting_fix("")
     why = refused(text)
     if isinstance(why, UserError):
         return why.what, f"change {why.where}"

@@ -123,8 +123,8 @@ class Checks:
 
     def _commands(self) -> Iterator[Diagnosis]:
         if missing := [name for name in COMMANDS if shutil.which(name) is None]:
-            mend = "the same command on a login node of the cluster, or cluster.scheduler=none"
-            yield Diagnosis("Slurm", f"not on this machine: {', '.join(missing)}", mend)
+            fix = "the same command on a login node of the cluster, or cluster.scheduler=none"
+            yield Diagnosis("Slurm", f"not on this machine: {', '.join(missing)}", fix)
         elif (conf := os.environ.get("SLURM_CONF")) and not Path(
             conf
         ).is_file():  # Slurm would look for it for a minute
@@ -202,20 +202,18 @@ class Checks:
         cluster = self.cluster
         if cores > most["cores"]:
             what = f"a job asks for {_count(cores, 'core')} of a node (cpus x gpus), the largest has {most['cores']}"
-            mend = f"cluster.cpus={max(1, most['cores'] // cluster['gpus'])}, or fewer cluster.gpus and more nodes"
-            yield Diagnosis("cores", what, mend)
+            fix = f"cluster.cpus={max(1, most['cores'] // cluster['gpus'])}, or fewer cluster.gpus and more nodes"
+            yield Diagnosis("cores", what, fix)
         if memory > most["memory"]:
             what = f"a job asks for {memory / 1024:g} GiB of a node, the largest has {most['memory'] / 1024:.4g}"
             yield Diagnosis("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
         if gpus > most["gpus"]:
             kind = f" of type {cluster['gpu_type']}" if cluster["gpu_type"] else ""
             types = {name for some in self.partition.nodes for name in some.gpus if name} if self.partition else set()
-            mend = (
-                f"cluster.gpus={most['gpus']}" if most["gpus"] else "cluster.device=cpu, or cluster.partition=ANOTHER"
-            )
+            fix = f"cluster.gpus={most['gpus']}" if most["gpus"] else "cluster.device=cpu, or cluster.partition=ANOTHER"
             if cluster["gpu_type"] and types - {cluster["gpu_type"]}:
-                mend += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
-            yield Diagnosis("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", mend)
+                fix += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
+            yield Diagnosis("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", fix)
 
     def _accepted(self) -> Iterator[Diagnosis]:
         """The batch script of a sweep, which Slurm judges without queueing it."""
@@ -261,8 +259,8 @@ class Checks:
         if "preempt_send_user_signal" in said.get("SlurmctldParameters", ""):
             return Diagnosis("preemption", f"{mode}; jobs are warned, and write a checkpoint")
         what = f"{mode}, without a warning: work since the last checkpoint (an epoch, or 30 seconds) may be lost"
-        mend = f"{ADMINISTRATORS} SlurmctldParameters=preempt_send_user_signal"
-        return Diagnosis("preemption", what, mend, needed=False)
+        fix = f"{ADMINISTRATORS} SlurmctldParameters=preempt_send_user_signal"
+        return Diagnosis("preemption", what, fix, needed=False)
 
     def _accounting(self) -> Iterator[Diagnosis]:
         try:

@@ -47,7 +47,7 @@ def test_ranks_that_see_everything_lack_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "err", "what", "found", "mend"),
+    ("out", "err", "what", "found", "fix"),
     [
         (ALL.replace('"sources": "', '"sources": "0', 1), "", "code", "jobs would refuse to start", "cluster.python"),
         (ALL.replace("9.9.9", "8.0", 1), "", "torch", "8.0 on n0; 9.9.9 on n0, n1", "cluster.python"),
@@ -68,13 +68,13 @@ def test_ranks_that_see_everything_lack_nothing(tmp_path: Path) -> None:
         (ALL.replace('"token": "t"', '"token": ""', 1), "", "results", "is not seen from n0", "--results FOLDER"),
     ],
 )  # fmt: skip
-def test_each_lack_names_the_key_that_mends_it(
-    tmp_path: Path, out: str, err: str, what: str, found: str, mend: str
+def test_every_failed_check_names_the_key_that_fixes_it(
+    tmp_path: Path, out: str, err: str, what: str, found: str, fix: str
 ) -> None:
     (lack, *_) = lacks(tmp_path, read(out, err, 1.0))
     assert lack[0] == what
     assert found in lack[1]
-    assert lack[2].startswith(mend)
+    assert lack[2].startswith(fix)
 
 
 def test_files_of_the_ranks_that_do_not_come_back(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_files_of_the_ranks_that_do_not_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("err", "found", "mend"),
+    ("err", "found", "fix"),
     [
         ("srun: error: Unable to allocate resources: Invalid account or account/partition combination specified",
          "this account", "change cluster.account"),
@@ -96,10 +96,10 @@ def test_files_of_the_ranks_that_do_not_come_back(tmp_path: Path) -> None:
         ("", "no word", "change cluster"),
     ],
 )  # fmt: skip
-def test_a_job_that_never_ran(err: str, found: str, mend: str) -> None:
+def test_a_job_that_never_ran(err: str, found: str, fix: str) -> None:
     said = read("", err, 1.0)
     assert found in said.refusal[0]
-    assert said.refusal[1].startswith(mend)
+    assert said.refusal[1].startswith(fix)
 
 
 def test_srun_gets_what_a_sweeps_job_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

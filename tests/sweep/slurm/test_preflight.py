@@ -78,7 +78,7 @@ def test_a_profile_that_fits_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("cluster", "what", "mend"),
+    ("cluster", "what", "fix"),
     [
         ({"device": "auto"}, "cannot be seen from here", "cluster.device=cuda, or cpu"),
         ({"time": None}, "need a time limit", "cluster.time=MINUTES"),
@@ -96,12 +96,12 @@ def test_a_profile_that_fits_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         ({"qos": "urgent"}, "'urgent' is none of yours", "cluster.qos=NAME, of normal, high"),
     ],
 )  # fmt: skip
-def test_each_lack_names_the_key_that_mends_it(
-    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], what: str, mend: str
+def test_every_failed_check_names_the_key_that_fixes_it(
+    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], what: str, fix: str
 ) -> None:
     ((said, remedy),) = found(monkeypatch, **cluster)
     assert what in said
-    assert mend in remedy
+    assert fix in remedy
 
 
 def test_what_sbatch_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Records are mirrored to MLflow."""
+"""The mirror of a sweep's records in MLflow."""

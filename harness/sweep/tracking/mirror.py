@@ -1,12 +1,13 @@
-"""Records -> MLflow: one run a cell, written in batches by one writer, with the events' own timestamps.
+"""Copy records to MLflow: one run for each cell, written in batches by one writer, with the times of the events.
 
-A process beside the sweep (``python -m harness.sweep.tracking.mirror RESULTS MANIFEST URI``) mirrors until its
-standard input closes, once more after that, and ends. Training never waits for it: a dead or slow server costs a sweep
+A separate process (``python -m harness.sweep.tracking.mirror RESULTS MANIFEST URI``) mirrors the records until its
+standard input closes, then once more, and ends. Training never waits for it: a dead or slow server costs a sweep
 nothing.
 
-Mirroring again adds only what is missing, wherever it was interrupted. The store itself says how far it has come: each
-metric's last step, then, written after the points, each run's *mark* (what a glance at its record showed), and
-after all runs the experiment's *digest* of all marks. So nothing new costs one request, whatever the number of cells.
+A second pass adds only what is missing, wherever the first was interrupted. The store itself says what it has: the
+last step of each metric; for each run its *mark*, the fingerprint of the record, which is written after the points; and
+for the experiment the *digest* of all marks, written after all runs. If nothing is new, a pass costs one request,
+whatever the number of cells.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Read when mlflow is imported: no request holds a pass up or is sent twice, and nothing else is sent.
+# mlflow reads these when it is imported: no request blocks a pass or is sent twice, and no telemetry is sent.
 os.environ |= {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -40,17 +41,16 @@ from harness.errors import UserError
 from harness.manifest import Expected, Manifest
 from harness.store.record import Busy, Record
 from harness.store.writer_lock import writer_lock
-from harness.sweep.tracking import run_content
-from harness.sweep.tracking import sync_state as marked
+from harness.sweep.tracking import run_content, sync_state
 from harness.sweep.tracking.tracking_uri import embedded, lock_folder
 
-logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what it says of failures is said in one line here
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # this module logs each failure in one line
 
-EVERY_SECONDS = 10.0
-#: While the store cannot be written, passes become this rare.
-RARELY_SECONDS = 300.0
+#: The time between two passes, and the longest such time while the store cannot be written.
+EVERY_SECONDS, RARELY_SECONDS = 10.0, 300.0
+#: The time between two tries while another process writes to the store.
 BUSY_SECONDS = 0.5
-#: A batch may have 1000 entities; parameters and tags need some of them.
+#: MLflow takes 1000 entities in a batch; parameters and tags need some of them.
 METRICS_PER_BATCH = 900
 RUNS_PER_PAGE = 200
 
@@ -59,12 +59,12 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
 
 class StoreFailed(Exception):
-    """The store cannot be reached, or not be written; says why in one line."""
+    """The store cannot be reached or not be written; the message says why in one line."""
 
 
 @dataclass
 class SyncResult:
-    """What a pass has added, and why single cells could not be mirrored."""
+    """What a pass has added, and why some cells could not be mirrored."""
 
     runs: int = 0
     points: int = 0
@@ -73,7 +73,7 @@ class SyncResult:
 
 @dataclass
 class _StoredRun:
-    """A run as the store has it; ``steps``: of each metric, the last."""
+    """A run as it is in the store; ``steps`` has the last step of each metric."""
 
     run_id: str
     status: str = "RUNNING"
@@ -85,7 +85,7 @@ class _StoredRun:
 class Mirror:
     """The MLflow experiment ``<experiment>.<scale>``, created where it does not exist.
 
-    It remembers what it has mirrored, which holds as long as nobody else writes.
+    It remembers what it has mirrored. That stays correct as long as no other process writes to the store.
     """
 
     def __init__(self, results: Path, manifest: Manifest, uri: str) -> None:
@@ -104,45 +104,45 @@ class Mirror:
                 )
             return
         self._digest = None
-        # Artifacts of an embedded store lie beside it; a server decides for itself.
-        place = (results / "mlartifacts").resolve().as_uri() if embedded(uri) else None
-        # The kind opens MLflow's page on training runs rather than on traces of language models.
+        # The artifacts of an embedded store go next to it; a server decides where its artifacts go.
+        artifacts = (results / "mlartifacts").resolve().as_uri() if embedded(uri) else None
+        # With this kind, MLflow opens the page of training runs and not the traces of language models.
         tags = {
             "mlflow.experimentKind": "custom_model_development",
             run_content.NOTE: run_content.experiment_note(manifest),
         }
-        self.experiment_id = self.client.create_experiment(manifest.name, artifact_location=place, tags=tags)
+        self.experiment_id = self.client.create_experiment(manifest.name, artifact_location=artifacts, tags=tags)
 
     def mirror(
         self, only: Collection[str] | None = None, progress: Callable[[str], object] = lambda cell_id: None
     ) -> SyncResult:
-        """Bring every run, or those of the cells ``only``, up to date with its record."""
-        marks = marked.sync_state(self.results, self.manifest)
-        digest = marked.digest(marks)
-        added = SyncResult()
+        """Bring all runs, or those of the cells ``only``, up to date with their records."""
+        marks = sync_state.sync_state(self.results, self.manifest)
+        digest = sync_state.digest(marks)
+        result = SyncResult()
         if digest == self._digest:
-            marked.remember_complete(self.results, self.manifest, self.uri, digest)
-            return added
+            sync_state.remember_complete(self.results, self.manifest, self.uri, digest)
+            return result
         mirrored = self._mirrored = self._search() if self._mirrored is None else self._mirrored
         for cell in self.manifest.cells:
             mark = marks[cell.cell_id]
             if mark == _mark_of(mirrored, cell) or (only is not None and cell.cell_id not in only):
                 continue
             try:
-                self._mirror_cell(cell, mark, mirrored, added)
+                self._mirror_cell(cell, mark, mirrored, result)
             except (MlflowException, UserError) as error:
                 if isinstance(error, MlflowException) and error.get_http_status_code() not in (400, 404):
                     raise
-                added.errors[cell.cell_id] = _cause(error)
+                result.errors[cell.cell_id] = _cause(error)
             progress(cell.cell_id)
         if all(marks[cell.cell_id] == _mark_of(mirrored, cell) for cell in self.manifest.cells):
             self.client.set_experiment_tag(self.experiment_id, DIGEST, digest)
             self._digest = digest
-            marked.remember_complete(self.results, self.manifest, self.uri, digest)
-        return added
+            sync_state.remember_complete(self.results, self.manifest, self.uri, digest)
+        return result
 
     def summarize(self, files: Sequence[Path]) -> None:
-        """Table, plot and PDF as artifacts of the experiment's summary run."""
+        """Store these files, such as the report, as artifacts of the experiment's summary run."""
         summary = next(self._runs(f"tags.`{ROLE}` = 'summary'"), None)
         if summary is None:
             tags = {**self._tags(), ROLE: "summary"}
@@ -151,13 +151,13 @@ class Mirror:
             self.client.log_artifact(summary.info.run_id, str(path))
         self.client.set_terminated(summary.info.run_id)
 
-    def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _StoredRun], added: SyncResult) -> None:
+    def _mirror_cell(self, cell: Expected, mark: str, mirrored: dict[str, _StoredRun], result: SyncResult) -> None:
         record = Record(self.runs / cell.cell_id)
         points = list(run_content.points(self.manifest, record))
         parameters = run_content.parameters(self.manifest, record)
         if cell.cell_id not in mirrored:
             mirrored[cell.cell_id] = self._create(cell, record)
-            added.runs += 1
+            result.runs += 1
         run = mirrored[cell.cell_id]
         status = STATUS.get(mark.partition(" ")[0], "KILLED")
         if status != run.status:
@@ -176,7 +176,7 @@ class Mirror:
         )
         run.mark, run.has_parameters = mark, True
         run.steps |= {point.metric: point.step for point in new}
-        added.points += len(new)
+        result.points += len(new)
 
     def _create(self, cell: Expected, record: Record) -> _StoredRun:
         provenance = record.attempts()[0].provenance()
@@ -196,7 +196,7 @@ class Mirror:
         run.status = status
 
     def _changing(self, cell: Expected, record: Record) -> dict[str, str]:
-        """Tags that change while the cell is computed."""
+        """Return the tags that change while the cell is computed."""
         attempt = record.attempts()[-1]
         outcome = record.outcome() or attempt.outcome() or {}
         tags = {
@@ -206,7 +206,7 @@ class Mirror:
             "harness.state": record.state(),
         }
         for key in ("cause", "error"):
-            if key in outcome or attempt.number > 1:  # of an earlier attempt, then, which is overwritten
+            if key in outcome or attempt.number > 1:  # overwrites the value of an earlier attempt
                 tags[f"harness.{key}"] = str(outcome.get(key, ""))
         return tags
 
@@ -214,22 +214,28 @@ class Mirror:
         return {"harness.experiment": self.manifest.experiment, "harness.scale": self.manifest.scale}
 
     def _search(self) -> dict[str, _StoredRun]:
-        """The runs of cells. Where a request to create one arrived although it had timed out, there are two."""
-        found: dict[str, _StoredRun] = {}
+        """Return the stored runs by cell.
+
+        A cell has two runs if a request to create one timed out and arrived all the same; one of them is deleted.
+        """
+        stored: dict[str, _StoredRun] = {}
         for run in self._runs():
             cell_id = run.data.tags.get(CELL)
-            if cell_id in found:
+            if cell_id in stored:
                 self.client.delete_run(run.info.run_id)
             elif cell_id:
                 steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
                 mark = run.data.tags.get(MARK, "")
-                found[cell_id] = _StoredRun(run.info.run_id, run.info.status, mark, bool(run.data.params), steps)
-        return found
+                stored[cell_id] = _StoredRun(run.info.run_id, run.info.status, mark, bool(run.data.params), steps)
+        return stored
 
-    def _runs(self, which: str = "") -> Iterator[Run]:
+    def _runs(self, filter_string: str = "") -> Iterator[Run]:
+        """Yield the experiment's runs that pass MLflow's filter, page by page."""
         token: str | None = None
         while True:
-            page = self.client.search_runs([self.experiment_id], which, max_results=RUNS_PER_PAGE, page_token=token)
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, max_results=RUNS_PER_PAGE, page_token=token
+            )
             yield from page
             token = page.token
             if not token:
@@ -242,7 +248,7 @@ def _mark_of(mirrored: Mapping[str, _StoredRun], cell: Expected) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Whatever a store's client raises becomes StoreFailed."""
+    """Raise StoreFailed for every error of the store's client."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: a database's driver is missing
@@ -250,7 +256,7 @@ def explained() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """What the network or the disk said, where one of them did."""
+    """Return the first line of the error, or of the network's or disk's error that caused it."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -259,40 +265,43 @@ def _cause(error: BaseException) -> str:
 
 
 def follow(results: Path, manifest: Path, uri: str, closed: threading.Event, say: Callable[[str], object]) -> bool:
-    """Mirror every EVERY_SECONDS until ``closed``, then once more; whether that last pass has mirrored everything."""
+    """Mirror every EVERY_SECONDS until ``closed``, then once more; return whether the last pass was complete."""
     mirror: Mirror | None = None
     number, pause = 0, 0.0
     while True:
-        last = closed.wait(pause)
+        is_last = closed.wait(pause)
         started, complete = time.monotonic(), False
         try:
-            with writer_lock(lock_folder(results, uri)) as mine, explained():
-                if mirror is None or mine != number + 1:  # somebody else has written since
+            with writer_lock(lock_folder(results, uri)) as turn, explained():
+                if mirror is None or turn != number + 1:  # another process has written since
                     mirror = Mirror(results, Manifest.load(manifest), uri)
                     say("ready")
-                number = mine
+                number = turn
                 errors = mirror.mirror(progress=say).errors
-            _note(*(f"{cell_id}: {error}" for cell_id, error in errors.items()))
+            _log(*(f"{cell_id}: {error}" for cell_id, error in errors.items()))
             complete = not errors
-            pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # at most a tenth of a core
+            pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # uses at most a tenth of a core
         except Busy:
             time.sleep(BUSY_SECONDS)
             continue
-        except Exception as error:  # noqa: BLE001  (whatever happens, records stay; a later pass completes the mirror)
+        except Exception as error:  # noqa: BLE001  (a later pass completes the mirror from the records)
             mirror = None
-            _note(str(error) if isinstance(error, StoreFailed) else traceback.format_exc())
+            _log(str(error) if isinstance(error, StoreFailed) else traceback.format_exc())
             pause = min(max(EVERY_SECONDS, 2 * pause), RARELY_SECONDS)
-        if last:
+        if is_last:
             return complete
 
 
-def _note(*lines: str) -> None:
+def _log(*lines: str) -> None:
     for line in lines:
         print(time.strftime("%F %T"), line, file=sys.stderr, flush=True)
 
 
 def _let_training_come_first() -> None:
-    """Where Linux weighs sessions against each other, a process is nice only within its own."""
+    """Give this process the lowest priority.
+
+    Linux may weigh sessions against each other (autogroup); then ``nice`` counts only within the process's session.
+    """
     os.nice(19)
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
@@ -300,19 +309,22 @@ def _let_training_come_first() -> None:
 
 
 def main() -> int:
-    """0 if everything is mirrored. Says on standard output when the experiment is there (``ready``), then each cell."""
+    """Mirror until standard input closes; return 0 if everything is mirrored.
+
+    Prints ``ready`` when the experiment exists in the store, then the id of each cell that it has mirrored.
+    """
     _let_training_come_first()
     closed = threading.Event()
 
-    def wait_for_the_end() -> None:
+    def wait_for_end_of_input() -> None:
         sys.stdin.read()
         closed.set()
 
-    def say(word: str) -> None:
-        with suppress(BrokenPipeError):  # a sweep that was killed listens no more
-            os.write(1, f"{word}\n".encode())
+    def say(line: str) -> None:
+        with suppress(BrokenPipeError):  # the sweep was killed and does not read any more
+            os.write(1, f"{line}\n".encode())
 
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
     with redirect_stdout(sys.stderr):
         return 0 if follow(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], closed, say) else 1
 

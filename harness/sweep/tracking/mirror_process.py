@@ -1,4 +1,4 @@
-"""The mirror's process, as the sweep sees it: it can neither slow down nor fail a cell."""
+"""The process that mirrors records to MLflow; it can neither slow down a cell nor make one fail."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from harness.sweep.tracking.tracking_uri import embedded
 
 #: How long a sweep waits for an embedded store to be created.
 CREATION_SECONDS = 60.0
-#: How long a sweep that has ended waits for its mirror: so many seconds (on this machine, elsewhere) and this share of
-#: what it took.
+#: How long a finished sweep waits for its mirror: these seconds (of an embedded store, of a server), and this share of
+#: the sweep's own time.
 EMBEDDED_SECONDS, SERVER_SECONDS, END_SHARE = 60.0, 10.0, 0.01
 
 
 class MirrorProcess:
     """A process that mirrors the records of a manifest's file to MLflow while the block runs, and once more after it.
 
-    Before the block it is waited for only where an embedded store has to be created; after it, for a bounded time.
+    The block begins at once, except that it waits until a new embedded store has been created. After the block, the
+    process gets a bounded time to end.
 
-    ``complete``, after the block: whether everything is mirrored.
+    ``complete`` says, after the block, whether everything is mirrored.
     """
 
     def __init__(self, results: Path, manifest: Path, uri: str) -> None:
@@ -38,7 +39,7 @@ class MirrorProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         missing = self._store is not None and not self._store.exists()
         with self.log.open("ab") as errors:
-            # A session of its own: the terminal's Ctrl-C reaches the sweep alone.
+            # In a new session, so that the terminal's Ctrl-C reaches only the sweep.
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
@@ -58,11 +59,11 @@ class MirrorProcess:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
         finally:
-            self._process.kill()  # nothing is lost: whatever it was about to write is missing, and is written next time
+            self._process.kill()  # nothing is lost: the next pass writes what is missing
             self.complete = self._process.wait() == 0
 
     def _listen(self) -> None:
-        """Until the process has ended, which may be before it was ready."""
+        """Read until the process has ended, which may be before it was ready."""
         assert self._process.stdout is not None
         self._process.stdout.readline()
         self._ready.set()

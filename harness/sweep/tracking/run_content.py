@@ -1,4 +1,4 @@
-"""What MLflow's pages say of an experiment and its cells: names, notes, parameters, points."""
+"""What MLflow shows of an experiment and its cells: names, notes, parameters, points."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from harness.manifest import Expected, Manifest
 from harness.store.record import Record
 from harness.sweep.declare import evaluation_presets
 
-NOTE = "mlflow.note.content"  # where MLflow keeps the description of an experiment, and of a run
-
-
-#: The curves that MLflow's charts show first; all others stand in a section of their own.
+#: The tag in which MLflow keeps the description of an experiment or a run.
+NOTE = "mlflow.note.content"
+#: The curves that MLflow's charts show first; all other curves go into a separate section.
 CURVES = ("loss", "val_knn")
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a metric.
+    """One value of a metric.
 
-    ``step`` counts epochs, which have the same length in arms of any batch size; it is 0 for what is measured once, of
-    which MLflow makes bars.
+    ``step`` counts epochs, which have the same length in arms of any batch size. It is 0 for a value that is measured
+    once; MLflow draws these values as bars.
     """
 
     metric: str
@@ -36,7 +35,7 @@ class Point:
 
 
 def experiment_note(manifest: Manifest) -> str:
-    """The question, what this scale cannot say, and how to read the page."""
+    """Return the experiment's question, what this scale cannot say, and how to read the page."""
     lines = [
         f"**{manifest.title}** {manifest.question}",
         f"Trained on {manifest.dataset}, scale `{manifest.scale}`.",
@@ -51,19 +50,19 @@ def experiment_note(manifest: Manifest) -> str:
 
 
 def arm_label(manifest: Manifest, expected: Expected) -> str:
-    """What varies but for the seed."""
-    values = [_shown(expected.axes[path]) for path in manifest.varying if path != "seed"]
+    """Return the values of all varying axes except the seed."""
+    values = [_formatted(expected.axes[path]) for path in manifest.varying if path != "seed"]
     return " ".join(values) or manifest.name
 
 
 def run_name(manifest: Manifest, expected: Expected) -> str:
-    """Short: MLflow's tables show some twenty characters of it."""
+    """Return a short name of a cell's run: MLflow's tables show only about twenty characters."""
     seed = f" seed {expected.axes['seed']}" if "seed" in expected.axes else ""
     return arm_label(manifest, expected) + seed
 
 
 def parameters(manifest: Manifest, record: Record) -> dict[str, str]:
-    """The fields of the cell that it has, and its evaluation."""
+    """Return the fields of a cell that are set, and its evaluation, as strings."""
     cell = record.cell()
     values = {path: str(value) for path in paths() if (value := get(cell, path)) is not None}
     settings = manifest.evaluation.items()
@@ -72,7 +71,7 @@ def parameters(manifest: Manifest, record: Record) -> dict[str, str]:
 
 
 def points(manifest: Manifest, record: Record) -> Iterator[Point]:
-    """Learning curves, with the events' own timestamps, and the accuracies of a cell that has finished."""
+    """Yield the learning curves with the times of their events, then the accuracies if the cell has finished."""
     last = 0
     for event in record.events():
         last = int(event["time"] * 1000)
@@ -85,22 +84,27 @@ def points(manifest: Manifest, record: Record) -> Iterator[Point]:
 
 
 def _accuracies(manifest: Manifest, record: Record) -> dict[str, float]:
-    """Those of the manifest's evaluation; those of added ones under ``<preset>.``, or ``<preset>.<data set>.``."""
-    found = dict(record.metrics(manifest.evaluation) or {})
+    """Return the accuracies of a record.
+
+    Those of the manifest's evaluation have plain names. Those of an added evaluation begin with ``<preset>.``, or with
+    ``<preset>.<data set>.`` if it was measured on another data set.
+    """
+    accuracies = dict(record.metrics(manifest.evaluation) or {})
     for path in sorted((record.path / "evaluations").glob("*.json")):
         added = read_json(path) or {}
         prefix = _preset(json.dumps(added["settings"])) or path.stem
         if added["dataset"]["name"] != record.cell().dataset.name:
             prefix += f".{added['dataset']['name']}"
-        found |= {f"{prefix}.{metric}": value for metric, value in added["metrics"].items()}
-    return found
+        accuracies |= {f"{prefix}.{metric}": value for metric, value in added["metrics"].items()}
+    return accuracies
 
 
 @functools.cache
 def _preset(settings: str) -> str | None:
+    """Return the name of the preset with these settings, given as JSON; None if there is none."""
     parsed: Mapping[str, Any] = json.loads(settings)
     return evaluation_presets.named(parsed)
 
 
-def _shown(value: Any) -> str:
+def _formatted(value: Any) -> str:
     return "–" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""How far a mirror has come, told by glances at records: no events are read, and mlflow is not imported."""
+"""What a mirror must still copy, found without reading events and without importing mlflow."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from harness.sweep.tracking.tracking_uri import embedded, lock_folder
 
 
 def sync_state(results: Path, manifest: Manifest) -> dict[str, str]:
-    """What a glance at each record shows, by cell; empty where the cell has never run."""
+    """Return a fingerprint of each cell's record; the empty string if the cell has never run."""
     return {cell.cell_id: _record_fingerprint(results / "runs", manifest, cell) for cell in manifest.cells}
 
 
-def digest(found: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+def digest(fingerprints: Mapping[str, str]) -> str:
+    """Return one hash of the fingerprints of all cells."""
+    return hashlib.sha256(json.dumps(fingerprints).encode()).hexdigest()
 
 
 def is_complete(results: Path, manifest: Manifest, uri: str) -> bool:
-    """Whether nothing has changed since the store held everything."""
+    """Whether no record has changed since the store was complete."""
     store, note = embedded(uri), _note(results, manifest, uri)
     if store is not None and not store.exists():
         return False
     return note.exists() and json.loads(note.read_text()) == {"digest": digest(sync_state(results, manifest))}
 
 
-def remember_complete(results: Path, manifest: Manifest, uri: str, found: str) -> None:
-    """Note that the store holds everything of this digest."""
+def remember_complete(results: Path, manifest: Manifest, uri: str, complete_digest: str) -> None:
+    """Write down that the store is complete for records with this digest."""
     path = _note(results, manifest, uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"digest": found})
+    write_json(path, {"digest": complete_digest})
 
 
 def _note(results: Path, manifest: Manifest, uri: str) -> Path:
@@ -45,7 +46,10 @@ def _note(results: Path, manifest: Manifest, uri: str) -> Path:
 
 
 def _record_fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
-    """It begins with the state. The name stands in it because it changes when another axis begins to vary."""
+    """Return the state of a record, what has been added to it, and the name of its run.
+
+    The name belongs to the fingerprint because it changes when another axis begins to vary.
+    """
     record = Record(runs / cell.cell_id)
     state, name = record.state(), run_content.run_name(manifest, cell)
     if state == "finished":

@@ -1,4 +1,4 @@
-"""Tracking stores by their names, without importing mlflow."""
+"""What the URI of a tracking store says, read without importing mlflow."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def default_uri(results: Path) -> str:
-    """The store in a results folder."""
+    """Return the URI of the store in a results folder."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
 
 
 def embedded(uri: str) -> Path | None:
-    """The file of a store that needs no server."""
+    """Return the file of a store that needs no server; None for a server's URI."""
     scheme = "sqlite:///"
     return Path(uri.removeprefix(scheme)) if uri.startswith(scheme) else None
 
 
 def lock_folder(results: Path, uri: str) -> Path:
-    """Where the writers of a store claim it: a folder beside the records, which all that mirror these records see.
+    """Return the folder with the lock of a store's writers; it lies next to the records, so all their mirrors see it.
 
-    The store in the results folder has one name, wherever that folder is mounted.
+    The lock of the store in the results folder has the same name wherever that folder is mounted.
     """
-    own = uri == default_uri(results)
-    return results / "mlflow-mirror" / ("here" if own else hashlib.sha256(uri.encode()).hexdigest()[:12])
+    is_default = uri == default_uri(results)
+    return results / "mlflow-mirror" / ("here" if is_default else hashlib.sha256(uri.encode()).hexdigest()[:12])

@@ -1,7 +1,8 @@
-"""The Slurm executor: job arrays through submitit, and one question for all of a sweep's jobs.
+"""Slurm's commands, and the batch scripts of a cluster profile.
 
-submitit writes the batch script and starts the function in every task; what it knows of jobs (one question per job,
-a failed node's job taken for over) is not used: states come from one squeue, and one sacct where that is too late.
+submitit writes the batch script and starts the function in every task. Its own job states are not used, since it asks
+once per job and takes the job of a failed node for ended: states come from one squeue for all jobs, and from one sacct
+for the jobs that have left the queue.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from harness.store.job_arrays import JobStatus
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.job import JobTask
 
-#: Of one call; a controller that is down answers after some ten seconds.
+#: The time limit of one command; while the controller is down, commands fail after about ten seconds.
 CALL_SECONDS = 60.0
-#: submitit gives up on a job after so many time limits; a long cell may need any number of them.
+#: How often submitit lets a job reach its time limit; a long cell may reach it any number of times.
 TIME_LIMITS = 100_000
-#: What sbatch says, in part, what that means here, and the key that mends it.
+#: A pattern in sbatch's message, what it means, and the keys of the profile that fix it.
 REFUSALS = (
     ("violates accounting/QOS|submit limit", "a limit of the account or its quality of service", "max_jobs, time, qos"),
     ("partition configuration not available", "the partition does not give what is asked for", "gpus, nodes, time"),
@@ -47,21 +48,21 @@ REFUSALS = (
 
 
 class Unreachable(Exception):
-    """Slurm did not answer, or not this question; says why in one line."""
+    """A command of Slurm failed or did not answer; the message says why in one line."""
 
 
 class Slurm:
-    """Slurm's commands; ``log`` is told of every call: how many there are is part of being kind to a cluster."""
+    """Slurm's commands. ``log`` gets a line for every call, so that users see how often a cluster is asked."""
 
     def __init__(self, log: Callable[[str], object]) -> None:
         self._log = log
 
     def ask(self, *command: str) -> str:
-        """What a command prints.
+        """Run a command and return what it prints.
 
         Raises:
-            UserError: it is not on this machine.
-            Unreachable: it failed, or took too long.
+            UserError: the command is not on this machine.
+            Unreachable: the command failed or took too long.
         """
         if shutil.which(command[0]) is None:
             raise no_slurm(command[0])
@@ -77,47 +78,52 @@ class Slurm:
         return done.stdout
 
     def queue(self, users: Collection[str]) -> tuple[dict[str, JobStatus], dict[str, str]]:
-        """These users' jobs by task id, of those too that ended some minutes ago; and their ids by name."""
-        whose = ",".join(sorted(users))
-        lines = self.ask("squeue", "-h", "-r", "-u", whose, "-t", "all", "-o", "%i|%T|%r|%j").splitlines()
-        said, names = {}, {}
+        """Return the status of these users' tasks by task id, and the ids of their jobs by name.
+
+        squeue still lists tasks that ended some minutes ago.
+        """
+        user_list = ",".join(sorted(users))
+        lines = self.ask("squeue", "-h", "-r", "-u", user_list, "-t", "all", "-o", "%i|%T|%r|%j").splitlines()
+        statuses, job_ids = {}, {}
         for line in lines:
             task, state, why, name = line.split("|", 3)
-            said[task] = JobStatus(state, "" if why == "None" else why)
-            names[name] = task.partition("_")[0]
-        return said, names
+            statuses[task] = JobStatus(state, "" if why == "None" else why)
+            job_ids[name] = task.partition("_")[0]
+        return statuses, job_ids
 
     def past(self, jobs: Collection[str], since: float) -> dict[str, JobStatus]:
-        """What accounting says of jobs, by task id; without it, nothing."""
+        """Return the status of these jobs' tasks, by task id, as accounting (sacct) has it."""
         if not jobs:
             return {}
         begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 3600))
-        found = self.ask(
+        output = self.ask(
             "sacct", "-X", "-n", "-P", "-S", begin, "-j", ",".join(sorted(jobs)), "-o", "JobID,State,ExitCode"
         )
-        said = {}
-        for line in found.splitlines():
+        statuses = {}
+        for line in output.splitlines():
             task, state, code = line.split("|", 2)
-            said[task] = JobStatus(state.split()[0], f"exit code {code}" if code != "0:0" else state)
-        return said
+            statuses[task] = JobStatus(state.split()[0], f"exit code {code}" if code != "0:0" else state)
+        return statuses
 
     def job_named(self, name: str, since: float) -> str:
-        """The id of a job that accounting knows by this name; empty where there is none."""
+        """Return the id of the job with this name in accounting; the empty string if there is none."""
         begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 3600))
-        found = self.ask("sacct", "-X", "-n", "-P", "-S", begin, "--name", name, "-o", "JobID").split()
-        return found[0].partition("_")[0] if found else ""
+        job_ids = self.ask("sacct", "-X", "-n", "-P", "-S", begin, "--name", name, "-o", "JobID").split()
+        return job_ids[0].partition("_")[0] if job_ids else ""
 
     def most_array_tasks(self) -> int:
-        """MaxArraySize, above which an index may not go."""
+        """Return the cluster's MaxArraySize: the largest number of tasks of a job array."""
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config"))
-        return max(1, int(found[1])) if found else 1001  # 0: the cluster has no arrays, and every cell a job of its own
+        return max(1, int(found[1])) if found else 1001  # 0 means that the cluster has no arrays
 
     def cancel(self, tasks: Collection[str]) -> None:
+        """Cancel these jobs or tasks with one scancel."""
         if tasks:
             self.ask("scancel", *sorted(tasks))
 
 
 def no_slurm(command: str) -> UserError:
+    """Return the error for a command of Slurm that is not on this machine."""
     return UserError(
         f"there is no {command} on this machine",
         where="cluster.scheduler",
@@ -128,24 +134,29 @@ def no_slurm(command: str) -> UserError:
 
 @dataclass(frozen=True)
 class Profile:
-    """``cluster``: the declared values; ``folder``: where scripts and Slurm's own output go, visible from the nodes."""
+    """What a cluster profile makes of a job.
+
+    Attributes:
+        cluster: the declared values of ``cluster:``.
+        folder: where the scripts and Slurm's output go; the nodes must see it.
+    """
 
     cluster: Mapping[str, Any]
     folder: Path
 
     def script(self, name: str, comment: str, tasks: int, given: Resources) -> str:
-        """The batch script that ``submit`` hands to sbatch."""
+        """Return the batch script that ``submit`` gives to sbatch."""
         executor = self._executor(name, comment, given)
         if tasks > 1:
             executor.parameters["map_count"] = tasks
         return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
     def submit(self, name: str, comment: str, tasks: Sequence[Sequence[Path]], given: Resources) -> str:
-        """Hand one batch, an array where it has several tasks, to sbatch; return its job's id.
+        """Submit one job, an array if it has several tasks; return its id.
 
         Raises:
-            UserError: Slurm refuses it, and what to change.
-            Unreachable: Slurm does not answer; the batch may be in the queue, or not.
+            UserError: Slurm refuses the job; the error says what to change.
+            Unreachable: Slurm does not answer; the job may or may not be in the queue.
         """
         from submitit.core.utils import FailedJobError
 
@@ -158,7 +169,7 @@ class Profile:
         return str(jobs[0].job_id).partition("_")[0]
 
     def complete(self, job: str, tasks: Sequence[Sequence[Path]]) -> None:
-        """What submitit leaves for each task to find, for a job whose submitter died before it had."""
+        """Write the files that submitit writes for each task, for a job whose submitter died before it did so."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         for number, task in enumerate(tasks):
@@ -180,7 +191,7 @@ class Profile:
 
     def _parameters(self, name: str, comment: str, given: Resources) -> dict[str, Any]:
         cluster = self.cluster
-        more = {"requeue" if cluster["requeue"] else "no-requeue": True, **cluster["sbatch"]}
+        options = {"requeue" if cluster["requeue"] else "no-requeue": True, **cluster["sbatch"]}
         setup = [*cluster["setup"]]
         if cluster["interface"]:
             setup += [f"export {library}_SOCKET_IFNAME={cluster['interface']}" for library in ("NCCL", "GLOO")]
@@ -202,24 +213,24 @@ class Profile:
             "array_parallelism": cluster["throttle"] or 100_000,
             "wckey": None,
             "setup": setup or None,
-            # A rank that dies ends the job: the others would wait for it until the time limit.
+            # A rank that dies ends the job; otherwise the other ranks would wait for it until the time limit.
             "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", *cluster["srun"]],
-            "additional_parameters": more,
+            "additional_parameters": options,
         }
 
 
-def _error(said: str) -> str:
-    """The line that says what is wrong, of what a command wrote."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word"]
-    wrong = [line for line in lines if re.search("error|unrecognized|invalid", line, re.IGNORECASE)]
-    return (wrong or lines)[-1]
+def _error(output: str) -> str:
+    """Return the line of a command's output that says what is wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it printed nothing"]
+    errors = [line for line in lines if re.search("error|unrecognized|invalid", line, re.IGNORECASE)]
+    return (errors or lines)[-1]
 
 
-def refused(said: str) -> UserError | Unreachable:
-    """sbatch's words, with the key of the profile that mends them."""
-    last = re.sub(r"^(sbatch: )+(error: )?", "", _error(said))
+def refused(output: str) -> UserError | Unreachable:
+    """Return the error for a job that sbatch refused, with the keys of the profile that fix it."""
+    last = re.sub(r"^(sbatch: )+(error: )?", "", _error(output))
     for pattern, meaning, key in REFUSALS:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, output, re.IGNORECASE):
             if not key:
                 return Unreachable(f"{meaning} ({last})")
             names = ", ".join(f"cluster.{name}" for name in key.split(", "))
@@ -231,10 +242,10 @@ def refused(said: str) -> UserError | Unreachable:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Without the variables of the job that this may run in, which sbatch would take as options of the new one."""
+    """Remove the variables of the job that this process may run in: sbatch would take them as options of the new job."""
     inside = "SLURM_JOB_ID" in os.environ
-    own = [name for name in os.environ if re.match("SLURM_|SUBMITIT_", name) and name != "SLURM_CONF"] if inside else []
-    inherited = {name: os.environ.pop(name) for name in own}
+    names = [name for name in os.environ if re.match("SLURM_|SUBMITIT_", name) and name != "SLURM_CONF"]
+    inherited = {name: os.environ.pop(name) for name in names if inside}
     try:
         yield
     finally:

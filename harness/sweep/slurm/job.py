@@ -1,7 +1,7 @@
-"""What a scheduler's job does: compute its records one after another, as one of the job's ranks.
+"""The function that a Slurm job runs: it computes the job's records one after another, as one of the job's ranks.
 
-submitit pickles a ``Cells``, which holds paths of records and nothing else. What the job is told stands in the records,
-and what becomes of it too; so a job that is requeued, by anybody, goes on where it stopped.
+submitit pickles a ``JobTask``, which holds only the paths of records. The submissions and the outcomes are in the
+records; so a job that anybody requeues goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from harness.store.record import Record
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-#: An interrupted attempt's cause after which its job is to run again.
+#: The causes of an interrupted attempt after which its job runs again.
 WARNED = ("preempted", "time_limit")
-#: How long a job that has put itself back into the queue waits for its end.
+#: How long a job that has requeued itself waits until the scheduler ends it.
 END_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class JobTask:
-    """The records of one task of a batch."""
+    """The records of one task of a job array."""
 
     records: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Exits with 1 after a failure; several cells in one job go on in a new process, whatever state this is in."""
+        """Compute the records.
+
+        After a failed cell the process may be in any state: the job's next cell is computed in a new process, and the
+        last one exits with 1.
+        """
         from submitit.helpers import TorchDistributedEnvironment
 
         from harness.ssl.worker import FAILED, NOT_FINISHED, attempt
@@ -41,15 +45,15 @@ class JobTask:
         world = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         todo = [record for path in self.records if not tried_here(record := Record(Path(path)))]
         for record in todo:
-            code, said = attempt(record, None)
-            if said:
-                print(f"{record.cell_id}: {said}", file=sys.stderr, flush=True)
+            code, reason = attempt(record, None)
+            if reason:
+                print(f"{record.cell_id}: {reason}", file=sys.stderr, flush=True)
             cause = _cause(record)
             if code == NOT_FINISHED and cause == "signal":  # the job is being ended
                 raise SystemExit(NOT_FINISHED)
             if code == NOT_FINISHED and cause in WARNED:
                 if world.rank > 0 or requeue():
-                    time.sleep(END_SECONDS)  # the scheduler ends this job; the first rank ends it where it does not
+                    time.sleep(END_SECONDS)  # the scheduler ends this job; if not, its first rank does
                 raise SystemExit(NOT_FINISHED)
             if code == FAILED and record is todo[-1]:
                 raise SystemExit(FAILED)
@@ -58,14 +62,14 @@ class JobTask:
                 os.execv(sys.executable, [sys.executable, "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
 
     def checkpoint(self) -> DelayedSubmission:
-        """For a warning that comes before the first cell has begun: submitit requeues the job as it is."""
+        """Return what submitit requeues if the warning signal comes before the first cell has begun: the same job."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def tried_here(record: Record) -> bool:
-    """Whether this start of the job has had its attempt at the cell, or somebody has finished it."""
+    """Whether the cell has finished, or this start of the job has already made an attempt at it."""
     if record.outcome():
         return True
     attempts = record.attempts()
@@ -75,14 +79,17 @@ def tried_here(record: Record) -> bool:
 
 
 def _cause(record: Record) -> str:
-    """Why this start's attempt at the cell ended; empty where it had none."""
+    """Return why this start's attempt at the cell ended; the empty string if it made none."""
     attempts = record.attempts()
-    mine = bool(attempts) and attempts[-1].provenance().get("scheduler") == current_job()
-    return str((attempts[-1].outcome() or {}).get("cause", "")) if mine else ""
+    made_here = bool(attempts) and attempts[-1].provenance().get("scheduler") == current_job()
+    return str((attempts[-1].outcome() or {}).get("cause", "")) if made_here else ""
 
 
 def requeue() -> bool:
-    """Back into the queue with the same id, if the cluster allows it; else the next sweep submits the cell anew."""
+    """Put this job back into the queue with the same id; return whether the cluster allowed it.
+
+    If it did not, the next sweep submits the cell again.
+    """
     command = ["scontrol", "requeue", current_job()["job"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:

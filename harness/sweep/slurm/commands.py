@@ -242,7 +242,7 @@ def refused(output: str) -> UserError | Unreachable:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Remove the variables of the job that this process may run in: sbatch would take them as options of the new job."""
+    """Remove the variables of the surrounding job, if any: sbatch would take them as options of the new job."""
     inside = "SLURM_JOB_ID" in os.environ
     names = [name for name in os.environ if re.match("SLURM_|SUBMITIT_", name) and name != "SLURM_CONF"]
     inherited = {name: os.environ.pop(name) for name in names if inside}

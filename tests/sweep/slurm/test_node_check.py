@@ -93,7 +93,7 @@ def test_files_of_the_ranks_that_do_not_come_back(tmp_path: Path) -> None:
          "srun: unrecognized option '--colour'", "cluster.srun, cluster.sbatch"),
         ("srun: error: Unable to allocate resources: Unable to contact slurm controller (connect failure)",
          "the controller does not answer", "harness doctor again, once Slurm answers"),
-        ("", "no word", "change cluster"),
+        ("", "it printed nothing", "change cluster"),
     ],
 )  # fmt: skip
 def test_a_job_that_never_ran(err: str, found: str, fix: str) -> None:

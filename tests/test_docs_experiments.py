@@ -15,7 +15,7 @@ from PIL import Image
 from harness.manifest import Claim
 from harness.study.claims.measures import MEASURES
 from harness.sweep.declare.compose import declare
-from harness.sweep.declare.schema import Experiment
+from harness.sweep.declare.schema import ExperimentSchema
 from harness.sweep.expand.derived_fields import RULES
 
 TEXT = (Path(__file__).parents[1] / "docs/experiments.md").read_text(encoding="utf-8")
@@ -55,9 +55,9 @@ def test_the_example_is_planned(folder: Path) -> None:
 
 
 def test_it_uses_every_key_that_says_which_cells_there_are(folder: Path) -> None:
-    values = declare(folder / "batch_and_rate.yaml", []).values
+    experiment = declare(folder / "batch_and_rate.yaml", []).experiment
     for key in ("axes", "zip", "grids", "when", "derive", "exclude", "include", "resources", "scales", "claims"):
-        assert values[key], key
+        assert getattr(experiment, key), key
 
 
 def test_the_commands_plan(folder: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_commands_plan(folder: Path) -> None:
 
 def test_every_key_and_every_rule_is_in_a_table() -> None:
     named = set(re.findall(r"`(\w+)", "".join(line for line in TEXT.splitlines() if line.startswith("|"))))
-    assert {item.name for item in dataclasses.fields(Experiment)} <= named
+    assert {item.name for item in dataclasses.fields(ExperimentSchema)} <= named
     assert set(RULES) <= named
     assert {item.name for item in dataclasses.fields(Claim)} <= named
     assert set(MEASURES) <= named

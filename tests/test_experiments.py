@@ -30,7 +30,7 @@ IMAGENET = DatasetFiles("", "", 1_281_167, 50_000, 3, 1_281_167)
 
 def files_of(declaration: Declaration) -> DatasetFiles:
     """As large as the data set is, which need not be here."""
-    entry = DATASETS[declaration.values["dataset"]["name"]]
+    entry = DATASETS[declaration.experiment.dataset.name]
     if entry.train is None or entry.test is None or entry.channels is None:
         return IMAGENET
     return DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)

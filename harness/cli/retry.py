@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from harness.cli.shared.arguments import Results, command
 from harness.cli.shared.selection import AsJson, Target
 from harness.store.index import Index
 from harness.store.record import Record
+
+if TYPE_CHECKING:
+    from harness.sweep.declare.schema import ClusterConfig
 
 
 def retry(
@@ -61,7 +64,7 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tu
     found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
         submission, cluster = record.told(), _cluster_of(record)
-        key = f"{submission['experiment']}.{submission['scale']}", json.dumps(cluster, sort_keys=True)
+        key = f"{submission['experiment']}.{submission['scale']}", str(cluster)
         found.setdefault(key, []).append((name, record))
     return found
 
@@ -88,15 +91,17 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
 
 
-def _cluster_of(record: Record) -> dict[str, Any]:
-    """The cluster that this cell was submitted to; empty where it ran here."""
+def _cluster_of(record: Record) -> ClusterConfig | None:
+    """Return the cluster that this cell was submitted to; None where it ran on this machine."""
     from harness.store.ledger import Ledger
+    from harness.sweep.declare.schema import ClusterConfig
 
     sweep = record.sweep_folder(record.told())
-    return dict((Ledger(sweep).facts() if sweep else {}).get("cluster", {}))
+    stored = Ledger(sweep).facts().get("cluster") if sweep else None
+    return ClusterConfig.from_json(stored) if stored else None
 
 
-def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: dict[str, Any], again: str) -> bool:
+def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: ClusterConfig, again: str) -> bool:
     """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
     from harness.cli.shared.run_on_slurm import one_submitter
     from harness.cli.shared.text import count

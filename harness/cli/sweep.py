@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +55,6 @@ def sweep(
     from harness.cli.shared.run_locally import Foreground
     from harness.cli.shared.scheduler import refresh_job_states
     from harness.cli.shared.text import count, states
-    from harness.store.ledger import Policy
 
     plugins = plugin or []
     refresh_job_states(results, settling=not dry_run)
@@ -94,7 +93,7 @@ def sweep(
     slots = declared.slots
     if slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
         slots = replace(slots, memory=estimate.memory_limit)
-    policy = Policy(**declared.declaration.values["failures"])
+    policy = declared.declaration.failures
     foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, policy)
     complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
     _closing_lines(experiment, declared, results, tracking_uri, plugins)
@@ -155,7 +154,7 @@ def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool,
         "Ctrl-C stops in order",
         flush=True,
     )
-    most = declared.declaration.values["cluster"]["ask_hours"]
+    most = declared.declaration.cluster.ask_hours
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
     confirm_space(required_space(declared, estimate.entries, estimate, results), yes, again)
@@ -191,16 +190,16 @@ def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:
 
 def _submission(declared: Declared) -> dict[str, Any]:
     """What every cell's run is told."""
-    root = declared.declaration.values["dataset"]["root"]
+    root = declared.declaration.experiment.dataset.root
     return {
         "experiment": declared.manifest.experiment,
         "scale": declared.manifest.scale,
         "threads": declared.slots.threads,
         "device": declared.slots.device,
-        "compile": declared.declaration.values["cluster"]["compile"],
+        "compile": declared.declaration.cluster.compile,
         "plugins": declared.plugins,
         "root": str(Path(root).resolve()) if root else None,
-        "evaluation": declared.declaration.values["evaluate"],
+        "evaluation": asdict(declared.declaration.evaluation),
     }
 
 

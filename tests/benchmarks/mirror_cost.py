@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.cli.shared.load_experiment import load
@@ -39,7 +40,7 @@ def measure(variant: str, epochs: int) -> tuple[float, float]:
         uri = default_uri(results) if variant == "sqlite" else f"http://127.0.0.1:{hung.getsockname()[1]}"
         process = None if variant == "none" else stack.enter_context(MirrorProcess(results, manifest, uri))
         records = [Record.prepare(results / "runs", entry.cell) for entry in declared.plan.entries]
-        evaluation = declared.declaration.values["evaluate"]
+        evaluation = asdict(declared.declaration.evaluation)
         for record in records:
             record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation})
         before = cpu_seconds(process.pid) if process else 0.0

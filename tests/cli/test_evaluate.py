@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def swept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         declared.manifest.write(kept)
         for entry in declared.plan.entries[:3]:
             record = Record.prepare(kept / "runs", entry.cell)
-            evaluation = declared.declaration.values["evaluate"]
+            evaluation = asdict(declared.declaration.evaluation)
             record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation})
             run_cell(record)
     shutil.copytree(kept, tiny.parent / "results")

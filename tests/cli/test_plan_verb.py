@@ -15,10 +15,10 @@ from harness.cli.main import app
 from harness.cli.shared import load_experiment, text
 from harness.cli.shared.load_experiment import load
 from harness.dataset_files import DatasetFiles, cache_folder
+from harness.environment import gpus
 from harness.errors import UserError
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
-from harness.sweep.plan import cost
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 from tests.support.small_files import image_folder
 
@@ -179,4 +179,4 @@ def test_the_processor_has_the_name_that_records_have() -> None:
 
     from harness.ssl.provenance import hardware
 
-    assert cost.hardware("cpu") == hardware(torch.device("cpu"))
+    assert gpus.hardware("cpu") == hardware(torch.device("cpu"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.sweep.declare.limits import check_range
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.slurm.acceptance import Acceptance, declared, profile
 from harness.sweep.slurm.commands import Slurm
 from harness.sweep.slurm.diagnosis import Diagnosis
@@ -45,19 +46,19 @@ def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Diagno
     yield from Acceptance(declared(words, nodes), folder, _say).run()
 
 
-def _profile(words: Sequence[str]) -> dict[str, object]:
-    """The values of ``cluster:``."""
+def _profile(words: Sequence[str]) -> ClusterConfig:
+    """Return the profile that the words name, checked as for a sweep."""
     example = "harness doctor cluster=NAME cluster.KEY=VALUE"
     for word in words:
         if not word.startswith(("cluster=", "cluster.")):
             raise UserError(f"'{word}' is nothing that doctor looks at", where="command line", allowed=example)
     if not any(word.startswith("cluster=") for word in words):
         raise UserError("no cluster is named", where="command line", allowed=example)
-    cluster = dict(profile(words).values["cluster"])
-    for key, value in cluster.items():
+    cluster = profile(words).cluster
+    for key, value in vars(cluster).items():
         if value is not None:
             check_range(f"cluster.{key}", value, f"command line: cluster.{key}")
-    if cluster["scheduler"] == "none":
+    if cluster.scheduler == "none":
         raise UserError(
             "this cluster is the present machine",
             where="cluster.scheduler",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness import dataset_files, evaluation
@@ -64,7 +64,7 @@ class Declared:
 
     @property
     def on_cluster(self) -> bool:
-        return str(self.declaration.values["cluster"]["scheduler"]) != "none"
+        return self.declaration.cluster.scheduler != "none"
 
     def estimate(self, entries: Sequence[Entry]) -> PlanEstimate:
         """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
@@ -75,8 +75,8 @@ class Declared:
         Raises:
             UserError: a step cannot be measured.
         """
-        of, slots, evaluation = self.resources, self.slots, self.declaration.values["evaluate"]
-        memory = self.declaration.values["cluster"]["memory"] if self.on_cluster else None
+        of, slots, evaluation = self.resources, self.slots, self.declaration.evaluation
+        memory = self.declaration.cluster.memory if self.on_cluster else None
 
         if self.on_cluster and slots.device == "cuda" and not gpus():
             return estimate(entries, self._known_needs(), slots.count, 0)
@@ -93,7 +93,7 @@ class Declared:
 
     @property
     def _compiled(self) -> bool:
-        return bool(self.declaration.values["cluster"]["compile"])
+        return self.declaration.cluster.compile
 
     def _known_needs(self) -> Callable[[Cell], CostEstimate]:
         """Of arms that have finished seeds, on whatever hardware of the cluster."""
@@ -121,17 +121,17 @@ def load(
     declaration = declare(Path(path), overrides)
     for note in grid.shadowed_overrides(declaration):
         print(f"note: {note}")
-    dataset = declaration.values["dataset"]
+    dataset = declaration.experiment.dataset
     try:
-        files = dataset_files.find(dataset["name"], dataset["root"])
+        files = dataset_files.find(dataset.name, dataset.root)
     except DatasetMissing:
-        if not may_download or dataset["name"] not in DOWNLOADABLE:
+        if not may_download or dataset.name not in DOWNLOADABLE:
             raise
-        _download(dataset["name"], dataset["root"] or "data")
-        files = dataset_files.find(dataset["name"], dataset["root"])
+        _download(dataset.name, dataset.root or "data")
+        files = dataset_files.find(dataset.name, dataset.root)
     except KeyError:
         raise UserError(
-            f"unknown dataset '{dataset['name']}'",
+            f"unknown dataset '{dataset.name}'",
             where=declaration.locator.where("dataset.name"),
             allowed=", ".join(DATASETS),
         ) from None
@@ -141,7 +141,7 @@ def load(
 def other_scale(path: str, scale: str, results: Path, plugins: Sequence[Path]) -> Declared | None:
     """Another scale of the same file, for its cost; its data set need not be here if the catalogue knows its size."""
     declaration = declare(Path(path), [f"scale={scale}"])
-    entry = DATASETS.get(declaration.values["dataset"]["name"])
+    entry = DATASETS.get(declaration.experiment.dataset.name)
     if entry is None or entry.train is None or entry.test is None or entry.channels is None:
         return None
     files = DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)
@@ -159,7 +159,7 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plug
 
 
 def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Path) -> None:
-    declared = evaluation.final(declaration.values["evaluate"])
+    declared = evaluation.final(asdict(declaration.evaluation))
     entries = plan.evaluated_otherwise(declared)
     if not entries:
         return
@@ -185,11 +185,11 @@ def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
 
 
 def _slots(declaration: Declaration, expansion: Expansion) -> Slots:
-    cluster, of = declaration.values["cluster"], resources(declaration)
+    cluster, of = declaration.cluster, resources(declaration)
     ranks = max(of(cell).world_size for cell, _ in expansion.cells)
-    if cluster["scheduler"] != "none":
+    if cluster.scheduler != "none":
         return _cluster_slots(declaration, len(expansion.cells), ranks)
-    return divide(len(expansion.cells), cluster["slots"], cluster["device"], ranks)
+    return divide(len(expansion.cells), cluster.slots, cluster.device, ranks)
 
 
 def _cluster_slots(declaration: Declaration, cells: int, ranks: int) -> Slots:
@@ -198,17 +198,17 @@ def _cluster_slots(declaration: Declaration, cells: int, ranks: int) -> Slots:
     Raises:
         UserError: the profile lacks what this machine cannot know of the cluster.
     """
-    cluster, where = declaration.values["cluster"], declaration.locator.where
-    if cluster["device"] == "auto":
+    cluster, where = declaration.cluster, declaration.locator.where
+    if cluster.device == "auto":
         what = "what a cluster's nodes have cannot be seen from here"
         raise UserError(what, where=where("cluster.device"), allowed="cpu, cuda")
-    if not cluster["time"]:
+    if not cluster.time:
         what = "a cluster's jobs need a time limit, in minutes"
         raise UserError(what, where=where("cluster.time"), allowed="value > 0, such as cluster.time=240")
-    if cluster["cells_per_job"] > 1 and ranks > 1:
+    if cluster.cells_per_job > 1 and ranks > 1:
         what = f"cells of {ranks} processes have a job each"
         raise UserError(what, where=where("cluster.cells_per_job"), allowed="1")
-    return Slots((cluster["throttle"] or cells) * ranks, cluster["cpus"], cluster["device"])
+    return Slots((cluster.throttle or cells) * ranks, cluster.cpus, cluster.device)
 
 
 def _download(name: str, folder: str) -> None:

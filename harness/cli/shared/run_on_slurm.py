@@ -19,7 +19,7 @@ from harness.cli.shared.text import count, hours, not_retried, refusals, states
 from harness.errors import UserError
 from harness.store.index import Index
 from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger, Policy
+from harness.store.ledger import Ledger
 from harness.store.record import Busy, Record
 from harness.store.writer_lock import writer_lock
 from harness.sweep.expand.resources import Resources
@@ -87,7 +87,7 @@ class Submitted:
             raise typer.Exit(1)
 
     def _cluster(self, ledger: Ledger) -> Cluster:
-        return Cluster(ledger, self.declared.declaration.values["cluster"])
+        return Cluster(ledger, self.declared.declaration.cluster)
 
     def _estimate(self, entries: Sequence[Entry]) -> PlanEstimate | None:
         """What they would take; None where nobody knows: a GPU's steps cannot be measured where there is none."""
@@ -101,9 +101,9 @@ class Submitted:
         return list(refusals(estimate, self.declared.manifest.varying)) if estimate else []
 
     def _agree(self, entries: Sequence[Entry], estimate: PlanEstimate | None, yes: bool) -> None:
-        cluster, of = self.declared.declaration.values["cluster"], self.declared.resources
+        cluster, of = self.declared.declaration.cluster, self.declared.resources
         given = [of(entry.cell) for entry in entries]
-        device = "GPU-hours" if cluster["device"] == "cuda" else "core-hours"
+        device = "GPU-hours" if cluster.device == "cuda" else "core-hours"
         if estimate:
             about = estimate.device_hours
             said = f"about {about:.2g} {device}, {hours(estimate.wall_hours)} once they all run"
@@ -112,10 +112,10 @@ class Submitted:
             said = (
                 f"at most {about:.2g} {device} if every cell needs its whole time limit once; nobody knows better yet"
             )
-        where = cluster["partition"] or "the default partition"
+        where = cluster.partition or "the default partition"
         print(f"{count(len(entries))} to submit to {where}: {said}", flush=True)
-        if about > cluster["ask_hours"]:
-            limit = f"more than {cluster['ask_hours']:g} device-hours (cluster.ask_hours)"
+        if about > cluster.ask_hours:
+            limit = f"more than {cluster.ask_hours:g} device-hours (cluster.ask_hours)"
             confirm(f"That is {limit}. Submit?", yes, self.again)
         confirm_space(required_space(self.declared, entries, estimate, self.results), yes, self.again)
 
@@ -138,7 +138,7 @@ class Submitted:
         with one_submitter(self.results):
             open_still = {entry.cell.cell_id for entry in self._present().to_run(self.rerun_stale)}
             entries = [entry for entry in entries if entry.cell.cell_id in open_still]
-            most = self.declared.declaration.values["cluster"]["max_jobs"]
+            most = self.declared.declaration.cluster.max_jobs
             chosen = entries if most is None else entries[: max(0, most - self._open())]
             if chosen:
                 ledger = ledger or self._ledger()
@@ -149,9 +149,8 @@ class Submitted:
         return ledger
 
     def _ledger(self) -> Ledger:
-        values = self.declared.declaration.values
-        policy, manifest = Policy(**values["failures"]), self.declared.manifest
-        ledger = Cluster.open(self.results, manifest.name, policy, values["cluster"], self.again).ledger
+        declaration, manifest = self.declared.declaration, self.declared.manifest
+        ledger = Cluster.open(self.results, manifest.name, declaration.failures, declaration.cluster, self.again).ledger
         manifest.save(ledger.manifest)
         return ledger
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.cell import Cell
 from harness.errors import UserError, nearest
+from harness.evaluation import Evaluation
 from harness.manifest import Claim
+from harness.store.ledger import Policy
 from harness.sweep.declare import cluster_profiles
 from harness.sweep.declare.claims import read_claim
-from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment
+from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment, ExperimentSchema
 from harness.sweep.declare.source_map import Locator, key_lines
 from harness.sweep.declare.translate_errors import _belongs, _first_line, _translated, _unknown_key
 
@@ -40,14 +42,13 @@ OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "
 
 @dataclass(frozen=True)
 class Declaration:
-    """A composed experiment at one scale, as plain values; ``chosen``: what the groups that the command line chose set,
-    by override."""
+    """A composed experiment at one scale; ``chosen``: what the groups that the command line chose set, by override."""
 
     name: str
     path: Path
     scale: str
     scales: list[str]
-    values: Mapping[str, Any]
+    experiment: Experiment
     claims: list[Claim]
     overrides: list[str]
     locator: Locator
@@ -55,12 +56,28 @@ class Declaration:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The values of a Cell's fields; the budget's epochs or steps stand before those declared beside it."""
-        own = {item.name for item in fields(Cell)}
-        settings = {key: value for key, value in self.values.items() if key in own}
+        """Return the values of a Cell's fields; the budget's epochs or steps overrule those that the file sets."""
+        values, budget = asdict(self.experiment), self.budget
+        settings = {item.name: values[item.name] for item in fields(Cell) if item.name in values}
         dataset = {key: value for key, value in settings["dataset"].items() if key not in ("root", "title")}
-        budget = {key: value for key, value in self.values["budget"].items() if value is not None}
         return {**settings, "dataset": dataset, **({"steps": None} | budget if budget else {})}
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """Return the epochs or the steps that every cell may train, by the key; empty where no budget is declared."""
+        return {key: value for key, value in vars(self.experiment.budget).items() if value is not None}
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        return self.experiment.cluster
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return Evaluation(**asdict(self.experiment.evaluate))
+
+    @property
+    def failures(self) -> Policy:
+        return Policy(**asdict(self.experiment.failures))
 
 
 def declare(path: Path, overrides: Sequence[str]) -> Declaration:
@@ -72,7 +89,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     raw = _loaded(path, [])
     scale, rest = _chosen_scale(raw, overrides)
     locator = Locator(path, scale, rest)
-    _check_shape({key: value for key, value in raw.items() if key != "defaults"}, Experiment, "", locator)
+    _check_shape({key: value for key, value in raw.items() if key != "defaults"}, ExperimentSchema, "", locator)
     scales = raw.get("scales") or {}
     for name, overlay in scales.items():
         if not isinstance(overlay or {}, Mapping):
@@ -87,15 +104,15 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     _refuse_interpolation(rest)
     overlaid = scales[scale] or {}
     settings = {key: value for key, value in overlaid.items() if not (key in GROUPS and isinstance(value, str))}
-    _check_shape(_nested(settings), Experiment, "", locator)
+    _check_shape(_nested(settings), ExperimentSchema, "", locator)
     overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
     own = [_own_group(override) for override in rest]
     typed = [f"++{override}" if override.startswith(OPEN) else override for override in own]
     chosen = {**_group_values(rest), **_profile_values(rest)}
     again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
-    values = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
-    claims = [read_claim(item, locator.where(f"claims[{index}]")) for index, item in enumerate(values["claims"])]
-    return Declaration(path.stem, path, scale, list(scales), values, claims, rest, locator, chosen)
+    experiment = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
+    claims = [read_claim(item, locator.where(f"claims[{index}]")) for index, item in enumerate(experiment.claims)]
+    return Declaration(path.stem, path, scale, list(scales), experiment, claims, rest, locator, chosen)
 
 
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -279,21 +296,20 @@ def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str, loca
             _check_shape(value, typing.cast("type[Any]", hint), f"{key}.", locator)
 
 
-def _compose(path: Path, overrides: list[str], locator: Locator) -> dict[str, Any]:
-    ConfigStore.instance().store(name="schema", node=Experiment)
+def _compose(path: Path, overrides: list[str], locator: Locator) -> Experiment:
+    ConfigStore.instance().store(name="schema", node=ExperimentSchema)
     search = f"hydra.searchpath=['file://{CONF}']"
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
             config = compose(path.stem, overrides=[search, *overrides])
     except (HydraException, *_MALFORMED) as error:
         raise _translated(error, locator) from None
-    if OmegaConf.get_type(config) is not Experiment:
+    if OmegaConf.get_type(config) is not ExperimentSchema:
         raise UserError(
             "the defaults lack the typed schema", where=locator.where("defaults"), allowed="defaults: [schema, ...]"
         )
-    values = _plain(config)
-    _refuse_unknown(values, Experiment, "", locator)
-    return values
+    _refuse_unknown(_plain(config), ExperimentSchema, "", locator)
+    return typing.cast("Experiment", OmegaConf.to_object(config))
 
 
 def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell import Cell
+from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -65,6 +65,12 @@ class ClusterConfig:
     interface: str | None = None
     stage: str | None = None
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> ClusterConfig:
+        """Return the profile that a sweep wrote down; keys of other versions are passed over, absent ones get their
+        defaults."""
+        return cls(**{item.name: stored[item.name] for item in fields(cls) if item.name in stored})
+
 
 @dataclass
 class FailuresConfig:
@@ -84,8 +90,8 @@ class BudgetConfig:
     steps: int | None = None
 
 
-def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type[Any]:
-    """The same dataclass for OmegaConf, which makes frozen ones read-only; derived fields are left out."""
+def _mutable(cls: type[Any]) -> type[Any]:
+    """Return the same dataclass for OmegaConf, which makes frozen ones read-only; derived fields are left out."""
     hints = typing.get_type_hints(cls)
     members: list[tuple[str, Any, Any]] = []
     for item in fields(cls):
@@ -93,8 +99,7 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
         if item.metadata.get("derived"):
             continue
         if is_dataclass(hint):
-            more = _DATASET_EXTRA if item.name == "dataset" else ()
-            mutable = _mutable(typing.cast("type[Any]", hint), more)
+            mutable = _mutable(typing.cast("type[Any]", hint))
             members.append((item.name, mutable, field(default_factory=mutable)))
         elif item.name == "own":  # an override can add a key to an empty mapping, not to None
             members.append((item.name, dict[str, float], field(default_factory=dict)))
@@ -102,16 +107,24 @@ def _mutable(cls: type[Any], extra: Sequence[tuple[str, Any, Any]] = ()) -> type
             members.append((item.name, Any, item.default))
         else:
             members.append((item.name, hint, item.default))
-    members += [(name, hint, field(default=default)) for name, hint, default in extra]
     return dataclasses.make_dataclass(cls.__name__, members)
 
 
-# Where the images lie and what a report calls them is no part of a cell's identity.
-_DATASET_EXTRA = (("root", str | None, None), ("title", str, ""))
+_Dataset = _mutable(Dataset)
+
+_Evaluation = _mutable(Evaluation)
 
 _Settings = _mutable(Cell)
 
-_Evaluation = _mutable(Evaluation)
+
+@dataclass
+class DatasetConfig(_Dataset):  # type: ignore[misc, valid-type]
+    """See ``harness.cell.Dataset``; ``root``, the folder of the images, and ``title``, what a report calls them, are no
+    part of a cell's identity."""
+
+    name: str = Dataset.name
+    root: str | None = None
+    title: str = ""
 
 
 @dataclass
@@ -120,9 +133,10 @@ class EvaluateConfig(_Evaluation):  # type: ignore[misc, valid-type]
 
 
 @dataclass
-class Experiment(_Settings):  # type: ignore[misc, valid-type]
-    """The schema of an experiment file."""
+class Experiment:
+    """What an experiment file declares besides the settings of its cells."""
 
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     failures: FailuresConfig = field(default_factory=FailuresConfig)
@@ -142,3 +156,8 @@ class Experiment(_Settings):  # type: ignore[misc, valid-type]
     include: list[Any] = field(default_factory=list)
     scales: dict[str, Any] = field(default_factory=dict)
     claims: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class ExperimentSchema(Experiment, _Settings):  # type: ignore[misc, valid-type]
+    """Every key of an experiment file: the fields of a Cell, and those of ``Experiment``."""

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from harness.errors import UserError, nearest
-from harness.sweep.declare.schema import GROUPS, Experiment
+from harness.sweep.declare.schema import GROUPS, ExperimentSchema
 from harness.sweep.declare.source_map import Locator
 
 
@@ -58,7 +58,7 @@ def _first_line(error: Exception) -> str:
 
 def _wanted(key: str) -> str:
     """What belongs at a key of the schema, or where that is explained."""
-    node: Any = Experiment
+    node: Any = ExperimentSchema
     for name in key.split("."):
         node = typing.get_type_hints(node).get(name) if is_dataclass(node) else None
     return _belongs(key, node) if node else "what docs/experiments.md explains"
@@ -66,7 +66,7 @@ def _wanted(key: str) -> str:
 
 def _siblings(key: str) -> list[str]:
     """The keys that the schema has beside ``key``."""
-    node: Any = Experiment
+    node: Any = ExperimentSchema
     for name in key.split(".")[:-1]:
         node = typing.get_type_hints(node).get(name)
         if not is_dataclass(node):

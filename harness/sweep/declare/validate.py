@@ -13,7 +13,7 @@ from harness.catalog.parameters import Parameter
 from harness.cell import Cell
 from harness.dataset_files import DatasetFiles
 from harness.errors import UserError
-from harness.evaluation import LINEAR_PROBES
+from harness.evaluation import LINEAR_PROBES, Evaluation
 
 Where = Callable[[str], str]
 
@@ -136,18 +136,18 @@ def check_world(cell: Cell, world_size: int, micro_batch: int | None, where: Whe
         )
 
 
-def check_evaluation(evaluation: Mapping[str, Any], cell: Cell, files: DatasetFiles, where: Where) -> None:
+def check_evaluation(evaluation: Evaluation, cell: Cell, files: DatasetFiles, where: Where) -> None:
     """Raises a UserError where the evaluation asks for more neighbours than there are, or leaves its probe open."""
-    bank = min(bank_count(cell, files), evaluation["curve_bank"])
-    if evaluation["knn_k"] > bank:
+    bank = min(bank_count(cell, files), evaluation.curve_bank)
+    if evaluation.knn_k > bank:
         raise UserError(
-            f"{evaluation['knn_k']} neighbours are more than the bank of {bank} images",
+            f"{evaluation.knn_k} neighbours are more than the bank of {bank} images",
             where=where("evaluate.knn_k"),
             allowed=f"1 <= value <= {bank}",
         )
-    needed = LINEAR_PROBES[evaluation["linear"]]
-    if evaluation[needed] is None:
-        what = f"the linear probe '{evaluation['linear']}' needs {needed}"
+    needed = LINEAR_PROBES[evaluation.linear]
+    if getattr(evaluation, needed) is None:
+        what = f"the linear probe '{evaluation.linear}' needs {needed}"
         raise UserError(what, where=where(f"evaluate.{needed}"), allowed="a number")
 
 

@@ -84,10 +84,10 @@ def grids(declaration: Declaration) -> list[Grid]:
     Raises:
         UserError: an unknown axis, a value that its field cannot take, or conditions that depend on each other.
     """
-    values = declaration.values
-    common = _factors(declaration, "axes", "zip", values["axes"], values["zip"])
+    experiment = declaration.experiment
+    common = _factors(declaration, "axes", "zip", experiment.axes, experiment.zip)
     found = []
-    for name, node in values["grids"].items():
+    for name, node in experiment.grids.items():
         key = f"grids.{name}"
         if not isinstance(node, Mapping):
             where = declaration.locator.where(key)
@@ -173,9 +173,9 @@ def _kept(declaration: Declaration, common: Iterable[Factor], own: Iterable[Fact
 def _conditions(declaration: Declaration, found: Iterable[Grid]) -> dict[str, Filter]:
     """``when``, by path."""
     place = declaration.locator.where
-    derived = {variable_path(str(name), place(f"derive.{name}")) for name in declaration.values["derive"]}
+    derived = {variable_path(str(name), place(f"derive.{name}")) for name in declaration.experiment.derive}
     conditions = {}
-    for name, text in leaves(declaration.values["when"]).items():
+    for name, text in leaves(declaration.experiment.when).items():
         where = place(f"when.{name}")
         path, only = variable_path(name, where), read_filter(text, where)
         factors = [factor for grid in found for factor in grid.factors if path in factor.keys]
@@ -223,7 +223,7 @@ def included(declaration: Declaration, found: Iterable[Grid], declared: Mapping[
         for path in axes
     }
     singles = []
-    for index, node in enumerate(declaration.values["include"]):
+    for index, node in enumerate(declaration.experiment.include):
         key = f"include[{index}]"
         where = declaration.locator.where(key)
         if not isinstance(node, Mapping) or not node:

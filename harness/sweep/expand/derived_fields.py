@@ -84,7 +84,7 @@ def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Deri
     """
     keys = {path: key for grid in grids for path, key in grid.keys.items()}
     found: dict[str, Derived] = {}
-    for name, node in declaration.values["derive"].items():
+    for name, node in declaration.experiment.derive.items():
         where = declaration.locator.where(f"derive.{name}")
         path = variable_path(str(name), where)
         if path in keys:
@@ -111,11 +111,11 @@ def _read(path: str, node: Any, where: str) -> Derived:
 
 def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
     """Raises a UserError where epochs and steps are both declared: each of them says how long a cell trains."""
-    budget, where = declaration.values["budget"], declaration.locator.where
-    if None not in budget.values():
+    budget, where = declaration.budget, declaration.locator.where
+    if len(budget) > 1:
         remedy = "budget: {epochs: 100} or budget: {steps: 10000}; budget.epochs=null takes one back"
         raise UserError("a budget is of epochs or of steps, not of both", where=where("budget.steps"), allowed=remedy)
-    given = next((f"budget.{name}" for name, value in budget.items() if value is not None), "")
+    given = next((f"budget.{name}" for name in budget), "")
     if not given and declaration.settings["steps"] is not None:
         given = "steps"
     for grid in grids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -111,7 +111,7 @@ def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
 def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> None:
     where = declaration.locator.where
     for group in ("evaluate", "cluster", "failures", "budget"):
-        for name, value in declaration.values[group].items():
+        for name, value in vars(getattr(declaration.experiment, group)).items():
             if value is not None:
                 check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
     for path, value in leaves(settings).items():
@@ -125,7 +125,7 @@ def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: 
     """Before a cell is made: an axis too many must not take an hour and all memory to be noticed."""
     count = sum(grid.count(declared, MOST_POINTS + 1) for grid in every)
     if count > MOST_POINTS:
-        key = "grids" if declaration.values["grids"] else "axes"
+        key = "grids" if declaration.experiment.grids else "axes"
         what = f"the axes have {count:,} points"
         raise UserError(what, where=declaration.locator.where(key), allowed=f"at most {MOST_POINTS:,}")
 
@@ -133,7 +133,7 @@ def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: 
 def _places(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Where:
     """Where a field of this grid's cells was declared."""
     derived_at = {rule.path: rule.where for rule in rules}
-    budget = {name: f"budget.{name}" for name, value in declaration.values["budget"].items() if value is not None}
+    budget = {name: f"budget.{name}" for name in declaration.budget}
     keys = {**budget, **grid.keys}
     return lambda path: derived_at.get(path) or declaration.locator.where(keys.get(path, path))
 
@@ -157,7 +157,7 @@ class _Check:
     def __init__(self, declaration: Declaration, files: DatasetFiles) -> None:
         self._declaration, self._files = declaration, files
         self._resources = resources(declaration)
-        self._lr_is_derived = any(name in ("lr", "optimizer.lr") for name in declaration.values["derive"])
+        self._lr_is_derived = any(name in ("lr", "optimizer.lr") for name in declaration.experiment.derive)
         self._checked: set[tuple[int | None, ...]] = set()
 
     def __call__(self, cell: Cell, where: Where) -> None:
@@ -166,7 +166,7 @@ class _Check:
         parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
         if parts not in self._checked:
             check_parts(cell, self._files, where)
-            check_evaluation(self._declaration.values["evaluate"], cell, self._files, where)
+            check_evaluation(self._declaration.evaluation, cell, self._files, where)
             self._checked.add(parts)
         sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks, micro_batch)
         if sizes not in self._checked:
@@ -176,7 +176,7 @@ class _Check:
             self._checked.add(sizes)
 
     def _place_of_ranks(self, key: str) -> str:
-        return self._declaration.locator.where("resources" if self._declaration.values["resources"] else key)
+        return self._declaration.locator.where("resources" if self._declaration.experiment.resources else key)
 
     def _refuse_scaling_twice(self, cell: Cell, where: Where) -> None:
         if self._lr_is_derived and cell.optimizer.lr_rule != "constant":
@@ -197,7 +197,7 @@ class _Exclusion:
 
 def _exclusions(declaration: Declaration) -> list[_Exclusion]:
     found = []
-    for index, node in enumerate(declaration.values["exclude"]):
+    for index, node in enumerate(declaration.experiment.exclude):
         where = declaration.locator.where(f"exclude[{index}]")
         example = "exclude: [{where: loss=dcl batch_size<=64, reason: diverges}]"
         if not isinstance(node, Mapping) or set(node) != {"where", "reason"}:
@@ -229,7 +229,7 @@ def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
 def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
     """The settings with what follows from them, where that is the same for all cells, and None where it differs."""
     settings = _settings(declaration, files)
-    derived_paths = {field_path(str(name), "") for name in declaration.values["derive"]}
+    derived_paths = {field_path(str(name), "") for name in declaration.experiment.derive}
     for path in derived_paths | ({"epochs"} if any(cell.steps for cell in cells) else set()):
         found = {get(cell, path) for cell in cells}
         value = found.pop() if len(found) == 1 else None
@@ -240,20 +240,20 @@ def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell
 
 def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion, revision: str) -> Manifest:
     """What the study will expect."""
-    values, cells = declaration.values, expansion.cells
+    experiment, cells = declaration.experiment, expansion.cells
     axes = {path: list(dict.fromkeys(point[path] for _, point in cells)) for path in cells[0][1]}
     return Manifest(
         experiment=declaration.name,
         scale=declaration.scale,
-        title=values["title"] or declaration.name,
-        question=values["question"],
-        caveat=values["caveat"],
-        comparable=values["comparable"],
-        dataset=values["dataset"]["title"] or values["dataset"]["name"],
+        title=experiment.title or declaration.name,
+        question=experiment.question,
+        caveat=experiment.caveat,
+        comparable=experiment.comparable,
+        dataset=experiment.dataset.title or experiment.dataset.name,
         axes=axes,
         cells=[Expected(cell.cell_id, point, versionless_id(cell)) for cell, point in cells],
         claims=declaration.claims,
-        evaluation=values["evaluate"],
+        evaluation=asdict(declaration.evaluation),
         settings=_settled(declaration, files, [cell for cell, _ in cells]),
         overrides=declaration.overrides,
         revision=revision,

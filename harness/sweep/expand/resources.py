@@ -47,10 +47,10 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
     Raises:
         UserError: an entry without a filter, or with a key or value that is not allowed.
     """
-    cluster = declaration.values["cluster"]
-    default = Resources(**{name: cluster[name] for name in KINDS})
+    cluster = declaration.cluster
+    default = Resources(cluster.gpus, cluster.nodes, cluster.time, cluster.micro_batch)
     entries = []
-    for index, node in enumerate(declaration.values["resources"]):
+    for index, node in enumerate(declaration.experiment.resources):
         key = f"resources[{index}]"
         given = _entry(declaration, key, node)
         place = declaration.locator.where(f"{key}.where")

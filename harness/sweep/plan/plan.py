@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.cell import Cell, canonical_json, from_dict, versionless_id
 from harness.dataset_files import DatasetFiles
+from harness.evaluation import Evaluation
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.declare.validate import bank_count, steps_of
@@ -153,7 +154,7 @@ def estimate_cell(
     costs: Costs,
     finished: Mapping[TimingKey, float],
     files: DatasetFiles,
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
 ) -> CostEstimate:
     """What a cell takes; ``finished``: seconds of a cell from records."""
     ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
@@ -202,16 +203,16 @@ def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:
     return max(free)
 
 
-def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Mapping[str, Any], cost: StepCost, ranks: int = 1) -> float:
+def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Evaluation, cost: StepCost, ranks: int = 1) -> float:
     """Estimated seconds of one cell: steps, whose images the ranks share, and features of all images twice and of the
     curve's at each point.
 
     The linear probe on augmented images (sgd) takes the features of the bank anew in each of its epochs.
     """
-    points = 1 + cell.epochs // int(evaluation["every"])
+    points = 1 + cell.epochs // evaluation.every
     bank = bank_count(cell, files)
-    curve = points * (min(bank, int(evaluation["curve_bank"])) + files.labelled - bank)
-    passes = 1 + (int(evaluation["linear_epochs"]) if evaluation["linear"] == "sgd" else 0)
+    curve = points * (min(bank, evaluation.curve_bank) + files.labelled - bank)
+    passes = 1 + (evaluation.linear_epochs or 0 if evaluation.linear == "sgd" else 0)
     features = 2 * (passes * bank + files.test) + curve
     trained = steps_of(cell, files) * cell.batch_size / ranks
     return cost.start + trained * cost.sample + features * cost.feature

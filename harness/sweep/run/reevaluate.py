@@ -108,7 +108,7 @@ def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evalua
         raise UserError(what, where=f"--dataset {dataset.name}", allowed=fitting)
     there = replace(cell, dataset=dataset)
     check_backbone(there, where)
-    check_evaluation({**asdict(evaluation), "curve_bank": files.labelled}, there, files, where)  # without a curve
+    check_evaluation(replace(evaluation, curve_bank=files.labelled), there, files, where)  # without a curve
 
 
 def run(todo: Sequence[EvaluationTask], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:

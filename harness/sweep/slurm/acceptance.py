@@ -7,7 +7,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ def profile(words: Sequence[str]) -> Declaration:
 
 def declared(words: Sequence[str], nodes: int) -> Declaration:
     """The cell, as large as the cluster's processes need it."""
-    cluster = profile(words).values["cluster"]
-    ranks = nodes * cluster["gpus"]
-    minutes = min(SECONDS / 60, cluster["time"])
+    cluster = profile(words).cluster
+    ranks = nodes * cluster.gpus
+    minutes = min(SECONDS / 60, cluster.time or SECONDS)
     batch = ranks * max(2, min(SHARE, LARGEST_BATCH // ranks))
-    size = GPU_SIZE if cluster["device"] == "cuda" else ()
+    size = GPU_SIZE if cluster.device == "cuda" else ()
     own = [f"cluster.nodes={nodes}", f"cluster.time={minutes:g}", "cluster.cells_per_job=1", f"batch_size={batch}"]
     return declare(FILE, [*words, *own, *size])
 
@@ -78,10 +78,6 @@ class AcceptanceRun:
     declaration: Declaration
     results: Path
 
-    @property
-    def values(self) -> dict[str, Any]:
-        return dict(self.declaration.values["cluster"])
-
     @cached_property
     def task(self) -> tuple[Task, Any]:
         """The cell as a sweep submits it."""
@@ -91,11 +87,11 @@ class AcceptanceRun:
         told = {
             "experiment": declaration.name,
             "scale": declaration.scale,
-            "threads": self.values["cpus"],
-            "device": self.values["device"],
+            "threads": self.declaration.cluster.cpus,
+            "device": self.declaration.cluster.device,
             "plugins": [],
             "root": None,
-            "evaluation": declaration.values["evaluate"],
+            "evaluation": asdict(declaration.evaluation),
             **given.told(cell),
             "sources": source_hash(),
         }
@@ -108,7 +104,7 @@ class AcceptanceRun:
     @cached_property
     def cluster(self) -> Cluster:
         name = f"{self.declaration.name}.{self.declaration.scale}"
-        return Cluster.open(self.results, name, Policy(retries=0), self.values, "harness doctor")
+        return Cluster.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
 
     def submit(self) -> None:
         self.cluster.submit([self.task])
@@ -124,7 +120,7 @@ class AcceptanceRun:
         if not attempts:
             said = self.cluster.batches.job_status(self.record.cell_id)
             return f"job {self.job} {said.state.lower() if said else 'pending'} {said.why if said else ''}".rstrip()
-        epochs = self.declaration.values["epochs"]
+        epochs = self.declaration.settings["epochs"]
         return f"job {self.job}, attempt {len(attempts)}, epoch {self.epoch()} of {epochs}"
 
     def epoch(self) -> int:
@@ -194,7 +190,7 @@ class Acceptance:
         self._wait(run, lambda: any((attempt.path / "checkpoint.pt").exists() for attempt in run.record.attempts()))
         (first,) = run.record.attempts()
         job = run.job
-        if run.values["requeue"]:
+        if run.declaration.cluster.requeue:
             try:
                 run.cluster.slurm.ask("scontrol", "requeue", job)
             except Unreachable as why:
@@ -244,13 +240,13 @@ class Acceptance:
         if not any(apart.values()):
             return Diagnosis("same numbers", f"all {len(calm)} metrics to the last bit: {', '.join(calm)}")
         found = f"{name} differs by {apart[name]:.2g}: {calm[name]:.2f} and {disturbed[name]:.2f} %"
-        if self.reference.values["device"] == "cuda" and apart[name] <= TOLERANCE:
+        if self.reference.declaration.cluster.device == "cuda" and apart[name] <= TOLERANCE:
             return Diagnosis("same numbers", f"{found}; GPUs add in varying order")
         fix = "cluster.constraint: nodes of one kind; if they are, please report this"
         return Diagnosis("same numbers", found, fix)
 
     def _throughput(self) -> Iterator[Diagnosis]:
-        device = "GPU" if self.reference.values["device"] == "cuda" else "process"
+        device = "GPU" if self.reference.declaration.cluster.device == "cuda" else "process"
         ranks = self.reference.task[1].world_size
         rates = [event["metrics"].get("samples_per_second") for event in self.reference.record.events()]
         median = statistics.median([rate for rate in rates if rate is not None] or [0.0])

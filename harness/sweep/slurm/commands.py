@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.store.job_arrays import JobStatus
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.job import JobTask
 
@@ -141,7 +142,7 @@ class Profile:
         folder: where the scripts and Slurm's output go; the nodes must see it.
     """
 
-    cluster: Mapping[str, Any]
+    cluster: ClusterConfig
     folder: Path
 
     def script(self, name: str, comment: str, tasks: int, given: Resources) -> str:
@@ -174,7 +175,7 @@ class Profile:
 
         for number, task in enumerate(tasks):
             submission = DelayedSubmission(JobTask(tuple(str(record) for record in task)))
-            submission.set_timeout(int(self.cluster["time"]), TIME_LIMITS)
+            submission.set_timeout(int(self.cluster.time or 0), TIME_LIMITS)
             path = JobPaths(self.folder, job_id=f"{job}_{number}" if len(tasks) > 1 else job).submitted_pickle
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,36 +186,36 @@ class Profile:
 
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise no_slurm("sbatch")
-        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=self.cluster["python"])
+        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=self.cluster.python)
         executor.update_parameters(**self._parameters(name, comment, given))
         return executor
 
     def _parameters(self, name: str, comment: str, given: Resources) -> dict[str, Any]:
         cluster = self.cluster
-        options = {"requeue" if cluster["requeue"] else "no-requeue": True, **cluster["sbatch"]}
-        setup = [*cluster["setup"]]
-        if cluster["interface"]:
-            setup += [f"export {library}_SOCKET_IFNAME={cluster['interface']}" for library in ("NCCL", "GLOO")]
-        kind = f"{cluster['gpu_type']}:" if cluster["gpu_type"] else ""
+        options = {"requeue" if cluster.requeue else "no-requeue": True, **cluster.sbatch}
+        setup = [*cluster.setup]
+        if cluster.interface:
+            setup += [f"export {library}_SOCKET_IFNAME={cluster.interface}" for library in ("NCCL", "GLOO")]
+        kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
         return {
             "job_name": name,
             "comment": comment,
-            "partition": cluster["partition"],
-            "account": cluster["account"],
-            "qos": cluster["qos"],
-            "constraint": cluster["constraint"],
+            "partition": cluster.partition,
+            "account": cluster.account,
+            "qos": cluster.qos,
+            "constraint": cluster.constraint,
             "time": max(1, round(given.time or 0)),
             "nodes": given.nodes,
             "ntasks_per_node": given.gpus,
-            "cpus_per_task": cluster["cpus"],
-            "gpus_per_node": f"{kind}{given.gpus}" if cluster["device"] == "cuda" else None,
-            "mem": f"{round(cluster['memory'] * 1024)}M" if cluster["memory"] else None,
-            "signal_delay_s": cluster["grace"],
-            "array_parallelism": cluster["throttle"] or 100_000,
+            "cpus_per_task": cluster.cpus,
+            "gpus_per_node": f"{kind}{given.gpus}" if cluster.device == "cuda" else None,
+            "mem": f"{round(cluster.memory * 1024)}M" if cluster.memory else None,
+            "signal_delay_s": cluster.grace,
+            "array_parallelism": cluster.throttle or 100_000,
             "wckey": None,
             "setup": setup or None,
             # A rank that dies ends the job; otherwise the other ranks would wait for it until the time limit.
-            "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", *cluster["srun"]],
+            "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", *cluster.srun],
             "additional_parameters": options,
         }
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from harness.environment.revision import source_hash
 from harness.errors import UserError
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
 from harness.sweep.slurm.diagnosis import Diagnosis
@@ -71,14 +72,14 @@ class NodeReport:
 class Probe:
     """``nodes``: how many; ``results``: what they must see."""
 
-    cluster: Mapping[str, Any]
+    cluster: ClusterConfig
     nodes: int
     results: Path
     slurm: Slurm
 
     @property
     def size(self) -> int:
-        return self.nodes * int(self.cluster["gpus"])
+        return self.nodes * self.cluster.gpus
 
     def run(self) -> Iterator[Diagnosis]:
         token = secrets.token_hex(16)
@@ -97,17 +98,17 @@ class Probe:
 
     def command(self, folder: Path, name: str) -> list[str]:
         """What is run: the options of a sweep's job, and its lines before Python."""
-        given = Resources(self.cluster["gpus"], self.nodes, min(MINUTES, max(1, round(self.cluster["time"]))))
+        given = Resources(self.cluster.gpus, self.nodes, min(MINUTES, max(1, round(self.cluster.time or 0))))
         script = Profile(self.cluster, folder).script(name, "harness doctor", 1, given)
         options = re.findall(r"^#SBATCH (--([\w-]+).*)$", script, re.MULTILINE)
         setup = re.search(r"^# setup\n(.*?)\n\n# command$", script, re.MULTILINE | re.DOTALL)
-        python = self.cluster["python"] or shlex.quote(sys.executable)
-        ours = f"{python} -u -m harness.ssl.measure.node_check {shlex.quote(str(folder))} {self.cluster['device']}"
+        python = self.cluster.python or shlex.quote(sys.executable)
+        ours = f"{python} -u -m harness.ssl.measure.node_check {shlex.quote(str(folder))} {self.cluster.device}"
         lines = [*([setup[1]] if setup else []), "export SUBMITIT_EXECUTOR=slurm", f"exec {ours}"]
         return [
             "srun", "--label", "--export=ALL", f"--immediate={START_SECONDS}", f"--time={given.time:g}",
             *[word for whole, key in options if key not in ONLY_SBATCH for word in shlex.split(whole)],
-            *self.cluster["srun"],
+            *self.cluster.srun,
             "bash", "-c", "\n".join(lines),
         ]  # fmt: skip
 
@@ -151,7 +152,7 @@ class Probe:
             time.sleep(0.2)
 
     def _findings(self, said: NodeReport, token: str, came_back: set[int]) -> Iterator[Diagnosis]:
-        per_node = f"{self.cluster['gpus']} process{'es' if self.cluster['gpus'] > 1 else ''} on each"
+        per_node = f"{self.cluster.gpus} process{'es' if self.cluster.gpus > 1 else ''} on each"
         silent = [rank for rank in range(self.size) if rank not in said.ranks]
         if said.memory:
             fix = "cluster.memory: more, or none; torch alone needs some hundred MB for each process"
@@ -169,7 +170,7 @@ class Probe:
         yield self._results(said, token, came_back)
         yield self._torch(said)
         yield self._code(said)
-        blind = self.cluster["device"] == "cuda" and (yield from self._gpus(said))
+        blind = self.cluster.device == "cuda" and (yield from self._gpus(said))
         if not silent and not blind:
             yield self._network(said)
 
@@ -201,7 +202,7 @@ class Probe:
 
     def _gpus(self, said: NodeReport) -> Generator[Diagnosis, None, bool]:
         """Returns whether some are lacking."""
-        wanted = int(self.cluster["gpus"])
+        wanted = self.cluster.gpus
         counts = {one["host"]: one["gpus"] for one in said.ranks.values()}
         lacking = {host: names for host, names in counts.items() if len(names) < wanted}
         if lacking:
@@ -224,7 +225,7 @@ class Probe:
         return Diagnosis("code", f"sources {source_hash()}, here and there")
 
     def _network(self, said: NodeReport) -> Diagnosis:
-        library = "nccl" if self.cluster["device"] == "cuda" else "gloo"
+        library = "nccl" if self.cluster.device == "cuda" else "gloo"
         if self.size == 1:
             return Diagnosis(library, "one process: nothing to connect")
         wrong = {one["host"]: one.get("network", "the process ended before it had reached the others")

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError, nearest
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
 from harness.sweep.slurm.diagnosis import Diagnosis
@@ -102,7 +102,7 @@ def _count(number: int, noun: str, plural: str = "s") -> str:
 class Checks:
     """``partition``: that of the profile, once it was found."""
 
-    def __init__(self, cluster: Mapping[str, Any], slurm: Slurm) -> None:
+    def __init__(self, cluster: ClusterConfig, slurm: Slurm) -> None:
         self.cluster, self.slurm = cluster, slurm
         self.partition: Partition | None = None
 
@@ -143,14 +143,14 @@ class Checks:
 
     def _profile(self) -> Iterator[Diagnosis]:
         """What this machine cannot know of the cluster."""
-        if self.cluster["device"] == "auto":
+        if self.cluster.device == "auto":
             yield Diagnosis("device", "auto: what nodes have cannot be seen from here", "cluster.device=cuda, or cpu")
-        if not self.cluster["time"]:
+        if not self.cluster.time:
             yield Diagnosis("time", "a cluster's jobs need a time limit", "cluster.time=MINUTES, such as 240")
 
     def _partition(self) -> Iterator[Diagnosis]:
         found = partitions(self.slurm.ask("sinfo", "-h", "-a", "-e", "-o", SINFO))
-        wanted = self.cluster["partition"]
+        wanted = self.cluster.partition
         name = wanted.split(",")[0] if wanted else next((one.name for one in found.values() if one.default), "")
         if name not in found:
             what = f"there is no '{name}'{nearest(name, found)}" if wanted else "the cluster has no default"
@@ -163,8 +163,9 @@ class Checks:
         longest = "of any length" if part.minutes is None else f"of up to {part.minutes:g} minutes"
         total = sum(some.count for some in part.nodes)
         yield Diagnosis("partition", f"{name}{'' if wanted else ', the default'}: {total} nodes, jobs {longest}")
-        if part.minutes is not None and self.cluster["time"] > part.minutes:
-            what = f"jobs ask for {self.cluster['time']:g} minutes, {name} allows {part.minutes:g}"
+        asked = self.cluster.time or 0
+        if part.minutes is not None and asked > part.minutes:
+            what = f"jobs ask for {asked:g} minutes, {name} allows {part.minutes:g}"
             yield Diagnosis("time", what, f"cluster.time={part.minutes:g}; a longer cell goes on in its next job")
 
     def _nodes(self) -> Iterator[Diagnosis]:
@@ -174,9 +175,9 @@ class Checks:
             states = ", ".join(sorted({some.state for some in self.partition.nodes}))
             yield Diagnosis("nodes", f"none of {self.partition.name} works ({states})", "cluster.partition=ANOTHER")
             return
-        cores, memory = cluster["gpus"] * cluster["cpus"], 1024 * (cluster["memory"] or 0)
-        gpus = cluster["gpus"] if cluster["device"] == "cuda" else 0
-        kind = cluster["gpu_type"] if gpus else None
+        cores, memory = cluster.gpus * cluster.cpus, 1024 * (cluster.memory or 0)
+        gpus = cluster.gpus if cluster.device == "cuda" else 0
+        kind = cluster.gpu_type if gpus else None
         most = {
             "cores": max(some.cpus for some in nodes),
             "memory": max(some.memory for some in nodes),
@@ -191,8 +192,8 @@ class Checks:
         )
         asked = _count(cores, "core") + (f", {memory / 1024:g} GiB" if memory else "")
         asked += f", {_count(gpus, 'GPU')}{f' ({kind})' if kind else ''}" if gpus else ""
-        if fitting < cluster["nodes"]:
-            what = f"a cell asks for {cluster['nodes']}; {fitting} work and have {asked}"
+        if fitting < cluster.nodes:
+            what = f"a cell asks for {cluster.nodes}; {fitting} work and have {asked}"
             yield Diagnosis("nodes", what, f"cluster.nodes={max(1, fitting)}, or cluster.partition=ANOTHER")
             return
         yield Diagnosis("nodes", f"{fitting} of {self.partition.name} work and have what a job asks of each: {asked}")
@@ -202,23 +203,23 @@ class Checks:
         cluster = self.cluster
         if cores > most["cores"]:
             what = f"a job asks for {_count(cores, 'core')} of a node (cpus x gpus), the largest has {most['cores']}"
-            fix = f"cluster.cpus={max(1, most['cores'] // cluster['gpus'])}, or fewer cluster.gpus and more nodes"
+            fix = f"cluster.cpus={max(1, most['cores'] // cluster.gpus)}, or fewer cluster.gpus and more nodes"
             yield Diagnosis("cores", what, fix)
         if memory > most["memory"]:
             what = f"a job asks for {memory / 1024:g} GiB of a node, the largest has {most['memory'] / 1024:.4g}"
             yield Diagnosis("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
         if gpus > most["gpus"]:
-            kind = f" of type {cluster['gpu_type']}" if cluster["gpu_type"] else ""
+            kind = f" of type {cluster.gpu_type}" if cluster.gpu_type else ""
             types = {name for some in self.partition.nodes for name in some.gpus if name} if self.partition else set()
             fix = f"cluster.gpus={most['gpus']}" if most["gpus"] else "cluster.device=cpu, or cluster.partition=ANOTHER"
-            if cluster["gpu_type"] and types - {cluster["gpu_type"]}:
+            if cluster.gpu_type and types - {cluster.gpu_type}:
                 fix += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
             yield Diagnosis("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", fix)
 
     def _accepted(self) -> Iterator[Diagnosis]:
         """The batch script of a sweep, which Slurm judges without queueing it."""
         cluster = self.cluster
-        given = Resources(cluster["gpus"], cluster["nodes"], cluster["time"])
+        given = Resources(cluster.gpus, cluster.nodes, cluster.time)
         with tempfile.TemporaryDirectory() as folder, outside_of_jobs():
             script = Path(folder) / "script.sh"
             script.write_text(Profile(cluster, Path(folder)).script("harness-doctor", "not queued", 1, given))
@@ -245,7 +246,7 @@ class Checks:
         return {key.strip(): value.strip() for key, equals, value in (line.partition("=") for line in lines) if equals}
 
     def _requeue(self, said: Mapping[str, str]) -> Diagnosis:
-        if not self.cluster["requeue"]:
+        if not self.cluster.requeue:
             what = "off in the profile: an interrupted cell waits for the next harness sweep"
             return Diagnosis("requeue", what, "cluster.requeue=true, if the cluster allows it", needed=False)
         if said.get("JobRequeue") == "0":
@@ -277,8 +278,11 @@ class Checks:
             return
         accounts = dict.fromkeys(line.partition("|")[0] for line in lines)
         qualities = dict.fromkeys(name for line in lines for name in line.partition("|")[2].split(",") if name)
-        for key, known, rule in (("account", accounts, "associations"), ("qos", qualities, "qos")):
-            value, enforced = self.cluster[key], rule in self._config.get("AccountingStorageEnforce", "")
+        for key, value, known, rule in (
+            ("account", self.cluster.account, accounts, "associations"),
+            ("qos", self.cluster.qos, qualities, "qos"),
+        ):
+            enforced = rule in self._config.get("AccountingStorageEnforce", "")
             if value is None:
                 continue
             if value in known:

@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from harness.environment.process import process_exists
 from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Attempt, Busy, Record
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable
@@ -44,12 +44,12 @@ class Cluster:
     """Where a sweep's jobs go; ``cluster``: the declared profile, which the ledger keeps."""
 
     ledger: Ledger
-    cluster: Mapping[str, Any]
+    cluster: ClusterConfig
 
     @classmethod
-    def open(cls, results: Path, name: str, policy: Policy, cluster: Mapping[str, Any], again: str) -> Cluster:
+    def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> Cluster:
         """A new sweep, whose cells are about to be submitted; nobody watches over it: its jobs do not need that."""
-        facts = {"again": again, "cluster": dict(cluster), "user": getpass.getuser()}
+        facts = {"again": again, "cluster": dataclasses.asdict(cluster), "user": getpass.getuser()}
         ledger = Ledger.open(results, name, policy, **facts)
         ledger.close()
         return cls(ledger, cluster)
@@ -57,7 +57,7 @@ class Cluster:
     @classmethod
     def of(cls, ledger: Ledger) -> Cluster:
         """That of a sweep that was submitted before."""
-        return cls(ledger, ledger.facts()["cluster"])
+        return cls(ledger, ClusterConfig.from_json(ledger.facts()["cluster"]))
 
     @property
     def batches(self) -> JobArrays:
@@ -88,7 +88,7 @@ class Cluster:
         slurm, taken = self.slurm, 0
         try:
             most = slurm.most_array_tasks()
-            for given, packs in arrays(tasks, int(self.cluster["cells_per_job"]), most):
+            for given, packs in arrays(tasks, self.cluster.cells_per_job, most):
                 self._submit(given, packs)
                 taken += sum(map(len, packs))
         except Unreachable as why:
@@ -107,8 +107,8 @@ class Cluster:
             told = {
                 "nodes": given.nodes,
                 "time": given.time,
-                "grace": self.cluster["grace"],
-                "stage": self.cluster["stage"],
+                "grace": self.cluster.grace,
+                "stage": self.cluster.stage,
             }
             record.submit({**task.submission, **told, "sweep": self.ledger.path.name, "batch": batch.number})
         paths = [[task.record.path.absolute() for task in pack] for pack in packs]
@@ -143,7 +143,7 @@ class Cluster:
 
     def scripts(self, tasks: Sequence[tuple[Task, Resources]], most: int) -> Iterator[str]:
         """What ``submit`` would hand to sbatch."""
-        for number, (given, packs) in enumerate(arrays(tasks, int(self.cluster["cells_per_job"]), most), 1):
+        for number, (given, packs) in enumerate(arrays(tasks, self.cluster.cells_per_job, most), 1):
             ids = [[task.record.cell_id for task in pack] for pack in packs]
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
             yield self.profile.script(batch.name, comment(batch), len(packs), given)

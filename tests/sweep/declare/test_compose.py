@@ -25,26 +25,26 @@ def edited(path: Path, old: str, new: str) -> Path:
 
 
 def test_overrides_and_scales_are_composed_in_order(tiny: Path) -> None:
-    values = declare(tiny, ["scale=big", "optimizer.lr=0.5", "axes.batch_size=[32]"]).values
-    assert values["backbone"]["name"] == "resnet18"
-    assert values["axes"]["epochs"] == [2]
-    assert values["axes"]["batch_size"] == [32]
-    assert values["optimizer"]["lr"] == 0.5
+    declaration = declare(tiny, ["scale=big", "optimizer.lr=0.5", "axes.batch_size=[32]"])
+    assert declaration.settings["backbone"]["name"] == "resnet18"
+    assert declaration.settings["optimizer"]["lr"] == 0.5
+    assert declaration.experiment.axes["epochs"] == [2]
+    assert declaration.experiment.axes["batch_size"] == [32]
 
 
 def test_a_group_chosen_on_the_command_line_beats_the_scales(tiny: Path) -> None:
-    assert declare(tiny, ["scale=big", "backbone=convnet"]).values["backbone"]["name"] == "convnet"
+    assert declare(tiny, ["scale=big", "backbone=convnet"]).settings["backbone"]["name"] == "convnet"
 
 
 @pytest.mark.parametrize("overlay", ["optimizer:\n      lr: 0.01\n      weight_decay: 0.1", "optimizer.lr: 0.01"])
 def test_it_beats_the_scales_values_too(tiny: Path, overlay: str) -> None:
     edited(tiny, "  demo: {}", f"  demo:\n    {overlay}\n    head.hidden: 7")
-    chosen = declare(tiny, ["optimizer=lars", "head=8192-8192-d", "optimizer.momentum=0.5"]).values
+    chosen = declare(tiny, ["optimizer=lars", "head=8192-8192-d", "optimizer.momentum=0.5"]).settings
     assert chosen["optimizer"] == {
         "name": "lars", "lr": 0.3, "lr_rule": "linear", "momentum": 0.5, "weight_decay": 1e-6, "warmup_epochs": 10.0,
     }  # fmt: skip
     assert (chosen["head"]["hidden"], chosen["head"]["layers"]) == (8192, 3)
-    assert declare(tiny, ["method=vicreg"]).values["head"]["hidden"] == 8192
+    assert declare(tiny, ["method=vicreg"]).settings["head"]["hidden"] == 8192
 
 
 def test_what_a_chosen_group_sets_in_vain_is_said(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_a_misspelt_group_with_a_hyphen_gets_its_neighbours(tiny: Path) -> None:
 
 def test_a_title_may_hold_any_character(tiny: Path) -> None:
     edited(tiny, "  demo: {}", '  demo:\n    caveat: "it\'s a \\\\ {test}: [a, b], 50 %"')
-    assert declare(tiny, []).values["caveat"] == "it's a \\ {test}: [a, b], 50 %"
+    assert declare(tiny, []).experiment.caveat == "it's a \\ {test}: [a, b], 50 %"
 
 
 def test_numbers_are_read_as_numbers(tiny: Path) -> None:

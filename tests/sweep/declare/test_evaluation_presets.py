@@ -17,9 +17,9 @@ NAMES = ("dkobak", "lightly", "lightly_linear", "simsiam", "solo_learn")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_what_an_experiment_gets_by_its_name(tiny: Path, name: str) -> None:
-    declared = declare(tiny, [f"evaluate={name}"]).values["evaluate"]
-    assert declared == asdict(evaluation_presets.load(name))
-    assert evaluation_presets.named(declared) == name
+    declared = declare(tiny, [f"evaluate={name}"]).evaluation
+    assert declared == evaluation_presets.load(name)
+    assert evaluation_presets.named(asdict(declared)) == name
 
 
 def test_presets_are_the_published_protocols() -> None:

@@ -13,9 +13,11 @@ import pytest
 from harness.cell import Backbone, Cell, Dataset, Loss
 from harness.cli.shared.load_experiment import load
 from harness.dataset_files import DatasetFiles
+from harness.environment import memory
 from harness.environment.gpus import hardware
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
@@ -103,11 +105,11 @@ def test_cost_is_steps_and_features(tiny: Path) -> None:
     declared = load(str(tiny), [], tiny.parent / "results")
     cell, files = declared.plan.entries[0].cell, declared.files
     measured = StepCost(sample=1 / 64, feature=0.001, start=5.0, encoder_bytes=0, checkpoint_bytes=0)
-    evaluation = {"every": 1, "curve_bank": 500, "linear": "lbfgs"}
+    evaluation = Evaluation(curve_bank=500)
     steps, features = 1293 // 64, 2 * (1293 + 360) + 2 * (500 + 144)
     assert seconds_of(cell, files, evaluation, measured) == pytest.approx(5 + steps + 0.001 * features)
     assert seconds_of(cell, files, evaluation, measured, ranks=2) == pytest.approx(5 + steps / 2 + 0.001 * features)
-    augmented = {**evaluation, "linear": "sgd", "linear_epochs": 90}
+    augmented = dataclasses.replace(evaluation, linear="sgd", linear_epochs=90)
     probes = 2 * 90 * 1293  # two probes, which take the features of crops in each of their epochs
     assert seconds_of(cell, files, augmented, measured) == pytest.approx(5 + steps + 0.001 * (features + probes))
 
@@ -166,7 +168,7 @@ def test_memory_is_that_of_the_control_group_where_it_is_less(tmp_path: Path, mo
     controllers, group = next((of, path) for _, of, path in own if of in ("", "memory"))
     folder = tmp_path / controllers / group.strip("/")
     folder.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(cost, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     machine = memory_bytes("cpu")
     (folder / "memory.max").write_text("max\n")
     assert memory_bytes("cpu") == machine

@@ -26,8 +26,8 @@ def met(rank: int, **more: Any) -> str:
 
 
 def probe(tmp_path: Path, **cluster: Any) -> Probe:
-    values = {**vars(ClusterConfig()), "scheduler": "slurm", "device": "cuda", "gpus": 2, "time": 60.0, **cluster}
-    return Probe(values, 2, tmp_path, Slurm(lambda line: None))
+    profile = ClusterConfig(**{"scheduler": "slurm", "device": "cuda", "gpus": 2, "time": 60.0, **cluster})
+    return Probe(profile, 2, tmp_path, Slurm(lambda line: None))
 
 
 def lacks(

@@ -46,8 +46,8 @@ def found(monkeypatch: pytest.MonkeyPatch, slurm: Words | None = None, **cluster
     """What lacks or is noted, and its remedy."""
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.delenv("SLURM_CONF", raising=False)
-    values = {**vars(ClusterConfig()), "scheduler": "slurm", "device": "cuda", "time": 240.0, **cluster}
-    checks = Checks(values, slurm or Words())  # type: ignore[arg-type]
+    profile = ClusterConfig(**{"scheduler": "slurm", "device": "cuda", "time": 240.0, **cluster})
+    checks = Checks(profile, slurm or Words())  # type: ignore[arg-type]
     return [(finding.found, finding.fix) for finding in checks.run() if finding.fix and finding.what != "preemption"]
 
 

@@ -73,10 +73,10 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     said = pd.read_csv(written.files["data"], keep_default_na=False).set_index("cell_id")["collapse"]
     assert said[whole] == ""
     assert said[collapsed].startswith("embeddings are nearly one point")
-    frame = tidy(declared.manifest, results)
-    printed = content(study(declared.manifest, frame))
+    table = tidy(declared.manifest, results)
+    printed = content(study(table))
     assert printed["collapsed"] == [f"{collapsed} (VICReg): {said[collapsed]}"]
-    assert abstract([], frame).endswith("; 1 collapsed.")
+    assert abstract([], table).endswith("; 1 collapsed.")
 
 
 def test_an_encoder_that_has_not_been_trained_yet_is_not_called_collapsed(

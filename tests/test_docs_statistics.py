@@ -40,10 +40,10 @@ def test_the_example_is_declared_and_has_every_measure_once(declared: Declared) 
 
 def test_the_example_is_judged_at_both_temperatures(declared: Declared, tmp_path: Path) -> None:
     """On accuracies that only the seed moves: exactly at a margin of 0, far from any other."""
-    frame = tidy(declared.manifest, tmp_path / "results")
+    table = tidy(declared.manifest, tmp_path / "results")
     for metric in ("test_knn", "test_linear"):
-        frame[metric] = 50.0 + frame["seed"]
-    words = [(verdict.claim.name, verdict.label) for verdict in judge(declared.manifest, frame).verdicts]
+        table.frame[metric] = 50.0 + table.frame["seed"]
+    words = [(verdict.claim.name, verdict.label) for verdict in judge(table).verdicts]
     expected = {
         "better": "CONTRADICTED",
         "times": "CONTRADICTED",

@@ -62,7 +62,7 @@ def test_its_claims_can_be_measured_and_name_their_paper(path: Path, scale: str)
 def test_its_claims_are_about_cells_that_it_declares(path: Path, scale: str, tmp_path: Path) -> None:
     """Before anything has run, a claim waits for its cells: nothing else is wrong with it."""
     manifest = expected(path, scale)
-    verdicts = judge(manifest, tidy(manifest, tmp_path)).verdicts
+    verdicts = judge(tidy(manifest, tmp_path)).verdicts
     assert {verdict.claim.name for verdict in verdicts} == {claim.name for claim in manifest.claims}
     assert [(verdict.claim.name, verdict.why) for verdict in verdicts if verdict.label != "INCOMPLETE"] == []
 

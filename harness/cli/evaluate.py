@@ -145,11 +145,10 @@ def _print_table(
     from rich.table import Table
 
     from harness.study.frame import tidy
-    from harness.study.report.tables import arms, for_people
+    from harness.study.report.tables import for_people
 
     if manifest:
-        again = added.of(manifest)
-        shown = for_people(again, arms(again, tidy(again, results)))
+        shown = for_people(tidy(added.of(manifest), results))
         header, rows = list(shown.columns), shown.to_numpy().tolist()
     else:
         header = ["cell", "kNN (%)", "linear probe (%)"]

@@ -81,7 +81,7 @@ def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> N
         raise UserError(what, where=str(results / "manifests"), next_command="harness sweep experiments/NAME.yaml")
     path, studies = write_reproduction(manifests, results, reports)
     for study in studies:
-        print(f"{study.manifest.name}: {tally(study.verdicts)}")
+        print(f"{study.table.manifest.name}: {tally(study.verdicts)}")
     silent = [manifest.name for manifest in manifests if not manifest.claims]
     if silent:
         print(f"no claims, and so not in it: {', '.join(silent)}")

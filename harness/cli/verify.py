@@ -41,11 +41,11 @@ def verify(
     _, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     if not manifest.claims:
         raise UserError(f"{manifest.name} makes no claims", where=experiment, allowed="claims: (docs/experiments.md)")
-    frame = tidy(manifest, results)
-    if added and (left := int(frame["test_knn"].isna().sum())):
+    table = tidy(manifest, results)
+    if added and (left := int(table.frame["test_knn"].isna().sum())):
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
-        print(f"not evaluated so: {count(left)} of {len(frame)}; next: {again}", file=sys.stderr)
-    judged = judge(manifest, frame)
+        print(f"not evaluated so: {count(left)} of {len(table.frame)}; next: {again}", file=sys.stderr)
+    judged = judge(table)
     if as_json:
         print(json.dumps(plain(judged), indent=1))
     else:

@@ -1,55 +1,45 @@
-"""Manifest + records -> one tidy table, a row a cell, missing cells included."""
+"""Reads manifest and records into one result table, in which missing cells have a row, too."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.cell import short_name
 from harness.diagnostics import DIAGNOSTICS
 from harness.evaluation import final
 from harness.manifest import Expected, Manifest
 from harness.store.index import Index
-from harness.study.axes import axis_columns
+from harness.study.table import CURVE, METRICS, ResultTable, axis_columns
 from harness.study.text import ABSENT
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-METRICS = ("test_knn", "test_linear", "init_knn", "init_linear", "val_knn")
-#: What stays out of the CSV file.
-CURVE = "curve"
+#: What a cell needed.
 COST = ("steps", "peak_lr", "dropped", "seconds", "joules")
+#: Where, and with which code, a cell ran.
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
 
 
-def tidy(manifest: Manifest, results: Path) -> pd.DataFrame:
-    """Columns: cell_id, state, one per axis, METRICS (per cent), collapse (why, or empty), DIAGNOSTICS of the last
-    epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the whole cell, joules where
-    counters of energy were read), PROVENANCE, CURVE (the learning curve: epochs and kNN accuracies).
+def tidy(manifest: Manifest, results: Path) -> ResultTable:
+    """Return the table of all cells that a manifest declares.
 
-    A finished cell without the manifest's evaluation counts as missing.
+    Its columns are cell_id, state, the axes, METRICS (per cent), collapse (why the cell counts as collapsed, or empty),
+    DIAGNOSTICS of the last epoch, COST (optimiser steps, peak learning rate, images dropped per epoch, seconds of the
+    whole cell, joules if the hardware counts energy), PROVENANCE and CURVE (the learning curve: epochs and kNN
+    accuracies).
+
+    A finished cell that was not evaluated as the manifest says counts as missing.
     """
     import pandas as pd
 
     index = Index(results / "runs")
     rows = [_row(cell, index, manifest) for cell in manifest.cells]
     index.remember()
-    columns = [
-        "cell_id",
-        "state",
-        *axis_columns(manifest),
-        *METRICS,
-        "collapse",
-        *DIAGNOSTICS,
-        *COST,
-        *PROVENANCE,
-        CURVE,
-    ]
+    axes = axis_columns(manifest)
+    columns = ["cell_id", "state", *axes, *METRICS, "collapse", *DIAGNOSTICS, *COST, *PROVENANCE, CURVE]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))  # steps may be an axis, too
-    numbers = [name for name in (*METRICS, *DIAGNOSTICS, *COST) if name not in axis_columns(manifest)]
-    frame[numbers] = frame[numbers].astype(float)  # a column of missing cells alone would have no type
-    return frame
+    numbers = [name for name in (*METRICS, *DIAGNOSTICS, *COST) if name not in axes]
+    frame[numbers] = frame[numbers].astype(float)  # a column with nothing but missing cells would have no type
+    return ResultTable(manifest, frame)
 
 
 def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
@@ -87,6 +77,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def write_csv(table: ResultTable, path: Path) -> None:
+    """Write every column but the learning curves."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.drop(columns=CURVE).to_csv(path, index=False, float_format="%.4f")
+    table.frame.drop(columns=CURVE).to_csv(path, index=False, float_format="%.4f")

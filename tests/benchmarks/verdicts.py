@@ -28,7 +28,6 @@ from harness.manifest import Claim, Expected, Manifest
 from harness.study.claims.decision import Evidence
 from harness.study.claims.measures import MEASURES, Contrast, MeasuredContrasts, TrueRange, margin_of
 from harness.study.claims.verdicts import judge
-from harness.study.frame import METRICS
 from harness.study.statistics import (
     CONFIDENCE,
     Estimate,
@@ -39,6 +38,7 @@ from harness.study.statistics import (
     seed_effect,
     seeds_needed,
 )
+from harness.study.table import METRICS, ResultTable
 
 SEEDS = (3, 5, 10)
 RIGHT, WRONG = "REPRODUCED", "CONTRADICTED"
@@ -422,8 +422,8 @@ CLAIMS = [
 ]  # fmt: skip
 
 
-def experiment(seeds: int) -> tuple[Manifest, pd.DataFrame]:
-    """Two losses x three batch sizes, and its table without accuracies."""
+def experiment(seeds: int) -> ResultTable:
+    """Return the table of two losses x three batch sizes, without accuracies."""
     axes: dict[str, list[Any]] = {
         "loss.name": list(LOSSES[:2]),
         "batch_size": list(SIZES[:3]),
@@ -443,17 +443,17 @@ def experiment(seeds: int) -> tuple[Manifest, pd.DataFrame]:
     }
     rows = [{"cell_id": cell.cell_id, "loss": point["loss.name"], "batch_size": point["batch_size"],
              "seed": point["seed"], **same} for cell, point in zip(cells, points, strict=True)]  # fmt: skip
-    return manifest, pd.DataFrame(rows)
+    return ResultTable(manifest, pd.DataFrame(rows))
 
 
 def whole_experiments(rng: np.random.Generator, repetitions: int) -> None:
     """Whether the words of ``judge`` are those of the parts that the tables above were made of."""
-    manifest, frame = experiment(seeds=5)
+    table = experiment(seeds=5)
     for design in NORMAL:
         equal = 0
         for accuracies in design.accuracies(rng, 5, repetitions):
-            frame["test_knn"] = 80 + accuracies.transpose(1, 2, 0).ravel()
-            words = [verdict.label for verdict in judge(manifest, frame).verdicts]
+            table.frame["test_knn"] = 80 + accuracies.transpose(1, 2, 0).ravel()
+            words = [verdict.label for verdict in judge(table).verdicts]
             equal += words == words_by_holm([above(one) for one in family(accuracies, is_paired(accuracies))])
         print(f"\n{design.label}: judge says the same of all four claims in {equal} of {repetitions} experiments.")
 

@@ -87,7 +87,7 @@ def test_a_report_of_an_added_evaluation_stands_beside_the_first(swept: Path) ->
     done = harness("report", "tiny.yaml", "--preset", "dkobak", cwd=swept)
     assert done.returncode == 0, done.stderr
     assert "not evaluated so: 1 of 4 cells" in done.stdout
-    first = tidy(Manifest.read(swept / "results", "tiny.demo"), swept / "results")
+    first = tidy(Manifest.read(swept / "results", "tiny.demo"), swept / "results").frame
     added = pd.read_csv(swept / "results/tiny.demo.dkobak.csv")
     assert list(first["state"]) == list(added["state"]) == ["finished", "finished", "finished", "missing"]
     for record in records(swept):

@@ -69,7 +69,7 @@ def test_an_imported_finished_cell_counts_as_finished(results: Results, archive:
         "manifests": {"added": ["tiny.demo"], "completed": [], "identical": [], "different": [], "running": []},
     }
     manifest = Manifest.read(there, "tiny.demo")
-    assert list(tidy(manifest, there)["state"]) == ["finished", "failed", "missing", "missing"]
+    assert list(tidy(manifest, there).frame["state"]) == ["finished", "failed", "missing", "missing"]
     mine, theirs = (Index(folder / "runs")[results.cells[0].cell_id] for folder in (results.path, there))
     assert mine == theirs
     assert not list(there.glob(".import*"))

@@ -45,11 +45,11 @@ def printed(name: str, folder: Path) -> dict[str, Any]:
     if name == "collapsed arm":
         flat = {"uniformity": lambda axes: -0.01 if axes["loss"] == "dcl" else -2.0, "val_knn": lambda axes: 0.0}
         logged(manifest, results, **flat)
-    frame = tidy(manifest, results)
+    table = tidy(manifest, results)
     if name == "mixed revisions":
-        frame.loc[frame["seed"] == 1, "revision"] = "1" * 40
-        frame.loc[frame["seed"] == 2, "dirty"] = True
-    return content(study(manifest, frame))
+        table.frame.loc[table.frame["seed"] == 1, "revision"] = "1" * 40
+        table.frame.loc[table.frame["seed"] == 2, "dirty"] = True
+    return content(study(table))
 
 
 def text(name: str, folder: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from harness.manifest import Manifest
-from harness.study.axes import main_axis
 from harness.study.frame import tidy
 from harness.study.report.content import content, study
 from harness.study.text import ABSENT
@@ -22,11 +21,11 @@ def test_batch_sizes_are_compared_at_equal_steps_though_their_epochs_differ(
     synthetic: Synthetic, how: list[str]
 ) -> None:
     manifest, results = synthetic(lambda axes: 50.0, *how, *DERIVED)
-    frame = tidy(manifest, results)
-    assert set(frame["epochs"]) == {ABSENT}
-    assert main_axis(manifest, frame) == "batch_size"
-    assert set(frame["steps"]) == {20}
-    printed = content(study(manifest, frame))
+    table = tidy(manifest, results)
+    assert set(table.frame["epochs"]) == {ABSENT}
+    assert table.main_axis == "batch_size"
+    assert set(table.frame["steps"]) == {20}
+    printed = content(study(table))
     assert "steps 20" in printed["design"]
     assert "derived epochs of warm-up" in printed["design"]
     assert "Batch norm over derived groups" in printed["design"]

@@ -19,7 +19,6 @@ from harness.study.report.content import content, study
 from harness.study.report.plots import accuracy as plots
 from harness.study.report.report import content as printing
 from harness.study.report.report import write_report
-from harness.study.report.tables import arms
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 
@@ -33,7 +32,7 @@ def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_pat
     assert pd.read_csv(written.excluded).to_dict("records") == [
         {"where": "loss=vicreg", "reason": "it diverges", "cells": 4}
     ]
-    assert content(study(excluding, tidy(excluding, results)))["excluded"] == ["loss=vicreg (4 cells): it diverges."]
+    assert content(study(tidy(excluding, results)))["excluded"] == ["loss=vicreg (4 cells): it diverges."]
     assert write_report(manifest, results, tmp_path).excluded is None
     assert not written.excluded.exists()
 
@@ -47,10 +46,10 @@ def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic
     (results / "runs" / queued / "attempts").mkdir(parents=True)
     ledger = Ledger.open(results, manifest.name, Policy())
     Record(results / "runs" / queued).submit({"sweep": ledger.path.name})
-    frame = tidy(manifest, results)
-    states = frame.set_index("cell_id")["state"]
+    table = tidy(manifest, results)
+    states = table.frame.set_index("cell_id")["state"]
     assert (states[queued], states[stale]) == ("queued", "stale")
-    cells = dict(content(study(manifest, frame))["run"])["Cells"]
+    cells = dict(content(study(table))["run"])["Cells"]
     assert cells == "6 missing, 4 finished, 1 queued, 1 stale; 12 declared."
 
 
@@ -59,7 +58,7 @@ def test_long_tables_are_cut_and_say_where_the_whole_is(
 ) -> None:
     manifest, results = synthetic(lambda axes: 50.0)
     monkeypatch.setattr(printing, "MOST_ROWS", 3)
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     assert len(printed["appendix"]["rows"]) == len(printed["table"]["rows"]) == 3
     assert printed["appendix"]["note"] == "The first 3 of 12 rows; all of them are in tiny.demo.csv."
     assert printed["table"]["note"] == "The first 3 of 4 rows; all of them are in tiny.demo.table.csv."
@@ -77,5 +76,5 @@ def test_a_plot_of_more_than_fits_a_page_says_so(
     manifest, results = synthetic(lambda axes: 50.0, *overrides)
     monkeypatch.setattr(plots, "MOST_PANELS", 2)
     monkeypatch.setattr(plots, "MOST_ROWS", 2)
-    svg = plots.accuracy(manifest, arms(manifest, tidy(manifest, results)), results)[0].read_text()
+    svg = plots.accuracy(tidy(manifest, results), results)[0].read_text()
     assert "the first 2 of " in svg

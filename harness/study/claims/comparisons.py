@@ -1,16 +1,17 @@
-"""Which cells a claim is about: its arms' rows of the table, in each setting that the claim leaves open."""
+"""Which cells a claim compares: the rows of its arms, in each setting that the claim leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.cell import short_name
 from harness.filters import parse
-from harness.manifest import Claim, Manifest
-from harness.study.axes import axis_columns, fixed, in_setting, settings
+from harness.manifest import Claim
+from harness.study.axes import Setting, settings
 from harness.study.claims.measures import MEASURES, Accuracies
+from harness.study.table import ResultTable
 from harness.study.text import ABSENT, phrase, shown
 from harness.study.text import axis as axis_word
 from harness.study.text import setting as setting_words
@@ -25,12 +26,15 @@ ESSENTIAL = ("epochs", "steps", "batch_size", "method")
 
 @dataclass(frozen=True)
 class ClaimInstance:
-    """A claim in a setting. ``rows``: of each arm, by its name. ``refused``: why these cells cannot speak about the
-    claim; there may be no rows then. ``left``: how many seeds some arm lacks, which are not compared.
-    ``unsaid``: in which axes the arms differ that neither the claim nor the setting names."""
+    """A claim in one setting, and the cells that it compares there.
+
+    ``rows``: the cells of each arm, by the arm's name. ``refused``: why these cells cannot speak about the claim; there
+    may be no rows then. ``dropped_seeds``: how many seeds are left out because some arm does not have them.
+    ``confounds``: the axes on which the arms differ although neither the claim nor the setting names them.
+    """
 
     claim: Claim
-    setting: Mapping[str, Any]
+    setting: Setting
     rows: Mapping[str, pd.DataFrame]
     refused: str = ""
     dropped_seeds: int = 0
@@ -38,71 +42,68 @@ class ClaimInstance:
 
     @property
     def expected_cells(self) -> int:
-        return sum(len(some) for some in self.rows.values())
+        return sum(len(rows) for rows in self.rows.values())
 
     @property
     def finished(self) -> int:
-        return sum(int(some[self.claim.metric].notna().sum()) for some in self.rows.values())
+        return sum(int(rows[self.claim.metric].notna().sum()) for rows in self.rows.values())
 
     @property
     def seeds(self) -> set[int]:
-        """That all arms have, at every value of the claim's axis."""
+        """The seeds that all arms have, at every value of the claim's axis."""
         over = short_name(self.claim.over)
-        parts = [part for some in self.rows.values() for _, part in (some.groupby(over) if over else [("", some)])]
+        parts = [part for rows in self.rows.values() for _, part in (rows.groupby(over) if over else [("", rows)])]
         return set.intersection(*(set(part["seed"]) for part in parts))
 
     @property
     def collapsed(self) -> str:
-        """Which arm has nothing to keep: that which collapsed with every seed where its accuracy would be lost from, at
-        the largest value of the claim's axis. Empty where none has, or where a collapse is just a bad result."""
+        """Say which arm has no accuracy to keep: all its seeds collapsed at the value from which accuracy is lost, the
+        largest one of the claim's axis. Empty if there is no such arm, or if a collapse is simply a bad result."""
         over = short_name(self.claim.over)
-        for name, some in self.rows.items() if MEASURES[self.claim.measure].keeps else ():
-            reference = some[some[over] == some[over].max()] if over else some
+        for name, rows in self.rows.items() if MEASURES[self.claim.measure].keeps else ():
+            reference = rows[rows[over] == rows[over].max()] if over else rows
             if (reference["collapse"] != "").all():
                 place = f" at {phrase(over, reference[over].iloc[0])}" if over else ""
                 return f"all cells of {name}{place} collapsed, which leaves no accuracy to keep"
         return ""
 
     def accuracies(self) -> Accuracies:
-        """Of seeds that all arms have; a column a value of the claim's axis, in order."""
-        over, seeds = short_name(self.claim.over), sorted(self.seeds)
-        by_seed = {name: some.set_index("seed") for name, some in self.rows.items()}
+        """Return the accuracies of the seeds that all arms have; the values of the claim's axis are in order."""
+        over, seeds, metric = short_name(self.claim.over), sorted(self.seeds), self.claim.metric
+        by_seed = {name: rows.set_index("seed") for name, rows in self.rows.items()}
         if over:
-            return {
-                name: some.pivot(columns=over, values=self.claim.metric).loc[seeds] for name, some in by_seed.items()
-            }
-        return {name: some.loc[seeds, [self.claim.metric]] for name, some in by_seed.items()}
+            return {name: rows.pivot(columns=over, values=metric).loc[seeds] for name, rows in by_seed.items()}
+        return {name: rows.loc[seeds, [metric]] for name, rows in by_seed.items()}
 
 
-def questions(claim: Claim, manifest: Manifest, frame: pd.DataFrame) -> list[ClaimInstance]:
-    """The claim in every setting: every combination of the axes that it says nothing about."""
+def instances(claim: Claim, table: ResultTable) -> list[ClaimInstance]:
+    """Return the claim in every setting: in each combination of values of the axes that it says nothing about."""
     import pandas as pd
 
-    at = holds(claim.at, manifest, frame)
-    names = arm_names(claim.arms)
-    rows = {name: frame[at & holds(text, manifest, frame)] for name, text in zip(names, claim.arms, strict=True)}
-    if absent := [name for name, some in rows.items() if some.empty]:
+    at = table.where(claim.at)
+    arms = {name: at.where(text) for name, text in zip(arm_names(claim.arms), claim.arms, strict=True)}
+    if absent := [name for name, arm in arms.items() if arm.frame.empty]:
         place = f" at {claim.at}" if claim.at else ""
         return [ClaimInstance(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
-    open_axes = _open_axes(claim, manifest, rows)
+    frames = [arm.frame for arm in arms.values()]
     found = []
-    for setting in settings(pd.concat(list(rows.values())), open_axes):
-        own = {name: in_setting(some, setting) for name, some in rows.items()}
-        found.append(_question(claim, setting, own, manifest))
+    for setting in settings(pd.concat(frames), _open_axes(claim, table.axes, frames)):
+        rows = {name: arm.in_setting(setting).frame for name, arm in arms.items()}
+        found.append(_instance(claim, setting, rows, table))
     return found
 
 
 def arm_names(arms: Sequence[str]) -> list[str]:
-    """As people call them, without the conditions that all of them share."""
-    words = [text.split() for text in arms]
-    shared = set.intersection(*map(set, words)) if len(arms) > 1 else set()
-    names = [named(" ".join(word for word in own if word not in shared) or text)
-             for own, text in zip(words, arms, strict=True)]  # fmt: skip
+    """Return each arm's filter in words, without the conditions that all arms share."""
+    conditions = [text.split() for text in arms]
+    shared = set.intersection(*map(set, conditions)) if len(arms) > 1 else set()
+    names = [named(" ".join(word for word in words if word not in shared) or text)
+             for words, text in zip(conditions, arms, strict=True)]  # fmt: skip
     return names if len(set(names)) == len(arms) else list(arms)
 
 
 def named(text: str) -> str:
-    """An arm as people call it: ``loss=dcl epochs=100`` is ``DCL, epochs 100``."""
+    """Return a filter in words: ``loss=dcl epochs=100`` is ``DCL, epochs 100``."""
     words = []
     for condition in parse(text, short_name, "").conditions:
         values = " or ".join(phrase(condition.path, value) for value in condition.values)
@@ -110,92 +111,78 @@ def named(text: str) -> str:
     return ", ".join(words)
 
 
-def holds(text: str, manifest: Manifest, rows: pd.DataFrame) -> pd.Series:
-    """Of each row, whether the filter holds; all of them hold an empty one."""
-    import pandas as pd
-
-    found = pd.Series(True, index=rows.index)
-    for condition in parse(text, short_name, "").conditions if text else ():
-        if condition.path in rows:
-            holding = {value: condition.holds(value) for value in rows[condition.path].unique()}
-            found &= rows[condition.path].map(holding).astype(bool)
-        else:
-            found &= condition.holds(fixed(manifest).get(condition.path))
-    return found
-
-
-def _open_axes(claim: Claim, manifest: Manifest, rows: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Those with several values in an arm where the claim's own axis has one."""
+def _open_axes(claim: Claim, axes: Sequence[str], arms: Sequence[pd.DataFrame]) -> list[str]:
+    """Return the axes that have several values in some arm while the claim's own axis has one."""
     over = short_name(claim.over)
-    found: list[str] = []
-    for axis in axis_columns(manifest):
-        for some in rows.values():
-            declared = some[some[axis] != ABSENT]
-            several = declared.groupby(over)[axis].nunique() if over in some else declared[[axis]].nunique()
-            if axis not in ("seed", over, *found) and (several > 1).any():
-                found.append(axis)
-    return found
+
+    def several(axis: str, rows: pd.DataFrame) -> bool:
+        declared = rows[rows[axis] != ABSENT]
+        counts = declared.groupby(over)[axis].nunique() if over in rows else declared[[axis]].nunique()
+        return bool((counts > 1).any())
+
+    return [axis for axis in axes if axis not in ("seed", over) and any(several(axis, rows) for rows in arms)]
 
 
-def _question(
-    claim: Claim, setting: Mapping[str, Any], rows: dict[str, pd.DataFrame], manifest: Manifest
-) -> ClaimInstance:
-    """Of the values and seeds that all arms have."""
-    if refused := _refusal(claim, setting, rows, manifest):
+def _instance(claim: Claim, setting: Setting, rows: dict[str, pd.DataFrame], table: ResultTable) -> ClaimInstance:
+    """Return the claim in a setting, with the values of its axis and the seeds that all its arms have."""
+    if refused := _refusal(claim, setting, rows, table):
         return ClaimInstance(claim, setting, {}, refused)
     if over := short_name(claim.over):
-        common = set.intersection(*(set(some[over]) - {ABSENT} for some in rows.values()))
+        common = _common_values(over, rows)
         kept = {min(common), max(common)} if MEASURES[claim.measure].ends else common
-        rows = {name: some[some[over].isin(list(kept))] for name, some in rows.items()}
+        rows = {name: arm[arm[over].isin(list(kept))] for name, arm in rows.items()}
     seeds = ClaimInstance(claim, setting, rows).seeds
     if not seeds:
         return ClaimInstance(claim, setting, {}, "its arms have no seed in common")
-    shared = {name: some[some["seed"].isin(list(seeds))] for name, some in rows.items()}
-    about = not claim.comparable or all(holds(claim.comparable, manifest, some).all() for some in rows.values())
+    dropped = set().union(*(set(arm["seed"]) for arm in rows.values())) - seeds
+    rows = {name: arm[arm["seed"].isin(list(seeds))] for name, arm in rows.items()}
+    about = all(len(table.of(arm).where(claim.comparable).frame) == len(arm) for arm in rows.values())
     refused = "" if about else f"the claim is about {claim.comparable}"
-    others = [name for name in axis_columns(manifest) if name not in ("seed", "loss")]
-    unsaid = _unsaid(claim, setting, shared, others)
-    return ClaimInstance(claim, setting, shared, refused, len(_seeds(rows) - seeds), unsaid)
+    others = [name for name in table.axes if name not in ("seed", "loss")]
+    return ClaimInstance(claim, setting, rows, refused, len(dropped), _confounds(claim, setting, rows, others))
 
 
-def _refusal(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], manifest: Manifest) -> str:
-    """Why the claim cannot be asked of these cells, whatever they say."""
-    found = ""
-    if absent := [name for name, some in rows.items() if some.empty]:
+def _refusal(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame], table: ResultTable) -> str:
+    """Say why these cells cannot speak about the claim, whatever their accuracies; empty if they can."""
+    reason = ""
+    if absent := [name for name, arm in rows.items() if arm.empty]:
         place = f" at {setting_words(setting)}" if setting else ""
-        found = f"no cells with {' or '.join(absent)} were declared{place}"
-    elif sum(map(len, rows.values())) > len(set().union(*(some["cell_id"] for some in rows.values()))):
-        found = "its arms share cells"
-    elif unsaid := _unsaid(claim, setting, rows, [name for name in ESSENTIAL if name in axis_columns(manifest)]):
-        found = f"its arms differ in {unsaid}, of which the claim says nothing"
-    elif claim.metric == "val_knn" and manifest.preset:
-        found = "the learning curve is of the sweep's own evaluation"
+        reason = f"no cells with {' or '.join(absent)} were declared{place}"
+    elif sum(map(len, rows.values())) > len(set().union(*(arm["cell_id"] for arm in rows.values()))):
+        reason = "its arms share cells"
+    elif confounds := _confounds(claim, setting, rows, [name for name in ESSENTIAL if name in table.axes]):
+        reason = f"its arms differ in {confounds}, of which the claim says nothing"
+    elif claim.metric == "val_knn" and table.manifest.preset:
+        reason = "the learning curve is of the sweep's own evaluation"
     elif claim.over:
-        found = _refused_axis(claim, rows)
-    return found
+        reason = _axis_refusal(claim, rows)
+    return reason
 
 
-def _refused_axis(claim: Claim, rows: Mapping[str, pd.DataFrame]) -> str:
+def _axis_refusal(claim: Claim, rows: Mapping[str, pd.DataFrame]) -> str:
     over = short_name(claim.over)
-    values = [set(some[over]) - {ABSENT} if over in some else set() for some in rows.values()]
-    common = set.intersection(*values)
+    common = _common_values(over, rows)
     if len(common) < 2:
         return f"it takes at least two values of {axis_word(over)}"
-    return f"{axis_word(over)} {min(common):g} has no double" if claim.measure == "slope" and min(common) <= 0 else ""
+    if MEASURES[claim.measure].needs_positive_axis and min(common) <= 0:
+        return f"{claim.measure} takes values of {axis_word(over)} above zero, and one of them is {min(common):g}"
+    return ""
 
 
-def _seeds(rows: Mapping[str, pd.DataFrame]) -> set[int]:
-    return set().union(*(set(some["seed"]) for some in rows.values()))
+def _common_values(over: str, rows: Mapping[str, pd.DataFrame]) -> set[float]:
+    """Return the values of an axis that all arms have."""
+    return set.intersection(*(set(arm[over]) - {ABSENT} if over in arm else set() for arm in rows.values()))
 
 
-def _unsaid(claim: Claim, setting: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], axes: Sequence[str]) -> str:
-    """In which of these axes the arms differ although neither the claim nor the setting names them."""
+def _confounds(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame], axes: Sequence[str]) -> str:
+    """Say on which of these axes the arms differ although neither the claim nor the setting names them."""
     filters = [parse(text, short_name, "") for text in (claim.at, *claim.arms) if text]
-    said = {condition.path for one in filters for condition in one.conditions} | {short_name(claim.over), *setting}
-    found = []
+    named_axes = {condition.path for parsed in filters for condition in parsed.conditions}
+    named_axes |= {short_name(claim.over), *setting}
+    differing = []
     for axis in axes:
-        values = [set(some[axis]) - {ABSENT} for some in rows.values() if axis in some]
-        known = [", ".join(shown(axis, value) for value in sorted(one, key=str)) for one in values if one]
-        if axis not in said and len(set(known)) > 1:
-            found.append(f"{axis_word(axis)} ({' and '.join(known)})")
-    return ", ".join(found)
+        values = [set(arm[axis]) - {ABSENT} for arm in rows.values() if axis in arm]
+        known = [", ".join(shown(axis, value) for value in sorted(some, key=str)) for some in values if some]
+        if axis not in named_axes and len(set(known)) > 1:
+            differing.append(f"{axis_word(axis)} ({' and '.join(known)})")
+    return ", ".join(differing)

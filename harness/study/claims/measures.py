@@ -62,17 +62,31 @@ class MeasuredContrasts:
 
 @dataclass(frozen=True)
 class Measure:
-    """``says``: what is measured, in words; ``arms``: how many it takes; ``margin``: where none is declared, None where
-    the claim must say one; ``unit``: of what is measured. ``along``: whether it needs an axis; ``ends``: whether only
-    the ends of that count. ``keeps``: whether it is about accuracy that is kept, of which a collapsed arm has none."""
+    """A quantity that a claim can be about, and the rules of a claim that is about it.
+
+    Attributes:
+        says: What is measured, in words.
+        function: Computes the contrasts from the claim, the accuracies of its arms and its margin.
+        arms: How many arms the measure can take.
+        margin: The margin if a claim declares none; None if every claim must declare its own.
+        positive_margin: The numbers of arms with which a margin must be above zero, since the measured number must then
+            lie within the margin on both sides, or since its logarithm is taken.
+        unit: The unit of what is measured.
+        along: Whether the accuracies are measured along an axis.
+        ends: Whether only the smallest and the largest value of that axis count.
+        needs_positive_axis: Whether every value of that axis must be above zero, since its logarithm is taken.
+        keeps: Whether the measure is about accuracy that is kept, of which a collapsed arm has none.
+    """
 
     says: str
     function: Callable[[Claim, Accuracies, float], MeasuredContrasts]
     arms: tuple[int, ...]
     margin: float | None = 0.0
+    positive_margin: tuple[int, ...] = ()
     unit: str = "points"
     along: bool = False
     ends: bool = False
+    needs_positive_axis: bool = False
     keeps: bool = True
 
 
@@ -161,15 +175,16 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
 
 MEASURES = {
     "difference": Measure("the first arm's accuracy less the second's", difference, (2,), keeps=False),
-    "ratio": Measure("the first arm's accuracy over the second's", ratio, (2,), 1.0, "times"),
-    "equality": Measure("the first arm's accuracy less the second's", equality, (2,), None),
+    "ratio": Measure("the first arm's accuracy over the second's", ratio, (2,), 1.0, (2,), unit="times"),
+    "equality": Measure("the first arm's accuracy less the second's", equality, (2,), None, (2,)),
     "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21)), keeps=False),
     "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first loses",
                     drop, (1, 2), along=True, ends=True),
     "drop_from_best": Measure("the loss from the best value to the smallest", drop_from_best, (1,), along=True),
-    "spread": Measure("the difference of any two values", spread, (1,), None, along=True),
+    "spread": Measure("the difference of any two values", spread, (1,), None, (1,), along=True),
     "slope": Measure("points for every doubling; of two arms, how much smaller the first one's are",
-                     slope, (1, 2), along=True, unit="points a doubling"),
+                     slope, (1, 2), positive_margin=(1,), unit="points a doubling", along=True,
+                     needs_positive_axis=True),
 }  # fmt: skip
 
 

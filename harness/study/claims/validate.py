@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from harness.errors import UserError, nearest
 from harness.manifest import Claim
 from harness.study.claims.measures import MEASURES
-from harness.study.frame import METRICS
 from harness.study.papers import published
+from harness.study.table import METRICS
 
 
 def check_claims(claims: Sequence[Claim], where: Callable[[str], str]) -> None:
@@ -58,6 +58,6 @@ def _check_margin(claim: Claim, where: str) -> None:
         raise UserError(what, where=f"{where}.margin", allowed="points of accuracy, such as margin: 0.5")
     if claim.margin is not None and not math.isfinite(claim.margin):
         raise UserError(f"{claim.name}: margin {claim.margin:g}", where=f"{where}.margin", allowed="a finite number")
-    positive = claim.measure in ("equality", "spread", "ratio") or (claim.measure == "slope" and alone)
+    positive = len(claim.arms) in MEASURES[claim.measure].positive_margin
     if claim.margin is not None and claim.margin <= 0 and positive:
         raise UserError(f"{claim.name}: margin {claim.margin:g}", where=f"{where}.margin", allowed="margin > 0")

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.manifest import Claim, Manifest
-from harness.study.axes import axis_columns
-from harness.study.claims.comparisons import ClaimInstance, questions
+from harness.study.axes import Setting
+from harness.study.claims.comparisons import ClaimInstance, instances
 from harness.study.claims.decision import SEEDS, Evidence
 from harness.study.claims.measures import MEASURES, Contrast, MeasuredContrasts, TrueRange, margin_of
 from harness.study.statistics import (
@@ -33,6 +33,7 @@ from harness.study.statistics import (
     seed_effect,
     seeds_needed,
 )
+from harness.study.table import ResultTable
 from harness.study.text import count
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Verdict:
     """
 
     claim: Claim
-    setting: Mapping[str, Any]
+    setting: Setting
     label: str
     summary: str
     next_step: str
@@ -95,48 +96,47 @@ class ClaimResults:
     effects: Mapping[str, SeedEffect]
 
 
-def judge(manifest: Manifest, frame: pd.DataFrame) -> ClaimResults:
-    """Every claim in every setting; ``frame``: ``harness.study.frame.tidy``."""
-    metrics = dict.fromkeys(claim.metric for claim in manifest.claims)
-    effects = {metric: seed_effect(_by_seed_and_arm(frame, manifest, metric)) for metric in metrics}
+def judge(table: ResultTable) -> ClaimResults:
+    """Return the verdict on every claim of the manifest, in every setting."""
+    claims = table.manifest.claims
+    metrics = dict.fromkeys(claim.metric for claim in claims)
+    effects = {metric: seed_effect(_by_seed_and_arm(table, metric)) for metric in metrics}
     answers = [
-        _answer(question, effects[claim.metric].paired)
-        for claim in manifest.claims
-        for question in questions(claim, manifest, frame)
+        _answer(instance, effects[claim.metric].paired) for claim in claims for instance in instances(claim, table)
     ]
-    # What these cells cannot speak about is no part of the family; what has not finished is.
-    family = [answer for answer in answers if not answer.question.refused]
+    # A claim that these cells cannot speak about is no part of the family; one whose cells have not finished is.
+    family = [answer for answer in answers if not answer.instance.refused]
     levels = iter(holm([answer.evidence.p if answer.evidence else 1.0 for answer in family]))
     verdicts = []
     for answer in answers:
-        level = CONFIDENCE if answer.question.refused else next(levels)
-        verdicts.append(_verdict(answer, level, manifest) if answer.question.rows else _refused(answer.question))
+        level = CONFIDENCE if answer.instance.refused else next(levels)
+        verdicts.append(_verdict(answer, level, table.manifest) if answer.instance.rows else _refused(answer.instance))
     return ClaimResults(verdicts, effects)
 
 
-def _by_seed_and_arm(frame: pd.DataFrame, manifest: Manifest, metric: str) -> pd.DataFrame:
-    """A row a seed, a column an arm; arms that lack a seed are left out."""
-    arms = [name for name in axis_columns(manifest) if name != "seed"]
-    table = frame.pivot_table(index="seed", columns=arms, values=metric, observed=True)
-    # A seed that most arms lack does not count, and then an arm that lacks a seed does not.
-    return table.dropna(axis="index", thresh=table.shape[1] // 2 + 1).dropna(axis="columns")
+def _by_seed_and_arm(table: ResultTable, metric: str) -> pd.DataFrame:
+    """Return a metric with a row for each seed and a column for each arm that has all seeds."""
+    arms = [name for name in table.axes if name != "seed"]
+    by_seed = table.frame.pivot_table(index="seed", columns=arms, values=metric, observed=True)
+    # First a seed that most arms do not have is left out, and then every arm that does not have all other seeds.
+    return by_seed.dropna(axis="index", thresh=by_seed.shape[1] // 2 + 1).dropna(axis="columns")
 
 
 @dataclass(frozen=True)
 class _Answer:
     """What was measured of a question, and what that says; None where its cells have not all finished."""
 
-    question: ClaimInstance
+    instance: ClaimInstance
     measured: MeasuredContrasts | None = None
     evidence: Evidence | None = None
 
 
-def _answer(question: ClaimInstance, paired: bool) -> _Answer:
-    if not question.rows or question.finished < question.expected_cells:
-        return _Answer(question)
-    claim = question.claim
-    measured = MEASURES[claim.measure].function(claim, question.accuracies(), margin_of(claim))
-    return _Answer(question, measured, Evidence([_estimate(one, paired) for one in measured.contrasts], measured.true))
+def _answer(instance: ClaimInstance, paired: bool) -> _Answer:
+    if not instance.rows or instance.finished < instance.expected_cells:
+        return _Answer(instance)
+    claim = instance.claim
+    measured = MEASURES[claim.measure].function(claim, instance.accuracies(), margin_of(claim))
+    return _Answer(instance, measured, Evidence([_estimate(one, paired) for one in measured.contrasts], measured.true))
 
 
 def _estimate(contrast: Contrast, paired: bool) -> Estimate:
@@ -144,28 +144,28 @@ def _estimate(contrast: Contrast, paired: bool) -> Estimate:
     return of_mean(first) if second is None else of_difference(first, second.tolist(), paired)
 
 
-def _refused(question: ClaimInstance) -> Verdict:
-    return Verdict(question.claim, question.setting, "NOT COMPARABLE", question.refused, "cells that can be compared")
+def _refused(instance: ClaimInstance) -> Verdict:
+    return Verdict(instance.claim, instance.setting, "NOT COMPARABLE", instance.refused, "cells that can be compared")
 
 
 def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
-    question, measured, evidence = answer.question, answer.measured, answer.evidence
-    cells = {name: some["cell_id"].tolist() for name, some in question.rows.items()}
+    instance, measured, evidence = answer.instance, answer.measured, answer.evidence
+    cells = {name: some["cell_id"].tolist() for name, some in instance.rows.items()}
     if measured is None or evidence is None:
-        said = f"{question.finished} of {count(question.expected_cells, 'cell')} have finished"
-        left = f"the other {count(question.expected_cells - question.finished, 'cell')}"
-        return Verdict(question.claim, question.setting, "INCOMPLETE", said, left, cells=cells)
+        said = f"{instance.finished} of {count(instance.expected_cells, 'cell')} have finished"
+        left = f"the other {count(instance.expected_cells - instance.finished, 'cell')}"
+        return Verdict(instance.claim, instance.setting, "INCOMPLETE", said, left, cells=cells)
     unscaled = "" if manifest.comparable else manifest.caveat or "this scale is not declared comparable"
-    reservation = question.refused or question.collapsed or unscaled
+    reservation = instance.refused or instance.collapsed or unscaled
     word = "NOT COMPARABLE" if reservation else evidence.word(level)
     own = evidence.level(level)
     pairs = zip(measured.contrasts, evidence.estimates, strict=True)
     return Verdict(
-        question.claim,
-        question.setting,
+        instance.claim,
+        instance.setting,
         word,
-        summary=measured.said + _reservations(question),
-        next_step=_elsewhere(question) if reservation else _settle(word, evidence, own),
+        summary=measured.said + _reservations(instance),
+        next_step=_elsewhere(instance) if reservation else _settle(word, evidence, own),
         reservation=reservation,
         compared=[_compared(contrast, estimate, own, measured.scale) for contrast, estimate in pairs],
         deciding=evidence.deciding,
@@ -186,17 +186,17 @@ def _scaled(interval: Interval, scale: Callable[[float], float]) -> Interval:
     return Interval(scale(interval.mean), scale(interval.low), scale(interval.high), interval.n)
 
 
-def _reservations(question: ClaimInstance) -> str:
+def _reservations(instance: ClaimInstance) -> str:
     """What a reader should know of the cells that were compared."""
     import pandas as pd
 
-    rows = pd.concat(list(question.rows.values()))
+    rows = pd.concat(list(instance.rows.values()))
     said = []
-    if question.dropped_seeds:
-        seeds = f"{count(question.dropped_seeds, 'seed')} that some arm lacks"
-        said.append(f"{seeds} {'is' if question.dropped_seeds == 1 else 'are'} left out")
-    if question.confounds:
-        said.append(f"its arms differ in {question.confounds}, too")
+    if instance.dropped_seeds:
+        seeds = f"{count(instance.dropped_seeds, 'seed')} that some arm lacks"
+        said.append(f"{seeds} {'is' if instance.dropped_seeds == 1 else 'are'} left out")
+    if instance.confounds:
+        said.append(f"its arms differ in {instance.confounds}, too")
     if collapsed := int((rows["collapse"] != "").sum()):
         said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
     kinds = rows.groupby("seed")["hardware"].nunique()
@@ -207,10 +207,10 @@ def _reservations(question: ClaimInstance) -> str:
     return "".join(f"; {one}" for one in said)
 
 
-def _elsewhere(question: ClaimInstance) -> str:
-    if question.refused:
-        return f"cells with {question.claim.comparable}"
-    return "a setting in which it learns" if question.collapsed else "a scale that can speak about it"
+def _elsewhere(instance: ClaimInstance) -> str:
+    if instance.refused:
+        return f"cells with {instance.claim.comparable}"
+    return "a setting in which it learns" if instance.collapsed else "a scale that can speak about it"
 
 
 def _settle(word: str, evidence: Evidence, level: float) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from harness.evaluation import final
 from harness.manifest import Manifest
-from harness.study.axes import axis_columns, fixed
-from harness.study.frame import METRICS
+from harness.study.axes import Setting
 from harness.study.papers.published import ELSEWHERE, Number, differences, number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
+from harness.study.table import METRICS, ResultTable
 from harness.study.text import count
 
 #: That are said; one is enough to compare nothing.
@@ -28,7 +26,7 @@ class PublishedComparison:
     """
 
     number: Number
-    arm: Mapping[str, Any]
+    arm: Setting
     differences: list[str]
     measured: Interval
     expected: Interval
@@ -55,54 +53,53 @@ class PublishedComparison:
         return f"comparable: {place} ({self.expected.low:.2f} to {self.expected.high:.2f})"
 
 
-def of_claims(manifest: Manifest, frame: pd.DataFrame) -> dict[str, list[PublishedComparison]]:
-    """By claim, the numbers that it refers to."""
-    arms = _arms(manifest, frame)
+def of_claims(table: ResultTable) -> dict[str, list[PublishedComparison]]:
+    """Return, by the name of each claim, the numbers that it refers to."""
+    arms = _arms(table)
     return {
-        claim.name: [_beside(number(reference), manifest, arms) for reference in claim.published]
-        for claim in manifest.claims
+        claim.name: [_compare(number(reference), table, arms) for reference in claim.published]
+        for claim in table.manifest.claims
     }
 
 
-def of_same_images(manifest: Manifest, frame: pd.DataFrame) -> list[PublishedComparison]:
-    """All that papers and other code bases report of these losses on this data set."""
-    arms = _arms(manifest, frame)
-    every = [one for paper in papers().values() for one in paper.numbers.values()]
-    known = [one for one in every if one.published and one.metric in METRICS]
-    images = _dataset(manifest)
-    found = [_beside(one, manifest, arms) for one in known if one.setting.get("dataset") == images]
-    return [one for one in found if one.arm]
+def of_same_images(table: ResultTable) -> list[PublishedComparison]:
+    """Return all numbers that papers and other code bases report of these losses on this data set."""
+    arms, images = _arms(table), _dataset(table.manifest)
+    every = [number for paper in papers().values() for number in paper.numbers.values()]
+    known = [number for number in every if number.published and number.metric in METRICS]
+    found = [_compare(number, table, arms) for number in known if number.setting.get("dataset") == images]
+    return [comparison for comparison in found if comparison.arm]
 
 
 def _dataset(manifest: Manifest) -> str:
     return manifest.on.name if manifest.on else manifest.own_dataset.name
 
 
-def _shown_as(manifest: Manifest) -> str:
-    """An image folder that was given a title is that, unless the title is a paper's data set: it may be a copy."""
+def _dataset_label(manifest: Manifest) -> str:
+    """Return an image folder's title, if it has one, unless the title is a paper's data set: it may be a copy."""
     titled = _dataset(manifest) == "imagefolder" and manifest.dataset not in ELSEWHERE.values()
     return manifest.dataset if titled else _dataset(manifest)
 
 
-def _arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: its axes, its method, and of every metric the list over seeds."""
-    axes = [name for name in axis_columns(manifest) if name != "seed"]
-    arms = frame.groupby(axes, sort=False)[list(METRICS)].agg(list).reset_index()
-    return arms if "method" in axes else arms.assign(method=manifest.settings["method"]["name"])
+def _arms(table: ResultTable) -> pd.DataFrame:
+    """Return a row for each arm: its axes, its method, and for every metric the list of its values over seeds."""
+    axes = [name for name in table.axes if name != "seed"]
+    arms = table.frame.groupby(axes, sort=False)[list(METRICS)].agg(list).reset_index()
+    return arms if "method" in axes else arms.assign(method=table.manifest.settings["method"]["name"])
 
 
-def _beside(number: Number, manifest: Manifest, arms: pd.DataFrame) -> PublishedComparison:
+def _compare(number: Number, table: ResultTable, arms: pd.DataFrame) -> PublishedComparison:
+    """Compare a published number with the arm that agrees with it in most of its settings."""
     nearest = arms[(arms["loss"] == number.setting.get("loss")) & (arms["method"] == number.setting.get("method"))]
     if nearest.empty:
         return PublishedComparison(number, {}, [], mean_interval([]), mean_interval([]))
     for name, value in number.setting.items():
         if name in nearest and (nearest[name] == value).any():
             nearest = nearest[nearest[name] == value]
-    arm = {str(name): value for name, value in nearest.iloc[0].items()}
-    measured = arm.get(number.metric, [])  # top-5 accuracy is published, and measured nowhere here
+    row = {str(name): value for name, value in nearest.iloc[0].items()}
+    measured = row.get(number.metric, [])  # top-5 accuracy is published, and never measured by harness
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
-    own = {name: value for name, value in arm.items() if name in axis_columns(manifest)}
-    settings = {**fixed(manifest), **final(manifest.evaluation), "dataset": _shown_as(manifest)}
-    return PublishedComparison(
-        number, own, differences(number, {**settings, **own}), mean_interval(values), prediction(values)
-    )
+    arm = {name: value for name, value in row.items() if name in table.axes}
+    settings = {**table.fixed, **final(table.manifest.evaluation), "dataset": _dataset_label(table.manifest)}
+    apart = differences(number, {**settings, **arm})
+    return PublishedComparison(number, arm, apart, mean_interval(values), prediction(values))

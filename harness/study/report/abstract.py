@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pandas as pd
-
 from harness.study.claims.verdicts import WORDS, Verdict
+from harness.study.table import ResultTable
 from harness.study.text import count, in_unit, lower, percent, upper
 
 LEAD = {
@@ -18,10 +17,10 @@ LEAD = {
 }
 
 
-def abstract(verdicts: list[Verdict], frame: pd.DataFrame) -> str:
+def abstract(verdicts: list[Verdict], table: ResultTable) -> str:
     """The answer to the first claim and the count of all; without claims, how many encoders learned."""
     if not verdicts:
-        done = frame[frame["test_knn"].notna()]
+        done = table.frame[table.frame["test_knn"].notna()]
         better, collapsed = int((done["test_knn"] > done["init_knn"]).sum()), int((done["collapse"] != "").sum())
         return f"{better} of {len(done)} trained encoders beat their own initialisation; {collapsed} collapsed."
     claims = dict.fromkeys(verdict.claim.name for verdict in verdicts)

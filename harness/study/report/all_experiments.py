@@ -21,11 +21,11 @@ NAME = "all"
 
 def write_reproduction(manifests: Sequence[Manifest], results: Path, reports: Path) -> tuple[Path, list[Study]]:
     """``all.pdf``: the verdicts by paper, then every experiment that makes claims as its own report has it."""
-    studies = [study(manifest, tidy(manifest, results)) for manifest in manifests if manifest.claims]
+    studies = [study(tidy(manifest, results)) for manifest in manifests if manifest.claims]
     chapters, figures = [], dict[str, bytes]()
     for position, one in enumerate(studies):
         with style.styled():
-            plot = style.svg(accuracy.drawn(one.manifest, one.arms))
+            plot = style.svg(accuracy.drawn(one.table))
         printed, drawn = chapter(one, plot, f"{position}-")
         chapters.append(printed)
         figures |= drawn
@@ -40,9 +40,9 @@ def _overview(studies: Sequence[Study]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, str]]] = {}
     for one in studies:
         for verdict, row in zip(one.verdicts, verdict_rows(one), strict=True):
-            rows.setdefault(verdict.claim.paper, []).append({**row, "study": one.manifest.name})
-    cells = sum(len(one.frame) for one in studies)
-    finished = sum(int((one.frame["state"] == "finished").sum()) for one in studies)
+            rows.setdefault(verdict.claim.paper, []).append({**row, "study": one.table.manifest.name})
+    cells = sum(len(one.table.frame) for one in studies)
+    finished = sum(int((one.table.frame["state"] == "finished").sum()) for one in studies)
     return {
         "line": f"{count(len(studies), 'experiment')}, {finished:,} of {count(cells, 'cell')}",
         "answer": tally(verdicts),

@@ -17,17 +17,16 @@ from harness.catalog.parameters import filled
 from harness.cell import short_name
 from harness.diagnostics import DIAGNOSTICS
 from harness.manifest import Claim, Manifest
-from harness.study.axes import axis_columns, main_axis, panel_axes, setting_columns, settings
 from harness.study.claims.comparisons import named
 from harness.study.claims.measures import MEASURES
 from harness.study.claims.verdicts import ClaimResults, Verdict, judge
-from harness.study.frame import METRICS
 from harness.study.papers import comparison
 from harness.study.papers.comparison import PublishedComparison
 from harness.study.papers.published import STATUSES, described_setting, papers
 from harness.study.report import abstract, limitations
 from harness.study.report.evaluation_text import added, described
-from harness.study.report.tables import arms, for_people
+from harness.study.report.tables import for_people
+from harness.study.table import METRICS, ResultTable
 from harness.study.text import METRIC_WORDS, axis, count, in_unit, percent, shown, upper
 from harness.study.text import setting as setting_words
 
@@ -49,12 +48,13 @@ MOST_ROWS = 300
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment at a scale, collected and judged. ``arms``: its table by arm; ``published``: by claim, the numbers
-    that it refers to; ``same_images``: all that others report of these losses on this data set."""
+    """An experiment at a scale, collected and judged.
 
-    manifest: Manifest
-    frame: pd.DataFrame
-    arms: pd.DataFrame
+    ``published``: by the name of each claim, the numbers that it refers to; ``same_images``: all that others report of
+    these losses on this data set.
+    """
+
+    table: ResultTable
     judged: ClaimResults
     published: Mapping[str, list[PublishedComparison]]
     same_images: list[PublishedComparison]
@@ -65,7 +65,7 @@ class Study:
 
     @property
     def answer(self) -> str:
-        return abstract.abstract(self.verdicts, self.frame)
+        return abstract.abstract(self.verdicts, self.table)
 
     @property
     def numbers(self) -> list[PublishedComparison]:
@@ -78,17 +78,16 @@ class Study:
         return [verdict for verdict in self.verdicts if verdict.claim.name == name]
 
 
-def study(manifest: Manifest, frame: pd.DataFrame) -> Study:
-    """Judge the claims and find the published numbers; ``frame``: ``harness.study.frame.tidy``."""
-    of_claims, same_images = comparison.of_claims(manifest, frame), comparison.of_same_images(manifest, frame)
-    return Study(manifest, frame, arms(manifest, frame), judge(manifest, frame), of_claims, same_images)
+def study(table: ResultTable) -> Study:
+    """Judge the claims and find the published numbers."""
+    return Study(table, judge(table), comparison.of_claims(table), comparison.of_same_images(table))
 
 
 def content(study: Study) -> dict[str, Any]:
     """Everything that the template prints but the figures."""
-    manifest, frame = study.manifest, study.frame
-    table = for_people(manifest, study.arms)
-    finished, along = int((frame["state"] == "finished").sum()), main_axis(manifest, frame)
+    table, manifest, frame = study.table, study.table.manifest, study.table.frame
+    arms = for_people(table)
+    finished, along = int((frame["state"] == "finished").sum()), table.main_axis
     return {
         "title": manifest.title,
         "name": manifest.name,
@@ -98,22 +97,22 @@ def content(study: Study) -> dict[str, Any]:
         "answer": study.answer,
         "caveat": upper(manifest.caveat),
         "cells_line": f"{finished} of {count(len(frame), 'cell')}",
-        "panels": len(settings(frame, panel_axes(manifest, along))) if along else 1,
+        "panels": len(table.settings(along)) if along else 1,
         "heading": f"Accuracy against {axis(along)}" if along else "Accuracy",
-        "table": _cut(list(table.columns), table.to_numpy().tolist(), f"{manifest.name}.table.csv"),
+        "table": _cut(list(arms.columns), arms.to_numpy().tolist(), f"{manifest.name}.table.csv"),
         "verdicts": _cut([], [_verdict(verdict, study) for verdict in study.verdicts], f"{manifest.name}.claims.json"),
         "pairing": _pairing(study),
         "claims": [_claim(name, study) for name in dict.fromkeys(claim.name for claim in manifest.claims)],
         "published": _published(study),
         "unread": _unread(study),
-        "limitations": limitations.sentences(manifest, frame, study.numbers),
+        "limitations": limitations.sentences(table, study.numbers),
         "design": _design(manifest),
-        "diagnostics": _diagnostics(manifest, frame),
-        "collapsed": _collapsed(manifest, frame),
+        "diagnostics": _diagnostics(table),
+        "collapsed": _collapsed(table),
         "confounds": _confounds(frame),
         "excluded": [f"{item.where} ({count(item.cells, 'cell')}): {item.reason}." for item in manifest.exclusions],
-        "run": _run(manifest, frame),
-        "appendix": _appendix(manifest, frame),
+        "run": _run(table),
+        "appendix": _appendix(table),
     }
 
 
@@ -141,7 +140,7 @@ def _verdict(verdict: Verdict, study: Study) -> dict[str, str]:
         "interval": f"{bounds} ({percent(verdict.level)})" if measured.n > 1 else "–",
         "seeds": str(measured.n) if measured.n else "–",
         "word": verdict.label,
-        "why": upper(verdict.summary if verdict.reservation == study.manifest.caveat else verdict.why),
+        "why": upper(verdict.summary if verdict.reservation == study.table.manifest.caveat else verdict.why),
         "settle": verdict.next_step,
     }
 
@@ -196,7 +195,7 @@ def _beside(one: PublishedComparison) -> list[str]:
 
 def _unread(study: Study) -> list[str]:
     """Tables of the claims' papers that could not be read."""
-    names = dict.fromkeys(claim.paper for claim in study.manifest.claims if claim.paper)
+    names = dict.fromkeys(claim.paper for claim in study.table.manifest.claims if claim.paper)
     return [f"{papers()[name].cite}: {what}" for name in names for what in papers()[name].unread]
 
 
@@ -262,28 +261,29 @@ def _named(
     return shown(axis, name) + (f" ({text})" if text else "")
 
 
-def _diagnostics(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
+def _diagnostics(table: ResultTable) -> dict[str, Any]:
     """Means over seeds, after the last epoch; a dash for a loss without the quantity. ``labels``: columns of names."""
-    names = [name for name in DIAGNOSTICS if name not in axis_columns(manifest) and frame[name].notna().any()]
-    keys = [name for name in (*setting_columns(manifest), "batch_size", "loss") if frame[name].nunique() > 1]
+    frame = table.frame
+    names = [name for name in DIAGNOSTICS if name not in table.axes and frame[name].notna().any()]
+    keys = [name for name in (*table.setting_axes, "batch_size", "loss") if frame[name].nunique() > 1]
     means = frame.groupby(keys or ["loss"], sort=False, as_index=False)[names].mean()
     rows = []
     for _, arm in means[means[names].notna().any(axis=1)].iterrows():
         labels = [shown(key, arm[key]) for key in keys]
         rows.append([*labels, *("–" if pd.isna(arm[name]) else f"{arm[name]:.3g}" for name in names)])
     header = [*(axis(key) for key in keys), *(HEADERS[name] for name in names)]
-    return {**_cut(header, rows, f"{manifest.name}.csv"), "labels": len(keys)}
+    return {**_cut(header, rows, f"{table.manifest.name}.csv"), "labels": len(keys)}
 
 
-def _collapsed(manifest: Manifest, frame: pd.DataFrame) -> list[str]:
-    """A sentence a collapsed cell."""
-    names = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
-    found = []
+def _collapsed(table: ResultTable) -> list[str]:
+    """Return a sentence for each collapsed cell."""
+    frame, found = table.frame, []
+    names = [name for name in table.axes if frame[name].nunique() > 1]
     for cell in frame[frame["collapse"] != ""].to_dict("records"):
         place = setting_words({name: cell[name] for name in names})
         found.append(f"{cell['cell_id']}{f' ({place})' if place else ''}: {cell['collapse']}")
     left = len(found) - MOST_ROWS
-    return [*found[:MOST_ROWS], *([f"and {left:,} more, in {manifest.name}.csv"] if left > 0 else [])]
+    return [*found[:MOST_ROWS], *([f"and {left:,} more, in {table.manifest.name}.csv"] if left > 0 else [])]
 
 
 def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
@@ -294,7 +294,8 @@ def _confounds(frame: pd.DataFrame) -> dict[str, list[Any]]:
     return {"header": header, "rows": rows}
 
 
-def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
+def _run(table: ResultTable) -> list[list[str]]:
+    manifest, frame = table.manifest, table.frame
     done = frame[frame["state"] == "finished"]
     states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
     threads = ", ".join(f"{value:g}" for value in sorted(done["threads"].unique()))
@@ -318,12 +319,13 @@ def _run(manifest: Manifest, frame: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def _appendix(manifest: Manifest, frame: pd.DataFrame) -> dict[str, Any]:
-    axes = [name for name in axis_columns(manifest) if frame[name].nunique() > 1]
+def _appendix(table: ResultTable) -> dict[str, Any]:
+    frame = table.frame
+    axes = [name for name in table.axes if frame[name].nunique() > 1]
     header = ["cell", *map(axis, axes), "state", *(name.replace("_", " ") for name in METRICS), "minutes"]
     rows = []
     for cell in frame.to_dict("records"):
         numbers = ["–" if pd.isna(cell[name]) else f"{cell[name]:.2f}" for name in METRICS]
         minutes = "–" if pd.isna(cell["seconds"]) else f"{cell['seconds'] / 60:.1f}"
         rows.append([cell["cell_id"], *(str(cell[name]) for name in axes), cell["state"], *numbers, minutes])
-    return _cut(header, rows, f"{manifest.name}.csv")
+    return _cut(header, rows, f"{table.manifest.name}.csv")

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.manifest import Manifest
-from harness.study.axes import axis_columns
 from harness.study.papers.comparison import PublishedComparison
+from harness.study.table import ResultTable
 from harness.study.text import axis, count, upper
 
 #: What a fair comparison would tune for every arm by itself.
 TUNED = ("temperature", "lr")
 
 
-def sentences(manifest: Manifest, frame: pd.DataFrame, published: Sequence[PublishedComparison]) -> list[str]:
+def sentences(table: ResultTable, published: Sequence[PublishedComparison]) -> list[str]:
     """The scale, the images, the seeds, what was not tuned, the code, the cells that are not there."""
-    said = [_scale(manifest), _images(manifest), _seeds(manifest, frame), _tuned(manifest, frame)]
-    return [one for one in (*said, *_cells(frame), _published(published)) if one]
+    general = [_scale(table.manifest), _images(table.manifest), _seeds(table), _tuned(table)]
+    return [sentence for sentence in (*general, *_cells(table.frame), _published(published)) if sentence]
 
 
 def _scale(manifest: Manifest) -> str:
@@ -29,8 +29,8 @@ def _images(manifest: Manifest) -> str:
     return f"One data set, {manifest.dataset}: nothing is known from here of another."
 
 
-def _seeds(manifest: Manifest, frame: pd.DataFrame) -> str:
-    arms = frame.groupby([name for name in axis_columns(manifest) if name != "seed"], sort=False)["seed"]
+def _seeds(table: ResultTable) -> str:
+    arms = table.frame.groupby([name for name in table.axes if name != "seed"], sort=False)["seed"]
     few, most = int(arms.nunique().min()), int(arms.nunique().max())
     seeds = f"{count(most, 'seed')} an arm" if few == most else f"{few} to {most} seeds an arm"
     return (
@@ -39,8 +39,8 @@ def _seeds(manifest: Manifest, frame: pd.DataFrame) -> str:
     )
 
 
-def _tuned(manifest: Manifest, frame: pd.DataFrame) -> str:
-    fixed = [axis(name) for name in TUNED if name not in axis_columns(manifest) or frame[name].nunique() < 2]
+def _tuned(table: ResultTable) -> str:
+    fixed = [axis(name) for name in TUNED if name not in table.axes or table.frame[name].nunique() < 2]
     if not fixed:
         return ""
     have = "has" if len(fixed) == 1 else "have"

@@ -40,24 +40,24 @@ class Report:
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     """Write everything from the manifest and the records alone."""
-    frame = tidy(manifest, results)
+    table = tidy(manifest, results)
     gc.freeze()  # what 10,000 records brought into memory stays; to search it for garbage took a tenth of a report
-    found = study(manifest, frame)
+    found = study(table)
     files = _write_results(found, results)
     printed, figures = chapter(found, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
     write_pdf({"title": manifest.title, "name": manifest.name, "studies": [printed]}, figures, files["PDF"])
     excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
-    return Report(found.answer, files, found.verdicts, int(frame["test_knn"].isna().sum()), excluded)
+    return Report(found.answer, files, found.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
 
 
 def _write_results(study: Study, results: Path) -> dict[str, Path]:
     """Data, tables, plot and claims, beside the records."""
-    manifest, frame = study.manifest, study.frame
-    csv, claims = results / f"{manifest.name}.csv", results / f"{manifest.name}.claims.json"
-    write_csv(frame, csv)
-    tables = write_tables(manifest, study.arms, results)
-    svg, png = accuracy(manifest, study.arms, results)
+    name = study.table.manifest.name
+    csv, claims = results / f"{name}.csv", results / f"{name}.claims.json"
+    write_csv(study.table, csv)
+    tables = write_tables(study.table, results)
+    svg, png = accuracy(study.table, results)
     claims.write_text(json.dumps(as_json(study.judged), indent=1) + "\n", encoding="utf-8")
     names = ("table", "table as Markdown", "table as LaTeX")
     return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}
@@ -66,17 +66,12 @@ def _write_results(study: Study, results: Path) -> dict[str, Path]:
 def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
     """What the template prints of a study, and its figures, whose names begin with ``prefix``; ``plot``: the SVG of
     accuracy."""
-    manifest, frame = study.manifest, study.frame
-    whole = {
-        "accuracy": plot,
-        "heatmap": heatmap(manifest, frame),
-        "gradients": gradients(manifest, frame),
-        "curves": curves(manifest, frame),
-    }
+    table = study.table
+    whole = {"accuracy": plot, "heatmap": heatmap(table), "gradients": gradients(table), "curves": curves(table)}
     figures = {f"{prefix}{name}.svg": figure for name, figure in whole.items() if figure}
     printed = content(study)
     for position, claim in enumerate(printed["claims"]):
-        figure = claim_figure(manifest, frame, study.of_claim(claim["name"]), study.same_images)
+        figure = claim_figure(table, study.of_claim(claim["name"]), study.same_images)
         claim["figure"] = f"{prefix}claim-{position}.svg" if figure else ""
         figures |= {claim["figure"]: figure} if figure else {}
     names = {name: f"{prefix}{name}.svg" for name, figure in whole.items() if figure}

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from harness.manifest import Manifest
-from harness.study.axes import setting_columns
-from harness.study.statistics import Interval, mean_interval
+from harness.study.statistics import Interval
+from harness.study.table import ResultTable
 from harness.study.text import axis, shown
 
 TABLE_METRICS = {"test_knn": "kNN (%)", "test_linear": "linear probe (%)"}
 
 
-def arms(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm (cells that differ only in seed), with numbers; ``k`` of ``n`` seeds have finished."""
-    keys = [*setting_columns(manifest), "batch_size", "loss"]
-    table = over_seeds(frame, keys, (*TABLE_METRICS, "init_knn", "init_linear"))
-    return table.sort_values(keys, key=lambda column: _declared_order(column, frame))
-
-
-def over_seeds(frame: pd.DataFrame, keys: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """Of the cells that agree in ``keys``: mean, ``_low`` and ``_high`` of every metric; ``k`` of ``n`` have the first
-    of these."""
-    rows = []
-    for values, cells in frame.groupby(keys, sort=False):
-        row: dict[str, Any] = dict(zip(keys, values, strict=True))
-        row |= {"k": int(cells[metrics[0]].notna().sum()), "n": len(cells)}
-        for metric in metrics:
-            interval = mean_interval(cells[metric].dropna().tolist())
-            row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _declared_order(column: pd.Series, frame: pd.DataFrame) -> pd.Series:
-    """Names as they were declared, numbers by size."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column
-    return column.map({name: position for position, name in enumerate(frame[column.name].drop_duplicates())})
-
-
-def for_people(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
-    """The same as text: settings that do not vary are left out, means carry their interval's half width."""
-    table = table.reset_index(drop=True)  # columns are put together row by row, not by the frame's labels
-    text = pd.DataFrame(index=table.index)
-    for name in setting_columns(manifest):
-        if table[name].nunique() > 1:
-            text[axis(name)] = [shown(name, value) for value in table[name]]
-    text["batch size"] = table["batch_size"].astype(str)
-    text["loss"] = [shown("loss", name) for name in table["loss"]]
+def for_people(table: ResultTable) -> pd.DataFrame:
+    """Return the accuracy of every arm as text: settings that do not vary are left out, means carry half the width of
+    their interval, and ``k of n`` seeds have finished."""
+    arms = table.arms.frame
+    text = pd.DataFrame(index=arms.index)
+    for name in table.setting_axes:
+        if arms[name].nunique() > 1:
+            text[axis(name)] = [shown(name, value) for value in arms[name]]
+    text["batch size"] = arms["batch_size"].astype(str)
+    text["loss"] = [shown("loss", name) for name in arms["loss"]]
     for metric, header in TABLE_METRICS.items():
-        cells = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], table["k"], strict=True)
+        cells = zip(arms[metric], arms[f"{metric}_low"], arms[f"{metric}_high"], arms["k"], strict=True)
         text[header] = [with_interval(Interval(*numbers)) for numbers in cells]
-    text["seeds"] = [f"{k} of {n}" for k, n in zip(table["k"], table["n"], strict=True)]
+    text["seeds"] = [f"{k} of {n}" for k, n in zip(arms["k"], arms["n"], strict=True)]
     return text
 
 
@@ -69,12 +39,12 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.mean:.2f} ± {(interval.high - interval.low) / 2:.2f}"
 
 
-def write_tables(manifest: Manifest, table: pd.DataFrame, results: Path) -> list[Path]:
-    """``<name>.table.csv`` (numbers), ``.md`` and ``.tex`` (for people) of ``arms``."""
-    text = for_people(manifest, table)
-    stem = results / f"{manifest.name}.table"
+def write_tables(table: ResultTable, results: Path) -> list[Path]:
+    """Write the arms as ``<name>.table.csv`` (numbers), ``.md`` and ``.tex`` (for people)."""
+    text = for_people(table)
+    stem = results / f"{table.manifest.name}.table"
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "md", "tex")]
-    table.to_csv(paths[0], index=False, float_format="%.4f")
+    table.arms.frame.to_csv(paths[0], index=False, float_format="%.4f")
     paths[1].write_text(_markdown(text), encoding="utf-8")
     paths[2].write_text(_latex(text), encoding="utf-8")
     return paths

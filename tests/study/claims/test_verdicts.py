@@ -16,7 +16,7 @@ from tests.support.synthetic import Axes, Synthetic, logged, robust
 
 def verdicts(synthetic: Synthetic, accuracy: Any, *overrides: str) -> list[Verdict]:
     manifest, results = synthetic(accuracy, *overrides)
-    return judge(manifest, tidy(manifest, results)).verdicts
+    return judge(tidy(manifest, results)).verdicts
 
 
 def claim(measure: str, arms: list[str], **more: object) -> str:
@@ -315,22 +315,22 @@ def test_seeds_that_do_not_move_the_arms_together_are_not_paired(synthetic: Synt
         ("infonce", 64): [4, 5, 1, 3, 2], ("infonce", 256): [2, 4, 3, 5, 1],
     }  # fmt: skip
     manifest, results = synthetic(lambda axes: 50 + shuffled[axes["loss"], axes["batch_size"]][axes["seed"]], FIVE)
-    judged = judge(manifest, tidy(manifest, results))
+    judged = judge(tidy(manifest, results))
     assert not judged.effects["test_knn"].paired
     assert judged.verdicts[0].paired is False
     manifest, results = synthetic(lambda axes: 50.0 + axes["seed"] + (axes["loss"] == "dcl"), FIVE)
-    assert judge(manifest, tidy(manifest, results)).effects["test_knn"].correlation == pytest.approx(1)
+    assert judge(tidy(manifest, results)).effects["test_knn"].correlation == pytest.approx(1)
 
 
 def test_cells_on_different_hardware_and_of_several_revisions_are_flagged(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust)
-    frame = tidy(manifest, results)
-    (verdict,) = judge(manifest, frame).verdicts
+    table = tidy(manifest, results)
+    (verdict,) = judge(table).verdicts
     assert "hardware" not in verdict.why
-    elsewhere = (frame["loss"] == "dcl") & (frame["batch_size"] == 64) & (frame["seed"] == 1)
-    frame.loc[elsewhere, "hardware"] = "another processor"
-    frame.loc[elsewhere, "revision"] = "1" * 40
-    (verdict,) = judge(manifest, frame).verdicts
+    elsewhere = (table.frame["loss"] == "dcl") & (table.frame["batch_size"] == 64) & (table.frame["seed"] == 1)
+    table.frame.loc[elsewhere, "hardware"] = "another processor"
+    table.frame.loc[elsewhere, "revision"] = "1" * 40
+    (verdict,) = judge(table).verdicts
     assert "in 1 of 3 seeds the cells ran on different hardware" in verdict.why
     assert verdict.why.endswith("the cells are of 2 revisions of the code")
 
@@ -344,7 +344,7 @@ def test_an_arm_that_collapsed_keeps_nothing(synthetic: Synthetic) -> None:
     """It loses less than any other: there is nothing that it could lose."""
     manifest, results = synthetic(lambda axes: 30.0 if axes["loss"] == "dcl" else robust(axes))
     logged(manifest, results, **flat(lambda axes: axes["loss"] == "dcl"))
-    (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
+    (verdict,) = judge(tidy(manifest, results)).verdicts
     assert verdict.label == "NOT COMPARABLE"
     assert verdict.reservation == "all cells of DCL at batch size 256 collapsed, which leaves no accuracy to keep"
     assert "6 of 12 cells collapsed" in verdict.summary
@@ -356,13 +356,13 @@ def test_a_collapse_at_the_small_batch_is_a_loss_like_any_other(synthetic: Synth
 
     manifest, results = synthetic(accuracy)
     logged(manifest, results, **flat(lambda axes: (axes["loss"], axes["batch_size"]) == ("infonce", 64)))
-    (verdict,) = judge(manifest, tidy(manifest, results)).verdicts
+    (verdict,) = judge(tidy(manifest, results)).verdicts
     assert (verdict.label, "3 of 12 cells collapsed" in verdict.summary) == ("REPRODUCED", True)
 
 
 def test_verdicts_are_plain_json_without_nan(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] else robust(axes), TWO)
-    found = as_json(judge(manifest, tidy(manifest, results)))
+    found = as_json(judge(tidy(manifest, results)))
     assert [one["verdict"] for one in found["verdicts"]] == ["INCOMPLETE", "INCOMPLETE"]
     assert found["verdicts"][0]["measured"] == {"mean": None, "low": None, "high": None, "n": 0}
     assert len(found["verdicts"][0]["cells"]["DCL"]) == 3
@@ -370,8 +370,8 @@ def test_verdicts_are_plain_json_without_nan(synthetic: Synthetic) -> None:
 
 def test_the_abstract_counts_all_verdicts(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: robust(axes, advantage=0.5), TWO)
-    frame = tidy(manifest, results)
-    said = abstract(judge(manifest, frame).verdicts, frame)
+    table = tidy(manifest, results)
+    said = abstract(judge(table).verdicts, table)
     assert said.endswith("Of 2 verdicts in all, 1 is REPRODUCED, 1 is INCONCLUSIVE.")
 
 
@@ -411,7 +411,7 @@ def test_arms_that_share_cells_are_not_compared(synthetic: Synthetic) -> None:
 def test_an_axis_named_like_a_diagnostic_tells_arms_apart(synthetic: Synthetic) -> None:
     """The declared number of steps, not the one that was counted."""
     manifest, results = synthetic(robust, "~axes.epochs", "axes.steps=[10,30]")
-    frame = tidy(manifest, results)
-    assert set(frame["steps"]) == {10, 30}
-    found = judge(manifest, frame).verdicts
+    table = tidy(manifest, results)
+    assert set(table.frame["steps"]) == {10, 30}
+    found = judge(table).verdicts
     assert [(verdict.setting, verdict.measured.n) for verdict in found] == [({"steps": 10}, 3), ({"steps": 30}, 3)]

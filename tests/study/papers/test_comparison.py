@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from harness.manifest import Manifest
 from harness.study.frame import tidy
 from harness.study.papers.comparison import PublishedComparison, of_same_images
 from harness.study.papers.published import Number, papers
 from harness.study.statistics import Interval, mean_interval, prediction
+from harness.study.table import ResultTable
 from tests.support.synthetic import Synthetic, robust
 
 
-def cifar(synthetic: Synthetic) -> tuple[Manifest, pd.DataFrame]:
-    """Of InfoNCE and DCL at batch 128 and 512, as if of CIFAR-10."""
+def cifar(synthetic: Synthetic) -> ResultTable:
+    """Return the table of InfoNCE and DCL at batch 128 and 512, as if they had been trained on CIFAR-10."""
     manifest, results = synthetic(robust, "axes.batch_size=[128,512]")
     settings = {**manifest.settings, "dataset": {**manifest.settings["dataset"], "name": "cifar10"}}
-    return replace(manifest, settings=settings), tidy(manifest, results)
+    return tidy(replace(manifest, settings=settings), results)
 
 
 def test_a_number_stands_beside_the_arm_that_is_nearest(synthetic: Synthetic) -> None:
-    (found,) = [one for one in of_same_images(*cifar(synthetic)) if one.number.id == "simclr_dcl_c10_512_200"]
+    (found,) = [one for one in of_same_images(cifar(synthetic)) if one.number.id == "simclr_dcl_c10_512_200"]
     assert (found.arm["loss"], found.arm["batch_size"]) == ("dcl", 512)
     assert found.measured.mean == pytest.approx(80.0, abs=0.2)
     assert "epochs 1 instead of 200" in found.differences
@@ -33,7 +32,7 @@ def test_a_number_stands_beside_the_arm_that_is_nearest(synthetic: Synthetic) ->
 def test_what_nobody_read_is_not_there(synthetic: Synthetic) -> None:
     unread = [one for paper in papers().values() for one in paper.numbers.values() if not one.published]
     assert unread, "there is one, of which only the setting is known"
-    shown = of_same_images(*cifar(synthetic))
+    shown = of_same_images(cifar(synthetic))
     assert shown
     assert all(one.number.published and one.number.value for one in shown)
 

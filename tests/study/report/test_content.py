@@ -18,7 +18,7 @@ from tests.support.synthetic import Synthetic, logged, robust
 
 def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "comparable=false", "caveat='small nets'")
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     assert printed["caveat"] == "Small nets"
     assert printed["limitations"][0] == "Small nets."
     (verdict,) = printed["verdicts"]["rows"]
@@ -28,9 +28,9 @@ def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthe
 
 def test_limitations_are_what_manifest_and_records_show(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 else robust(axes), "axes.seed=[0,1,2]")
-    frame = tidy(manifest, results)
-    frame.loc[frame["seed"] == 1, "revision"] = "1" * 40
-    said = content(study(manifest, frame))["limitations"]
+    table = tidy(manifest, results)
+    table.frame.loc[table.frame["seed"] == 1, "revision"] = "1" * 40
+    said = content(study(table))["limitations"]
     assert said[0] == "One data set, scikit-learn digits (8x8): nothing is known from here of another."
     assert said[1].startswith("3 seeds an arm: ")
     assert said[2].startswith("The temperature and the learning rate have one value for all arms")
@@ -47,7 +47,7 @@ PUBLISHED = (
 
 def test_published_numbers_stand_beside_measured_ones_and_say_what_differs(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, PUBLISHED)
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     (verdict,) = printed["verdicts"]["rows"]
     assert verdict["published"] == "68.2, 61.8 †"
     assert verdict["source"] == "Yeh et al. 2022, arXiv 2110.06848, abstract"
@@ -67,15 +67,15 @@ def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synt
         q_mean=lambda axes: 0.5 + 0.1 * axes["seed"] if axes["loss"] == "dcl" else None,
         effective_rank=lambda axes: 10.0 + axes["seed"],
     )
-    frame = tidy(manifest, results)
-    found = content(study(manifest, frame))["diagnostics"]
+    table = tidy(manifest, results)
+    found = content(study(table))["diagnostics"]
     rows = [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]
     assert found == {"header": ["loss", "q", "rank"], "labels": 1, "rows": rows, "note": ""}
 
 
 def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "axes.loss=[infonce,eqco]", "axes.alpha=[16]", "axes.queue=[8]")
-    design = content(study(manifest, tidy(manifest, results)))["design"]
+    design = content(study(tidy(manifest, results)))["design"]
     assert "alpha 16.0; seeds 0, 1, 2." in design
     assert "None" not in design
 
@@ -85,7 +85,7 @@ def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic:
 def test_a_report_of_other_axes(synthetic: Synthetic, tmp_path: Path, override: str) -> None:
     manifest, results = synthetic(robust, override, "caveat='Über alles'")
     write_report(manifest, results, tmp_path)
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     assert len(printed["confounds"]["rows"]) == 2  # the same steps and rate in these records: one row a batch size
     assert printed["caveat"].startswith("Über")
 
@@ -98,7 +98,7 @@ def test_without_claims_the_answer_counts_encoders_that_learned(synthetic: Synth
     assert report.verdicts == []
     assert report.answer == "4 of 8 trained encoders beat their own initialisation; 0 collapsed."
     assert report.unevaluated == 4
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     assert (printed["answer"], printed["verdicts"]["rows"], printed["claims"]) == (report.answer, [], [])
 
 
@@ -115,29 +115,29 @@ def test_a_collapsed_cell_is_flagged_in_table_and_report(synthetic: Synthetic, t
     rows = pd.read_csv(csv, keep_default_na=False)
     why = "embeddings are nearly one point (uniformity -0.01)"
     assert rows["collapse"].tolist() == ["", "", "", why]
-    frame = tidy(manifest, results)
-    assert content(study(manifest, frame))["collapsed"] == [f"{rows['cell_id'][3]} (DCL, seed 1): {why}"]
-    assert abstract([], frame) == "4 of 4 trained encoders beat their own initialisation; 1 collapsed."
+    table = tidy(manifest, results)
+    assert content(study(table))["collapsed"] == [f"{rows['cell_id'][3]} (DCL, seed 1): {why}"]
+    assert abstract([], table) == "4 of 4 trained encoders beat their own initialisation; 1 collapsed."
 
 
 def test_records_without_diagnostics_leave_that_table_out(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(robust, "axes.seed=[0]")
     write_report(manifest, results, tmp_path)
-    assert content(study(manifest, tidy(manifest, results)))["diagnostics"]["rows"] == []
+    assert content(study(tidy(manifest, results)))["diagnostics"]["rows"] == []
 
 
 def test_the_energy_is_that_of_the_cells_whose_counters_were_read(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.seed=[0,1]")
 
     def said() -> str:
-        return dict(content(study(manifest, tidy(manifest, results)))["run"])["Energy"]
+        return dict(content(study(tidy(manifest, results)))["run"])["Energy"]
 
     assert said() == "not readable on this hardware."
     read = [{"processor": 1.2e6, "gpu": 2.4e6}, {"processor": 828e3}, {"processor": 0.0}]  # of four cells
     for cell, joules in zip(manifest.cells, read, strict=False):
         path = Record(results / "runs" / cell.cell_id).path / "outcome.json"
         write_json(path, {**(read_json(path) or {}), "joules": joules})
-    assert tidy(manifest, results)["joules"].dropna().tolist() == [3.6e6, 828e3]
+    assert tidy(manifest, results).frame["joules"].dropna().tolist() == [3.6e6, 828e3]
     assert said() == (
         "1.23 kWh by the counters of whole processor packages and GPUs, of 2 of 4 cells; "
         "cells side by side on one processor are counted in each."

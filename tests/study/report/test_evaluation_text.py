@@ -40,10 +40,10 @@ def test_a_report_of_an_added_evaluation_says_so(synthetic: Callable[..., tuple[
     manifest, results = synthetic(lambda axes: 50.0)
     other = Dataset("fashion_mnist", 28, 0.1, "abc")
     added = manifest.evaluated("dkobak", evaluation_presets.load("dkobak"), other)
-    frame = tidy(added, results)
-    assert set(frame["state"]) == {"missing"}, "finished, but not evaluated so"
+    table = tidy(added, results)
+    assert set(table.frame["state"]) == {"missing"}, "finished, but not evaluated so"
     assert added.name == "tiny.demo.dkobak.fashion_mnist"
-    printed = content(study(added, frame))
+    printed = content(study(table))
     assert "one vote each" in printed["design"]
     assert "was added to the kept encoders" in printed["design"]
     assert "Fashion-MNIST, fingerprint abc" in printed["design"]

@@ -15,27 +15,27 @@ from harness.study.frame import tidy
 from harness.study.report.all_experiments import write_reproduction
 from harness.study.report.content import content, study
 from harness.study.report.report import write_report
-from harness.study.report.tables import arms, for_people, with_interval, write_tables
+from harness.study.report.tables import for_people, with_interval, write_tables
 from harness.study.statistics import Interval
 from tests.support.synthetic import Axes, Synthetic, robust
 
 
 def test_missing_cells_are_rows(synthetic: Synthetic) -> None:
-    frame = tidy(*synthetic(lambda axes: None if axes["seed"] == 2 else 50.0))
-    assert len(frame) == 12
-    assert frame["state"].value_counts().to_dict() == {"finished": 8, "missing": 4}
-    assert frame.loc[frame["seed"] == 2, "test_knn"].isna().all()
+    table = tidy(*synthetic(lambda axes: None if axes["seed"] == 2 else 50.0))
+    assert len(table.frame) == 12
+    assert table.frame["state"].value_counts().to_dict() == {"finished": 8, "missing": 4}
+    assert table.frame.loc[table.frame["seed"] == 2, "test_knn"].isna().all()
 
 
 def test_tables_show_k_of_n_and_no_interval_for_one_seed(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: robust(axes) if axes["seed"] == 0 or axes["loss"] == "dcl" else None)
-    shown = for_people(manifest, arms(manifest, tidy(manifest, results)))
+    shown = for_people(tidy(manifest, results))
     by_arm = {(row["batch size"], row["loss"]): row for _, row in shown.iterrows()}
     assert by_arm["64", "InfoNCE"]["seeds"] == "1 of 3"
     assert by_arm["64", "InfoNCE"]["kNN (%)"] == "76.00"
     assert by_arm["64", "DCL"]["seeds"] == "3 of 3"
     assert "±" in by_arm["64", "DCL"]["kNN (%)"]
-    csv, markdown, latex = write_tables(manifest, arms(manifest, tidy(manifest, results)), tmp_path)
+    csv, markdown, latex = write_tables(tidy(manifest, results), tmp_path)
     assert len(pd.read_csv(csv)) == 4
     assert markdown.read_text().splitlines()[2].startswith("| 64 | InfoNCE | 76.00 |")
     assert r"64 & InfoNCE & 76.00 & 77.00 & 1 of 3 \\" in latex.read_text()
@@ -55,7 +55,7 @@ def test_a_report_of_nothing_but_missing_cells_says_so(synthetic: Synthetic, tmp
     manifest, results = synthetic(lambda axes: None)
     report = write_report(manifest, results, tmp_path)
     assert report.verdicts[0].label == "INCOMPLETE"
-    printed = content(study(manifest, tidy(manifest, results)))
+    printed = content(study(tidy(manifest, results)))
     assert printed["answer"] == "Not yet: 0 of 12 cells have finished."
     assert printed["cells_line"] == "0 of 12 cells"
     assert report.files["PDF"].read_bytes().startswith(b"%PDF")
@@ -98,7 +98,7 @@ def test_a_table_by_arm_says_of_every_row_what_it_is(synthetic: Synthetic) -> No
         return axes["batch_size"] / 10 + 10 * axes["lr"] + 0.01 * axes["seed"]
 
     manifest, results = synthetic(accuracy, f"axes.batch_size={sizes}", f"axes.lr={rates}".replace(" ", ""))
-    shown = for_people(manifest, arms(manifest, tidy(manifest, results)))
+    shown = for_people(tidy(manifest, results))
     for _, row in shown.iterrows():
         expected = int(row["batch size"]) / 10 + 10 * float(row["learning rate"]) + 0.01
         assert float(row["kNN (%)"].split()[0]) == pytest.approx(expected, abs=0.006)

@@ -136,9 +136,9 @@ def test_what_a_loss_or_method_lacks_is_none_in_the_manifest_and_a_dash_in_the_t
     lacking = [(cell.axes["loss.alpha"], cell.axes["loss.temperature"]) for cell in manifest.cells]
     assert lacking == [(None, 0.1), (16.0, 0.1), (None, None)]
     assert {cell.axes["method.queue"] for cell in manifest.cells} == {None}
-    frame = tidy(manifest, tiny.parent / "results")
-    assert frame["alpha"].tolist() == [ABSENT, 16.0, ABSENT]
-    assert frame["temperature"].tolist() == [0.1, 0.1, ABSENT]
+    table = tidy(manifest, tiny.parent / "results")
+    assert table.frame["alpha"].tolist() == [ABSENT, 16.0, ABSENT]
+    assert table.frame["temperature"].tolist() == [0.1, 0.1, ABSENT]
     assert ABSENT == "–"
 
 

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 
 from harness.cell import short_name
 from harness.filters import parse
-from harness.manifest import Manifest
-from harness.study.axes import in_setting, is_numeric, main_axis
-from harness.study.claims.comparisons import arm_names, holds
+from harness.study.axes import is_numeric
+from harness.study.claims.comparisons import arm_names
 from harness.study.claims.verdicts import Compared, Verdict
 from harness.study.papers.comparison import PublishedComparison
 from harness.study.report.plots import style
-from harness.study.report.tables import over_seeds
 from harness.study.statistics import mean_interval
+from harness.study.table import ResultTable
 from harness.study.text import ABSENT, METRIC_WORDS
 from harness.study.text import setting as setting_words
 
@@ -32,14 +31,12 @@ WRAP = 44
 TRUE_COLOUR = "#D9EFE4"
 
 
-def claim_figure(
-    manifest: Manifest, frame: pd.DataFrame, verdicts: list[Verdict], beside: list[PublishedComparison]
-) -> bytes | None:
+def claim_figure(table: ResultTable, verdicts: list[Verdict], published: list[PublishedComparison]) -> bytes | None:
     """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
     were not declared."""
     first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
     rows = _deciding_first(verdicts)
-    found = next(_drawable(manifest, frame, first), None)
+    found = next(_drawable(table, first), None)
     if not found and not rows:
         return None
     height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
@@ -47,9 +44,10 @@ def claim_figure(
         figure = Figure(figsize=(INCHES, height), layout="constrained")
         panels = list(figure.subplots(1, 2 if rows else 1, squeeze=False).flatten())
         if not found:
-            _draw_points(panels[0], manifest, frame, first)
+            _draw_points(panels[0], table, first)
         else:
-            _draw_arms(panels[0], *found, _places(manifest, list(found[1].values())), first, beside)
+            along, arms = found
+            _draw_arms(panels[0], along, arms, _places([arm.frame for arm in arms.values()], table), first, published)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
             style.say_what_is_left_out(figure, min(len(rows), MOST_CONTRASTS), len(rows), "differences", "claims.json")
@@ -65,9 +63,7 @@ def _deciding_first(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Compared
     return [(verdict, verdict.compared[index]) for verdict, index in every]
 
 
-def _drawable(
-    manifest: Manifest, frame: pd.DataFrame, verdict: Verdict
-) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+def _drawable(table: ResultTable, verdict: Verdict) -> Iterator[tuple[str, dict[str, ResultTable]]]:
     """Axes along which the arms can be drawn, the claim's own before those that its filters name before the main one;
     and the arms along it, whatever the filters say of that axis."""
     claim = verdict.claim
@@ -77,30 +73,29 @@ def _drawable(
         if text
         for condition in parse(text, short_name, "").conditions
     ]
-    for along in dict.fromkeys((short_name(claim.over), *filtered, main_axis(manifest, frame))):
-        if along not in frame:
+    for along in dict.fromkeys((short_name(claim.over), *filtered, table.main_axis)):
+        if along not in table.frame:
             continue
         setting = {name: value for name, value in verdict.setting.items() if name != along}
-        here = in_setting(frame, setting)
-        here = here[holds(_without(along, claim.at), manifest, here)]
+        cells = table.in_setting(setting).where(_without(along, claim.at))
         filters = list(dict.fromkeys(text for arm in claim.arms if (text := _without(along, arm))))
-        tables = [_numeric(here[holds(text, manifest, here)], along) for text in filters]
-        if tables and all(is_numeric(table[along]) for table in tables):
-            yield along, dict(zip(arm_names(filters), tables, strict=True))
+        arms = [_numeric(cells.where(text), along) for text in filters]
+        if arms and all(is_numeric(arm.frame[along]) for arm in arms):
+            yield along, dict(zip(arm_names(filters), arms, strict=True))
 
 
-def _numeric(rows: pd.DataFrame, along: str) -> pd.DataFrame:
-    """The rows that have the axis, as numbers where they are."""
-    return rows[rows[along] != ABSENT].infer_objects()
+def _numeric(arm: ResultTable, along: str) -> ResultTable:
+    """Return the cells that have a value on the axis, which becomes a column of numbers if all its values are."""
+    return arm.of(arm.frame[arm.frame[along] != ABSENT].infer_objects())
 
 
 def _without(axis: str, text: str) -> str:
     return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
 
 
-def _places(manifest: Manifest, arms: Sequence[pd.DataFrame]) -> list[int]:
+def _places(arms: Sequence[pd.DataFrame], table: ResultTable) -> list[int]:
     """Of each arm among the looks of lines: its loss's, as in all figures, where each has a colour of its own so."""
-    order, own = style.order(manifest), [set(rows["loss"]) for rows in arms]
+    order, own = style.order(table.manifest), [set(rows["loss"]) for rows in arms]
     if all(len(losses) == 1 for losses in own):
         places = [order.index(loss) for (loss,) in own]
         if len({style.of(place)["color"] for place in places}) == len(arms):
@@ -111,31 +106,31 @@ def _places(manifest: Manifest, arms: Sequence[pd.DataFrame]) -> list[int]:
 def _draw_arms(
     axes: Axes,
     along: str,
-    arms: Mapping[str, pd.DataFrame],
+    arms: Mapping[str, ResultTable],
     places: Sequence[int],
     verdict: Verdict,
-    beside: Sequence[PublishedComparison],
+    published: Sequence[PublishedComparison],
 ) -> None:
     metric = verdict.claim.metric
-    for place, (name, rows) in zip(places, arms.items(), strict=True):
-        style.line(axes, over_seeds(rows, [along], [metric]).sort_values(along), along, name, place, metric)
-    published = [one for one in beside if along in one.number.setting and one.number.metric == metric]
+    for place, (name, arm) in zip(places, arms.items(), strict=True):
+        style.line(axes, arm.over_seeds([along], [metric]).sort_values(along), along, name, place, metric)
+    along_axis = [item for item in published if along in item.number.setting and item.number.metric == metric]
     drawn_as: dict[str, int] = {}
-    for place, rows in zip(places, arms.values(), strict=True):
-        drawn_as = dict.fromkeys(rows["loss"], place) | drawn_as
-    for one in published:
-        if (loss := one.arm["loss"]) in drawn_as:
-            _draw_published(axes, one, one.number.setting[along], style.of(drawn_as[loss])["color"])
-    drawn = [one.number.setting[along] for one in published]
-    style.scale(axes, along, [*(value for rows in arms.values() for value in rows[along]), *drawn])
+    for place, arm in zip(places, arms.values(), strict=True):
+        drawn_as = dict.fromkeys(arm.frame["loss"], place) | drawn_as
+    for item in along_axis:
+        if (loss := item.arm["loss"]) in drawn_as:
+            _draw_published(axes, item, item.number.setting[along], style.of(drawn_as[loss])["color"])
+    values = [value for arm in arms.values() for value in arm.frame[along]]
+    style.scale(axes, along, [*values, *(item.number.setting[along] for item in along_axis)])
     axes.set_ylabel(METRIC_WORDS[metric])
     axes.set_title(setting_words(verdict.setting), fontsize=9)
 
 
-def _draw_points(axes: Axes, manifest: Manifest, frame: pd.DataFrame, verdict: Verdict) -> None:
+def _draw_points(axes: Axes, table: ResultTable, verdict: Verdict) -> None:
     """Arms that vary along nothing, each by itself."""
-    arms = [frame[frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
-    looks = [style.of(place) for place in _places(manifest, arms)]
+    arms = [table.frame[table.frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
+    looks = [style.of(place) for place in _places(arms, table)]
     for position, (name, rows, look) in enumerate(zip(verdict.cells, arms, looks, strict=True)):
         values = rows[verdict.claim.metric].dropna()
         mean = mean_interval(values.tolist())
@@ -148,11 +143,11 @@ def _draw_points(axes: Axes, manifest: Manifest, frame: pd.DataFrame, verdict: V
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 
-def _draw_published(axes: Axes, beside: PublishedComparison, place: float, colour: str) -> None:
+def _draw_published(axes: Axes, published: PublishedComparison, place: float, colour: str) -> None:
     """A filled star where the settings are the same, an empty one where they are not."""
-    face, label = (colour, "published") if beside.comparable else ("none", "published, in another setting")
+    face, label = (colour, "published") if published.comparable else ("none", "published, in another setting")
     look: dict[str, Any] = {"marker": "*", "s": 80, "facecolor": face, "edgecolor": colour, "zorder": 3}
-    axes.scatter([place], [beside.number.value or 0.0], label=label, **look)
+    axes.scatter([place], [published.number.value or 0.0], label=label, **look)
 
 
 def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first: Verdict) -> None:

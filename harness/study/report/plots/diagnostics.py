@@ -8,26 +8,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.catalog.losses import loss_label
-from harness.manifest import Manifest
-from harness.study.axes import in_setting, main_axis, panel_axes, settings, varying
-from harness.study.frame import CURVE
 from harness.study.report.plots import style
+from harness.study.table import CURVE, ResultTable
 from harness.study.text import setting as setting_words
 
 MOST_PANELS = 4
 
 
-def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+def gradients(table: ResultTable) -> bytes | None:
     """q and the effective number of negatives after the last epoch, means over seeds, in the first setting; None where
     no cell has them, or where there is no axis."""
-    along = main_axis(manifest, frame)
-    if not along or frame["q_mean"].isna().all():
+    along, measured = table.main_axis, table.frame["q_mean"].notna()
+    if not along or not measured.any():
         return None
-    setting = settings(frame[frame["q_mean"].notna()], panel_axes(manifest, along))[0]
+    setting = table.of(table.frame[measured]).settings(along)[0]
     names = ["q_mean", "q_05", "q_95", "negatives_ess"]
-    cells = in_setting(frame, setting).groupby(["loss", along], sort=False)
+    cells = table.in_setting(setting).frame.groupby(["loss", along], sort=False)
     rows = cells[names].mean().assign(k=cells["q_mean"].count(), n=cells.size()).reset_index()
-    losses = style.order(manifest)
+    losses = style.order(table.manifest)
     with style.styled():
         figure = Figure(figsize=(7.6, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -44,24 +42,24 @@ def gradients(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
             style.scale(axes, along, rows[along].tolist())
             axes.set_ylabel(word)
             axes.set_ylim(bottom=0)
-        figure.suptitle(setting_words(varying(setting, frame)), fontsize=9)
+        figure.suptitle(setting_words(table.varying(setting)), fontsize=9)
         style.legend(figure, style.handles_of([left, right]))
         return style.svg(figure)
 
 
-def curves(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+def curves(table: ResultTable) -> bytes | None:
     """kNN accuracy on the validation images against epochs, a panel a setting; None where no cell has a curve."""
-    known = frame[frame[CURVE].map(len) > 1]
-    if known.empty:
+    known = table.of(table.frame[table.frame[CURVE].map(len) > 1])
+    if known.frame.empty:
         return None
-    every = settings(known, panel_axes(manifest))
+    every = known.settings()
     found = every[:MOST_PANELS]
-    losses = style.order(manifest)
+    losses = style.order(table.manifest)
     with style.styled():
         figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
         for axes, setting in zip(panels, found, strict=True):
-            _curves(axes, in_setting(known, setting), in_setting(frame, setting), losses)
-            axes.set_title(setting_words(varying(setting, frame)), fontsize=9)
+            _curves(axes, known.in_setting(setting).frame, table.in_setting(setting).frame, losses)
+            axes.set_title(setting_words(table.varying(setting)), fontsize=9)
         for axes in panels[:: style.PANELS_A_ROW]:
             axes.set_ylabel("kNN, validation images (%)")
         style.say_what_is_left_out(figure, len(found), len(every), "settings")

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from harness.catalog.losses import loss_label
-from harness.manifest import Manifest
-from harness.study.axes import in_setting, is_numeric, main_axis, panel_axes, settings, varying
+from harness.study.axes import is_numeric
 from harness.study.report.plots import style
+from harness.study.table import ResultTable
 from harness.study.text import axis as axis_word
 from harness.study.text import setting as setting_words
 
@@ -20,29 +20,29 @@ MOST_PANELS = 6
 MOST_COLUMNS = 8
 
 
-def heatmap(manifest: Manifest, frame: pd.DataFrame) -> bytes | None:
+def heatmap(table: ResultTable) -> bytes | None:
     """kNN accuracy on the test images, means over seeds, in the setting that has most cells; None where nothing tuned
     varies."""
-    across = main_axis(manifest, frame)
+    across, frame = table.main_axis, table.frame
     down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
     if not across or not down:
         return None
-    setting = max(settings(frame, panel_axes(manifest, across, down)), key=lambda one: len(in_setting(frame, one)))
-    title = setting_words(varying(setting, frame))
-    frame = in_setting(frame, setting)
+    setting = max(table.settings(across, down), key=lambda setting: len(table.in_setting(setting).frame))
+    title = setting_words(table.varying(setting))
+    frame = table.in_setting(setting).frame
     losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
     rows, columns = (sorted(frame[name].unique()) for name in (down, across))
     of_loss = {name: frame[frame["loss"] == name] for name in losses}
-    tables = {name: _means(some, down, across).reindex(rows, columns=columns) for name, some in of_loss.items()}
-    values = np.concatenate([table.to_numpy().flatten() for table in tables.values()])
+    maps = {name: _means(cells, down, across).reindex(rows, columns=columns) for name, cells in of_loss.items()}
+    values = np.concatenate([means.to_numpy().flatten() for means in maps.values()])
     if np.isnan(values).all():
         return None
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     with style.styled():
         figure, panels = style.grid_of_panels(len(losses), (3.8, 1.0 + 0.34 * len(rows)), one_scale=False)
-        for axes, (name, table) in zip(panels, tables.items(), strict=True):
-            axes.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-            _label(axes, table, of_loss[name].groupby([down, across]).size().unstack(), (low + high) / 2)
+        for axes, (name, means) in zip(panels, maps.items(), strict=True):
+            axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+            _label(axes, means, of_loss[name].groupby([down, across]).size().unstack(), (low + high) / 2)
             axes.set_xlabel(axis_word(across))
             axes.set_ylabel(axis_word(down))
             axes.set_title(loss_label(name), fontsize=9)

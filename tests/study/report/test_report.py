@@ -85,7 +85,7 @@ def test_one_document_holds_every_experiment_that_makes_claims(synthetic: Synthe
     silent, _ = synthetic(robust, "claims=[]")
     path, studies = write_reproduction([manifest, silent, manifest], results, tmp_path)
     assert path.read_bytes().startswith(b"%PDF")
-    assert [one.manifest.name for one in studies] == ["tiny.demo", "tiny.demo"]
+    assert [one.table.manifest.name for one in studies] == ["tiny.demo", "tiny.demo"]
     again, _ = write_reproduction([manifest, silent, manifest], results, tmp_path / "again")
     assert again.read_bytes() == path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""JSON files that no reader and no kill ever sees half-written."""
+"""The folder of the user's cache, and JSON files that no reader and no kill ever sees half-written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
 def read_json(path: Path) -> Json | None:

@@ -11,7 +11,7 @@ import torch
 
 from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.store.record import Record
 from tests.support.tiny import TINY
 

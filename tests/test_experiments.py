@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.catalog.datasets import DATASETS
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DATASETS, DatasetFiles, FixedDataset
 from harness.manifest import Manifest
 from harness.study.claims.measures import MEASURES
 from harness.study.claims.validate import check_claims
@@ -31,9 +30,7 @@ IMAGENET = DatasetFiles("", "", 1_281_167, 50_000, 3, 1_281_167)
 def files_of(declaration: Declaration) -> DatasetFiles:
     """As large as the data set is, which need not be here."""
     entry = DATASETS[declaration.experiment.dataset.name]
-    if entry.train is None or entry.test is None or entry.channels is None:
-        return IMAGENET
-    return DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)
+    return entry.files() if isinstance(entry, FixedDataset) else IMAGENET
 
 
 @functools.cache

@@ -101,12 +101,14 @@ def _torch() -> Iterator[Diagnosis]:
 
 
 def _datasets() -> Iterator[Diagnosis]:
-    from harness.dataset_files import TORCHVISION, DatasetMissing, find
+    from harness.datasets import DATASETS, DatasetMissing, FixedDataset
     from harness.errors import UserError
 
-    for name in ("digits", "fashion_mnist", *TORCHVISION):
+    for name, dataset in DATASETS.items():
+        if not isinstance(dataset, FixedDataset):
+            continue
         try:
-            yield Diagnosis(name, find(name, None).folder)
+            yield Diagnosis(name, dataset.find(None).folder)
         except DatasetMissing as missing:
             yield Diagnosis(name, "not on this machine", missing.next_command, needed=False)
         except UserError as broken:

@@ -33,6 +33,8 @@ def source_hash() -> str:
     """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted([*package.joinpath("ssl").rglob("*.py"), package / "cell.py"]):
+    folders = [package / "ssl", package / "datasets"]
+    files = [package / "cell.py", package / "random_streams.py"]
+    for path in sorted([*files, *(file for folder in folders for file in folder.rglob("*.py"))]):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -20,7 +20,7 @@ from harness.evaluation import Evaluation
 from harness.ssl import distributed
 from harness.ssl.data import sources
 from harness.ssl.data.node_copy import staged
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data
 from harness.ssl.distributed import World
 from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.provenance import provenance

@@ -15,10 +15,11 @@ from torch import Tensor
 from harness.catalog.losses import LOSSES
 from harness.cell import Cell
 from harness.evaluation import Evaluation, final
+from harness.random_streams import permutation
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
-from harness.ssl.data import augmentation_parameters, sources
+from harness.ssl.data import augmentation_parameters
 from harness.ssl.data.augment import LocalViews
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data, Split
 from harness.ssl.data.streaming import Stream
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.diagnostics import DIAGNOSTIC_STEPS, IMAGES, StepDiagnostics, geometry
@@ -27,7 +28,6 @@ from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
-from harness.ssl.random_streams import permutation
 from harness.ssl.runtime.energy import meter_of
 from harness.store.record import Attempt, Heartbeat, Superseded
 
@@ -205,7 +205,7 @@ class Trainer:
         self.network.train()
         return geometry(z1, z2)
 
-    def features(self, split: sources.Split | Stream) -> Tensor:
+    def features(self, split: Split | Stream) -> Tensor:
         return features(self.network.encoder, split, self.data.mean, self.data.std, self.cell.precision)
 
     def validate(self) -> float:

@@ -25,11 +25,10 @@ from typing import Any
 
 import harness
 from harness.cell import Dataset, versionless_id
-from harness.dataset_files import cache_folder
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
-from harness.files import Json, read_json
+from harness.files import Json, cache_folder, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Record

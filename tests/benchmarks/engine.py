@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from harness.cell import Cell, Dataset
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.sweep.run.local_executor import LocalExecutor

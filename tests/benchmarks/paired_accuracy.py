@@ -31,15 +31,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.cell import Backbone, Cell, Optimizer
 from harness.cell import Dataset as Declared
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.evaluation import Evaluation
+from harness.random_streams import permutation
 from harness.ssl import losses, models, optim
 from harness.ssl.data import sources
 from harness.ssl.data.augmentation_parameters import JITTER_PROBABILITY
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
-from harness.ssl.random_streams import permutation
 from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Trainer
 from harness.store.record import Heartbeat, Record

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DatasetFiles
 from harness.store.index import Index
 from harness.sweep.declare.compose import declare
 from harness.sweep.expand import grid

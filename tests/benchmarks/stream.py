@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from harness.cell import Dataset, Views
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.ssl.data import augmentation_parameters
-from harness.ssl.data.sources import Data, load
+from harness.ssl.data.sources import load
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.features import normalized
 from harness.ssl.runtime.malloc import keep_freed_memory
 

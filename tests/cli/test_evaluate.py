@@ -18,7 +18,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from harness.cli.shared.load_experiment import load
-from harness.dataset_files import FASHION_MNIST_FILES
+from harness.datasets.idx import IDX_FILES
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.ssl.attempt import run_cell
@@ -180,7 +180,7 @@ def write_large_digits(root: Path) -> None:
     folder = root / "FashionMNIST/raw"
     folder.mkdir(parents=True)
     arrays = [large[:1000], labels[:1000], large[1000:], labels[1000:]]
-    for name, array in zip(FASHION_MNIST_FILES, arrays, strict=True):
+    for name, array in zip(IDX_FILES, arrays, strict=True):
         sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
         (folder / name).write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes())
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from harness.cell import Backbone, Cell, Dataset
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.ssl import encoder_file, models
 from harness.ssl.attempt import run_cell
 from harness.ssl.evaluate.features import embed, frozen

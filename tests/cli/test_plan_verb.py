@@ -14,9 +14,10 @@ from harness.cell import Cell
 from harness.cli.main import app
 from harness.cli.shared import load_experiment, text
 from harness.cli.shared.load_experiment import load
-from harness.dataset_files import DatasetFiles, cache_folder
+from harness.datasets import DatasetFiles
 from harness.environment import gpus
 from harness.errors import UserError
+from harness.files import cache_folder
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape

@@ -18,9 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.cell import Cell, Dataset, Loss, versionless_id
-from harness.dataset_files import cache_folder
 from harness.evaluation import key
-from harness.files import write_json
+from harness.files import cache_folder, write_json
 from harness.store.index import Index, Summary
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import STALE_SECONDS, Attempt, Record, Superseded

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.cell import get
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.sweep.declare.compose import declare

@@ -13,15 +13,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from harness.catalog.datasets import DATASETS
-from harness.dataset_files import CIFAR10_FILES, FASHION_MNIST_FILES
+from harness.datasets import DATASETS, FixedDataset
+from harness.datasets.cifar import CIFAR10
+from harness.datasets.idx import IDX_FILES
 
 Array = npt.NDArray[np.uint8]
 
 
 def resize(monkeypatch: pytest.MonkeyPatch, name: str, *, train: int, test: int, labelled: int | None = None) -> None:
     """Make the catalogue expect the small data set."""
-    monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], train=train, test=test, labelled=labelled))
+    dataset, unlabelled = DATASETS[name], train - labelled if labelled else 0
+    assert isinstance(dataset, FixedDataset)
+    monkeypatch.setitem(DATASETS, name, replace(dataset, train=train, test=test, unlabelled=unlabelled))
 
 
 def write_fashion_mnist(root: Path, *, train: int = 20, test: int = 5, compressed: bool = False) -> list[Array]:
@@ -30,7 +33,7 @@ def write_fashion_mnist(root: Path, *, train: int = 20, test: int = 5, compresse
     rng = np.random.default_rng(0)
     shapes = ((train, 28, 28), (train,), (test, 28, 28), (test,))
     arrays = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
-    for name, array in zip(FASHION_MNIST_FILES, arrays, strict=True):
+    for name, array in zip(IDX_FILES, arrays, strict=True):
         header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}i", *array.shape)
         content = header + array.tobytes()
         (folder / (f"{name}.gz" if compressed else name)).write_bytes(gzip.compress(content) if compressed else content)
@@ -41,7 +44,7 @@ def write_cifar10(root: Path, *, batch: int = 12) -> None:
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for name in CIFAR10_FILES:
+    for name in CIFAR10.batches:
         rows = rng.integers(0, 256, (batch, 3072), dtype=np.uint8)
         (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": rng.integers(0, 10, batch).tolist()}))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.load_experiment import Declared
 from harness.cli.shared.text import size
-from harness.dataset_files import bytes_to_keep, cache_folder
+from harness.datasets.image_folder import bytes_to_cache
+from harness.files import cache_folder
 from harness.sweep.plan.plan import Entry, PlanEstimate
 
 
@@ -37,7 +38,7 @@ def required_space(
     declared: Declared, entries: Sequence[Entry], estimate: PlanEstimate | None, results: Path
 ) -> list[DiskSpace]:
     """What these cells write: into the results, where that was estimated, and what the first keeps of its images."""
-    images = bytes_to_keep({entry.cell.dataset for entry in entries}, declared.files, elsewhere=declared.on_cluster)
+    images = bytes_to_cache({entry.cell.dataset for entry in entries}, declared.files, elsewhere=declared.on_cluster)
     written = {}
     if estimate and estimate.disk_bytes is not None:
         written["Disk"] = (estimate.disk_bytes, results)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import dataset_files, evaluation
-from harness.catalog.datasets import DATASETS
+from harness import datasets, evaluation
 from harness.cell import Cell
 from harness.cli.shared.arguments import command
-from harness.dataset_files import DatasetFiles, DatasetMissing
+from harness.datasets import DatasetFiles, DatasetMissing, FixedDataset
 from harness.environment.gpus import gpus, hardware
 from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
@@ -40,9 +39,6 @@ from harness.sweep.plan.plan import (
     timing_key,
 )
 from harness.sweep.run.slots import Slots, divide
-
-#: torchvision can fetch these.
-DOWNLOADABLE = ("cifar10", "cifar100", "fashion_mnist", "stl10")
 
 
 @dataclass(frozen=True)
@@ -121,31 +117,27 @@ def load(
     declaration = declare(Path(path), overrides)
     for note in grid.shadowed_overrides(declaration):
         print(f"note: {note}")
-    dataset = declaration.experiment.dataset
-    try:
-        files = dataset_files.find(dataset.name, dataset.root)
-    except DatasetMissing:
-        if not may_download or dataset.name not in DOWNLOADABLE:
-            raise
-        _download(dataset.name, dataset.root or "data")
-        files = dataset_files.find(dataset.name, dataset.root)
-    except KeyError:
-        raise UserError(
-            f"unknown dataset '{dataset.name}'",
-            where=declaration.locator.where("dataset.name"),
-            allowed=", ".join(DATASETS),
-        ) from None
+    files = _find(declaration, may_download)
     return _declared(declaration, files, results, plugins)
+
+
+def _find(declaration: Declaration, may_download: bool) -> DatasetFiles:
+    declared = declaration.experiment.dataset
+    dataset = datasets.named(declared.name, declaration.locator.where("dataset.name"))
+    try:
+        return dataset.find(declared.root)
+    except DatasetMissing:
+        if not (may_download and isinstance(dataset, FixedDataset) and dataset.torchvision_class):
+            raise
+    _download(declared.name, declared.root or "data")
+    return dataset.find(declared.root)
 
 
 def other_scale(path: str, scale: str, results: Path, plugins: Sequence[Path]) -> Declared | None:
     """Another scale of the same file, for its cost; its data set need not be here if the catalogue knows its size."""
     declaration = declare(Path(path), [f"scale={scale}"])
-    entry = DATASETS.get(declaration.experiment.dataset.name)
-    if entry is None or entry.train is None or entry.test is None or entry.channels is None:
-        return None
-    files = DatasetFiles("", "", entry.train, entry.test, entry.channels, entry.labelled or entry.train)
-    return _declared(declaration, files, results, plugins)
+    dataset = datasets.DATASETS.get(declaration.experiment.dataset.name)
+    return _declared(declaration, dataset.files(), results, plugins) if isinstance(dataset, FixedDataset) else None
 
 
 def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plugins: Sequence[Path]) -> Declared:

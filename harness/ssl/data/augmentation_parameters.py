@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.cell import Views
-from harness.ssl.random_streams import stream
+from harness.random_streams import stream
 
 #: Uniform draws of one view, in this order.
 DRAWS = ("area", "ratio", "x", "y", "flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray")

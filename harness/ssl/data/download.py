@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 from urllib.error import URLError
 
-import harness.ssl  # noqa: F401  (makes torchvision importable beside a CPU build of torch)
+import harness.ssl  # noqa: F401  (makes torchvision importable where torch is built for the CPU)
+from harness.datasets import DATASETS, FixedDataset
 
-#: torchvision's classes.
-CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST", "stl10": "STL10"}
+#: The data sets that can be fetched, each with its class of ``torchvision.datasets``.
+CLASSES = {
+    name: dataset.torchvision_class
+    for name, dataset in DATASETS.items()
+    if isinstance(dataset, FixedDataset) and dataset.torchvision_class
+}
 
 
 def main(name: str, folder: str) -> int:
+    """Fetch the data set into the folder; 1 if it could not be fetched, else 0."""
     from torchvision import datasets
 
     try:

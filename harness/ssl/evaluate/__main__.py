@@ -19,6 +19,7 @@ from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.ssl.data import sources
+from harness.ssl.data.split import Data
 from harness.ssl.distributed import own_device
 from harness.ssl.evaluate.reevaluate import evaluate_again
 from harness.ssl.runtime.malloc import keep_freed_memory
@@ -33,7 +34,7 @@ def main() -> None:
     evaluation = from_dict(Evaluation, request["evaluation"])
 
     @functools.lru_cache(maxsize=1)  # cells of one experiment share their data
-    def data(dataset: Dataset, root: str | None) -> sources.Data:
+    def data(dataset: Dataset, root: str | None) -> Data:
         return sources.load(dataset, root).to(device)
 
     def evaluate(cell: dict[str, Any], record: Record) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from harness.ssl.data.sources import Split
+from harness.ssl.data.split import Split
 from harness.ssl.data.streaming import Stream
 
 BATCH = 512

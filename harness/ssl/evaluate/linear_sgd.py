@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.cell import Views
+from harness.random_streams import stream
 from harness.ssl.data.augmentation_parameters import columns
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.features import embed, frozen
 from harness.ssl.evaluate.linear_minibatch import descent_accuracy
-from harness.ssl.random_streams import stream
 
 #: Inception's crop, as for supervised training; no colours.
 VIEWS = Views(crop_min=0.08, flip=0.5, jitter=0.0, gray=0.0, blur=0.0)

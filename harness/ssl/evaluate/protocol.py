@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness.evaluation import Evaluation
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.features import features
 from harness.ssl.evaluate.knn import knn_accuracy
 from harness.ssl.evaluate.linear_adam import adam_accuracy

@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.evaluation import Evaluation, final, key
 from harness.files import Json
 from harness.ssl import encoder_file, models
-from harness.ssl.data.sources import Data
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.provenance import provenance
 from harness.store.record import Record

@@ -27,7 +27,7 @@ from harness.evaluation import Evaluation
 from harness.ssl import losses, models, optim
 from harness.ssl.data import augmentation_parameters
 from harness.ssl.data.augment import LocalViews
-from harness.ssl.data.sources import Data, Split
+from harness.ssl.data.split import Data, Split
 from harness.ssl.distributed import World
 from harness.ssl.evaluate.features import features, normalized
 from harness.ssl.evaluate.knn import knn_accuracy

@@ -18,7 +18,7 @@ from types import TracebackType
 import numpy as np
 
 from harness.cell import Backbone, Cell, Dataset, Head
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.evaluation import Evaluation
 from harness.ssl.worker import FINISHED
 from harness.store.record import Record

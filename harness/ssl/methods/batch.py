@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from harness.random_streams import permutation
 from harness.ssl.data.augment import LocalViews
 from harness.ssl.distributed import gather
 from harness.ssl.losses.pairs import Pairs
-from harness.ssl.random_streams import permutation
 
 WHOLE = (slice(None),)
 

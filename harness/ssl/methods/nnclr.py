@@ -12,7 +12,8 @@ from harness.ssl.losses import bind
 from harness.ssl.losses.pairs import cross_view
 from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.methods.queue import enqueue, random_unit_rows
-from harness.ssl.models import Network, initialize
+from harness.ssl.models import Network
+from harness.ssl.models.initial_weights import initialize
 from harness.ssl.models.projector import projector
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.ssl.random_streams import stream
+from harness.random_streams import stream
 
 
 def random_unit_rows(seed: int, count: int, dim: int) -> Tensor:

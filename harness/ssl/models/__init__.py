@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from harness.cell import Backbone, Cell, Head
 from harness.ssl.models import batchnorm
 from harness.ssl.models.convnet import ConvNet
+from harness.ssl.models.initial_weights import initialize
 from harness.ssl.models.projector import projector
-from harness.ssl.random_streams import torch_generator
 
 if TYPE_CHECKING:
     from harness.ssl.models.resnet import ResNet
@@ -54,18 +53,3 @@ def build(cell: Cell, channels: int) -> Network:
     initialize(network, cell.seed)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
     return network
-
-
-@torch.no_grad()
-def initialize(network: nn.Module, seed: int, prefix: str = "") -> None:
-    """Draw every weight from the stream of its own name: He for convolutions, torch's defaults for linear layers."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            generator = torch_generator(seed, f"weights {prefix}{name}")
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.Linear):
-            generator = torch_generator(seed, f"weights {prefix}{name}")
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            if module.bias is not None:
-                bound = 1 / math.sqrt(module.in_features)
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)

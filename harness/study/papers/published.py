@@ -29,10 +29,10 @@ import yaml
 
 from harness.catalog import HEAD_NORMS, LR_RULES
 from harness.catalog.backbones import BACKBONES, STEMS
-from harness.catalog.datasets import DATASETS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.cell import paths, short_name
+from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
 
 try:

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from harness.catalog.backbones import BACKBONES, STEMS
-from harness.catalog.datasets import DATASETS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.catalog.parameters import filled
 from harness.cell import short_name
+from harness.datasets import DATASETS
 from harness.diagnostics import DIAGNOSTICS
 from harness.manifest import Claim, Manifest
 from harness.study.claims.comparisons import named

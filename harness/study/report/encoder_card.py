@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness.catalog.backbones import BACKBONES, STEMS
-from harness.catalog.datasets import DATASETS
 from harness.catalog.losses import loss_label
 from harness.catalog.methods import METHODS
 from harness.cell import Cell
+from harness.datasets import DATASETS
 from harness.store.record import Record
 from harness.study.report.evaluation_text import described
 

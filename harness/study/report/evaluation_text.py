@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.catalog.datasets import DATASETS
+from harness.datasets import DATASETS
 from harness.evaluation import final
 from harness.manifest import Manifest
 

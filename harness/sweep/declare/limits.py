@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.catalog import HEAD_NORMS, LR_RULES, OPTIMIZERS, PRECISIONS
 from harness.catalog.backbones import BACKBONES, STEMS
-from harness.catalog.datasets import DATASETS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.cell import OWN, Cell, paths, short_name
+from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
 from harness.evaluation import LINEAR_PROBES
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.catalog.backbones import BACKBONES
-from harness.catalog.datasets import DATASETS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.catalog.parameters import Parameter
 from harness.cell import Cell
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DATASETS, DatasetFiles, FixedDataset, ImageFolder
 from harness.errors import UserError
 from harness.evaluation import LINEAR_PROBES, Evaluation
 
@@ -38,16 +37,16 @@ def check_parts(cell: Cell, files: DatasetFiles, where: Where) -> None:
         held_out = files.train - train_count(cell, files)
         what = f"{held_out} of {files.train} training images would be held out"
         raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
-    if cell.dataset.stream and cell.dataset.name != "imagefolder":
+    dataset = DATASETS[cell.dataset.name]
+    if cell.dataset.stream and not isinstance(dataset, ImageFolder):
         what = f"{cell.dataset.name} is held in memory; only an image folder is streamed"
         raise UserError(what, where=where("dataset.stream"), allowed="false, or dataset=imagefolder")
     check_backbone(cell, where)
-    own_size = DATASETS[cell.dataset.name].size
-    if own_size not in (None, cell.dataset.image_size):
+    if isinstance(dataset, FixedDataset) and dataset.image_size != cell.dataset.image_size:
         raise UserError(
-            f"{cell.dataset.name} has images of {own_size} pixels",
+            f"{cell.dataset.name} has images of {dataset.image_size} pixels",
             where=where("dataset.image_size"),
-            allowed=str(own_size),
+            allowed=str(dataset.image_size),
         )
 
 

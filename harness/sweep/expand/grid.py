@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness.cell import OWN, Cell, get, paths, short_name, versionless_id
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DatasetFiles
 from harness.errors import UserError
 from harness.filters import Filter
 from harness.manifest import Exclusion, Expected, Manifest

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
-from harness.dataset_files import DatasetFiles, cache_folder, images
+from harness.datasets import DatasetFiles
+from harness.datasets.image_folder import image_files
 from harness.environment.revision import source_hash
 from harness.errors import UserError
-from harness.files import Json, read_json, write_json
+from harness.files import Json, cache_folder, read_json, write_json
 from harness.sweep.declare.validate import bank_count, train_count
 from harness.sweep.expand.resources import Resources
 
@@ -147,7 +148,7 @@ def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
     if cell.batch_size != kind.batch_size:
         parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
         cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
-    streamed = images(Path(files.folder) / "train") if kind.stream else []
+    streamed = image_files(Path(files.folder) / "train") if kind.stream else []
     some = [str(path) for path in streamed[:: max(1, len(streamed) // DECODED)]]
     return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": some})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import Cell, canonical_json, from_dict, versionless_id
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DatasetFiles
 from harness.evaluation import Evaluation
 from harness.store.index import Index
 from harness.store.record import Record

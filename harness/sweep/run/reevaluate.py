@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import dataset_files
-from harness.catalog.datasets import DATASETS
+from harness import datasets
 from harness.cell import Cell, Dataset
-from harness.dataset_files import DatasetFiles, DatasetMissing
-from harness.errors import UserError, nearest
+from harness.datasets import DATASETS, DatasetFiles, DatasetMissing, FixedDataset, ImageFolder
+from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.store.record import Record
 from harness.sweep.declare.validate import check_backbone, check_evaluation
@@ -35,14 +34,13 @@ class OtherDataset:
     @classmethod
     def find(cls, name: str, root: str | None) -> OtherDataset:
         """Raises a UserError where there is no such data set, or not on this machine."""
-        if name not in DATASETS:
-            what = f"unknown dataset '{name}'{nearest(name, DATASETS)}"
-            raise UserError(what, where="--dataset", allowed=", ".join(DATASETS))
+        datasets.named(name, where="--dataset")
         return cls(name, root, _find(name, root))
 
     def like(self, own: Dataset) -> Dataset:
         """These images for a cell that was trained on ``own``: of the same size, unless they have their own."""
-        size = DATASETS[self.name].size or own.image_size
+        entry = DATASETS[self.name]
+        size = entry.image_size if isinstance(entry, FixedDataset) else own.image_size
         return replace(own, name=self.name, image_size=size, fingerprint=self.files.fingerprint)
 
 
@@ -91,9 +89,9 @@ def tasks(
 
 def _find(name: str, root: str | None) -> DatasetFiles:
     try:
-        return dataset_files.find(name, root)
+        return datasets.find(name, root)
     except DatasetMissing as missing:
-        to_do = "--root FOLDER" if name == "imagefolder" else missing.next_command
+        to_do = "--root FOLDER" if isinstance(DATASETS[name], ImageFolder) else missing.next_command
         raise UserError(missing.what, where="--root", allowed=missing.allowed, next_command=to_do) from None
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.store.ledger import Policy

@@ -16,7 +16,7 @@ def main(config: DictConfig) -> float:
 
     from harness.catalog.losses import LOSSES
     from harness.cell import Backbone, Cell, Dataset, Head, Loss
-    from harness.dataset_files import find
+    from harness.datasets import find
     from harness.plugins import register
     from harness.ssl.attempt import run_cell
     from harness.store.record import Record

@@ -11,8 +11,9 @@ from harness.cell import Dataset
 from harness.cli.shared import disk_space
 from harness.cli.shared.disk_space import confirm_space, required_space
 from harness.cli.shared.load_experiment import Declared, load
-from harness.dataset_files import cache_folder, kept_images
+from harness.datasets.image_folder import cached_images
 from harness.errors import UserError
+from harness.files import cache_folder
 from harness.sweep.plan.plan import CostEstimate, PlanEstimate
 from tests.support.small_files import image_folder
 
@@ -91,7 +92,7 @@ def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
     assert not of_results.lacking
     assert not of_images.lacking
     assert str(of_images) == "120 KiB in the cache of each node (XDG_CACHE_HOME), once where they share it"
-    here = kept_images(declared_dataset(tiny, on_images))
+    here = cached_images(declared_dataset(tiny, on_images))
     here.parent.mkdir(parents=True)
     here.touch()
     assert [one.what for one in found(tiny, on_images)] == ["Disk"]

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.shared.load_experiment import DOWNLOADABLE
-from harness.dataset_files import TORCHVISION, find
+from harness.datasets import find
 from harness.ssl.data import download
 from tests.support.small_files import resize, write_cifar100, write_stl10
-
-
-def test_every_downloadable_data_set_can_be_downloaded() -> None:
-    assert set(download.CLASSES) == set(DOWNLOADABLE)
-    assert set(TORCHVISION) <= set(DOWNLOADABLE)
 
 
 @pytest.mark.parametrize(("name", "write"), [("cifar100", write_cifar100), ("stl10", write_stl10)])

@@ -20,7 +20,7 @@ from harness.ssl.data.packed_images import open_packed, pack
 PACK = """
 import sys, time
 from pathlib import Path
-from harness.ssl.data import packed
+from harness.ssl.data import packed_images as packed
 check = packed._check
 def slow(path):
     time.sleep(float(sys.argv[2]))

@@ -18,10 +18,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from harness.cell import Dataset, Views
-from harness.dataset_files import CIFAR10_FILES, cache_folder, find
+from harness.datasets import Array, find
+from harness.datasets.cifar import CIFAR10
 from harness.errors import UserError
+from harness.files import cache_folder
 from harness.ssl.data import augment, augmentation_parameters
-from harness.ssl.data.sources import Array, Data, Split, load
+from harness.ssl.data.sources import load
+from harness.ssl.data.split import Data, Split
 from tests.support.small_files import (
     resize,
     write_cifar10,
@@ -94,7 +97,7 @@ def test_cifar10_is_read_from_torchvisions_batches(tmp_path: Path, monkeypatch: 
     resize(monkeypatch, "cifar10", train=20, test=4)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for name in CIFAR10_FILES:
+    for name in CIFAR10.batches:
         # As in the original: three planes of 1,024 bytes an image, red first.
         rows = np.tile(np.repeat(np.array([10, 20, 30], dtype=np.uint8), 1024), (4, 1))
         (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": [0, 1, 2, 3]}))
@@ -238,10 +241,11 @@ def test_processes_that_start_at_once_decode_the_images_once(folder: Path) -> No
     code = (
         "import sys, time\n"
         "from harness.cell import Dataset\n"
+        "from harness.datasets import image_folder\n"
         "from harness.ssl.data import sources\n"
-        "decode = sources._decode\n"
+        "decode = image_folder._decode\n"
         "def slow(*of):\n    time.sleep(.5)\n    print('decoded', flush=True)\n    return decode(*of)\n"
-        "sources._decode = slow\n"
+        "image_folder._decode = slow\n"
         "sources.load(Dataset('imagefolder', 16, .2, sys.argv[2]), sys.argv[1])\n"
     )
     command = [sys.executable, "-c", code, *declared]

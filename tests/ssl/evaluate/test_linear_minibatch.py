@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from harness.cell import Dataset, Views
-from harness.dataset_files import find
-from harness.ssl.data import sources
-from harness.ssl.data.sources import Data
+from harness.datasets import find
+from harness.random_streams import permutation
+from harness.ssl.data import augment, augmentation_parameters, sources
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.features import features
 from harness.ssl.evaluate.linear_adam import adam_accuracy
 from harness.ssl.evaluate.linear_minibatch import descent_accuracy
 from harness.ssl.evaluate.linear_sgd import sgd_accuracy
-from harness.ssl.random_streams import permutation
 
 
 class Coarse(nn.Sequential):
@@ -88,7 +88,7 @@ def test_adam_is_the_published_loop(data: Data) -> None:
 
 
 def test_sgd_is_the_published_loop(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.views, "augment", lambda images, recipes, views: images[None].float() / 255)
+    monkeypatch.setattr(augment, "augment", lambda images, recipes, views: images[None].float() / 255)
     expected = by_torch(data, 5, 256, lambda probe: torch.optim.SGD(probe.parameters(), lr=0.1, momentum=0.9))
     assert sgd(data, 5) == pytest.approx(expected, abs=0.3)
 
@@ -102,14 +102,14 @@ def test_sgd_sees_other_crops_in_every_epoch_and_the_test_images_as_they_are(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    original = sources.recipes.write
+    original = augmentation_parameters.resolve
 
     def spy(draws: Tensor, views: Views, *shape: int) -> Tensor:
         seen.extend(draws)
         assert (views.crop_min, views.jitter) == (0.08, 0.0)
         return original(draws, views, *shape)
 
-    monkeypatch.setattr(sources.recipes, "write", spy)
+    monkeypatch.setattr(augmentation_parameters, "resolve", spy)
     sgd(data, 2)
     assert sum(map(len, seen)) == 2 * len(data.bank), "every training image once an epoch, no test image"
     assert len(torch.cat(seen).unique(dim=0)) == 2 * len(data.bank)

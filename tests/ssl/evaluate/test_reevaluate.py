@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from harness.cell import Dataset
-from harness.dataset_files import find
+from harness.datasets import find
 from harness.evaluation import Evaluation, key
 from harness.ssl.attempt import run_cell
 from harness.ssl.data import sources
+from harness.ssl.data.split import Data
 from harness.ssl.evaluate.reevaluate import evaluate_again
 from harness.store.record import Record
 
@@ -88,7 +89,7 @@ def test_another_data_set_passes_through_the_encoder_as_its_training_images_did(
     """The same images under another name have the same numbers, whatever their own mean is said to be."""
     dataset = record.cell().dataset
     data = sources.load(dataset, None)
-    shifted = sources.Data(data.train, data.bank, data.validation, data.test, data.mean + 0.2, data.std * 2)
+    shifted = Data(data.train, data.bank, data.validation, data.test, data.mean + 0.2, data.std * 2)
     other = Dataset("fashion_mnist", 28, 0.1, "other images")
     added = evaluate_again(record, SAME, other, shifted, torch.device("cpu"), {})
     assert added["metrics"] == record.metrics(asdict(SAME)) == record.metrics(asdict(SAME), other)

@@ -10,8 +10,9 @@ import pytest
 
 from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Loss
-from harness.dataset_files import DatasetFiles, cache_folder, find
+from harness.datasets import DatasetFiles, find
 from harness.errors import UserError
+from harness.files import cache_folder
 from harness.plugins import register
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost

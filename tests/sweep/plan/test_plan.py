@@ -12,7 +12,7 @@ import pytest
 
 from harness.cell import Backbone, Cell, Dataset, Loss
 from harness.cli.shared.load_experiment import load
-from harness.dataset_files import DatasetFiles
+from harness.datasets import DatasetFiles
 from harness.environment import memory
 from harness.environment.gpus import hardware
 from harness.environment.memory import memory_bytes

@@ -11,7 +11,6 @@ import zlib
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
@@ -29,8 +28,3 @@ def permutation(seed: int, purpose: str, count: int, *counters: int) -> npt.NDAr
     It sorts uniform draws, whose stream numpy keeps stable between releases.
     """
     return np.argsort(stream(seed, purpose, *counters).random(count), kind="stable")
-
-
-def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a torch generator, for initialisers that take no numpy generator."""
-    return torch.Generator().manual_seed(int(stream(seed, purpose).integers(2**62)))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cell import Views
+from harness.random_streams import permutation, stream
 from harness.ssl.data.augmentation_parameters import draw
-from harness.ssl.random_streams import permutation, stream, torch_generator
+from harness.ssl.models.initial_weights import torch_generator
 
 
 @given(st.integers(0, 2**31), st.integers(0, 1000))

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import dataset_files
-from harness.catalog.datasets import DATASETS
 from harness.cell import Dataset
-from harness.dataset_files import STL10_FILES, DatasetMissing, bytes_to_keep, find, kept_images
+from harness.datasets import DATASETS, DatasetMissing, find
+from harness.datasets.fashion_mnist import FASHION_MNIST
+from harness.datasets.idx import IDX_FILES
+from harness.datasets.image_folder import bytes_to_cache, cached_images
+from harness.datasets.stl10 import STL10, STL10_FILES
 from harness.errors import UserError
 from harness.ssl.data.sources import load
 from tests.support.small_files import image_folder
@@ -36,13 +38,13 @@ def test_a_folder_takes_room_in_the_cache_until_it_is_there(tmp_path: Path) -> N
     files = find("imagefolder", str(root))
     decoded = Dataset("imagefolder", 8, 0.1, files.fingerprint)
     streamed, smaller = replace(decoded, stream=True), replace(decoded, stream=True, image_size=4)
-    assert bytes_to_keep([Dataset("digits", 8), decoded], files) == 10 * 3 * 8 * 8
+    assert bytes_to_cache([Dataset("digits", 8), decoded], files) == 10 * 3 * 8 * 8
     of_files = sum(path.stat().st_size for path in root.rglob("*.png"))
-    assert bytes_to_keep([streamed, smaller], files) == of_files, "packed once for all sizes"
+    assert bytes_to_cache([streamed, smaller], files) == of_files, "packed once for all sizes"
     for dataset in (decoded, streamed):
         load(dataset, str(root))
-    assert bytes_to_keep([decoded, streamed, smaller], files) == 0
-    assert kept_images(streamed).stat().st_size == pytest.approx(of_files, abs=1000)
+    assert bytes_to_cache([decoded, streamed, smaller], files) == 0
+    assert cached_images(streamed).stat().st_size == pytest.approx(of_files, abs=1000)
 
 
 def test_val_serves_where_there_is_no_test(tmp_path: Path) -> None:
@@ -53,10 +55,10 @@ def test_fashion_mnist_is_the_same_compressed_and_not(tmp_path: Path, monkeypatc
     plain, packed = tmp_path / "FashionMNIST" / "raw", tmp_path / "debian"
     plain.mkdir(parents=True)
     packed.mkdir()
-    for name in dataset_files.FASHION_MNIST_FILES:
+    for name in IDX_FILES:
         (plain / name).write_bytes(name.encode())
         (packed / f"{name}.gz").write_bytes(gzip.compress(name.encode()))
-    monkeypatch.setattr(dataset_files, "DEBIAN_FASHION_MNIST", packed)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(FASHION_MNIST, debian=packed))
     assert find("fashion_mnist", str(tmp_path)).fingerprint == find("fashion_mnist", str(tmp_path / "none")).fingerprint
     # Part of every identity, so it must never change.
     assert find("fashion_mnist", str(tmp_path)).fingerprint == "e783e9ac4f8e68a3"
@@ -78,7 +80,7 @@ def test_cifar100s_fingerprint_is_of_its_images_and_labels(tmp_path: Path) -> No
 @pytest.fixture
 def stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of an STL-10 of three labelled images, two without labels, and one for the test."""
-    monkeypatch.setitem(DATASETS, "stl10", replace(DATASETS["stl10"], train=5, labelled=3, test=1))
+    monkeypatch.setitem(DATASETS, "stl10", replace(STL10, train=5, unlabelled=2, test=1))
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     image = 3 * 96 * 96

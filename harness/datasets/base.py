@@ -1,0 +1,128 @@
+"""What every data set is: its numbers, where its files lie, and its images as numpy arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.datasets.fingerprint import content_fingerprint
+from harness.errors import UserError
+
+Array = npt.NDArray[np.generic]
+
+#: The label of a training image that has none.
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The images and labels of a data set as its files hold them.
+
+    ``train``: uint8 (n, C, H, W), in parts that follow one another; ``train_labels``: (n,), of all parts together.
+    Labelled images come first; the others have the label ``UNLABELLED``.
+    """
+
+    train: Sequence[Array]
+    train_labels: Array
+    test: Array
+    test_labels: Array
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of a data set on this machine: their ``folder``, ``size`` in bytes, and what they hold.
+
+    ``labelled``: how many of the ``train`` images have labels.
+    """
+
+    folder: str
+    fingerprint: str
+    train: int
+    test: int
+    channels: int
+    labelled: int
+    size: int = 0
+
+
+class DatasetMissing(UserError):
+    """The files are not on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedDataset(ABC):
+    """A published data set, of which there is one copy: its numbers are known before its files are read.
+
+    ``label``: its name in tables; ``image_size``: side in pixels; ``unlabelled``: how many of the ``train`` images have
+    no label; ``torchvision_class``: the class of ``torchvision.datasets`` that downloads it, if there is one.
+
+    torchvision's own readers are not used: they need torch, which planning never imports; they join what a memory map
+    reads in place (STL-10 has 2.8 GB); they take no compressed files; and they do not name the file that is damaged.
+    """
+
+    name: str
+    label: str
+    channels: int
+    image_size: int
+    train: int
+    test: int
+    unlabelled: int = 0
+    torchvision_class: str = ""
+
+    @abstractmethod
+    def locate(self, root: str | None) -> tuple[Path, list[Path]]:
+        """The folder of the files, and the files that its fingerprint is taken of.
+
+        Raises:
+            DatasetMissing: they are not on this machine.
+            UserError: they are not the whole data set.
+        """
+
+    @abstractmethod
+    def read(self, folder: Path) -> Arrays:
+        """The content of the files in the folder that ``locate`` found.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+
+    def find(self, root: str | None) -> DatasetFiles:
+        """Locate the files and identify their content; raises what ``locate`` raises."""
+        folder, files = self.locate(root)
+        fingerprint, size = content_fingerprint(folder, files)
+        return self.files(str(folder), fingerprint, size)
+
+    def files(self, folder: str = "", fingerprint: str = "", size: int = 0) -> DatasetFiles:
+        """What its files hold, wherever they lie; without arguments, of files that nobody has looked for."""
+        return DatasetFiles(folder, fingerprint, self.train, self.test, self.channels, self.labelled, size)
+
+    @property
+    def labelled(self) -> int:
+        """How many training images have labels."""
+        return self.train - self.unlabelled
+
+    def torchvision_files(self, root: str | None, subfolder: str, names: Sequence[str]) -> tuple[Path, list[Path]]:
+        """The files ``names``, as torchvision unpacks them into ``subfolder`` of its root.
+
+        Raises:
+            DatasetMissing: one of them is not there.
+        """
+        folder = Path(root or "data") / subfolder
+        files = [folder / name for name in names]
+        if not all(path.exists() for path in files):
+            raise DatasetMissing(
+                f"{self.label} is not on this machine",
+                where="dataset.root",
+                allowed=f"torchvision's files in {folder}, or dataset=imagefolder dataset.root=FOLDER, "
+                "or dataset=fashion_mnist",
+                next_command=self.download_command(root),
+            )
+        return folder, files
+
+    def download_command(self, root: str | None) -> str:
+        """What to type to fetch the data set through torchvision."""
+        return f"python -m harness.ssl.data.download {self.name} {root or 'data'}"

@@ -1,0 +1,88 @@
+"""The images of a data set in memory: train, bank, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from harness.cell import Views
+from harness.ssl.data import augment, augmentation_parameters
+from harness.ssl.data.augment import LocalViews
+from harness.ssl.data.streaming import Stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """``images``: uint8 (n, C, H, W); ``labels``: int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, rows: Tensor | slice) -> Split:
+        return Split(self.images[rows], self.labels[rows])
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All images in turn, uint8 (b, C, H, W)."""
+        yield from self.images.split(size)
+
+    def iter_views(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[LocalViews, None, None]:
+        """The augmented views of one step's samples after the other's. Whoever stops early closes the generator.
+
+        Args:
+            owns: the rows of this rank's samples, at each step that is left of the epoch.
+            draws: of the epoch's v views, (v, n, columns(settings)), on the host.
+        """
+        rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
+        written = augmentation_parameters.resolve(draws[:, rows], settings, self.channels, side, side).to(
+            self.images.device
+        )
+
+        def share(own: Tensor, recipe: Tensor, part: slice) -> Tensor:
+            return augment.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)
+
+        by_step = zip(owns, written.split([len(own) for own in owns], 1), strict=True)
+        return (partial(share, own, recipe) for own, recipe in by_step)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits, and the channel means and deviations of the training images, in [0, 1].
+
+    ``train``: all images to learn from, those without a label marked -1; ``bank``: the labelled ones among them, for
+    nearest neighbours and the linear probe, which is ``train`` itself where all are.
+    """
+
+    train: Split | Stream
+    bank: Split | Stream
+    validation: Split | Stream
+    test: Split | Stream
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def channels(self) -> int:
+        return self.train.channels
+
+    def to(self, device: torch.device) -> Data:
+        train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
+        bank = labelled_images(train, len(self.bank))
+        return Data(train, bank, validation, test, self.mean.to(device), self.std.to(device))
+
+
+def labelled_images(train: Split | Stream, labelled: int) -> Split | Stream:
+    """The labelled training images, which come first."""
+    return train if labelled == len(train) else train.take(slice(labelled))

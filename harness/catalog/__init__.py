@@ -1,4 +1,4 @@
-"""Names, parameters, ranges, properties and versions of losses, methods, backbones and data sets; no torch.
+"""Names, parameters, ranges, properties and versions of losses, methods and backbones; no torch.
 
 A component's ``version`` is part of every identity that uses it. Raise it by hand when the component's
 numbers change: cells trained before then no longer stand for the declared ones.

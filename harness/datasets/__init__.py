@@ -1,4 +1,6 @@
-"""The data sets, one file each: numbers, files, fingerprint, reader and download; numpy, and no torch.
+"""The data sets, one file each: numbers, files, fingerprint, reader and download.
+
+No torch; numpy is imported when images are read, because most verbs need none.
 
 A new one needs a file here, its line in ``DATASETS``, and its settings in ``conf/dataset``.
 """

@@ -6,8 +6,6 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.datasets.base import Array, Arrays, FixedDataset
 from harness.errors import UserError
 
@@ -31,6 +29,8 @@ class CifarDataset(FixedDataset):
         return self.torchvision_files(root, self.subfolder, self.batches)
 
     def read(self, folder: Path) -> Arrays:
+        import numpy as np
+
         training_batches = len(self.batches) - 1
         counts = [self.train // training_batches] * training_batches + [self.test]
         read = [self._read_batch(folder / name, count) for name, count in zip(self.batches, counts, strict=True)]
@@ -41,6 +41,8 @@ class CifarDataset(FixedDataset):
 
     def _read_batch(self, path: Path, count: int) -> tuple[Array, Array]:
         """Images (count, 3, 32, 32), which are stored as rows of three planes, and their labels."""
+
+        import numpy as np
 
         def damaged(what: str) -> UserError:
             return UserError(what, where=str(path), next_command=self.download_command(str(path.parents[1])))

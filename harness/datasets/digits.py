@@ -7,10 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.datasets.base import Arrays, DatasetMissing, FixedDataset
-from harness.random_streams import permutation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +22,10 @@ class DigitsDataset(FixedDataset):
         return folder, [folder / "digits.csv.gz"]
 
     def read(self, folder: Path) -> Arrays:
+        import numpy as np
+
+        from harness.random_streams import permutation
+
         with gzip.open(folder / "digits.csv.gz") as file:
             table = np.loadtxt(file, delimiter=",")
         pixels = np.rint(table[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)

@@ -6,8 +6,6 @@ import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.datasets.base import Array, Arrays, DatasetMissing, FixedDataset
 
 IDX_FILES = tuple(f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -48,6 +46,8 @@ def _plain_or_compressed(path: Path) -> Path | None:
 
 def _read_idx(path: Path) -> Array:
     """The array of a file: two zero bytes, the type, the number of dimensions, big-endian sizes, the data."""
+    import numpy as np
+
     raw = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
     header = 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:header], dtype=">i4")

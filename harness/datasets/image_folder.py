@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.catalog import TRAINING_VERSION
 from harness.cell import Dataset
 from harness.datasets.base import Array, Arrays, DatasetFiles, DatasetMissing
@@ -83,6 +81,7 @@ def image_files(split: Path) -> list[Path]:
 
 def _decode(paths: Sequence[Path], classes: list[str], size: int) -> tuple[Array, Array]:
     """RGB pixels (n, 3, size, size), the shorter side scaled to ``size`` and the centre cut out; and their labels."""
+    import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)

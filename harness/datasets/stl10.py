@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.datasets.base import UNLABELLED, Array, Arrays, FixedDataset
 from harness.errors import UserError
 
@@ -35,6 +33,8 @@ class Stl10Dataset(FixedDataset):
                 )
 
     def read(self, folder: Path) -> Arrays:
+        import numpy as np
+
         train, train_labels, unlabelled, test, test_labels = (folder / name for name in STL10_FILES)
         parts = [self._images(train), self._images(unlabelled)]
         labels = np.full(sum(map(len, parts)), UNLABELLED)
@@ -43,12 +43,16 @@ class Stl10Dataset(FixedDataset):
 
     def _images(self, path: Path) -> Array:
         """Planes in column-major order, red first; mapped, because 2.8 GB are read once and copied once."""
+        import numpy as np
+
         pixels = np.memmap(path, dtype=np.uint8, mode="r")
         return pixels.reshape(-1, self.channels, self.image_size, self.image_size).transpose(0, 1, 3, 2)
 
 
 def _labels(path: Path) -> Array:
     """The labels, counted from 0; in the file they are counted from 1."""
+    import numpy as np
+
     return np.fromfile(path, dtype=np.uint8).astype(np.int64) - 1
 
 

@@ -17,6 +17,16 @@ from harness.datasets.image_folder import bytes_to_cache, cached_images
 from harness.datasets.stl10 import STL10, STL10_FILES
 from harness.errors import UserError
 from harness.ssl.data.sources import load
+from harness.sweep.run.reevaluate import OtherDataset
+
+
+def image_folder(root: Path, colour: int = 0, split: str = "test") -> Path:
+    for part, count in (("train", 3), (split, 2)):
+        for label in ("cat", "dog"):
+            (root / part / label).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), (colour, number, 0)).save(root / part / label / f"{number}.png")
+    return root
 from tests.support.small_files import image_folder
 
 
@@ -125,3 +135,10 @@ def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
     (root / "test/cat").rename(root / "test/cow")
     with pytest.raises(UserError, match="cow"):
         find("imagefolder", str(root))
+
+
+def test_an_unknown_data_set_is_named_with_those_that_there_are() -> None:
+    for find_it in (lambda: find("kmnist", None), lambda: OtherDataset.find("kmnist", None)):
+        with pytest.raises(UserError, match="unknown dataset 'kmnist'") as caught:
+            find_it()
+        assert caught.value.allowed == ", ".join(DATASETS)

@@ -19,13 +19,15 @@ from harness.ssl import models
 class SavedEncoder:
     """An encoder with the channel statistics that its images must be normalised by.
 
-    ``mean``, ``std``: (C,) of the training images, in [0, 1].
+    ``mean``, ``std``: (C,) of the training images, in [0, 1]; ``image_size``: their side in pixels; only some
+    backbones need it, and older files do not hold it.
     """
 
     encoder: nn.Module
     backbone: Backbone
     mean: Tensor
     std: Tensor
+    image_size: int | None = None
 
     @property
     def channels(self) -> int:
@@ -37,6 +39,7 @@ def save(kept: SavedEncoder, path: Path) -> None:
     about = {
         "backbone": asdict(kept.backbone),
         "channels": kept.channels,
+        "image_size": kept.image_size,
         "mean": kept.mean.tolist(),
         "std": kept.std.tolist(),
     }
@@ -49,7 +52,9 @@ def load(path: Path) -> SavedEncoder:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping, it only has keys)
         about = json.loads(file.metadata()["harness"])
     backbone = Backbone(**about["backbone"])
-    encoder = models.encoder(backbone, about["channels"])
+    encoder = models.encoder(backbone, about["channels"], about.get("image_size"))
     encoder.load_state_dict(weights)
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
-    return SavedEncoder(encoder, backbone, torch.tensor(about["mean"]), torch.tensor(about["std"]))
+    return SavedEncoder(
+        encoder, backbone, torch.tensor(about["mean"]), torch.tensor(about["std"]), about.get("image_size")
+    )

@@ -86,7 +86,13 @@ class Trainer:
             self.train_epoch(epoch=self.step // self.steps_per_epoch)
         if self.world.rank == 0:
             self.evaluate("test")
-            kept = encoder_file.SavedEncoder(self.network.encoder, self.cell.backbone, self.data.mean, self.data.std)
+            kept = encoder_file.SavedEncoder(
+                self.network.encoder,
+                self.cell.backbone,
+                self.data.mean,
+                self.data.std,
+                self.cell.dataset.image_size,
+            )
             encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
         joules = self.joules()
         return {

@@ -20,16 +20,6 @@ from harness.ssl.data.sources import load
 from harness.sweep.run.reevaluate import OtherDataset
 
 
-def image_folder(root: Path, colour: int = 0, split: str = "test") -> Path:
-    for part, count in (("train", 3), (split, 2)):
-        for label in ("cat", "dog"):
-            (root / part / label).mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (8, 8), (colour, number, 0)).save(root / part / label / f"{number}.png")
-    return root
-from tests.support.small_files import image_folder
-
-
 def test_the_same_images_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> None:
     here, there = (find("imagefolder", str(image_folder(tmp_path / name))) for name in "ab")
     assert here.fingerprint == there.fingerprint

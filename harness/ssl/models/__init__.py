@@ -1,39 +1,34 @@
-"""Encoder and projector of a cell, with initial weights that depend on the seed and the parameter's name only."""
+"""Encoder and projector of a cell, with initial weights that depend on the seed and the weights' names only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.cell import Backbone, Cell, Head
-from harness.ssl.models import batchnorm
-from harness.ssl.models.convnet import ConvNet
+from harness.ssl.models import backbones, batchnorm
+from harness.ssl.models.backbones.base import Encoder
 from harness.ssl.models.initial_weights import initialize
 from harness.ssl.models.projector import projector
 
-if TYPE_CHECKING:
-    from harness.ssl.models.resnet import ResNet
 
+def encoder(backbone: Backbone, channels: int, image_size: int | None = None) -> Encoder:
+    """Return the encoder of images (B, channels, H, W), with features (B, ``features``).
 
-def encoder(backbone: Backbone, channels: int) -> ConvNet | ResNet:
-    """Images (B, channels, H, W) -> features (B, ``features``)."""
-    if backbone.name == "convnet":
-        return ConvNet(backbone.width, channels)
-    from harness.ssl.models.resnet import ResNet  # torchvision takes a second to import; small nets do not need it
-
-    return ResNet(backbone.name, backbone.width, backbone.stem, channels)
+    Exported encoders are loaded with it (``load_encoder.py``), so that it stays where it is.
+    """
+    return backbones.build(backbone, channels, image_size)
 
 
 class Network(nn.Module):
     """``encoder``: images (B, C, H, W) -> features (B, f); ``projector``: features -> embeddings (B, d)."""
 
-    def __init__(self, backbone: Backbone, head: Head, channels: int, precision: str) -> None:
+    def __init__(self, backbone: Backbone, head: Head, channels: int, image_size: int, precision: str) -> None:
         super().__init__()
         self.precision = precision
-        self.encoder = encoder(backbone, channels)
+        self.encoder = encoder(backbone, channels, image_size)
         self.projector = projector(self.encoder.features, head)
         self.bn_groups = 1  # of this process; see batchnorm.group
 
@@ -49,7 +44,7 @@ class Network(nn.Module):
 
 def build(cell: Cell, channels: int) -> Network:
     """The cell's network with its initial weights, on the CPU, channels last."""
-    network = Network(cell.backbone, cell.head, channels, cell.precision)
+    network = Network(cell.backbone, cell.head, channels, cell.dataset.image_size, cell.precision)
     initialize(network, cell.seed)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form
     return network

@@ -94,7 +94,7 @@ with safe_open(Path(__file__).with_name("encoder.safetensors"), framework="pt") 
     weights = {{name: file.get_tensor(name) for name in file.keys()}}
     about = json.loads(file.metadata()["harness"])
 
-model = encoder(Backbone(**about["backbone"]), about["channels"])
+model = encoder(Backbone(**about["backbone"]), about["channels"], about.get("image_size"))
 model.load_state_dict(weights)
 model.eval()
 

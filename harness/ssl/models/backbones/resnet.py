@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from harness.cell import Backbone
+from harness.ssl.models.backbones.base import Encoder
 
 BLOCKS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet34": (BasicBlock, (3, 4, 6, 3)),
           "resnet50": (Bottleneck, (3, 4, 6, 3))}  # fmt: skip
 
 
-class ResNet(torchvision_resnet.ResNet):  # type: ignore[misc]  # torchvision has no types
+def build(backbone: Backbone, channels: int, image_size: int | None) -> Encoder:
+    """The ResNet of this name, width and stem, for images of any size."""
+    return ResNet(backbone.name, backbone.width, backbone.stem, channels)
+
+
+class ResNet(torchvision_resnet.ResNet, Encoder):  # type: ignore[misc]  # torchvision has no types
     """torchvision's ResNet without its classifier; its weights have torchvision's names.
 
     Args:
@@ -37,10 +47,11 @@ class ResNet(torchvision_resnet.ResNet):  # type: ignore[misc]  # torchvision ha
             self.maxpool = nn.Identity()
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = self._make_layer(block, width, blocks[0])
-        self.layer2 = self._make_layer(block, 2 * width, blocks[1], stride=2)
-        self.layer3 = self._make_layer(block, 4 * width, blocks[2], stride=2)
-        self.layer4 = self._make_layer(block, 8 * width, blocks[3], stride=2)
+        stage = partial(torchvision_resnet.ResNet._make_layer, self, block)
+        self.layer1 = stage(width, blocks[0])
+        self.layer2 = stage(2 * width, blocks[1], stride=2)
+        self.layer3 = stage(4 * width, blocks[2], stride=2)
+        self.layer4 = stage(8 * width, blocks[3], stride=2)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, ``features``)."""

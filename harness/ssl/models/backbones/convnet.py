@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.cell import Backbone
+from harness.ssl.models.backbones.base import Encoder
 
-class ConvNet(nn.Sequential):
+
+def build(backbone: Backbone, channels: int, image_size: int | None) -> Encoder:
+    """The conv net of this width, for images of any size."""
+    return ConvNet(backbone.width, channels)
+
+
+class ConvNet(nn.Sequential, Encoder):
     """Four 3x3 convolutions with batch norm and ReLU, two of them with stride 2, then the mean over positions.
 
     Args:

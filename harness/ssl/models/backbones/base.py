@@ -1,0 +1,28 @@
+"""What every backbone is: a module from images to features that says how its weights are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+#: Fills a tensor in place, from this generator and no other.
+Initializer = Callable[[Tensor, torch.Generator], object]
+
+
+class Encoder(nn.Module):
+    """Images (B, C, H, W) -> features (B, ``features``).
+
+    ``initializers``: how the tensors are drawn that are no weights of a convolution, a linear or a normalisation layer,
+    such as a position embedding; by name, in which ``*`` stands for anything. They also go before the rules for those
+    layers (``initial_weights``).
+    """
+
+    features: int
+    initializers: ClassVar[Mapping[str, Initializer]] = {}
+
+
+def as_built(tensor: Tensor, generator: torch.Generator) -> None:
+    """The initializer of a tensor that the constructor computes without any random draw, such as a table of sines."""

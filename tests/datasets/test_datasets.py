@@ -18,6 +18,7 @@ from harness.datasets.stl10 import STL10, STL10_FILES
 from harness.errors import UserError
 from harness.ssl.data.sources import load
 from harness.sweep.run.reevaluate import OtherDataset
+from tests.support.small_files import image_folder
 
 
 def test_the_same_images_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> None:

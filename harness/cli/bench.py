@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness import json_process
 from harness.errors import UserError, nearest
 
 #: Each with about how many seconds it takes on two cores.
@@ -116,12 +117,11 @@ def measured(name: str) -> Iterator[Row]:
     from harness.sweep.run.local_executor import WAITING
 
     # Alone in a process: memory and threads that one figure leaves behind are no part of the next.
-    command, environment = [sys.executable, "-m", "harness.ssl.measure.throughput", name], {**os.environ, **WAITING}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UserError(last, next_command=f"{sys.executable} -m harness.ssl.measure.throughput {name}")
-    yield from map(json.loads, done.stdout.splitlines())
+    module = "harness.ssl.measure.throughput"
+    try:
+        yield from json_process.call(module, name, environment=WAITING)
+    except json_process.ProcessFailed as reason:
+        raise UserError(str(reason), next_command=f"{sys.executable} -m {module} {name}") from None
 
 
 def verbs() -> Iterator[Row]:

@@ -9,14 +9,11 @@ may be in any state, and the next cell gets a new one. It also ends when its inp
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
+from harness import json_process
 from harness.errors import UserError
 from harness.files import Json
 from harness.ssl.attempt import Unwanted, run_cell
@@ -44,24 +41,13 @@ def attempt(record: Record, submission: Json | None, run: RunCell = run_cell) ->
     return FINISHED, ""
 
 
-def serve(requests: Iterable[str], answers: TextIO, run: RunCell = run_cell) -> None:
-    """Compute the requested records until one fails or there are no more."""
-    for line in requests:
-        request = json.loads(line)
-        code, said = attempt(Record(Path(request["record"])), request["submission"], run)
-        try:
-            print(json.dumps({"record": request["record"], "code": code, "said": said}), file=answers, flush=True)
-        except BrokenPipeError:  # the sweep has ended; its cell is finished all the same
-            return
-        if code == FAILED:
-            return
-
-
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print between two cells must not be read as an answer
-    serve(sys.stdin, answers)
+def answer(request: Json) -> Iterator[Json]:
+    """Compute the requested record; end the process after a failure, without an error of its own."""
+    code, reason = attempt(Record(Path(request["record"])), request["submission"])
+    yield {"record": request["record"], "code": code, "said": reason}
+    if code == FAILED:
+        raise SystemExit
 
 
 if __name__ == "__main__":
-    main()
+    json_process.serve(answer)

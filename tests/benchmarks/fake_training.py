@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness import json_process
 from harness.ssl import attempt, worker
 
 
 class Nothing:
-    """In place of ``harness.ssl.train.Run``, where an attempt looks for it."""
+    """In place of ``harness.ssl.train.Trainer``, where an attempt looks for it."""
 
     def __init__(self, cell: Any, data: Any, evaluation: Any, attempt: Any, *others: Any) -> None:
         self.attempt = attempt
@@ -22,4 +23,4 @@ class Nothing:
 
 if __name__ == "__main__":
     attempt.Trainer = Nothing  # type: ignore[assignment,misc]
-    worker.main()
+    json_process.serve(worker.answer)

@@ -7,14 +7,14 @@ JSON for each cell: ``{cell_id, metrics, seconds}`` or ``{cell_id, error}``. A c
 from __future__ import annotations
 
 import functools
-import json
-import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness import json_process
 from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
@@ -26,8 +26,8 @@ from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.store.record import Record
 
 
-def main() -> None:
-    request = json.load(sys.stdin)
+def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Evaluate the cells of the request one after another."""
     torch.set_num_threads(request["threads"])
     keep_freed_memory()
     device = own_device(request["device"])
@@ -45,14 +45,14 @@ def main() -> None:
     for cell in request["cells"]:
         record = Record(Path(cell["record"]))
         try:
-            said = evaluate(cell, record)
+            result = evaluate(cell, record)
         except UserError as error:
-            said = {"error": str(error)}
+            result = {"error": str(error)}
         except Exception as error:  # noqa: BLE001  (whatever it is, the other cells are evaluated)
             traceback.print_exc()
-            said = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps({"cell_id": record.cell_id, **said}), flush=True)
+            result = {"error": f"{type(error).__name__}: {error}"}
+        yield {"cell_id": record.cell_id, **result}
 
 
 if __name__ == "__main__":
-    main()
+    json_process.serve(answer)

@@ -6,13 +6,11 @@ other ranks: where that hangs or kills it, the first line has been printed alrea
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 
 import harness
+from harness import json_process
 from harness.environment.revision import source_hash
 from harness.ssl import distributed
 
@@ -68,21 +67,17 @@ def together(device: str) -> dict[str, Any]:
         return {"ranks": world.size, "network": wrong, "speed": values.nbytes / seconds}
 
 
-def say(words: Mapping[str, Any]) -> None:
-    """Print one line in one write: srun labels the lines of each rank, and would cut a line that comes in parts."""
-    os.write(1, f"{json.dumps(words)}\n".encode())
-
-
 def main() -> None:
     folder, device = Path(sys.argv[1]), sys.argv[2]
-    seen = alone(folder, device)
-    say(seen)
-    try:
-        met = together(device)
-    except Exception as error:  # noqa: BLE001  (any error of the network's libraries is the answer)
-        said = [line for line in str(error).splitlines() if line.strip()]
-        met = {"network": f"{type(error).__name__}: {said[0] if said else ''}"}
-    say({"rank": seen["rank"], **met})
+    with json_process.answers() as answer:
+        seen = alone(folder, device)
+        answer(seen)
+        try:
+            met = together(device)
+        except Exception as error:  # noqa: BLE001  (any error of the network's libraries is the answer)
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            met = {"network": f"{type(error).__name__}: {lines[0] if lines else ''}"}
+        answer({"rank": seen["rank"], **met})
 
 
 if __name__ == "__main__":

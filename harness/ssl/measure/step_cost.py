@@ -14,14 +14,13 @@ are counted.
 from __future__ import annotations
 
 import io
-import json
 import statistics
 import sys
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from torch.nn.functional import normalize  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from harness import plugins  # noqa: E402
+from harness import json_process, plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
 from harness.ssl import gradient, methods, models, optim  # noqa: E402
 from harness.ssl.data import augment, augmentation_parameters, streaming  # noqa: E402
@@ -316,24 +315,25 @@ def main() -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
     start = time.perf_counter() - STARTED
-    asked, answers = json.load(sys.stdin), sys.stdout
+    json_process.serve(lambda request: answer(request, threads, device, start))
 
-    def say(kind: Mapping[str, Any], costs: Mapping[str, float] | None) -> None:
-        print(json.dumps([kind["key"], costs]), file=answers, flush=True)
 
-    with redirect_stdout(sys.stderr):  # output of a user's loss must not be read as an answer
-        plugins.register(asked["plugins"])
-        base = base_bytes(device) if asked["memory"] else 0
-        for kind in asked["memory"]:
-            say(kind, None)
-            say(kind, {"bytes": memory(kind, base, device)})
-        for kind in asked["steps"]:
-            say(kind, None)
-            with skip_value_checks():
-                cell = from_dict(Cell, kind["cell"])
-                costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
-                costs["sample"] = with_decoding(costs["sample"], kind["files"], cell, threads, device)
-            say(kind, {**costs, "start": start})
+def answer(
+    request: Mapping[str, Any], threads: int, device: torch.device, start: float
+) -> Iterator[tuple[str, Mapping[str, float] | None]]:
+    """Yield the key of each cell before it is measured, then its key and its costs: so a fatal cell is known."""
+    plugins.register(request["plugins"])
+    base = base_bytes(device) if request["memory"] else 0
+    for kind in request["memory"]:
+        yield kind["key"], None
+        yield kind["key"], {"bytes": memory(kind, base, device)}
+    for kind in request["steps"]:
+        yield kind["key"], None
+        with skip_value_checks():
+            cell = from_dict(Cell, kind["cell"])
+            costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
+            costs["sample"] = with_decoding(costs["sample"], kind["files"], cell, threads, device)
+        yield kind["key"], {**costs, "start": start}
 
 
 def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:

@@ -5,7 +5,6 @@ It prints a line of JSON for each row of the figure (``Row``). Two sides of a ra
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from harness import json_process
 from harness.cell import Backbone, Cell, Dataset, Head, Loss
 from harness.evaluation import Evaluation
 from harness.ssl import losses, models, optim
@@ -341,8 +341,9 @@ def main() -> None:
     torch.set_num_threads(cores())
     keep_freed_memory()
     torch.manual_seed(0)
-    for row in FIGURES[sys.argv[1]]():
-        print(json.dumps(asdict(row)), flush=True)
+    with json_process.answers() as answer:
+        for row in FIGURES[sys.argv[1]]():
+            answer(asdict(row))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from types import TracebackType
 
 import numpy as np
 
+from harness import json_process
 from harness.cell import Backbone, Cell, Dataset, Head
 from harness.datasets import find
 from harness.evaluation import Evaluation
@@ -35,7 +35,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "harness.ssl.worker"]
+        command = json_process.command("harness.ssl.worker")
         self._popen = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -47,9 +47,7 @@ class Worker:
         self._popen.communicate()
 
     def ask(self, record: Record) -> None:
-        assert self._popen.stdin
-        self._popen.stdin.write(json.dumps({"record": str(record.path), "submission": record.submission()}) + "\n")
-        self._popen.stdin.flush()
+        json_process.send(self._popen, {"record": str(record.path), "submission": record.submission()})
 
     def wait(self) -> None:
         """Wait until the worker has finished a record.

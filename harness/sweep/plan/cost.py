@@ -9,15 +9,13 @@ import importlib.metadata
 import json
 import os
 import platform
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import json_process
 from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
 from harness.datasets import DatasetFiles
 from harness.datasets.image_folder import image_files
@@ -202,39 +200,21 @@ def _torch_version() -> str:
 
 
 def _run(request: Json, threads: int, device: str, called: Callable[[str], str]) -> Iterator[tuple[str, Json]]:
-    """What the measuring process finds, as soon as it has found it.
+    """Yield what the measuring process finds, as soon as it has found it.
 
     Raises:
-        UserError: it ended before it had found everything; ``called`` names the cell of a key.
+        UserError: the process ended before it had found everything; ``called`` names the cell of a key.
     """
     begun = ""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as asked, tempfile.TemporaryFile("w+b") as errors:
-        json.dump(request, asked)
-        asked.seek(0)
-        command = [sys.executable, "-m", "harness.ssl.measure.step_cost", str(threads), device]
-        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
-            assert process.stdout
-            for line in process.stdout:
-                key, costs = json.loads(line)
-                if costs is None:
-                    begun = key
-                else:
-                    yield key, costs
-        if process.returncode == 0:
-            return
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
-    what = f"{called(begun)} cannot" if begun else "nothing can"
-    raise UserError(
-        f"{what} be measured on {device}: {_ended(process.returncode, said)}",
-        next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
-    )
-
-
-def _ended(code: int, said: str) -> str:
-    """How a process ended, in a clause."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        lacking = ", as the kernel does where memory is short" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{lacking}"
-    return (said.strip().splitlines() or [f"exit code {code}"])[-1]
+    try:
+        for key, costs in json_process.call("harness.ssl.measure.step_cost", str(threads), device, request=request):
+            if costs is None:
+                begun = key
+            else:
+                yield key, costs
+    except json_process.ProcessFailed as reason:
+        what = f"{called(begun)} cannot" if begun else "nothing can"
+        raise UserError(
+            f"{what} be measured on {device}: {reason}",
+            next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
+        ) from None

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from harness import datasets
+from harness import datasets, json_process
 from harness.cell import Cell, Dataset
 from harness.datasets import DATASETS, DatasetFiles, DatasetMissing, FixedDataset, ImageFolder
 from harness.errors import UserError
@@ -110,31 +105,21 @@ def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evalua
 
 
 def run(todo: Sequence[EvaluationTask], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:
-    """Evaluate in a worker (``python -m harness.ssl.evaluate``), each as it ends; its errors go to ``log``."""
+    """Evaluate the records in another process and yield each as it ends; the process's errors go to ``log``."""
     cells = [{"record": str(task.record.path), "dataset": asdict(task.dataset), "root": task.root} for task in todo]
     request = {"threads": slots.threads, "device": slots.device, "evaluation": asdict(evaluation), "cells": cells}
-    left = {task.record.cell_id: task for task in todo}
-    with log.open("ab") as errors:
-        command = [sys.executable, "-m", "harness.ssl.evaluate"]
-        # A probe's steps are small: threads that spin while they wait for each other made them 30 times slower on busy
-        # cores.
-        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
-        worker = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with worker:
-        with suppress(BrokenPipeError):  # a worker that cannot start
-            worker.stdin.write(json.dumps(request))
-            worker.stdin.close()
-        for line in worker.stdout:
-            said: dict[str, Any] = json.loads(line)
-            yield Ended(left.pop(said.pop("cell_id")), **said)
-    for task in left.values():
-        yield Ended(task, error=f"the worker ended with code {worker.returncode} (log: {log})")
+    # A probe's steps are small: threads that spin while they wait for each other made them 30 times slower on busy
+    # cores.
+    environment = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
+    open_tasks = {task.record.cell_id: task for task in todo}
+    reason = "it gave no answer"
+    with log.open("a+b") as errors:
+        try:
+            for answer in json_process.call(
+                "harness.ssl.evaluate", request=request, errors=errors, environment=environment
+            ):
+                yield Ended(open_tasks.pop(answer.pop("cell_id")), **answer)
+        except json_process.ProcessFailed as failure:
+            reason = str(failure)
+    for task in open_tasks.values():
+        yield Ended(task, error=f"the evaluation ended early: {reason} (log: {log})")

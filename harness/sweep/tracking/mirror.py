@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from harness import json_process
 from harness.errors import UserError
 from harness.manifest import Expected, Manifest
 from harness.store.record import Busy, Record
@@ -320,12 +321,13 @@ def main() -> int:
         sys.stdin.read()
         closed.set()
 
-    def say(line: str) -> None:
-        with suppress(BrokenPipeError):  # the sweep was killed and does not read any more
-            os.write(1, f"{line}\n".encode())
-
     threading.Thread(target=wait_for_end_of_input, daemon=True).start()
-    with redirect_stdout(sys.stderr):
+    with json_process.answers() as answer:
+
+        def say(line: str) -> None:
+            with suppress(BrokenPipeError):  # the sweep was killed and does not read any more
+                answer(line)
+
         return 0 if follow(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], closed, say) else 1
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from harness import json_process
 from harness.sweep.tracking.tracking_uri import embedded
 
 #: How long a sweep waits for an embedded store to be created.
@@ -31,7 +31,7 @@ class MirrorProcess:
     def __init__(self, results: Path, manifest: Path, uri: str) -> None:
         self.complete = False
         self.log = results / "mlflow-mirror.log"
-        self._command = [sys.executable, "-m", "harness.sweep.tracking.mirror", str(results), str(manifest), uri]
+        self._command = json_process.command("harness.sweep.tracking.mirror", str(results), str(manifest), uri)
         self._store = embedded(uri)
         self._ready = threading.Event()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import json_process
 from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Loss
 from harness.datasets import DatasetFiles, find
@@ -113,6 +114,6 @@ def test_what_a_loss_prints_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_where_no_cell_has_begun_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost.sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match=r"nothing can be measured on cpu: exit code 1"):
+    monkeypatch.setattr(json_process.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match="nothing can be measured on cpu: the process ended by itself with exit code 1"):
         measured([small()], [])

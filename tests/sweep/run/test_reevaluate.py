@@ -42,4 +42,7 @@ def test_cells_of_a_worker_that_dies_are_named(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     ended = list(run(todo, Evaluation(), Slots(1, 1, "cpu"), tmp_path / "evaluate.log"))
     assert [item.task for item in ended] == todo
-    assert all(item.error.startswith("the worker ended with code 1") for item in ended)
+    assert all(
+        item.error.startswith("the evaluation ended early: the process ended by itself with exit code 1")
+        for item in ended
+    )

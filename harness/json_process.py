@@ -1,0 +1,125 @@
+"""Processes that answer in lines of JSON: ``python -m harness.X`` prints them, and reads its requests as such lines.
+
+The server's side is ``answers`` and ``serve``; the client's side is ``command``, ``send``, ``call`` and
+``exit_reason``. A process may be killed at any time, and its client, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO, Any
+
+#: How the exit reason of a process begins that a signal has ended; the signal's name follows.
+KILLED = "killed by "
+
+
+class ProcessFailed(Exception):
+    """A process ended with an error; the message says how."""
+
+
+@contextmanager
+def answers() -> Iterator[Callable[[Any], None]]:
+    """Yield a function that writes one answer to standard output.
+
+    Everything else that the process or its libraries print goes to standard error meanwhile. An answer is written at
+    once, so that the lines of several processes with one output do not mix.
+    """
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+
+    def answer(content: Any) -> None:
+        line = f"{json.dumps(content)}\n".encode()
+        while line:
+            line = line[os.write(output, line) :]
+
+    try:
+        yield answer
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)
+
+
+def serve(handle: Callable[[Any], Iterable[Any]]) -> None:
+    """Answer each line of standard input with what ``handle`` yields for it; end when the input or the client does."""
+    with answers() as answer:
+        for line in sys.stdin:
+            for content in handle(json.loads(line)):
+                try:
+                    answer(content)
+                except BrokenPipeError:  # the client has ended; what it requested is done all the same
+                    return
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module in this environment."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def send(process: Popen[str], request: Any) -> None:
+    """Send one request; a process that has just died does not get it, and its end says so."""
+    assert process.stdin
+    with suppress(BrokenPipeError):
+        process.stdin.write(f"{json.dumps(request)}\n")
+        process.stdin.flush()
+
+
+def call(
+    module: str,
+    *arguments: str,
+    request: Any = None,
+    errors: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """Run a module, send it one request, and yield its answers as they come.
+
+    Args:
+        errors: a file, open for reading and appending, that its standard error is added to.
+        environment: variables that differ from this process's own.
+
+    Raises:
+        ProcessFailed: the process ended with an error; its answers until then have been yielded.
+    """
+    with tempfile.TemporaryFile() as own_errors:
+        log = errors or own_errors
+        begin = log.seek(0, os.SEEK_END)
+        process = Popen(
+            command(module, *arguments),
+            env={**os.environ, **(environment or {})},
+            stdin=DEVNULL if request is None else PIPE,
+            stdout=PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            if process.stdin:
+                send(process, request)
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+            for line in process.stdout or ():
+                if line.endswith("\n"):  # a kill may tear the last line
+                    yield json.loads(line)
+        if process.returncode:
+            log.seek(begin)
+            raise ProcessFailed(exit_reason(process.returncode, log.read()) + memory_hint(process.returncode))
+
+
+def exit_reason(code: int, errors: bytes) -> str:
+    """Return why a process ended: the signal that ended it, or the last line on its standard error."""
+    if code < 0:
+        return f"{KILLED}{signal.Signals(-code).name}"
+    lines = errors.decode(errors="replace").strip().splitlines() if code else []
+    return lines[-1] if lines else f"the process ended by itself with exit code {code}"
+
+
+def memory_hint(code: int) -> str:
+    """Return what a SIGKILL most often means; the empty string for other exit codes."""
+    return ", as the kernel does when memory is short" if code == -signal.SIGKILL else ""

@@ -1,0 +1,89 @@
+"""Processes that answer in lines of JSON: their answers, and how they end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import json_process
+from harness.json_process import ProcessFailed, call, exit_reason
+
+SERVER = """
+import os, signal, sys
+from harness import json_process
+
+def handle(request):
+    print("a library prints this")
+    for number in range(request["count"]):
+        yield {"number": number}
+    if request.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if request.get("error"):
+        raise ValueError("no number")
+
+json_process.serve(handle)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "server.py").write_text(SERVER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(json_process.__file__).parents[1]}")
+    return "server"
+
+
+def numbers(server: str, **request: Any) -> list[int]:
+    return [answer["number"] for answer in call(server, request=request)]
+
+
+def test_answers_come_one_by_one_and_what_else_is_printed_is_no_answer(server: str) -> None:
+    assert numbers(server, count=3) == [0, 1, 2]
+
+
+def test_a_request_larger_than_a_pipe(server: str) -> None:
+    assert numbers(server, count=1, padding="x" * 1_000_000) == [0]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ({"kill": True}, "killed by SIGKILL, as the kernel does when memory is short"),
+        ({"error": True}, "ValueError: no number"),
+    ],
+)
+def test_the_answers_until_an_error_come_before_its_reason(server: str, end: dict[str, Any], reason: str) -> None:
+    received = call(server, request={"count": 2, **end})
+    assert [next(received), next(received)] == [{"number": 0}, {"number": 1}]
+    with pytest.raises(ProcessFailed, match=reason):
+        next(received)
+
+
+def test_errors_are_added_to_a_log(server: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("an older line\n")
+    with log.open("a+b") as errors, pytest.raises(ProcessFailed, match="ValueError"):
+        list(call(server, request={"count": 1, "error": True}, errors=errors))
+    assert log.read_text().startswith("an older line\na library prints this\n")
+
+
+def test_a_process_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ProcessFailed, match="ended by itself with exit code 1"):
+        list(call("anything", request={}))
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "reason"),
+    [
+        (-signal.SIGSEGV, b"a line\n", "killed by SIGSEGV"),
+        (1, b"first\nlast\n", "last"),
+        (3, b"", "the process ended by itself with exit code 3"),
+        (0, b"a warning\n", "the process ended by itself with exit code 0"),
+    ],
+)
+def test_why_a_process_ended(code: int, errors: bytes, reason: str) -> None:
+    assert exit_reason(code, errors) == reason

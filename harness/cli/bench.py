@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from harness import json_process
+from harness.cell import Cell
+from harness.environment.cpu import processor
+from harness.environment.gpus import gpus
+from harness.environment.revision import revision
 from harness.errors import UserError, nearest
+from harness.evaluation import Evaluation
+from harness.manifest import Expected, Manifest
+from harness.sweep.run.local_executor import WAITING
 
 #: Each with about how many seconds it takes on two cores.
 FIGURES = {"loop": 70, "views": 20, "loss": 40, "evaluation": 40, "sweep": 330, "startup": 20, "gpu": 5}
@@ -27,22 +39,31 @@ STARTS = 5
 Row = Mapping[str, Any]
 
 
+def _complete(incomplete: str) -> list[str]:
+    return [name for name in FIGURES if name.startswith(incomplete)]
+
+
 def bench(
     figure: Annotated[
-        list[str] | None, typer.Argument(help=f"Some of: {', '.join(FIGURES)}; all by default.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help=f"Some of: {', '.join(FIGURES)}; all by default.", show_default=False, autocompletion=_complete
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write every round, the hardware and the versions there.", show_default=False),
     ] = None,
 ) -> None:
-    """Measure how fast this machine trains, augments, evaluates, sweeps and starts, each beside its ceiling and goal.
+    """Measure how fast this machine trains and evaluates.
 
-    It wants the machine for itself, about nine minutes for all. Nothing is changed; temporary files are removed.
+    It also measures augmentation, a whole sweep and the start of the program, and compares each figure with a baseline
+    and a goal. All figures take about nine minutes; run nothing else meanwhile. Temporary files are removed.
 
     --json writes: date, hardware, versions, figures (by name a list of rows: what, unit, measured, beside, beside_is,
-    ratio, goal, of_ratio, at_most, note, raw). measured and beside are medians of the rounds in raw, ratio that of each
-    round's measured / beside; the goal is one of the ratio where of_ratio, else of measured.
+    ratio, goal, of_ratio, at_most, note, raw). measured and beside (the baseline) are medians of the rounds in raw, and
+    ratio is the median of measured / beside of each round. The goal is a bound of the ratio if of_ratio, else of
+    measured; it is an upper bound if at_most.
     """
     names = figure or list(FIGURES)
     if unknown := [name for name in names if name not in FIGURES]:
@@ -73,12 +94,6 @@ def bench(
 
 def about() -> dict[str, Any]:
     """When, where and with what is measured."""
-    import importlib.metadata
-    from datetime import UTC, datetime
-
-    from harness.environment.cpu import processor
-    from harness.environment.revision import revision
-
     packages = ("harness", "torch", "torchvision", "numpy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,8 +113,6 @@ def about() -> dict[str, Any]:
 
 
 def _gpu_names() -> list[str]:
-    from harness.environment.gpus import gpus
-
     if not gpus():
         return []
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -114,7 +127,6 @@ def measured(name: str) -> Iterator[Row]:
     """
     if name == "startup":
         yield from verbs()
-    from harness.sweep.run.local_executor import WAITING
 
     # Alone in a process: memory and threads that one figure leaves behind are no part of the next.
     module = "harness.ssl.measure.throughput"
@@ -126,8 +138,6 @@ def measured(name: str) -> Iterator[Row]:
 
 def verbs() -> Iterator[Row]:
     """Seconds of verbs that only look, from typing to the prompt."""
-    import statistics
-
     with tempfile.TemporaryDirectory() as folder:
         _declare(Path(folder))
         for words, goal in ((["--help"], 0.4), (["status"], 1.0)):
@@ -146,10 +156,6 @@ def verbs() -> Iterator[Row]:
 
 def _declare(folder: Path) -> None:
     """An experiment of a hundred cells, for ``status`` to look at."""
-    from harness.cell import Cell
-    from harness.evaluation import Evaluation
-    from harness.manifest import Expected, Manifest
-
     cells = [Cell(seed=seed) for seed in range(100)]
     Manifest(
         experiment="bench", scale="demo", title="", question="", caveat="", comparable=True, dataset="digits",
@@ -160,9 +166,6 @@ def _declare(folder: Path) -> None:
 
 def show(rows: Sequence[Row]) -> None:
     """A line each."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("figure", "measured", "beside", "ratio", "goal")
     for row in rows:
         table.add_row(row["what"], *_cells(row))

@@ -7,16 +7,18 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.shared.arguments import Results, command
-from harness.cli.shared.selection import AsJson, Target
-
-if TYPE_CHECKING:
-    from harness.store.index import Summary
-    from harness.store.record import Record
+from harness.cli.shared.confirm import confirm
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.selection import AsJson, Target, select
+from harness.cli.shared.text import count
+from harness.store.index import Index, Summary
+from harness.store.record import Record
+from harness.sweep.slurm.submission import open_sweeps
 
 #: How long running cells may take to write their checkpoint before this verb gives up waiting.
 WAIT_SECONDS = 60.0
@@ -29,19 +31,14 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the queued and running cells among these, after listing them; running ones keep a checkpoint.
+    """Stop queued and running cells; checkpoints are kept.
 
-    A cancelled cell is missing: the next sweep takes it up again, from its checkpoint.
+    The cells are listed, and you are asked, before any is stopped. A cancelled cell counts as missing: the next sweep
+    goes on with it, from its checkpoint.
 
     --json prints a list of cells: cell_id, name, was (queued, running), became (cancelled, finished, failed, running),
     checkpoint (true, false).
     """
-    from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.scheduler import cancel_jobs, refresh_job_states
-    from harness.cli.shared.selection import select
-    from harness.cli.shared.text import count
-    from harness.store.index import Index
-
     refresh_job_states(results, settling=True)
     index = Index(results / "runs")
     found = select(target, results, index)
@@ -56,7 +53,9 @@ def cancel(
     for cell_id, state in was.items():
         if state == "queued":
             records[cell_id].withdraw()
-    cancel_jobs(results, {cell_id for cell_id, state in was.items() if state == "queued"})
+    queued = {cell_id for cell_id, state in was.items() if state == "queued"}
+    for cluster in open_sweeps(results):
+        cluster.cancel(queued)
     _stop(records)
     listed = [
         {

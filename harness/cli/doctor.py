@@ -14,6 +14,9 @@ from typing import Annotated
 import typer
 
 from harness.cli.shared.arguments import Results
+from harness.datasets import DATASETS, DatasetMissing, FixedDataset
+from harness.environment.gpus import gpus
+from harness.errors import UserError
 from harness.sweep.slurm.diagnosis import Diagnosis
 
 
@@ -27,7 +30,11 @@ def doctor(
         bool, typer.Option("--full", help="Of a cluster: also train a cell on it, and interrupt it; ten minutes.")
     ] = False,
 ) -> None:
-    """Check this machine, or a cluster, and say how to fix what fails; exit with 1 if a needed check fails."""
+    """Check this machine, or a cluster, and say how to fix it.
+
+    Every line is a check: ok, FAIL or note, with the command that fixes it. Exit code 1: something that is needed
+    failed.
+    """
     failed = False
     for finding in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
         mark = "ok  " if not finding.fix else "FAIL" if finding.needed else "note"
@@ -44,14 +51,12 @@ def _of_machine(results: Path) -> Iterator[Diagnosis]:
 
 
 def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Diagnosis]:
-    from harness.cli.shared.doctor_slurm import findings
+    from harness.cli.shared.doctor_slurm import findings  # here, since it needs packages that may be missing
 
     return findings(words, results, full)
 
 
 def _machine(results: Path) -> Iterator[Diagnosis]:
-    from harness.environment.gpus import gpus
-
     version = ".".join(map(str, sys.version_info[:3]))
     yield Diagnosis("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
     cuda = gpus()
@@ -87,8 +92,6 @@ def _packages() -> Iterator[Diagnosis]:
 
 
 def _torch() -> Iterator[Diagnosis]:
-    from harness.environment.gpus import gpus
-
     code = "import harness.ssl, torch, torchvision.models; print(torch.__version__, torch.cuda.is_available())"
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
@@ -101,9 +104,6 @@ def _torch() -> Iterator[Diagnosis]:
 
 
 def _datasets() -> Iterator[Diagnosis]:
-    from harness.datasets import DATASETS, DatasetMissing, FixedDataset
-    from harness.errors import UserError
-
     for name, dataset in DATASETS.items():
         if not isinstance(dataset, FixedDataset):
             continue

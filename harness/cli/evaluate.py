@@ -5,81 +5,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Any, TextIO
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.extra_evaluation import ExtraEvaluation, OnDataset, Preset, Root, requested_evaluation
+from harness.cli.shared.selection import AsJson, Target, named_cells
+from harness.cli.shared.text import hours
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.cell import Dataset
-    from harness.evaluation import Evaluation
-    from harness.manifest import Manifest
-    from harness.store.record import Record
-    from harness.sweep.run.reevaluate import OtherDataset
-
-Preset = Annotated[str, typer.Option(help="A named evaluation, such as dkobak.", show_default=False)]
-OnDataset = Annotated[str, typer.Option(help="Another data set to evaluate on.", show_default=False)]
-Root = Annotated[str, typer.Option(help="The folder that this data set lies in.", show_default=False)]
-
-
-@dataclass(frozen=True)
-class ExtraEvaluation:
-    """The evaluation that was asked for: ``other`` is another data set than the cells' own."""
-
-    preset: str
-    evaluation: Evaluation
-    other: OtherDataset | None
-    root: str
-
-    def on(self, own: Dataset) -> Dataset | None:
-        return self.other.like(own) if self.other else None
-
-    def metrics(self, record: Record) -> dict[str, float] | None:
-        return record.metrics(asdict(self.evaluation), self.on(record.cell().dataset))
-
-    def of(self, manifest: Manifest) -> Manifest:
-        return manifest.evaluated(self.preset, self.evaluation, self.on(manifest.own_dataset))
-
-    def options(self) -> list[str]:
-        """The same, as typed."""
-        named = {"--preset": self.preset, "--dataset": self.other and self.other.name, "--root": self.root}
-        return [word for option, value in named.items() if value for word in (option, value)]
-
-
-def requested_evaluation(preset: str, dataset: str, root: str) -> ExtraEvaluation:
-    """Raises a UserError where there is no such preset, or the data set is not there."""
-    from harness.sweep.declare import evaluation_presets
-    from harness.sweep.run.reevaluate import OtherDataset
-
-    return ExtraEvaluation(
-        preset, evaluation_presets.load(preset), OtherDataset.find(dataset, root or None) if dataset else None, root
-    )
+from harness.evaluation import final
+from harness.manifest import Manifest
+from harness.store.record import Record
+from harness.study.frame import tidy
+from harness.sweep.run.reevaluate import run, tasks
+from harness.sweep.run.slots import divide
 
 
 def evaluate(
-    target: Annotated[
-        list[str],
-        typer.Argument(
-            help="An experiment file (and scale=NAME), <experiment>.<scale>, or cell ids (at least 6 digits of each).",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     preset: Preset,
     dataset: OnDataset = "",
     root: Root = "",
     results: Results = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Evaluate finished cells again, from their kept encoders and without training.
+    """Evaluate finished cells in another way, without training.
 
-    Nothing is replaced: a record keeps every evaluation. The same command again evaluates only what is missing.
+    The trained encoders in the records are used. Nothing is replaced: a record keeps every evaluation. The same command
+    again evaluates only what is missing.
     """
-    from harness.cli.shared.selection import named_cells
-
     added = requested_evaluation(preset, dataset, root)
     manifest, cells = named_cells(target, results)
     if not any(record.outcome() for _, record in cells):
@@ -106,10 +65,6 @@ def _evaluate(
     cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path, screen: TextIO
 ) -> dict[str, str]:
     """Evaluate what is missing; returns why finished cells could not be, by name."""
-    from harness.cli.shared.text import hours
-    from harness.sweep.run.reevaluate import run, tasks
-    from harness.sweep.run.slots import divide
-
     missing = {record.cell_id: name for name, record in cells if record.outcome() and added.metrics(record) is None}
     records = [record for _, record in cells if record.cell_id in missing]
     errors = {
@@ -141,10 +96,6 @@ def _print_table(
     manifest: Manifest | None, cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path
 ) -> None:
     """By arm, where the cells are those of an experiment."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from harness.study.frame import tidy
     from harness.study.report.tables import for_people
 
     if manifest:
@@ -164,8 +115,6 @@ def _print_table(
 
 
 def _listed(cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]) -> dict[str, Any]:
-    from harness.evaluation import final
-
     def one(name: str, record: Record) -> dict[str, Any]:
         metrics = added.metrics(record) if record.outcome() else None
         state = "evaluated" if metrics else "failed" if name in errors else record.state()

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from safetensors import safe_open
 
 from harness.cli.shared.arguments import Results
+from harness.cli.shared.selection import record_of
 from harness.errors import UserError
+from harness.study.report.encoder_card import example, readme
 
 
 def export_encoder(
@@ -25,10 +28,10 @@ def export_encoder(
     ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Write a finished cell's encoder to a new folder: weights, what they are, and a program that loads them."""
-    from harness.cli.shared.selection import record_of
-    from harness.study.report.encoder_card import example, readme
+    """Write a trained encoder for use elsewhere.
 
+    A new folder gets the weights, a description of them, and a program that loads them.
+    """
     record = record_of(cell, results)
     weights, folder = record.encoder(), to or Path(f"encoder-{record.cell_id}")
     if weights is None:
@@ -50,8 +53,6 @@ def export_encoder(
 
 def metadata(weights: Path) -> dict[str, Any]:
     """What the file says of its encoder: backbone, channels, mean, std."""
-    from safetensors import safe_open
-
     with safe_open(weights, framework="numpy") as file:
         found: dict[str, Any] = json.loads(file.metadata()["harness"])
     return found

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from harness.cli.shared.arguments import Results, command
-from harness.cli.shared.selection import AnyTarget, AsJson
+from harness.cli.shared.confirm import confirm
+from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
+from harness.cli.shared.text import size
 from harness.store.record import Attempt, Record
 
 #: As training names them; the first is the newer.
@@ -23,16 +25,14 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List checkpoints of finished cells, and those that a later attempt has superseded, and remove them when told to.
+    """Remove checkpoints that are no longer needed.
 
-    What a cell that has not finished would go on from stays, and so do encoders, curves and logs.
+    These are the checkpoints of finished cells and those of attempts that a later attempt has superseded. They are
+    listed, and you are asked, before any is removed. The checkpoint from which an unfinished cell goes on is kept, and
+    so are encoders, curves and logs.
 
     --json prints: bytes, files (cell_id, name, path, bytes), after they were removed.
     """
-    from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.selection import named_cells
-    from harness.cli.shared.text import size
-
     words = target or []
     _, cells = named_cells(words, results)
     files = [(name, record, path, path.stat().st_size) for name, record in cells for path in unneeded(record)]

@@ -7,18 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.cli.shared.arguments import Results, command
 from harness.cli.shared.scheduler import refresh_job_states
-from harness.cli.shared.selection import AsJson, Target
+from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.errors import UserError
 from harness.store.index import Index
-
-if TYPE_CHECKING:
-    from harness.store.record import Attempt, Record
+from harness.store.record import Attempt, Record
 
 STREAMS = ("stdout", "stderr")
 POLL_SECONDS = 0.5
@@ -34,13 +32,13 @@ def logs(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the last attempt at each cell wrote to standard output and error, and how every attempt ended.
+    """Show what a cell printed and how its attempts ended.
+
+    Standard output and standard error are those of the cell's last attempt.
 
     --json prints a list of cells: cell_id, name, state, attempts (attempt, holder, state, cause, error), stdout and
     stderr.
     """
-    from harness.cli.shared.selection import named_cells
-
     _, cells = named_cells(target, results)
     begun = [(name, record) for name, record in cells if record.attempts()]
     if as_json:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.cli.shared import completion
 from harness.cli.shared.arguments import Plugin
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from harness.errors import UserError, nearest
+from harness.plugins import losses_in, register
 
 
 def losses(
-    name: Annotated[str, typer.Argument(help="A loss, for its equation and parameters.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(help="A loss, to describe it.", show_default=False, autocompletion=completion.losses)
+    ] = "",
     plugin: Plugin = None,
 ) -> None:
-    """List the losses and their properties; with a name, print its equation, parameters and identities."""
-    from harness.catalog.losses import LOSSES
-    from harness.errors import UserError, nearest
-    from harness.plugins import register
+    """List the losses, or describe one of them.
 
+    The list shows each loss's properties; with NAME, its equation, its parameters and the losses that it equals.
+    """
     register(plugin or [])
     if not name:
         _table()
@@ -32,11 +37,6 @@ def losses(
 
 
 def _table() -> None:
-    from rich.table import Table
-
-    from harness.catalog.losses import LOSSES
-    from harness.catalog.methods import METHODS
-
     columns = ("loss", "paper", "negatives", "unit norm", "symmetric", "ranks share", "parameters")
     table = Table(*columns, box=None, pad_edge=False)
     for name, entry in LOSSES.items():
@@ -50,16 +50,11 @@ def _table() -> None:
 
 def _console() -> Console:
     """As wide as the terminal; where there is none, wide enough for these tables."""
-    from rich.console import Console
-
     console = Console()
     return console if console.is_terminal else Console(width=150)
 
 
 def _describe(name: str) -> None:
-    from harness.catalog.losses import LOSSES
-    from harness.catalog.methods import METHODS
-
     entry = LOSSES[name]
     goes_with = [method for method, about in METHODS.items() if about.every_loss or entry.negatives == "pairs"]
     print(f"{entry.label}  ({name}, version {entry.version})")
@@ -82,15 +77,18 @@ def _describe(name: str) -> None:
 
 
 def check_loss(
-    loss: Annotated[str, typer.Argument(help="FILE.py:FUNCTION, or a loss of the catalogue.", show_default=False)],
+    loss: Annotated[
+        str,
+        typer.Argument(
+            help="FILE.py:FUNCTION, or a loss of the catalogue.", show_default=False, autocompletion=completion.losses
+        ),
+    ],
 ) -> None:
-    """Try a loss: permutation, view swap, scale, gradient, bf16, ranks, shapes; fails if a required property does."""
-    from rich.table import Table
+    """Test whether a loss has the properties it must have.
 
-    from harness.catalog.losses import LOSSES
-    from harness.errors import UserError, nearest
-    from harness.plugins import losses_in, register
-
+    It tests permutation of the batch, exchange of the views, scale of the embeddings, gradient, bf16, division among
+    ranks, and shapes. Exit code 1: a required property does not hold.
+    """
     file, _, name = loss.rpartition(":")
     register([file] if file else [])
     known = losses_in(Path(file)) if file else LOSSES

@@ -7,20 +7,23 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from harness.cell import short_name
 from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
+from harness.cli.shared.disk_space import DiskSpace, required_space
+from harness.cli.shared.load_experiment import Declared, load
+from harness.cli.shared.plan_text import arm_name, refusals, sources
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from harness.cli.shared.disk_space import DiskSpace
-    from harness.cli.shared.load_experiment import Declared
-    from harness.sweep.plan.plan import Entry, PlanEstimate
+from harness.sweep.plan.plan import Entry, PlanEstimate
 
 #: Arms that are listed one by one.
 MOST_ROWS = 20
@@ -38,15 +41,11 @@ def plan(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, for scripts.")] = False,
 ) -> None:
-    """Show the cells of an experiment by state and what the missing ones would cost; runs nothing.
+    """Show which cells are missing and what they would cost.
 
-    The cost comes from finished cells of the same arm, or else from steps measured on this machine, remembered until
-    torch or the code changes.
+    Nothing is trained. The cost of a cell is that of finished cells which differ only in seed; where there is none, a
+    few training steps are measured on this machine, and remembered until torch or the code changes.
     """
-    from harness.cli.shared.disk_space import required_space
-    from harness.cli.shared.load_experiment import load
-    from harness.cli.shared.scheduler import refresh_job_states
-
     refresh_job_states(results, settling=False)
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         declared = load(experiment, overrides or [], results, plugins=plugin or [])
@@ -75,11 +74,6 @@ def _show(
     room: Sequence[DiskSpace],
     again: str,
 ) -> None:
-    from rich.console import Console
-
-    from harness.cell import short_name
-    from harness.cli.shared.text import states
-
     console = Console(highlight=False, markup=False)
     console.print(f"{declared.manifest.name}: {states(declared.plan.counts())}", soft_wrap=True)
     axes = ((short_name(path), ", ".join(map(str, values))) for path, values in declared.manifest.axes.items())
@@ -96,8 +90,6 @@ def _show(
 
 def _rows(rows: Iterable[tuple[str, str]]) -> Table:
     """Words and what they stand for, wrapped beside them."""
-    from rich.table import Table
-
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=LABEL)
     table.add_column(overflow="fold")  # a command is no use without its end
@@ -108,8 +100,6 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 
 def _notes(declared: Declared, results: Path) -> Iterator[str]:
     """Why there are fewer cells than the grids have points, and fewer to run than have not finished."""
-    from harness.cli.shared.text import count
-
     yield from declared.expansion.notes()
     causes = Counter(entry.cause.replace("_", " ") for entry in declared.plan.not_retried())
     retry = command("retry", [declared.manifest.name], results)
@@ -118,18 +108,12 @@ def _notes(declared: Declared, results: Path) -> Iterator[str]:
 
 
 def _stale(declared: Declared) -> Iterator[str]:
-    from harness.cli.shared.text import count
-
     if stale := declared.plan.counts()["stale"]:
         yield f"{count(stale)} stale: finished with an earlier version of a component; --rerun-stale trains anew"
 
 
 def _arms(declared: Declared, estimate: PlanEstimate | None) -> Table:
     """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
-    from rich.table import Table
-
-    from harness.cli.shared.text import arm_name, hours, size
-
     arms: dict[str, list[Entry]] = {}
     for entry in declared.plan.entries:
         arms.setdefault(arm_name(entry, declared.manifest.varying), []).append(entry)
@@ -150,8 +134,6 @@ def _arms(declared: Declared, estimate: PlanEstimate | None) -> Table:
 def _facts(
     declared: Declared, wanted: Sequence[Entry], estimate: PlanEstimate | None, unknown: str, room: Sequence[DiskSpace]
 ) -> Iterator[tuple[str, str]]:
-    from harness.cli.shared.text import count, hours, refusals, sources
-
     slots = declared.slots
     threads = f"{slots.threads} thread{'' if slots.threads == 1 else 's'}"
     at_a_time = f"{slots.count} at a time, {threads} each, {slots.device}"
@@ -176,8 +158,6 @@ def _as_json(
     room: Sequence[DiskSpace],
     again: str,
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     def listed(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         needs = estimate.needs if estimate else {}
         return [

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from harness.cli.evaluate import ExtraEvaluation, OnDataset, Root, requested_evaluation
 from harness.cli.shared.arguments import Overrides, Results, command
+from harness.cli.shared.completion import presets
+from harness.cli.shared.extra_evaluation import OnDataset, Root, reported
+from harness.cli.shared.text import count
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.manifest import Manifest
+from harness.manifest import Manifest
+from harness.study.report.abstract import tally
+from harness.study.text import in_unit, setting
+from harness.sweep.tracking.tracking_uri import default_uri
 
 
 def report(
@@ -24,7 +27,10 @@ def report(
     results: Results = Path("results"),
     reports: Annotated[Path, typer.Option(help="Where PDFs go.")] = Path("reports"),
     preset: Annotated[
-        str, typer.Option(help="Report the evaluation that harness evaluate has added under this name.")
+        str,
+        typer.Option(
+            help="Report the evaluation that harness evaluate has added under this name.", autocompletion=presets
+        ),
     ] = "",
     dataset: OnDataset = "",
     root: Root = "",
@@ -33,17 +39,15 @@ def report(
         bool, typer.Option("--all", help="One document of all claims of all experiments that were swept here.")
     ] = False,
 ) -> None:
-    """Write the results of what was swept: CSV, tables, claims, plot and PDF, and print the verdicts.
+    """Write tables, plots and a PDF, and print the verdicts.
 
-    Missing cells stay visible as "k of n". Of the overrides only scale=NAME applies. With --all, one PDF holds every
-    experiment's claims and report.
+    Cells that have not finished stay visible as "k of n". The only override that applies is scale=NAME. With --all, one
+    PDF holds the claims and the report of every experiment.
     """
     if every or not experiment:
         _report_all(every, experiment, results, reports)
         return
-    from harness.cli.shared.text import count
     from harness.study.report.report import write_report
-    from harness.study.text import in_unit, setting
 
     swept, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     written = write_report(manifest, results, reports)
@@ -65,8 +69,6 @@ def report(
 
 
 def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> None:
-    from harness.manifest import Manifest
-    from harness.study.report.abstract import tally
     from harness.study.report.all_experiments import write_reproduction
 
     if not every or experiment:
@@ -88,28 +90,8 @@ def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> N
     print(f"PDF:      {path}")
 
 
-def reported(
-    experiment: str, overrides: list[str] | None, results: Path, preset: str, dataset: str, root: str
-) -> tuple[Manifest, Manifest, ExtraEvaluation | None]:
-    """The manifest as it was swept, and under the evaluation that was asked for.
-
-    Raises:
-        UserError: it was never swept, or the evaluation has no name.
-    """
-    from harness.cli.shared.selection import manifest_name
-    from harness.manifest import Manifest
-
-    swept = Manifest.read(results, manifest_name(experiment, overrides or []))
-    if dataset and not preset:
-        raise UserError("an added evaluation is found by its preset", where="--dataset", allowed="--preset NAME")
-    added = requested_evaluation(preset, dataset, root) if preset else None
-    return swept, added.of(swept) if added else swept, added
-
-
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:
     """Table, plot and PDF go to the summary run; a store that cannot be reached costs a line, not the report."""
-    from harness.sweep.tracking.tracking_uri import default_uri
-
     try:
         from harness.sweep.tracking.mirror import Mirror
 

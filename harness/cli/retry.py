@@ -6,17 +6,28 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.cli.shared.arguments import Results, command
-from harness.cli.shared.selection import AsJson, Target
+from harness.cli.shared.confirm import confirm
+from harness.cli.shared.run_locally import Foreground
+from harness.cli.shared.run_on_slurm import one_submitter
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.selection import AsJson, Target, named_cells
+from harness.cli.shared.text import count
+from harness.environment.memory import memory_bytes
+from harness.environment.revision import source_hash
+from harness.manifest import Manifest
 from harness.store.index import Index
+from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
-
-if TYPE_CHECKING:
-    from harness.sweep.declare.schema import ClusterConfig
+from harness.sweep.declare.schema import ClusterConfig
+from harness.sweep.expand.resources import Resources
+from harness.sweep.run.slots import Slots, divide
+from harness.sweep.run.supervisor import Task
+from harness.sweep.slurm.submission import Cluster
 
 
 def retry(
@@ -28,18 +39,14 @@ def retry(
         str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
     ] = "",
 ) -> None:
-    """Run failed cells again, each from its last checkpoint: also cells that diverged or lacked memory.
+    """Train failed cells again, each from its last checkpoint.
 
-    They run where they ran, with the threads, the data and the evaluation that they were submitted with: here, or as
-    jobs of the cluster.
+    This includes cells that harness sweep does not try again by itself: those that diverged or ran out of memory. A
+    cell runs where it ran before, on this machine or as a job of the cluster, with the threads, data and evaluation
+    that it was submitted with.
 
-    --json prints a list of cells: cell_id, name, state, error; what is said on the way goes to standard error.
+    --json prints a list of cells: cell_id, name, state, error; messages about progress go to standard error.
     """
-    from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.scheduler import refresh_job_states
-    from harness.cli.shared.selection import named_cells
-    from harness.cli.shared.text import count
-
     refresh_job_states(results, settling=True)
     _, cells = named_cells(target, results)
     index = Index(results / "runs")  # which knows what is in a queue already
@@ -72,12 +79,6 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tu
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
     if cluster := _cluster_of(failed[0][1]):
         return _submit(name, failed, results, cluster, again)
-    from harness.cli.shared.run_locally import Foreground
-    from harness.environment.memory import memory_bytes
-    from harness.manifest import Manifest
-    from harness.store.ledger import Ledger, Policy
-    from harness.sweep.run.slots import Slots, divide
-    from harness.sweep.run.supervisor import Task
 
     tasks = [Task(record, record.cell(), shown, record.told()) for shown, record in failed]
     told = [task.submission for task in tasks]
@@ -93,9 +94,6 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
 
 def _cluster_of(record: Record) -> ClusterConfig | None:
     """Return the cluster that this cell was submitted to; None where it ran on this machine."""
-    from harness.store.ledger import Ledger
-    from harness.sweep.declare.schema import ClusterConfig
-
     sweep = record.sweep_folder(record.told())
     stored = Ledger(sweep).facts().get("cluster") if sweep else None
     return ClusterConfig.from_json(stored) if stored else None
@@ -103,15 +101,6 @@ def _cluster_of(record: Record) -> ClusterConfig | None:
 
 def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: ClusterConfig, again: str) -> bool:
     """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
-    from harness.cli.shared.run_on_slurm import one_submitter
-    from harness.cli.shared.text import count
-    from harness.environment.revision import source_hash
-    from harness.manifest import Manifest
-    from harness.store.ledger import Ledger
-    from harness.sweep.expand.resources import Resources
-    from harness.sweep.run.supervisor import Task
-    from harness.sweep.slurm.submission import Cluster
-
     tasks = []
     for shown, record in failed:
         told = {**record.told(), "sources": source_hash()}

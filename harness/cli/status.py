@@ -8,19 +8,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
+from rich.console import Group as Lines
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
 
+from harness.cli.shared import text
 from harness.cli.shared.arguments import Results, command
-from harness.cli.shared.selection import AnyTarget, AsJson
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.selection import OTHERS, AnyTarget, AsJson, Group, is_whole, names_in, select
+from harness.cli.shared.text import hours
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.padding import Padding
-
-    from harness.cli.shared.selection import Group
-    from harness.store.index import Index, Summary
+from harness.store.index import Index, Summary
+from harness.store.ledger import Ledger
 
 REFRESH_SECONDS = 2.0
 #: Of whole experiments, so many cells of a kind are listed.
@@ -48,18 +52,17 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on until nothing is queued or runs, or Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many cells are missing, queued, running, finished, failed or stale, what runs, and what failed why.
+    """Show the state of every cell and why cells failed.
 
-    Of whole experiments, what runs, has failed or has collapsed is listed; of cells chosen by id or filter, each.
+    For whole experiments it counts the cells in each state (missing, queued, running, finished, failed, stale) and
+    lists those that run, have failed or have collapsed. Cells chosen by id or filter are all listed.
 
     --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
     cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error, log, collapsed,
-    metrics, seconds); of one whose manifest cannot be read name and error. ends counts attempts by how they ended; job
-    is a scheduler's id, waits its reason, held whether somebody has to do something about it.
+    metrics, seconds). An experiment whose manifest cannot be read has name and error only. ends counts attempts by how
+    they ended; job is the scheduler's id of the job, waits its reason for waiting; held is true if the job does not
+    start unless somebody acts.
     """
-    from harness.cli.shared.scheduler import refresh_job_states
-    from harness.store.index import Index
-
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
     refresh_job_states(results, settling=False)
@@ -75,8 +78,6 @@ def status(
 
 def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]:
     """What ``--json`` prints."""
-    from harness.cli.shared.selection import names_in, select
-
     found = select(words, results, index)
     states = found.states()
     listed = []
@@ -142,8 +143,6 @@ def _progress(running: Summary) -> Json:
 
 def _sweeps(group: Group, results: Path) -> list[Json]:
     """Those that somebody watches over, and the last one."""
-    from harness.store.ledger import Ledger
-
     ledgers = Ledger.all_of(results, group.name)
     found = []
     for ledger in ledgers:
@@ -155,8 +154,6 @@ def _sweeps(group: Group, results: Path) -> list[Json]:
 
 
 def _print(found: list[Json], words: Sequence[str], results: Path) -> None:
-    from rich.console import Console
-
     console = Console()
     for line in _lines(found, words, results):
         if console.is_terminal:
@@ -166,11 +163,6 @@ def _print(found: list[Json], words: Sequence[str], results: Path) -> None:
 
 
 def _watch(words: Sequence[str], results: Path, index: Index) -> None:
-    from rich.console import Group as Lines
-    from rich.live import Live
-
-    from harness.cli.shared.scheduler import refresh_job_states
-
     with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
         while True:
             refresh_job_states(results, settling=False)
@@ -190,8 +182,6 @@ def _goes_on(experiment: Json) -> bool:
 
 
 def _lines(found: list[Json], words: Sequence[str], results: Path) -> Iterator[Line]:
-    from harness.cli.shared.selection import is_whole
-
     if not found:
         yield Line(f"No experiment has been swept into {results}/ yet.")
     for experiment in found:
@@ -212,8 +202,6 @@ def _wrong(experiment: Json) -> Iterator[Line]:
 
 
 def _heading(experiment: Json) -> Iterator[Line]:
-    from harness.cli.shared import text
-
     yield Line(f"{experiment['name']}: {text.states(Counter(experiment['counts']))}", "bold")
     for sweep in experiment["sweeps"]:
         if sweep["stopped"]:
@@ -227,8 +215,6 @@ def _heading(experiment: Json) -> Iterator[Line]:
 
 def _most(experiment: Json, results: Path) -> Iterator[Line]:
     """Cells that somebody has to know of, as far as there is room."""
-    from harness.cli.shared.selection import OTHERS
-
     for kind in LISTED:
         cells = [cell for cell in experiment["cells"] if cell["state"] == kind or cell.get(kind)]
         for cell in cells[:MOST_CELLS]:
@@ -263,8 +249,6 @@ def _described(cell: Json, kind: str = "") -> Iterator[Line]:
 
 
 def _result(cell: Json, kind: str) -> str:
-    from harness.cli.shared.text import hours
-
     if kind == "finished" and cell["metrics"]:
         return f"kNN {cell['metrics']['test_knn']:.2f} %, {hours(cell['seconds'] / 3600)}"
     if kind in ("queued", "held") and cell["job"]:
@@ -276,8 +260,6 @@ def _result(cell: Json, kind: str) -> str:
 
 
 def _doing(progress: Json | None) -> str:
-    from harness.cli.shared.text import hours
-
     if progress is None:
         return "starting"
     loss = "" if progress["loss"] is None else f"loss {progress['loss']:.3f}, "
@@ -289,7 +271,4 @@ def _doing(progress: Json | None) -> str:
 
 def _padded(line: Line) -> Padding:
     """Wrapped below its beginning."""
-    from rich.padding import Padding
-    from rich.text import Text
-
     return Padding(Text(line.text, line.style), (0, 0, 0, line.indent), expand=False)

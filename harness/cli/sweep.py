@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command, short_names
+from harness.cli.shared.confirm import confirm
+from harness.cli.shared.disk_space import confirm_space, required_space
+from harness.cli.shared.load_experiment import Declared, load, other_scale
+from harness.cli.shared.plan_text import not_retried, refusals
+from harness.cli.shared.run_locally import Foreground
+from harness.cli.shared.run_on_slurm import Submitted
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.text import count, hours, states
 from harness.environment.revision import source_hash
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.cli.shared.load_experiment import Declared
-    from harness.sweep.plan.plan import Entry, PlanEstimate
-    from harness.sweep.run.supervisor import Task
+from harness.manifest import Manifest
+from harness.store.job_arrays import JobArrays
+from harness.store.ledger import Ledger
+from harness.sweep.plan.plan import Entry, PlanEstimate
+from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.slots import Slots
+from harness.sweep.run.supervisor import Task
 
 
 def sweep(
@@ -43,19 +52,15 @@ def sweep(
         bool, typer.Option("--allow-code-drift", help="On a cluster: jobs run although the code changes after this.")
     ] = False,
 ) -> None:
-    """Train every missing cell of an experiment, and mirror all to MLflow.
+    """Train every missing cell of an experiment.
 
-    The same command again runs only what is missing; interrupted cells go on from their checkpoints. Ctrl-C once: no
-    new cells, running ones write their checkpoints and stop; twice: now.
+    The results are copied to MLflow while the sweep runs. The same command again trains only what is missing, and
+    interrupted cells go on from their checkpoints. Ctrl-C once: no new cell starts, and running cells write their
+    checkpoints and stop; twice: everything stops at once.
 
-    On a cluster (cluster=NAME, docs/slurm.md) it submits and ends; the same command again, status and sync see to the
-    rest.
+    On a cluster (cluster=NAME, docs/slurm.md) it submits jobs and ends. The same command again submits what is still
+    missing; harness status shows how far the jobs are, and harness sync copies their results to MLflow.
     """
-    from harness.cli.shared.load_experiment import load
-    from harness.cli.shared.run_locally import Foreground
-    from harness.cli.shared.scheduler import refresh_job_states
-    from harness.cli.shared.text import count, states
-
     plugins = plugin or []
     refresh_job_states(results, settling=not dry_run)
     options = ["--rerun-stale"] if rerun_stale else []
@@ -64,8 +69,6 @@ def sweep(
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
-        from harness.cli.shared.run_on_slurm import Submitted
-
         told = {**_submission(declared), **({} if allow_code_drift else {"sources": source_hash()})}
         submitted = Submitted(declared, results, tracking_uri, again, told, rerun_stale)
         submitted.print_scripts() if dry_run else submitted.run(yes, wait)
@@ -113,11 +116,6 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     Raises:
         UserError: there is such a sweep, with open cells that are not declared here.
     """
-    from harness.cli.shared.text import count
-    from harness.manifest import Manifest
-    from harness.store.job_arrays import JobArrays
-    from harness.store.ledger import Ledger
-
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
         cells, facts = set(JobArrays(ledger.path).open_cells()), ledger.facts()
@@ -138,10 +136,6 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 
 def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
-    from harness.cli.shared.confirm import confirm
-    from harness.cli.shared.disk_space import confirm_space, required_space
-    from harness.cli.shared.text import hours, not_retried
-
     for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
         print(line)
     if not estimate.entries:
@@ -161,8 +155,6 @@ def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool,
 
 
 def _refusals(declared: Declared, estimate: PlanEstimate) -> list[str]:
-    from harness.cli.shared.text import refusals
-
     return list(refusals(estimate, declared.manifest.varying))
 
 
@@ -172,8 +164,6 @@ def _name(declared: Declared, entry: Entry) -> str:
 
 def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:
     """What the supervisor runs, or waits for: cells for which there is room."""
-    from harness.sweep.run.supervisor import Task
-
     submission, given = _submission(declared), declared.resources
     if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
         raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
@@ -205,9 +195,6 @@ def _submission(declared: Declared) -> dict[str, Any]:
 
 def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
     """What would be submitted, in order, and why other cells would not."""
-    from harness.sweep.run.local_executor import LocalExecutor
-    from harness.sweep.run.slots import Slots
-
     executor = LocalExecutor(Slots(1, 1, "cpu"))
     for line in refusals:
         print(f"# {line}")
@@ -219,9 +206,6 @@ def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
-    from harness.cli.shared.load_experiment import other_scale
-    from harness.cli.shared.text import count
-
     scale = declared.manifest.scale
     print(f"report:   {command('report', [experiment, f'scale={scale}'], results, tracking_uri)}")
     print(f"MLflow:   {tracking_uri or command('ui', [], results)}")

@@ -11,32 +11,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.shared.arguments import Results
+from harness.cli.shared.scheduler import refresh_job_states
+from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
+from harness.errors import UserError
+from harness.manifest import Manifest
+from harness.store.record import Busy
+from harness.store.writer_lock import writer_lock
+from harness.sweep.tracking.tracking_uri import default_uri, lock_folder
 
 if TYPE_CHECKING:
-    from harness.errors import UserError
-    from harness.manifest import Manifest
     from harness.sweep.tracking.mirror import SyncResult
 
 
 def sync(
-    target: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="An experiment file (and scale=NAME), <experiment>.<scale>, or cell ids (at least 6 digits of each); "
-            "by default everything.",
-            show_default=False,
-        ),
-    ] = None,
+    target: AnyTarget = None,
     tracking_uri: Annotated[
         str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
     ] = "",
     results: Results = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring MLflow up to date with the records: add the runs and points that it lacks, and nothing twice."""
-    from harness.cli.shared.scheduler import refresh_job_states
-    from harness.sweep.tracking.tracking_uri import default_uri
+    """Bring MLflow up to date with the records.
 
+    Runs and points of curves that are missing in MLflow are added; nothing is added twice.
+    """
     refresh_job_states(results, settling=True)
     asked, damaged = _asked(target or [], results)
     if not asked and not damaged and not as_json:
@@ -57,9 +55,6 @@ def sync(
 
 def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
     """The experiments, each with its cells that are asked for; and those whose manifests cannot be read, and why."""
-    from harness.cli.shared.selection import named_cells
-    from harness.manifest import Manifest
-
     manifest, named = named_cells(target, results) if target else (None, [])
     wanted = {record.cell_id for _, record in named}
     if manifest:
@@ -72,10 +67,7 @@ def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[s
 
 
 def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> SyncResult:
-    from harness.store.record import Busy
-    from harness.store.writer_lock import writer_lock
     from harness.sweep.tracking.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
-    from harness.sweep.tracking.tracking_uri import lock_folder
 
     said = ""
     while True:

@@ -10,9 +10,13 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.shared import text
 from harness.cli.shared.arguments import Results
-from harness.cli.shared.selection import AsJson, Target
+from harness.cli.shared.selection import AsJson, Target, select
+from harness.cli.shared.text import count
 from harness.errors import UserError
+from harness.store import archive
+from harness.store.index import Index
 
 #: States of a record that nobody is about to change.
 ENDED = ("finished", "failed", "missing")
@@ -25,17 +29,13 @@ def export(
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:
-    """Write records and their experiments' manifests to one file: outcomes, curves and logs, and no checkpoints.
+    """Write records to one file, to take to another machine.
 
-    Cells that are queued or run, or were never begun, are left out.
+    The file holds the outcomes, curves and logs of the cells and their experiments' manifests, but no checkpoints.
+    Cells that are queued, that run or that never began are left out.
 
     --json prints: file, bytes, cells (cell ids), manifests (names), left_out (cell id: state).
     """
-    from harness.cli.shared import text
-    from harness.cli.shared.selection import select
-    from harness.store import archive
-    from harness.store.index import Index
-
     index = Index(results / "runs")
     found = select(target, results, index)
     states = found.states()
@@ -60,17 +60,15 @@ def import_(
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:
-    """Add the records of an archive to those here; what is here already stays as it is.
+    """Add the records of such a file to the results.
 
-    An imported finished cell counts as finished for sweep and report. A cell that is here and has not finished is
-    completed by one that has: as a new attempt, after those here. One that runs here is left alone.
+    FILE was written by harness export. An imported finished cell counts as finished for sweep and report. Records that
+    are in the results already stay as they are, except that a cell which has not finished yet is completed by an
+    imported finished one, as a new attempt. A cell that runs is left alone.
 
-    --json prints, for cells and for manifests: added, completed, identical, different, running (the last three were
-    here, and stay as they are).
+    --json prints, for cells and for manifests: added, completed, identical, different, running (the last three were in
+    the results already and stay as they are).
     """
-    from harness.cli.shared.text import count
-    from harness.store import archive
-
     cells, manifests = archive.import_(file, results)
     if as_json:
         print(json.dumps({"cells": vars(cells), "manifests": vars(manifests)}, indent=1))

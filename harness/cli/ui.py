@@ -10,16 +10,18 @@ from typing import Annotated
 import typer
 
 from harness.cli.shared.arguments import Results
+from harness.errors import UserError
+from harness.sweep.tracking.tracking_uri import default_uri
 
 
 def ui(
     results: Results = Path("results"),
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Open the MLflow page of the results on 127.0.0.1; Ctrl-C ends it."""
-    from harness.errors import UserError
-    from harness.sweep.tracking.tracking_uri import default_uri
+    """Open the MLflow page of the results.
 
+    The page is served on 127.0.0.1 until you press Ctrl-C.
+    """
     if not (results / "mlflow.db").exists():
         raise UserError(
             f"nothing has been mirrored into {results}/ yet",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from harness.cli.evaluate import OnDataset, Root
-from harness.cli.report import reported
 from harness.cli.shared.arguments import Experiment, Overrides, Results, command
+from harness.cli.shared.completion import presets
+from harness.cli.shared.extra_evaluation import OnDataset, Root, reported
+from harness.cli.shared.text import count
 from harness.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.study.claims.verdicts import Verdict
+from harness.study.claims.verdict_json import as_json as plain
+from harness.study.claims.verdicts import Verdict, judge
+from harness.study.frame import tidy
+from harness.study.report.abstract import tally
+from harness.study.text import in_unit, percent, setting, upper
 
 
 def verify(
@@ -23,21 +28,20 @@ def verify(
     overrides: Overrides = None,
     results: Results = Path("results"),
     preset: Annotated[
-        str, typer.Option(help="Judge the evaluation that harness evaluate has added under this name.")
+        str,
+        typer.Option(
+            help="Judge the evaluation that harness evaluate has added under this name.", autocompletion=presets
+        ),
     ] = "",
     dataset: OnDataset = "",
     root: Root = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print verdicts, intervals and cells as JSON.")] = False,
 ) -> None:
-    """Judge the claims of what was swept; write nothing.
+    """Judge the claims of an experiment; write nothing.
 
-    Exit code 0: every claim is REPRODUCED in every setting; 1: not. Of the overrides only scale=NAME applies.
+    Exit code 0: every claim is REPRODUCED in every setting; 1: at least one is not. The only override that applies is
+    scale=NAME.
     """
-    from harness.cli.shared.text import count
-    from harness.study.claims.verdict_json import as_json as plain
-    from harness.study.claims.verdicts import judge
-    from harness.study.frame import tidy
-
     _, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
     if not manifest.claims:
         raise UserError(f"{manifest.name} makes no claims", where=experiment, allowed="claims: (docs/experiments.md)")
@@ -56,12 +60,6 @@ def verify(
 
 def _print(verdicts: list[Verdict]) -> None:
     """A table, and below it a sentence a verdict."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from harness.study.report.abstract import tally
-    from harness.study.text import in_unit, percent, setting, upper
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("verdict", "claim", "measured", "interval", "level", "seeds"):
         table.add_column(name, no_wrap=name in ("verdict", "interval"), overflow="fold")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from harness.cli import bench
+from harness.cli.main import app
 from harness.errors import UserError
 from harness.ssl.measure import throughput as figures
 
@@ -40,9 +40,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bench.Row] | UserErr
 
 
 def typed(*words: str) -> Result:
-    app = typer.Typer()
-    app.command()(bench.bench)
-    return CliRunner().invoke(app, list(words), terminal_width=200)
+    return CliRunner().invoke(app, ["bench", *words], terminal_width=200)
 
 
 def line(row: bench.Row, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:

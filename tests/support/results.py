@@ -7,11 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import typer
 from typer.testing import CliRunner
 
 from harness.cell import Cell, Loss, get
-from harness.cli import cancel, gc, logs, retry, status, transfer
+from harness.cli.main import app
 from harness.errors import UserError
 from harness.manifest import Expected, Manifest
 from harness.store.ledger import Ledger, Policy
@@ -23,12 +22,6 @@ OUTCOME: dict[str, Any] = {
     "state": "finished", "metrics": METRICS, "evaluation": EVALUATION, "steps": 20, "peak_lr": 0.1, "dropped": 13,
     "world_size": 1, "train_seconds": 50.0, "seconds": 60.0,
 }  # fmt: skip
-
-app = typer.Typer()
-for verb in (status.status, logs.logs, cancel.cancel, retry.retry, gc.gc):
-    app.command()(verb)
-app.command("export")(transfer.export)
-app.command("import")(transfer.import_)
 
 
 class Results:

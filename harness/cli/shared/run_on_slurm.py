@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from harness.cli.shared.arguments import command, short_names
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.disk_space import confirm_space, required_space
-from harness.cli.shared.text import count, hours, not_retried, refusals, states
+from harness.cli.shared.load_experiment import Declared
+from harness.cli.shared.plan_text import not_retried, refusals
+from harness.cli.shared.text import count, hours, states
 from harness.errors import UserError
 from harness.store.index import Index
 from harness.store.job_arrays import JobArrays
@@ -28,9 +30,6 @@ from harness.sweep.run.supervisor import KILLS, Task
 from harness.sweep.slurm.submission import Cluster, open_sweeps, poll_scheduler, record_lost_outcomes
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
-
-if TYPE_CHECKING:
-    from harness.cli.shared.load_experiment import Declared
 
 #: Between two looks at the records; the scheduler is asked more rarely.
 POLL_SECONDS = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 
@@ -22,13 +21,3 @@ def refresh_job_states(results: Path, *, settling: bool) -> None:
     if settling:
         for cluster in clusters:
             record_lost_outcomes(cluster)
-
-
-def cancel_jobs(results: Path, cells: Collection[str]) -> None:
-    """Remove from a scheduler's queue the jobs that have none but these cells; those of other jobs are withdrawn."""
-    if not any((results / "sweeps").glob("*/batches")):
-        return
-    from harness.sweep.slurm.submission import open_sweeps
-
-    for cluster in open_sweeps(results):
-        cluster.cancel(cells)

@@ -20,12 +20,14 @@ import typer
 from harness import filters
 from harness.cell import OWN, Cell, paths, short_name
 from harness.cli.shared.arguments import command, short_names
+from harness.cli.shared.completion import swept_experiments
 from harness.errors import UserError
 from harness.filters import Filter
 from harness.manifest import Expected, Manifest
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.declare import safe_yaml
+from harness.sweep.declare.fields import field_path
 
 #: Enough of an id to tell cells apart.
 CELL_ID = re.compile(r"[0-9a-f]{6,12}")
@@ -42,8 +44,11 @@ HELP = (
     "An experiment file (and scale=NAME) or <experiment>.<scale>, cell ids (at least 6 digits), "
     "filters such as 'loss=dcl batch_size<=64' or state=failed."
 )
-Target = Annotated[list[str], typer.Argument(help=HELP, show_default=False)]
-AnyTarget = Annotated[list[str] | None, typer.Argument(help=f"{HELP} By default everything.", show_default=False)]
+Target = Annotated[list[str], typer.Argument(help=HELP, show_default=False, autocompletion=swept_experiments)]
+AnyTarget = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"{HELP} By default everything.", show_default=False, autocompletion=swept_experiments),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -212,8 +217,6 @@ def _everything(results: Path, index: Index) -> tuple[list[Group], dict[str, Use
 
 
 def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
-    from harness.sweep.declare.fields import field_path
-
     cells = [cell.cell_id for group in groups for cell in group.cells]
     own = {name for cell_id in cells for name in index[cell_id].value(OWN.rstrip(".")) or {}}
 

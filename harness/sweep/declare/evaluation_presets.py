@@ -16,22 +16,22 @@ from harness.evaluation import Evaluation, final
 FOLDER = Path(__file__).parents[2] / "conf" / "evaluate"
 
 
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def load(name: str) -> Evaluation:
     """The evaluation of a preset.
 
     Raises:
         UserError: there is none of this name.
     """
-    known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-    if name not in known:
-        what = f"no evaluation preset '{name}'{nearest(name, known)}"
-        raise UserError(what, where="--preset", allowed=", ".join(known))
+    if name not in names():
+        what = f"no evaluation preset '{name}'{nearest(name, names())}"
+        raise UserError(what, where="--preset", allowed=", ".join(names()))
     return from_dict(Evaluation, yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def named(settings: Mapping[str, Any]) -> str | None:
     """The preset that gives the same final numbers as these settings, if there is one."""
-    for path in sorted(FOLDER.glob("*.yaml")):
-        if final(asdict(load(path.stem))) == final(settings):
-            return path.stem
-    return None
+    return next((name for name in names() if final(asdict(load(name))) == final(settings)), None)

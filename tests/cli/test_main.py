@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness import __version__
 from harness.cli import main
-from tests.cli.results import Results
+from tests.support.results import Results
 
 HEAVY = ("torch", "mlflow", "pandas", "matplotlib", "hydra", "omegaconf", "numpy", "harness.sweep", "harness.study")
 PROGRAM = Path(sys.executable).parent / "harness"

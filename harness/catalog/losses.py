@@ -13,6 +13,18 @@ Negatives = Literal["pairs", "both views", "other view", "same view", "none"]
 
 
 @dataclass(frozen=True)
+class SampleState:
+    """A number that a loss keeps of each training image from step to step.
+
+    ``name``: the argument in which the loss gets those of a batch, (N,); it returns (value, new numbers). ``initial``:
+    the number of an image that no step has seen.
+    """
+
+    name: str
+    initial: float
+
+
+@dataclass(frozen=True)
 class LossEntry:
     """A loss as users know it; ``label`` is its name in tables and plots.
 
@@ -22,7 +34,8 @@ class LossEntry:
     the statistics of the whole batch enter every term; ``identical``: to what it is identical, and when;
     ``cosine_logits``: it is a softmax over cosines divided by the temperature, so that shares of it mean something.
 
-    ``stops_gradient``: its gradient is on purpose not that of its value.
+    ``stops_gradient``: its gradient is on purpose not that of its value; ``state``: what it keeps between steps, which
+    only a method with ``every_loss`` gives it.
 
     ``file`` or installed ``module``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from
     (``harness.plugins``).
@@ -40,6 +53,7 @@ class LossEntry:
     identical: tuple[str, ...] = ()
     cosine_logits: bool = False
     stops_gradient: bool = False
+    state: SampleState | None = None
     version: int = 1
     file: str = ""
     module: str = ""
@@ -147,6 +161,7 @@ LOSSES = {
         identical=("dcl with gamma = 1",),
         cosine_logits=True,
         stops_gradient=True,
+        state=SampleState("log_u", initial=-INFINITY),
     ),
     "spectral": LossEntry(
         label="Spectral contrastive",

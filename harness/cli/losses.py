@@ -95,8 +95,8 @@ def check_loss(
     if name not in known:
         allowed = ", ".join(known) + ("" if file else ", or FILE.py:FUNCTION")
         raise UserError(f"no loss '{name}'{nearest(name, known)}", where=loss, allowed=allowed)
-    if name == "sogclr":
-        raise UserError("sogclr keeps averages between steps, which this check does not", where=loss)
+    if state := known[name].state:
+        raise UserError(f"{name} keeps {state.name} between steps, which this check does not", where=loss)
     from harness.ssl.losses.properties import check
 
     findings = list(check(name))

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.ssl.distributed import unsynchronized
-from harness.ssl.methods import Method
+from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch, Comparison
 from harness.ssl.methods.micro_batches import encode_in_micro_batches, unchanged_statistics
 
 
-def backward(model: nn.Module, method: Method, batch: Batch) -> Comparison:
+def backward(model: nn.Module, method: TrainingMethod, batch: Batch) -> Comparison:
     """Add the gradient of the whole batch's loss to the parameters' ``grad``, and return the comparison.
 
     The gradient of several micro-batches equals that of one pass, with the memory of one micro-batch and all embeddings

@@ -5,17 +5,34 @@ A failure names the component and the place that does not know it.
 
 from __future__ import annotations
 
+import pkgutil
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import harness.ssl  # noqa: F401  (makes torchvision importable)
+from harness.catalog import LR_RULES, OPTIMIZERS
+from harness.catalog.backbones import BACKBONES, STEMS
 from harness.catalog.losses import LOSSES
+from harness.catalog.methods import METHODS
+from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.cli import doctor
 from harness.datasets import DATASETS, FixedDataset, ImageFolder
+from harness.evaluation import LINEAR_PROBES, Evaluation
+from harness.ssl import methods, models, optim
 from harness.ssl.data import download
+from harness.ssl.distributed import World
+from harness.ssl.evaluate import protocol
 from harness.ssl.losses import FUNCTIONS
+from harness.ssl.methods.base import TrainingMethod
+from harness.ssl.methods.batch import Batch
+from harness.ssl.models import backbones
+from harness.ssl.optim.schedule import LR_SCALES
+from harness.study.report.evaluation_text import described
 from harness.sweep.declare.limits import NAMES
 from harness.sweep.declare.schema import CONF
 
@@ -24,8 +41,11 @@ FIXED = {name: dataset for name, dataset in DATASETS.items() if isinstance(datas
 
 def declared_names(group: str) -> dict[str, Path]:
     """The names that the settings in ``conf/<group>`` declare, each with its file."""
-    files = sorted((CONF / group).glob("*.yaml"))
-    return {yaml.safe_load(file.read_text(encoding="utf-8"))[group]["name"]: file for file in files}
+    found = {}
+    for file in sorted((CONF / group).glob("*.yaml")):
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found[settings.get(group, settings)["name"]] = file  # settings that only set the group begin below its name
+    return found
 
 
 def test_every_data_set_has_its_settings() -> None:
@@ -60,5 +80,78 @@ def test_the_doctor_looks_for_every_fixed_data_set() -> None:
     assert [diagnosis.what for diagnosis in doctor._datasets()] == list(FIXED)
 
 
-def test_every_loss_has_its_function() -> None:
-    assert set(LOSSES) == set(FUNCTIONS)
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_has_its_settings_and_is_built_for_the_sizes_that_it_takes(name: str) -> None:
+    assert name in declared_names("backbone")
+    for stem, (smallest, _) in BACKBONES[name].sizes.items():
+        assert stem in STEMS
+        encoder = models.encoder(Backbone(name, 4, stem), 3, smallest).eval()
+        assert encoder(torch.zeros(2, 3, smallest, smallest)).shape == (2, encoder.features)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_its_class_its_settings_and_its_parameters(name: str) -> None:
+    assert issubclass(methods.CLASSES[name], TrainingMethod)
+    settings = yaml.safe_load(declared_names("method")[name].read_text(encoding="utf-8"))
+    assert METHODS[name].parameters.keys() <= {item.name for item in fields(Method)}
+    group = settings.get("method", settings)
+    assert group.keys() <= {"name", *METHODS[name].parameters}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_has_its_settings_and_makes_a_step(name: str) -> None:
+    assert name in declared_names("optimizer")
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = optim.build(Optimizer(name), [weight])
+    optimizer.param_groups[0]["lr"] = 0.1
+    weight.sum().backward()
+    optimizer.step()
+    assert bool((weight < 1).all())
+
+
+@pytest.mark.parametrize("name", LINEAR_PROBES)
+def test_a_linear_probe_has_its_function_its_setting_its_words_and_a_preset(name: str) -> None:
+    assert name in protocol.PROBES
+    assert LINEAR_PROBES[name] in {item.name for item in fields(Evaluation)}
+    presets = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (CONF / "evaluate").glob("*.yaml")]
+    (*_, preset) = (preset for preset in presets if preset["linear"] == name)
+    assert preset[LINEAR_PROBES[name]] is not None
+    assert described(asdict(Evaluation(linear=name, penalty=1.0, linear_epochs=1)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_has_its_function_and_fields_for_its_parameters(name: str) -> None:
+    assert name in FUNCTIONS
+    assert LOSSES[name].parameters.keys() <= {item.name for item in fields(Loss)}
+
+
+@pytest.mark.parametrize("name", [name for name, entry in LOSSES.items() if entry.state])
+def test_what_a_loss_keeps_of_each_image_is_given_to_it_and_stored(name: str) -> None:
+    state = LOSSES[name].state
+    assert state is not None
+    cell = Cell(loss=Loss(name), backbone=Backbone("convnet", 4), head=Head(8, 6), batch_size=4)
+    method = methods.build(cell, models.build(cell, 1), 10, World())
+    views = torch.randn(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    batch = Batch(lambda part: views[:, part], torch.arange(3, 7), seed=0, step=0)
+    method.after_step(batch, method.compare(method(batch.whole), method.targets(batch), batch))
+    stored = method.state_dict()[state.name]
+    assert stored.shape == (10,)
+    assert bool((stored[batch.rows] != state.initial).all())
+    assert bool((stored[[0, 1, 2, 7, 8, 9]] == state.initial).all())
+
+
+def test_nothing_has_code_or_settings_and_no_entry() -> None:
+    names = {
+        "backbone": BACKBONES,
+        "method": METHODS,
+        "optimizer": OPTIMIZERS,
+    }
+    for group, catalogued in names.items():
+        assert set(declared_names(group)) == set(catalogued) == set(NAMES[f"{group}.name"])
+    assert set(FUNCTIONS) == set(LOSSES)
+    assert set(methods.CLASSES) == set(METHODS)
+    assert set(optim.BUILDERS) == set(OPTIMIZERS)
+    assert set(LR_SCALES) == set(LR_RULES)
+    assert set(protocol.PROBES) == set(LINEAR_PROBES)
+    built = {entry.module for entry in BACKBONES.values()}
+    assert {module.name for module in pkgutil.iter_modules(backbones.__path__)} - {"base"} == built

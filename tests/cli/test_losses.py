@@ -247,7 +247,7 @@ def test_an_installed_packages_loss_is_listed_and_checked_by_its_name(
         ("nowhere.py:mine", ["nowhere.py: not a file of losses"]),
         ("own.py", ["no loss 'own.py'", "FILE.py:FUNCTION"]),
         ("dcll", ["no loss 'dcll', did you mean 'dcl'?"]),
-        ("sogclr", ["keeps averages between steps"]),
+        ("sogclr", ["keeps log_u between steps"]),
     ],
 )
 def test_what_cannot_be_checked_is_refused(harness: Harness, own: Path, loss: str, words: list[str]) -> None:

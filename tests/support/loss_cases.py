@@ -49,19 +49,26 @@ def defaults(name: str, **given: object) -> dict[str, Any]:
     return {key: parameter.default for key, parameter in LOSSES[name].parameters.items()} | given
 
 
-def averages(n: int, seed: int = 0) -> Tensor:
-    """Stored log u of n samples, half of them never visited."""
+def stored_state(name: str, n: int, seed: int = 0) -> dict[str, Tensor]:
+    """What the loss keeps of n samples, as its argument; half of them never visited."""
+    state = LOSSES[name].state
+    if state is None:
+        return {}
     generator = torch.Generator().manual_seed(seed)
     stored = torch.randn(n, generator=generator, dtype=torch.float64)
-    return torch.where(torch.arange(n) % 2 == 0, stored, -torch.inf)
+    return {state.name: torch.where(torch.arange(n) % 2 == 0, stored, state.initial)}
+
+
+def averages(n: int, seed: int = 0) -> Tensor:
+    """SogCLR's stored log u."""
+    return stored_state("sogclr", n, seed)["log_u"]
 
 
 def loss_of(name: str, n: int, seed: int = 0, **given: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss with the catalogue's parameters as a function of two views of n samples."""
-    if name != "sogclr":
-        return partial(FUNCTIONS[name], **defaults(name, **given))
-    given.setdefault("log_u", averages(n, seed))
-    bound = partial(FUNCTIONS[name], **defaults(name, **given))
+    bound = partial(FUNCTIONS[name], **defaults(name, **{**stored_state(name, n, seed), **given}))
+    if LOSSES[name].state is None:
+        return bound
     return lambda z1, z2: bound(z1, z2)[0]
 
 

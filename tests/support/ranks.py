@@ -65,8 +65,9 @@ def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
     if LOSSES[name].unit_norm:
         gathered = [normalize(z, dim=1) for z in gathered]
     parameters = {key: known.default for key, known in LOSSES[name].parameters.items()}
-    state = {"log_u": torch.linspace(-1, 1, N, dtype=torch.float64)} if name == "sogclr" else {}
-    value = FUNCTIONS[name](*gathered, **parameters, **state)
+    state = LOSSES[name].state
+    stored = {state.name: torch.linspace(-1, 1, N, dtype=torch.float64)} if state else {}
+    value = FUNCTIONS[name](*gathered, **parameters, **stored)
     value = value[0] if isinstance(value, tuple) else value
     gradients = torch.autograd.grad(value, own)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.random_streams import permutation
-from harness.ssl.optim import lr_at
+from harness.ssl.optim.schedule import lr_at
 
 #: An epoch and its batches, training rows (b,) each -> their features (b, f), one batch after the other.
 Features = Callable[[int, Sequence[Tensor]], Iterator[Tensor]]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from harness.evaluation import Evaluation
+from harness.evaluation import LINEAR_PROBES, Evaluation
 from harness.ssl.data.split import Data
 from harness.ssl.evaluate.features import features
 from harness.ssl.evaluate.knn import knn_accuracy
@@ -13,28 +16,37 @@ from harness.ssl.evaluate.linear_lbfgs import linear_accuracy
 from harness.ssl.evaluate.linear_sgd import sgd_accuracy
 
 
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder to judge, and its features in fp32 of the images: ``bank`` (n, f), ``test`` (m, f)."""
+
+    encoder: nn.Module
+    data: Data
+    bank: Tensor
+    test: Tensor
+    precision: str
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and labels to learn from, and features and labels to be tested on."""
+        return self.bank, self.data.bank.labels, self.test, self.data.test.labels
+
+
+#: The linear probes: an encoder, and the value of the setting that ``LINEAR_PROBES`` names -> per cent of test images.
+PROBES: dict[str, Callable[[FrozenEncoder, float], float]] = {
+    "lbfgs": lambda frozen, penalty: linear_accuracy(*frozen.rows, penalty=penalty),
+    "adam": lambda frozen, epochs: adam_accuracy(*frozen.rows, epochs=int(epochs)),
+    "sgd": lambda frozen, epochs: sgd_accuracy(
+        frozen.encoder, frozen.data, test=frozen.test, epochs=int(epochs), precision=frozen.precision
+    ),
+}
+
+
 def judge(encoder: nn.Module, data: Data, evaluation: Evaluation, precision: str) -> dict[str, float]:
     """kNN and linear probe on the test images: ``{"knn": per cent, "linear": per cent}``."""
-    bank = features(encoder, data.bank, data.mean, data.std, precision)
-    test = features(encoder, data.test, data.mean, data.std, precision)
-    rows = bank, data.bank.labels, test, data.test.labels
+    bank, test = (features(encoder, split, data.mean, data.std, precision) for split in (data.bank, data.test))
+    frozen = FrozenEncoder(encoder, data, bank, test, precision)
     return {
-        "knn": knn_accuracy(*rows, k=evaluation.knn_k, temperature=evaluation.knn_temperature),
-        "linear": _linear(encoder, data, rows, evaluation, precision),
+        "knn": knn_accuracy(*frozen.rows, k=evaluation.knn_k, temperature=evaluation.knn_temperature),
+        "linear": PROBES[evaluation.linear](frozen, getattr(evaluation, LINEAR_PROBES[evaluation.linear])),
     }
-
-
-def _linear(
-    encoder: nn.Module,
-    data: Data,
-    rows: tuple[Tensor, Tensor, Tensor, Tensor],
-    evaluation: Evaluation,
-    precision: str,
-) -> float:
-    if evaluation.linear == "lbfgs":
-        assert evaluation.penalty is not None
-        return linear_accuracy(*rows, penalty=evaluation.penalty)
-    assert evaluation.linear_epochs is not None
-    if evaluation.linear == "adam":
-        return adam_accuracy(*rows, epochs=evaluation.linear_epochs)
-    return sgd_accuracy(encoder, data, test=rows[2], epochs=evaluation.linear_epochs, precision=precision)

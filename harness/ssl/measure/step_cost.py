@@ -43,6 +43,7 @@ from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
 from harness.ssl.losses.validation import skip_value_checks  # noqa: E402
+from harness.ssl.methods.base import TrainingMethod  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
 from harness.ssl.methods.micro_batches import micro_batches  # noqa: E402
 from harness.ssl.runtime.malloc import keep_freed_memory  # noqa: E402
@@ -78,7 +79,7 @@ class StepBenchmark:
         self,
         cell: Cell,
         network: models.Network,
-        method: methods.Method,
+        method: TrainingMethod,
         channels: int,
         device: torch.device,
         parts: Sequence[slice],

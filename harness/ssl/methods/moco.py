@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from harness.cell import Cell
 from harness.ssl.distributed import World, gather
-from harness.ssl.losses import bind
 from harness.ssl.losses.pairs import queued
+from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.methods.micro_batches import encode_in_micro_batches
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network
 
 
-class MoCo(nn.Module):
+class MoCo(TrainingMethod):
     """View 1 are queries, view 2 are keys (``symmetric``: also the other way round, as a mean of both directions).
 
     Where batch norm has groups, a query and its key would share one, and its statistics tell them apart from the
@@ -29,13 +29,12 @@ class MoCo(nn.Module):
 
     queue: Tensor
 
-    def __init__(self, cell: Cell, network: Network, world: World) -> None:
-        super().__init__()
+    def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
+        super().__init__(cell, network, samples, world)
         assert cell.method.queue is not None
         assert cell.method.ema is not None
-        self.network, self.world = network, world
+        self.world = world
         self.keys = copy.deepcopy(network).requires_grad_(False)
-        self.loss = bind(cell.loss)
         self.ema, self.symmetric = cell.method.ema, bool(cell.method.symmetric)
         self.shuffle = bool(cell.method.shuffle) and cell.bn_groups > 1
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))

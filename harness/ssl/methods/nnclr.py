@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.cell import Cell, Head
-from harness.ssl.losses import bind
+from harness.ssl.distributed import World
 from harness.ssl.losses.pairs import cross_view
+from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.methods.queue import enqueue, random_unit_rows
 from harness.ssl.models import Network
@@ -17,7 +18,7 @@ from harness.ssl.models.initial_weights import initialize
 from harness.ssl.models.projector import projector
 
 
-class NNCLR(nn.Module):
+class NNCLR(TrainingMethod):
     """``loss(nn(z1), p2)`` and ``loss(nn(z2), p1)``, averaged: z are the projector's embeddings, p the predictor's.
 
     An anchor is the neighbour; its negatives are the other samples' predictions of the *other* view only, N - 1 of
@@ -26,23 +27,18 @@ class NNCLR(nn.Module):
 
     queue: Tensor
 
-    def __init__(self, cell: Cell, network: Network) -> None:
-        super().__init__()
+    def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
+        super().__init__(cell, network, samples, world)
         assert cell.method.queue is not None
         assert cell.method.predictor is not None
-        self.network = network
         self.predictor = projector(cell.head.dim, Head(cell.method.predictor, cell.head.dim))
         initialize(self.predictor, cell.seed, "predictor.")
-        self.loss = bind(cell.loss)
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
         z = self.network(views.flatten(0, 1))
         p = self.network.in_groups(self.predictor, z, views=2)
         return (*z.detach().chunk(2), *p.chunk(2))
-
-    def targets(self, batch: Batch) -> Sequence[Tensor]:
-        return ()
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         z1, z2, p1, p2 = (l2_normalize(z) for z in gathered(*embeddings))

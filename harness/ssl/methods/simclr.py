@@ -9,47 +9,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from harness.catalog.losses import LOSSES
 from harness.cell import Cell
-from harness.ssl.losses import bind, takes_unit_norm
+from harness.ssl.distributed import World
+from harness.ssl.losses import takes_unit_norm
 from harness.ssl.losses.pairs import two_views
+from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.models import Network
 
 
-class SimCLR(nn.Module):
+class SimCLR(TrainingMethod):
     """Both views pass through the network together, as in the paper's code, so that batch norm sees the statistics of
-    2N images; encoding them one after the other would be another experiment at small batch sizes."""
+    2N images; encoding them one after the other would be another experiment at small batch sizes.
 
-    log_u: Tensor
+    A loss that keeps a number of each training image (``LossEntry.state``) gets those of the batch, and returns the new
+    ones beside its value.
+    """
 
-    def __init__(self, cell: Cell, network: Network, samples: int) -> None:
-        super().__init__()
-        self.network = network
-        self.loss = bind(cell.loss)
+    def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
+        super().__init__(cell, network, samples, world)
         self.unit_norm = takes_unit_norm(cell.loss.name)
-        self.averages = cell.loss.name == "sogclr"
-        if self.averages:
-            self.register_buffer("log_u", torch.full((samples,), -torch.inf))
+        self.state = LOSSES[cell.loss.name].state
+        if self.state:
+            self.register_buffer(self.state.name, torch.full((samples,), self.state.initial))
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
         return self.network(views.flatten(0, 1)).chunk(2)  # type: ignore[no-any-return]
-
-    def targets(self, batch: Batch) -> Sequence[Tensor]:
-        return ()
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         z1, z2 = gathered(*embeddings)
         if self.unit_norm:
             z1, z2 = l2_normalize(z1), l2_normalize(z2)
-        if not self.averages:
+        if self.state is None:
             return Comparison(self.loss(z1, z2), z1, z2, two_views)
-        loss, log_u = self.loss(z1, z2, log_u=self.log_u[batch.rows])
-        return Comparison(loss, z1, z2, two_views, new_state=log_u)
+        stored = self.get_buffer(self.state.name)[batch.rows]
+        loss, new_state = self.loss(z1, z2, **{self.state.name: stored})
+        return Comparison(loss, z1, z2, two_views, new_state=new_state)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
-        """SogCLR's averages of the batch's samples are stored; no other loss keeps anything."""
-        if comparison.new_state is not None:
-            self.log_u[batch.rows] = comparison.new_state.to(self.log_u.dtype)
+        """Store the loss's new numbers of the batch's images, if it keeps any."""
+        if self.state and comparison.new_state is not None:
+            stored = self.get_buffer(self.state.name)
+            stored[batch.rows] = comparison.new_state.to(stored.dtype)

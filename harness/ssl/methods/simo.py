@@ -7,31 +7,30 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.cell import Cell
-from harness.ssl.losses import bind
+from harness.ssl.distributed import World
 from harness.ssl.losses.pairs import cross_view
+from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch, Comparison, gathered, l2_normalize
 from harness.ssl.methods.micro_batches import encode_in_micro_batches
 from harness.ssl.methods.moco import ema_update
 from harness.ssl.models import Network
 
 
-class SiMo(nn.Module):
+class SiMo(TrainingMethod):
     """View 1 are queries, view 2 are keys of the averaged encoder, one direction.
 
     ``negatives``: K of the N - 1 other keys, drawn once a step, the same positions for every query (the authors' code);
     all of them where there are no more. Keys take synchronised batch norm in the paper: ``bn_groups: 1``.
     """
 
-    def __init__(self, cell: Cell, network: Network) -> None:
-        super().__init__()
+    def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
+        super().__init__(cell, network, samples, world)
         assert cell.method.negatives is not None
         assert cell.method.ema is not None
-        self.network = network
         self.keys = copy.deepcopy(network).requires_grad_(False)
-        self.loss = bind(cell.loss)
         self.ema, self.negatives = cell.method.ema, cell.method.negatives
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:

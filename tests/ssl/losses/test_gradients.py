@@ -20,6 +20,7 @@ from tests.support.loss_cases import (
     gradients,
     kinds_of_pairs,
     loss_of,
+    stored_state,
     unit_views,
     views_of,
 )
@@ -69,7 +70,7 @@ def assert_gradients(name: str, given: dict[str, Any], in_the_oracle: dict[str, 
 
 @pytest.mark.parametrize(("name", "branch"), [*((name, {}) for name in NAMES), *BRANCHES], ids=str)
 def test_gradients_equal_central_differences(name: str, branch: dict[str, Any]) -> None:
-    stored = {"log_u": averages(N).tolist()} if name == "sogclr" else {}
+    stored = {key: value.tolist() for key, value in stored_state(name, N).items()}
     assert_gradients(name, branch, branch | stored)
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from harness.catalog.losses import LOSSES
 from tests.support import oracles
-from tests.support.loss_cases import NAMES, OF_PAIRS, averages, defaults, gradients, loss_of, views_of
+from tests.support.loss_cases import NAMES, OF_PAIRS, defaults, gradients, loss_of, stored_state, views_of
 
 N, D = 32, 16
 HALVES = [torch.bfloat16, torch.float16]
@@ -36,7 +36,7 @@ def test_values_under_autocast_are_those_of_fp32(name: str, temperature: float |
     z1, z2 = half_views(name, dtype)
     with torch.autocast("cpu", dtype=dtype):
         value = loss_of(name, N, **at(name, temperature))(z1, z2)
-    stored = {"log_u": averages(N).tolist()} if name == "sogclr" else {}
+    stored = {key: value.tolist() for key, value in stored_state(name, N).items()}
     parameters = defaults(name, **at(name, temperature), **stored)
     expected = oracles.VALUES[name](z1.double().tolist(), z2.double().tolist(), **parameters)
     assert value.dtype == torch.float32

@@ -24,6 +24,7 @@ from tests.support.loss_cases import (
     defaults,
     gradients,
     loss_of,
+    stored_state,
     two_views_in_full,
     unit_views,
     views_of,
@@ -53,7 +54,7 @@ def test_a_bound_loss_has_what_was_declared_and_the_catalogues_defaults_beside_i
 def test_the_order_of_the_samples_does_not_matter(name: str) -> None:
     z1, z2 = views_of(name, N, D)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
-    reordered = loss_of(name, N, log_u=averages(N)[order]) if name == "sogclr" else loss_of(name, N)
+    reordered = loss_of(name, N, **{key: value[order] for key, value in stored_state(name, N).items()})
     torch.testing.assert_close(reordered(z1[order], z2[order]), loss_of(name, N)(z1, z2), rtol=1e-12, atol=1e-12)
 
 

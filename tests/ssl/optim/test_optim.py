@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from harness.cell import Optimizer
-from harness.ssl.optim import TRUST, build, lr_at, peak_lr
+from harness.ssl.optim import build
+from harness.ssl.optim.lars import TRUST
+from harness.ssl.optim.schedule import lr_at, peak_lr
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("constant", 0.1), ("linear", 0.0125), ("sqrt", 0.1 * 0.125**0.5)])

@@ -1,10 +1,8 @@
-"""The optimisers and their learning rate, a pure function of the step."""
+"""LARS: layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,38 +11,20 @@ from torch.nn import Parameter
 
 from harness.cell import Optimizer
 
-REFERENCE_BATCH = 256
-#: LARS's trust coefficient, in all public recipes of these methods.
+#: The trust coefficient, in all public recipes of these methods.
 TRUST = 0.001
 
 
-def peak_lr(optimizer: Optimizer, batch_size: int) -> float:
-    """``lr`` is declared at batch 256; the rule carries it to other batch sizes."""
-    ratio = batch_size / REFERENCE_BATCH
-    return optimizer.lr * {"constant": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[optimizer.lr_rule]
-
-
-def lr_at(step: int, steps: int, warmup_steps: int, peak: float) -> float:
-    """Linear warm-up to ``peak``, then half a cosine down to zero at ``steps``."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
-
-
-def build(optimizer: Optimizer, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """SGD with momentum and weight decay on every parameter, as torch does it in one kernel for all of them, or LARS.
-    The loop sets ``lr`` at each step."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": partial(torch.optim.SGD, fused=True), "lars": LARS}
-    settings = {"momentum": optimizer.momentum, "weight_decay": optimizer.weight_decay}
-    return kinds[optimizer.name](trained, lr=0.0, **settings)
+def build(optimizer: Optimizer, parameters: list[Parameter]) -> torch.optim.Optimizer:
+    """LARS with the declared momentum and weight decay."""
+    return LARS(parameters, lr=0.0, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888), as VICReg's and Barlow Twins' code has it.
+    """LARS as VICReg's and Barlow Twins' code has it.
 
     Every weight matrix or kernel w takes ``v <- momentum v + (TRUST |w| / |g + wd w|) (g + wd w)``, ``w <- w - lr v``;
-    a ratio of norms that are zero counts as 1. Biases and batch norm (one dimension) are left out of both the
+    a ratio with a norm that is zero counts as 1. Biases and batch norm (one dimension) are left out of both the
     adaptation and the weight decay.
     """
 

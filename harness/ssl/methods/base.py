@@ -1,0 +1,49 @@
+"""What every method is: what it encodes, and what it compares with what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from harness.cell import Cell
+from harness.ssl.distributed import World
+from harness.ssl.losses import bind
+from harness.ssl.methods.batch import Batch, Comparison
+from harness.ssl.models import Network
+
+
+class TrainingMethod(nn.Module, ABC):
+    """A network, a loss, and what the loss is given.
+
+    In each step, ``targets`` and ``forward`` encode the batch, ``compare`` computes the loss, and after the optimiser's
+    step ``after_step`` keeps what the next step needs, in buffers, so that it is in the checkpoint.
+
+    Args:
+        cell: with the method's parameters, all of them filled in.
+        network: encoder and projector with their initial weights.
+        samples: the number of training images.
+        world: the ranks that train together.
+    """
+
+    def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = bind(cell.loss)
+
+    @abstractmethod
+    def forward(self, views: Tensor) -> Sequence[Tensor]:
+        """Embeddings (k, d) with a graph of the views (2, k, C, H, W) of k of this rank's samples."""
+
+    def targets(self, batch: Batch) -> Sequence[Tensor]:
+        """What the embeddings are compared with and no gradient flows into, of this rank's samples or the whole batch;
+        nothing unless the method has such targets."""
+        return ()
+
+    @abstractmethod
+    def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        """The loss of the whole batch, from what ``forward`` and ``targets`` made of this rank's samples."""
+
+    def after_step(self, batch: Batch, comparison: Comparison) -> None:
+        """Keep what the next step needs; nothing unless the method or its loss has a state."""

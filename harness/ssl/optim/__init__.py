@@ -1,0 +1,25 @@
+"""The optimisers, one file each, and their learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch.nn import Parameter
+
+from harness.cell import Optimizer
+from harness.ssl.optim import lars, sgd
+from harness.ssl.optim.schedule import lr_at, peak_lr
+
+__all__ = ["BUILDERS", "build", "lr_at", "peak_lr"]
+
+#: How each optimiser of the catalogue is made for these parameters; the loop sets ``lr`` at each step.
+BUILDERS: dict[str, Callable[[Optimizer, list[Parameter]], torch.optim.Optimizer]] = {
+    "sgd": sgd.build,
+    "lars": lars.build,
+}
+
+
+def build(optimizer: Optimizer, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+    """The declared optimiser of those parameters that are trained."""
+    return BUILDERS[optimizer.name](optimizer, [parameter for parameter in parameters if parameter.requires_grad])

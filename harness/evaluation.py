@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.cell import Dataset
@@ -37,6 +37,15 @@ class Evaluation:
     linear_epochs: int | None = None
     every: int = 1
     curve_bank: int = 10_000
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Evaluation:
+        """The settings that a record holds, which may be older than some of the fields."""
+        known = {**BIRTH_VALUES, **settings}
+        return cls(**{name: known[name] for name in _NAMES if name in known})
+
+
+_NAMES = tuple(item.name for item in fields(Evaluation))
 
 
 def final(settings: Mapping[str, Any]) -> dict[str, Any]:

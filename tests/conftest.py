@@ -12,7 +12,9 @@ import torch
 from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.datasets import find
+from harness.evaluation import Evaluation
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from tests.support.tiny import TINY
 
 #: Folders whose tests are all of one tier; the tiers of other tests are marked in their modules.
@@ -82,7 +84,7 @@ def make_record(tmp_path: Path) -> Callable[..., Record]:
         cell = Cell(**{**defaults, **fields})  # type: ignore[arg-type]
         record = Record.prepare(tmp_path / folder, cell)
         evaluation = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4, "every": every, "curve_bank": 500}
-        record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation})
+        record.submit(Submission(RunConfig(evaluation=Evaluation(**evaluation))))
         return record
 
     return make

@@ -67,9 +67,9 @@ def _data(name: str, record: Record) -> dict[str, Any]:
 
 
 def _ended(attempt: Attempt) -> dict[str, Any]:
-    outcome = attempt.outcome() or {}
-    said = {name: outcome.get(name) for name in ("state", "cause", "error")}
-    return {"attempt": attempt.number, "holder": attempt.holder(), **said}
+    outcome = attempt.outcome()
+    end = {name: getattr(outcome, name, None) or None for name in ("state", "cause", "error")}
+    return {"attempt": attempt.number, "holder": attempt.holder(), **end}
 
 
 def _print(name: str, record: Record) -> None:
@@ -86,7 +86,8 @@ def _print(name: str, record: Record) -> None:
 def _heading(attempt: Attempt) -> str:
     began = attempt.provenance().get("started")
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)) if began else "?"
-    return f"{attempt.holder()}, begun {when}: {(attempt.outcome() or {}).get('state', 'no word of its end')}"
+    outcome = attempt.outcome()
+    return f"{attempt.holder()}, begun {when}: {outcome.state if outcome else 'no word of its end'}"
 
 
 def _reason(attempt: Attempt) -> str:
@@ -95,8 +96,7 @@ def _reason(attempt: Attempt) -> str:
     if outcome is None:
         alive = attempt.alive(time.time())
         return "--- it runs" if alive else "--- it ended without a word: it was killed, or its machine went down"
-    why = ": ".join(str(outcome[name]) for name in ("cause", "error") if outcome.get(name))
-    return f"--- {outcome['state']}{': ' if why else ''}{why}"
+    return "--- " + ": ".join(filter(None, (outcome.state, outcome.cause, outcome.error)))
 
 
 def _read(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
+from harness.store.submission import Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.slots import Slots, divide
@@ -56,7 +58,7 @@ def retry(
         return
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         for name, record in failed:
-            print(f"  {record.cell_id}  {name}: {(record.attempts()[-1].outcome() or {}).get('error', '')}")
+            print(f"  {record.cell_id}  {name}: {_error(record)}")
         confirm(f"Run {count(len(failed))} again?", yes, command("retry", target, results))
         again = command("retry", [*target, "--yes"], results, tracking_uri)
         complete = [_run(name, some, results, tracking_uri, again) for (name, _), some in _by_sweep(failed).items()]
@@ -70,8 +72,8 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tu
     """Cells by the manifest that they were submitted for, and by the cluster."""
     found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
-        submission, cluster = record.told(), _cluster_of(record)
-        key = f"{submission['experiment']}.{submission['scale']}", str(cluster)
+        submission, cluster = _submission(record), _cluster_of(record)
+        key = f"{submission.experiment}.{submission.scale}", str(cluster)
         found.setdefault(key, []).append((name, record))
     return found
 
@@ -80,13 +82,13 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
     if cluster := _cluster_of(failed[0][1]):
         return _submit(name, failed, results, cluster, again)
 
-    tasks = [Task(record, record.cell(), shown, record.told()) for shown, record in failed]
-    told = [task.submission for task in tasks]
-    here = divide(len(tasks), None, told[0]["device"], max(one["world_size"] for one in told))
+    tasks = [Task(record, record.cell(), shown, _submission(record)) for shown, record in failed]
+    first = tasks[0].submission
+    here = divide(len(tasks), None, first.run.device, max(task.submission.run.world_size for task in tasks))
     # With as many threads as before: sums in another order have other last digits.
     memory = memory_bytes(here.device) if here.device == "cpu" else 0
-    slots = Slots(here.count, told[0]["threads"], here.device, memory)
-    sweep = failed[0][1].sweep_folder(told[0])
+    slots = Slots(here.count, first.run.threads, here.device, memory)
+    sweep = failed[0][1].sweep_folder(first)
     policy = Ledger(sweep).policy() if sweep else Policy()
     manifest = Manifest.read(results, name)
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
@@ -94,7 +96,7 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
 
 def _cluster_of(record: Record) -> ClusterConfig | None:
     """Return the cluster that this cell was submitted to; None where it ran on this machine."""
-    sweep = record.sweep_folder(record.told())
+    sweep = record.sweep_folder(record.submission())
     stored = Ledger(sweep).facts().get("cluster") if sweep else None
     return ClusterConfig.from_json(stored) if stored else None
 
@@ -103,9 +105,12 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
     """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
     tasks = []
     for shown, record in failed:
-        told = {**record.told(), "sources": source_hash()}
-        given = Resources(told["world_size"] // told["nodes"], told["nodes"], told["time"])
-        tasks.append((Task(record, record.cell(), shown, told), given))
+        before = _submission(record)
+        assert before.slurm
+        submission = replace(before, run=replace(before.run, source_hash=source_hash()))
+        nodes = before.slurm.nodes
+        given = Resources(before.run.world_size // nodes, nodes, before.slurm.minutes)
+        tasks.append((Task(record, record.cell(), shown, submission), given))
     sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
     assert sweep
     with one_submitter(results):
@@ -116,5 +121,15 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
 
 
 def _listed(name: str, record: Record) -> dict[str, Any]:
-    outcome = record.attempts()[-1].outcome() or {}
-    return {"cell_id": record.cell_id, "name": name, "state": record.state(), "error": outcome.get("error")}
+    return {"cell_id": record.cell_id, "name": name, "state": record.state(), "error": _error(record) or None}
+
+
+def _error(record: Record) -> str:
+    """The error that the last attempt ended with; empty where it ended with none."""
+    outcome = record.attempts()[-1].outcome()
+    return outcome.error if outcome else ""
+
+
+def _submission(record: Record) -> Submission:
+    """How a cell that was begun is run; that of one cell, imported without it, is the default."""
+    return record.submission() or Submission()

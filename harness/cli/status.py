@@ -98,7 +98,6 @@ def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]
 
 def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
     found = index[cell_id]
-    outcome = found.outcome or {}
     return {
         "cell_id": cell_id,
         "name": name,
@@ -114,8 +113,8 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
         "error": found.error if state == "failed" else None,
         "log": f"{index.runs}/{cell_id}/attempts/{found.attempt}/stderr.log" if found.attempts else None,
         "collapsed": (found.collapse if state in ("running", "finished") else "") or None,
-        "metrics": outcome.get("metrics"),
-        "seconds": outcome.get("seconds"),
+        "metrics": found.outcome.metrics if found.outcome else None,
+        "seconds": found.outcome.seconds if found.outcome else None,
     }
 
 

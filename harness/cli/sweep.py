@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.plan.plan import Entry, PlanEstimate
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
@@ -69,8 +70,8 @@ def sweep(
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
-        told = {**_submission(declared), **({} if allow_code_drift else {"sources": source_hash()})}
-        submitted = Submitted(declared, results, tracking_uri, again, told, rerun_stale)
+        submission = _submission(declared, "" if allow_code_drift else source_hash())
+        submitted = Submitted(declared, results, tracking_uri, again, submission, rerun_stale)
         submitted.print_scripts() if dry_run else submitted.run(yes, wait)
         return
     to_run = declared.plan.to_run(rerun_stale=rerun_stale)
@@ -164,33 +165,29 @@ def _name(declared: Declared, entry: Entry) -> str:
 
 def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:
     """What the supervisor runs, or waits for: cells for which there is room."""
-    submission, given = _submission(declared), declared.resources
+    common, given = _submission(declared), declared.resources
     if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
         raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
-    return [
-        Task(
-            entry.record,
-            entry.cell,
-            _name(declared, entry),
-            {**submission, **given(entry.cell).told(entry.cell), "memory": estimate.memory(entry)},
-        )
-        for entry in estimate.entries
-    ]
+    tasks = []
+    for entry in estimate.entries:
+        run = given(entry.cell).run_config(replace(common.run, memory=estimate.memory(entry)), entry.cell)
+        tasks.append(Task(entry.record, entry.cell, _name(declared, entry), replace(common, run=run)))
+    return tasks
 
 
-def _submission(declared: Declared) -> dict[str, Any]:
-    """What every cell's run is told."""
+def _submission(declared: Declared, source_hash: str = "") -> Submission:
+    """How every cell is run, but for what its resources decide."""
     root = declared.declaration.experiment.dataset.root
-    return {
-        "experiment": declared.manifest.experiment,
-        "scale": declared.manifest.scale,
-        "threads": declared.slots.threads,
-        "device": declared.slots.device,
-        "compile": declared.declaration.cluster.compile,
-        "plugins": declared.plugins,
-        "root": str(Path(root).resolve()) if root else None,
-        "evaluation": asdict(declared.declaration.evaluation),
-    }
+    run = RunConfig(
+        threads=declared.slots.threads,
+        device=declared.slots.device,
+        root=str(Path(root).resolve()) if root else None,
+        evaluation=declared.declaration.evaluation,
+        compile=declared.declaration.cluster.compile,
+        plugins=tuple(declared.plugins),
+        source_hash=source_hash,
+    )
+    return Submission(run, experiment=declared.manifest.experiment, scale=declared.manifest.scale)
 
 
 def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
 #: About when this job began, also where its process was replaced since.
@@ -21,9 +20,7 @@ def current_job() -> dict[str, Any]:
     return {"job": job, "task": task, "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
 
 
-def stop_cause(told: Mapping[str, Any]) -> str:
-    """Why a scheduler sends its warning signal: the time limit (minutes), if that is near, or else a preemption."""
-    if "time" not in told:
-        return "signal"
-    left = 60 * told["time"] - (time.monotonic() - STARTED)
-    return "time_limit" if left < 1.5 * told["grace"] + 30 else "preempted"
+def stop_cause(minutes: float, grace_seconds: float) -> str:
+    """Why a scheduler sends its warning signal: the time limit of so many minutes, if it is near, or a preemption."""
+    left = 60 * minutes - (time.monotonic() - STARTED)
+    return "time_limit" if left < 1.5 * grace_seconds + 30 else "preempted"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.ssl.worker import attempt
 from harness.store.record import Record
+from harness.store.submission import Submission
 
 
 def main() -> int:
@@ -18,9 +19,10 @@ def main() -> int:
         usage = "python -m harness.ssl RECORD [SUBMISSION]   (a folder with cell.json and submission.json, and JSON)"
         print(f"usage: {usage}", file=sys.stderr)
         return 2
-    code, said = attempt(Record(Path(sys.argv[1])), json.loads(sys.argv[2]) if len(sys.argv) == 3 else None)
-    if said:
-        print(said, file=sys.stderr)
+    submission = Submission.from_json(json.loads(sys.argv[2])) if len(sys.argv) == 3 else None
+    code, message = attempt(Record(Path(sys.argv[1])), submission)
+    if message:
+        print(message, file=sys.stderr)
     return code
 
 

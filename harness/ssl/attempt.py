@@ -16,7 +16,6 @@ from harness import plugins
 from harness.cell import Dataset
 from harness.environment.job import stop_cause
 from harness.environment.revision import source_hash
-from harness.evaluation import Evaluation
 from harness.ssl import distributed
 from harness.ssl.data import sources
 from harness.ssl.data.node_copy import staged
@@ -28,7 +27,9 @@ from harness.ssl.runtime.compile import compile_networks
 from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Diverged, Interrupted, Trainer
 from harness.store.ledger import Ledger
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Busy, Heartbeat, Record, Superseded
+from harness.store.submission import SlurmAllocation, Submission
 
 
 class CodeDrift(Exception):
@@ -39,7 +40,7 @@ class Unwanted(Exception):
     """The cell was withdrawn, or its sweep starts no more cells."""
 
 
-def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> None:
+def run_cell(record: Record, submission: Submission | None = None) -> None:
     """Train the cell of a prepared record, or resume it from its last checkpoint; the record keeps all that happens.
 
     ``submission``: how to run the cell, where it is not the submission in the record.
@@ -52,40 +53,40 @@ def run_cell(record: Record, submission: Mapping[str, Any] | None = None) -> Non
         Unwanted: the cell was withdrawn, or its sweep starts no more cells.
     """
     cell = record.cell()
-    submission = submission or record.submission() or {}
-    plugins.register(submission.get("plugins", []))
-    torch.set_num_threads(submission["threads"])
+    submission = submission or record.submission() or Submission()
+    config = submission.run
+    plugins.register(config.plugins)
+    torch.set_num_threads(config.threads)
     keep_freed_memory()
-    device = distributed.own_device(submission["device"])
+    device = distributed.own_device(config.device)
     with distributed.joined(device) as world, ExitStack() as stack:
-        attempt = _begin(record, submission, provenance(cell, submission, device), world)
+        attempt = _begin(record, submission, provenance(cell, submission.to_json(), device), world)
         stack.enter_context(attempt.redirected_output())
         heartbeat = Heartbeat(attempt)
-        stack.enter_context(stopped_by_signals(heartbeat, submission))
+        stack.enter_context(stopped_by_signals(heartbeat, submission.slurm))
         if world.rank == 0:
             stack.enter_context(heartbeat)
         try:
-            _refuse_other_code(submission)
+            _refuse_other_code(config.source_hash)
             data = _loaded(cell.dataset, _root(cell.dataset, submission), device)
-            evaluation, micro_batch = Evaluation(**submission["evaluation"]), submission.get("micro_batch")
-            run = Trainer(cell, data, evaluation, attempt, heartbeat, device, world, micro_batch)
-            if submission.get("compile"):
+            run = Trainer(cell, data, config.evaluation, attempt, heartbeat, device, world, config.micro_batch)
+            if config.compile:
                 compile_networks(run.method, device, micro_batches=len(run.parts) > 1)
             with skip_value_checks():
                 outcome = run.train()
         except (Interrupted, Superseded):
             if world.rank == 0:
-                attempt.end({"state": "interrupted", "cause": heartbeat.stop})
+                attempt.end(Outcome("interrupted", cause=heartbeat.stop))
             raise
         except BaseException as error:
             traceback.print_exc()  # while standard error is still the attempt's log
             attempt.fail(f"{type(error).__name__}: {error}", cause_of(error), world.rank)
             if world.rank == 0:
-                _tell(record, submission, attempt)
+                _report_to_ledger(record, submission, attempt)
             raise
         if world.rank == 0:
-            attempt.end({"state": "finished", **outcome})
-            _tell(record, submission, attempt)
+            attempt.end(outcome)
+            _report_to_ledger(record, submission, attempt)
 
 
 def cause_of(error: BaseException) -> str:
@@ -97,7 +98,7 @@ def cause_of(error: BaseException) -> str:
     return "out_of_memory" if lacked else "error"
 
 
-def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, Any], world: World) -> Attempt:
+def _begin(record: Record, submission: Submission, facts: Mapping[str, Any], world: World) -> Attempt:
     """Begin the attempt on rank 0, and tell every rank its number, or why there is none."""
     number, refusal = 0, None
     if world.rank == 0:
@@ -112,17 +113,16 @@ def _begin(record: Record, submission: Mapping[str, Any], facts: Mapping[str, An
     return Attempt(record, number)
 
 
-def _refuse_unwanted(record: Record, submission: Mapping[str, Any]) -> None:
-    if "withdrawn" in (record.submission() or {}):
+def _refuse_unwanted(record: Record, submission: Submission) -> None:
+    if record.withdrawn():
         raise Unwanted(f"cell {record.cell_id} was cancelled before it began")
     folder = record.sweep_folder(submission)
     if folder and (reason := Ledger(folder).stop_reason()):
         raise Unwanted(f"the sweep starts no more cells: {reason}")
 
 
-def _refuse_other_code(submission: Mapping[str, Any]) -> None:
+def _refuse_other_code(submitted: str) -> None:
     """Raise CodeDrift where the sources have changed between submission and start."""
-    submitted = submission.get("sources")
     if submitted and submitted != source_hash():
         raise CodeDrift(
             f"the code has changed since the cell was submitted (sources {submitted} then, {source_hash()} now); "
@@ -130,22 +130,21 @@ def _refuse_other_code(submission: Mapping[str, Any]) -> None:
         )
 
 
-def _tell(record: Record, submission: Mapping[str, Any], attempt: Attempt) -> None:
+def _report_to_ledger(record: Record, submission: Submission, attempt: Attempt) -> None:
     """Write into the sweep's ledger how this attempt ended."""
     folder, outcome = record.sweep_folder(submission), attempt.outcome()
     if folder is None or outcome is None:
         return
-    if outcome["state"] == "finished":
+    if outcome.finished:
         Ledger(folder).finished(record.cell_id)
     else:
-        cause = outcome["cause"]
-        Ledger(folder).failed(record.cell_id, cause, outcome["error"], final=cause != "error")
+        Ledger(folder).failed(record.cell_id, outcome.cause, outcome.error, final=outcome.cause != "error")
 
 
-def _root(dataset: Dataset, submission: Mapping[str, Any]) -> str | None:
+def _root(dataset: Dataset, submission: Submission) -> str | None:
     """Return the folder of the images, or of their copy on this node's disk; streamed images lie in the cache."""
-    root: str | None = submission["root"]
-    stage = None if dataset.stream else submission.get("stage")
+    root = submission.run.root
+    stage = submission.slurm.stage_folder if submission.slurm and not dataset.stream else None
     return staged(root, dataset.fingerprint, stage) if root and stage else root
 
 
@@ -156,11 +155,13 @@ def _loaded(dataset: Dataset, root: str | None, device: torch.device) -> Data:
 
 
 @contextmanager
-def stopped_by_signals(heartbeat: Heartbeat, told: Mapping[str, Any]) -> Iterator[None]:
+def stopped_by_signals(heartbeat: Heartbeat, slurm: SlurmAllocation | None) -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) finish the step, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
-        heartbeat.stop = heartbeat.stop or (stop_cause(told) if number == signal.SIGUSR2 else "signal")
+        warned = slurm if number == signal.SIGUSR2 else None
+        cause = stop_cause(warned.minutes, warned.grace_seconds) if warned else "signal"
+        heartbeat.stop = heartbeat.stop or cause
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     before = [signal.signal(number, request) for number in numbers]

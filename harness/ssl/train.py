@@ -29,6 +29,7 @@ from harness.ssl.evaluate.protocol import judge
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
 from harness.ssl.runtime.energy import meter_of
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Heartbeat, Superseded
 
 CHECKPOINT_SECONDS = 30.0
@@ -77,7 +78,7 @@ class Trainer:
         self.meter = meter_of(device, world)
         self.started = time.monotonic()
 
-    def train(self) -> dict[str, Any]:
+    def train(self) -> Outcome:
         self.restore()
         if self.step == 0 and self.world.rank == 0:
             self.evaluate("init")
@@ -94,18 +95,18 @@ class Trainer:
                 self.cell.dataset.image_size,
             )
             encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
-        joules = self.joules()
-        return {
-            "metrics": self.results,
-            "evaluation": asdict(self.evaluation),
-            "steps": self.steps,
-            "peak_lr": optim.peak_lr(self.cell.optimizer, self.cell.batch_size),
-            "dropped": len(self.data.train) % self.cell.batch_size,
-            "world_size": self.world.size,
-            "train_seconds": self.train_seconds,
-            "seconds": self.seconds(),
-            **({"joules": joules} if joules else {}),
-        }
+        return Outcome(
+            "finished",
+            metrics=self.results,
+            evaluation=self.evaluation,
+            steps=self.steps,
+            peak_lr=optim.peak_lr(self.cell.optimizer, self.cell.batch_size),
+            dropped=len(self.data.train) % self.cell.batch_size,
+            world_size=self.world.size,
+            train_seconds=self.train_seconds,
+            seconds=self.seconds(),
+            joules=self.joules(),
+        )
 
     def train_epoch(self, epoch: int) -> None:
         """Train from the present step to the end of the epoch, or of all steps."""

@@ -19,15 +19,16 @@ from harness.files import Json
 from harness.ssl.attempt import Unwanted, run_cell
 from harness.ssl.train import Interrupted
 from harness.store.record import Busy, Record, Superseded
+from harness.store.submission import Submission
 
-RunCell = Callable[[Record, Json | None], None]
+RunCell = Callable[[Record, Submission | None], None]
 
 FINISHED, FAILED = 0, 1
 #: The exit code of a cell that was stopped without an error of its own (EX_TEMPFAIL).
 NOT_FINISHED = 75
 
 
-def attempt(record: Record, submission: Json | None, run: RunCell = run_cell) -> tuple[int, str]:
+def attempt(record: Record, submission: Submission | None, run: RunCell = run_cell) -> tuple[int, str]:
     """Return the exit code of one record, and why it has not finished."""
     try:
         run(record, submission)
@@ -43,7 +44,8 @@ def attempt(record: Record, submission: Json | None, run: RunCell = run_cell) ->
 
 def answer(request: Json) -> Iterator[Json]:
     """Compute the requested record; end the process after a failure, without an error of its own."""
-    code, reason = attempt(Record(Path(request["record"])), request["submission"])
+    submission = Submission.from_json(request["submission"])
+    code, reason = attempt(Record(Path(request["record"])), submission)
     yield {"record": request["record"], "code": code, "said": reason}
     if code == FAILED:
         raise SystemExit

@@ -19,12 +19,13 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import Json, read_json
+from harness.files import read_json
 from harness.manifest import Manifest
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Busy, Record, Superseded
 
 OF_RECORD = r"cell\.json|submission\.json|outcome\.json|evaluations/[0-9a-f]{12}\.json"
@@ -170,10 +171,9 @@ def _check(record: Record, file: Path) -> None:
         raise UserError(f"the cell of {record.cell_id} is another", where=str(file)) from None
     if not (record.path / "outcome.json").exists():
         return
-    outcome = record.outcome() or {}
-    number = outcome.get("attempt")
-    whole = isinstance(number, int) and Attempt(record, number).outcome() == outcome
-    if outcome.get("state") != "finished" or not whole:
+    outcome = record.outcome()
+    whole = outcome and type(outcome.attempt) is int and Attempt(record, outcome.attempt).outcome() == outcome
+    if not (outcome and outcome.finished and whole):
         raise UserError(f"the outcome of {record.cell_id} is damaged", where=str(file))
     try:
         record.events()
@@ -235,10 +235,11 @@ def _complete(imported: Record, here: Record) -> str:
     return "completed"
 
 
-def _finished(record: Record) -> tuple[Attempt, Json]:
-    """The published attempt, and how it ended but for its number."""
-    outcome = record.outcome() or {}
-    return Attempt(record, outcome["attempt"]), {key: value for key, value in outcome.items() if key != "attempt"}
+def _finished(record: Record) -> tuple[Attempt, Outcome]:
+    """The published attempt of a finished record, and how it ended but for its number."""
+    outcome = record.outcome()
+    assert outcome
+    return Attempt(record, outcome.attempt), replace(outcome, attempt=0)
 
 
 def _same(imported: Path, here: Path) -> bool:

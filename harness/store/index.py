@@ -31,16 +31,17 @@ from harness.evaluation import final
 from harness.files import Json, cache_folder, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Record
+from harness.store.submission import Submission
 
 #: A folder that changed later than this may change again within the resolution of its modification time.
 SETTLED_SECONDS = 2.0
 CELL_ID = re.compile(r"[0-9a-f]{12}")
-#: What is kept of a submission and of a provenance.
-INTENT = ("sweep", "attempts_before", "withdrawn")
+#: What is kept of a provenance.
 PROVENANCE = ("host", "hardware", "threads", "revision", "dirty")
-#: And of what a run was told, which stands in its provenance.
-TOLD = ("micro_batch", "compile")
+#: What is kept of the submission in a provenance.
+RUN_CONFIG = ("micro_batch", "compile")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Summary:
     """One record. ``state`` is one of ``record.STATES`` but stale (``Index.state_of``).
 
     ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
-    that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``intent``: how it was last submitted.
+    that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``submission``: how it was last
+    submitted.
     ``ends``: how many attempts ended by each cause (finished, where by none; killed, where without a word).
     ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``curve``: the
     learning curve, epochs and kNN accuracies. ``ran``: the provenance of the published attempt, or else of the last.
@@ -62,9 +64,9 @@ class Summary:
     attempts: int = 0
     attempt: int = 0
     ends: dict[str, int] = field(default_factory=dict)
-    intent: Json = field(default_factory=dict)
-    outcome: Json | None = None
-    ended: Json | None = None
+    submission: Submission | None = None
+    outcome: Outcome | None = None
+    ended: Outcome | None = None
     first: Json | None = None
     last: Json | None = None
     curve: list[list[float]] = field(default_factory=list)
@@ -79,12 +81,12 @@ class Summary:
     @property
     def error(self) -> str:
         """Why it failed."""
-        return str((self.ended or {}).get("error", ""))
+        return self.ended.error if self.ended else ""
 
     @property
     def cause(self) -> str:
         """Why it failed or was interrupted, in a word."""
-        return str((self.ended or {}).get("cause", ""))
+        return self.ended.cause if self.ended else ""
 
     @property
     def collapse(self) -> str:
@@ -103,6 +105,21 @@ class Summary:
     @property
     def at_rest(self) -> bool:
         return self.state == "finished" or self.attempts == 0 or self.ended is not None
+
+    def to_json(self) -> Json:
+        """The fields as the file of the memory holds them."""
+        typed = {"submission": self.submission, "outcome": self.outcome, "ended": self.ended}
+        return {**vars(self), **{name: value and value.to_json() for name, value in typed.items()}}
+
+    @classmethod
+    def from_json(cls, content: Json) -> Summary:
+        submission = content["submission"]
+        typed: Json = {
+            "submission": None if submission is None else Submission.from_json(submission),
+            "outcome": Outcome.from_json(content["outcome"]),
+            "ended": Outcome.from_json(content["ended"]),
+        }
+        return cls(**{**content, **typed})
 
 
 class Index:
@@ -171,9 +188,9 @@ class Index:
         if summary.outcome is None:
             return None
         own = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
-        if own and final(summary.outcome.get("evaluation", {})) == final(settings):
-            found: dict[str, float] = summary.outcome["metrics"]
-            return found
+        evaluation = summary.outcome.evaluation
+        if own and evaluation and final(vars(evaluation)) == final(settings):
+            return summary.outcome.metrics
         return self.record(cell_id).metrics(settings, on)
 
     def remember(self) -> None:
@@ -192,23 +209,23 @@ class Index:
         with suppress(TypeError, ValueError, KeyError):  # a damaged memory costs time and nothing else
             times, facts = self._remembered.get(cell_id) or ([], {"attempt": 0})
             if times and times == _times(folder, facts["attempt"]):
-                return Summary(**facts)
+                return Summary.from_json(facts)
         now, record = time.time(), self.record(cell_id)
         numbers = [attempt.number for attempt in record.attempts()]
         before = _times(folder, max(numbers, default=0))
         summary = _read(record, numbers)
         if before and summary.at_rest and now - max(before) / 1e9 > SETTLED_SECONDS:
-            self._remembered[cell_id] = [before, vars(summary)]
+            self._remembered[cell_id] = [before, summary.to_json()]
             self._changed = True
         return summary
 
     def _queued(self, summary: Summary) -> bool:
         """Whether a sweep that is alive means to begin it, or a scheduler's job that is not over has it."""
-        intent = summary.intent
-        folder = self.record(summary.cell_id).sweep_folder(intent)
-        if folder is None or "withdrawn" in intent:
+        submission = summary.submission
+        folder = self.record(summary.cell_id).sweep_folder(submission)
+        if submission is None or folder is None or submission.withdrawn:
             return False
-        begun = intent.get("attempts_before") != summary.attempts
+        begun = submission.attempts_before != summary.attempts
         if batches := self._scheduled(summary):
             said = batches.job_status(summary.cell_id)
             return said is not None and not said.over and not (begun and summary.state == "failed")
@@ -220,7 +237,7 @@ class Index:
 
     def _scheduled(self, summary: Summary) -> JobArrays | None:
         """The batches of the sweep that last submitted it, if that went through a scheduler."""
-        folder = self.record(summary.cell_id).sweep_folder(summary.intent)
+        folder = self.record(summary.cell_id).sweep_folder(summary.submission)
         if folder is None:
             return None
         if folder not in self._batches:
@@ -229,7 +246,7 @@ class Index:
 
 
 #: A memory of another version of harness, or of other fields, is none.
-FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary)), *PROVENANCE, *TOLD]
+FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary)), *PROVENANCE, *RUN_CONFIG]
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -261,7 +278,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     state = record.state()
     outcome = record.outcome() if state == "finished" else None
     last = Attempt(record, numbers[-1]) if numbers else None
-    shown = Attempt(record, outcome["attempt"]) if outcome else last
+    shown = Attempt(record, outcome.attempt) if outcome else last
     events = record.events()
     curve = [[event.get("epoch", 0), event["metrics"]["val_knn"]] for event in events if "val_knn" in event["metrics"]]
     try:
@@ -276,7 +293,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         len(numbers),
         numbers[-1] if numbers else 0,
         _ends(record, numbers, state),
-        _part(record.submission() or {}, INTENT),
+        record.submission(),
         outcome,
         last.outcome() if last else None,
         events[0] if events else None,
@@ -290,12 +307,12 @@ def _read(record: Record, numbers: list[int]) -> Summary:
 def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
     """A running attempt has not ended."""
     over = numbers[:-1] if state == "running" else numbers
-    said = (Attempt(record, number).outcome() or {"state": "killed"} for number in over)
-    return dict(Counter(str(outcome.get("cause") or outcome["state"]) for outcome in said))
+    outcomes = (Attempt(record, number).outcome() for number in over)
+    return dict(Counter(outcome.reason if outcome else "killed" for outcome in outcomes))
 
 
 def _ran(provenance: Mapping[str, Any]) -> Json:
-    return _part(provenance, PROVENANCE) | _part(provenance.get("submission", {}), TOLD)
+    return _part(provenance, PROVENANCE) | _part(provenance.get("submission", {}), RUN_CONFIG)
 
 
 def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:

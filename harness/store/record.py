@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +36,8 @@ from harness.cell import Cell, Dataset, from_dict
 from harness.environment.process import process_exists, process_identity
 from harness.errors import UserError
 from harness.files import Json, read_json, write_json
+from harness.store.outcome import Outcome
+from harness.store.submission import Submission
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
 
@@ -85,37 +87,45 @@ class Record:
             raise UserError("this is not the cell that its folder is named after", where=str(self.path / "cell.json"))
         return cell
 
-    def submit(self, submission: Mapping[str, Any]) -> None:
-        """Write the intent to run this cell, before anything starts; ``sweep`` names the ledger of who means to."""
-        intent = {**submission, "submitted": time.time(), "attempts_before": len(self.attempts())}
-        write_json(self.path / "submission.json", intent)
+    def submit(self, submission: Submission) -> Submission:
+        """Write the intent to run this cell, before anything starts, and return what was written.
+
+        ``submission.sweep`` names the ledger of the sweep that intends it. An earlier withdrawal is forgotten.
+        """
+        attempts = len(self.attempts())
+        written = replace(submission, submitted_at=time.time(), attempts_before=attempts, withdrawn_at=None)
+        write_json(self.path / "submission.json", written.to_json())
+        return written
 
     def withdraw(self) -> None:
         """Take the intent back: whoever has the cell in a queue will not start it."""
-        write_json(self.path / "submission.json", {**(self.submission() or {}), "withdrawn": time.time()})
+        withdrawn = replace(self.submission() or Submission(), withdrawn_at=time.time())
+        write_json(self.path / "submission.json", withdrawn.to_json())
 
-    def told(self) -> Json:
-        """How it was last submitted, to be submitted so again, whether or not that was taken back."""
-        return {name: said for name, said in (self.submission() or {}).items() if name != "withdrawn"}
+    def submission(self) -> Submission | None:
+        """How the cell was last submitted; None where it never was."""
+        content = read_json(self.path / "submission.json")
+        return None if content is None else Submission.from_json(content)
 
-    def sweep_folder(self, submission: Mapping[str, Any]) -> Path | None:
-        """Where the sweep that submitted this cell keeps its ledger."""
-        name = submission.get("sweep")
-        return self.path.parent.parent / "sweeps" / name if name else None
+    def withdrawn(self) -> bool:
+        """Whether the last submission was taken back."""
+        submission = self.submission()
+        return submission is not None and submission.withdrawn
 
-    def submission(self) -> Json | None:
-        return read_json(self.path / "submission.json")
+    def sweep_folder(self, submission: Submission | None) -> Path | None:
+        """The folder of the ledger of the sweep that submitted this cell; None where no sweep did."""
+        return self.path.parent.parent / "sweeps" / submission.sweep if submission and submission.sweep else None
 
-    def outcome(self) -> Json | None:
+    def outcome(self) -> Outcome | None:
         """The published outcome; None while the cell has not finished."""
-        return read_json(self.path / "outcome.json")
+        return Outcome.from_json(read_json(self.path / "outcome.json"))
 
     def encoder(self) -> Path | None:
         """The kept weights; None before the cell has finished, and in a record that came here without them."""
         outcome = self.outcome()
         if outcome is None:
             return None
-        path = self.path / "attempts" / str(outcome["attempt"]) / "encoder.safetensors"
+        path = self.path / "attempts" / str(outcome.attempt) / "encoder.safetensors"
         return path if path.exists() else None
 
     def metrics(self, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
@@ -127,9 +137,8 @@ class Record:
         if outcome is None:
             return None
         own = on is None or on == self.cell().dataset
-        if own and evaluation.final(outcome.get("evaluation", {})) == evaluation.final(settings):
-            found: dict[str, float] = outcome["metrics"]
-            return found
+        if own and outcome.evaluation and evaluation.final(vars(outcome.evaluation)) == evaluation.final(settings):
+            return outcome.metrics
         added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
         return added["metrics"] if added else None
 
@@ -165,7 +174,7 @@ class Record:
             return "missing"
         ended = attempts[-1].outcome()
         if ended is not None:
-            return "failed" if ended["state"] == "failed" else "missing"
+            return "failed" if ended.failed else "missing"
         return "running" if attempts[-1].alive(time.time()) else "missing"
 
     def events(self) -> list[Json]:
@@ -186,7 +195,7 @@ class Record:
         """
         attempts = self.attempts()
         last = attempts[-1].outcome() if attempts else None
-        if last and last["state"] == "finished" and not self.outcome():
+        if last and last.finished and not self.outcome():
             attempts[-1].publish()  # it was killed, or has not come to it yet
         if self.outcome():
             raise Busy(f"cell {self.cell_id} has already finished")
@@ -223,11 +232,11 @@ class Attempt:
     def provenance(self) -> Json:
         return read_json(self.path / "provenance.json") or {}
 
-    def outcome(self) -> Json | None:
-        """How the attempt ended: state finished, failed or interrupted; None while it runs or where it was killed."""
-        return read_json(self.path / "outcome.json")
+    def outcome(self) -> Outcome | None:
+        """How the attempt ended; None while it runs or where it was killed."""
+        return Outcome.from_json(read_json(self.path / "outcome.json"))
 
-    def outcome_now(self) -> Json | None:
+    def outcome_now(self) -> Outcome | None:
         """The outcome, whatever this machine remembers of a shared file system: a new entry renews what it knows."""
         _clock_of(self.path)
         return self.outcome()
@@ -310,16 +319,17 @@ class Attempt:
         if rank > 0:
             write_json(note, {"error": f"rank {rank}: {error}", "cause": cause})
             return
-        self.end({"state": "failed", **(read_json(note) or {"error": error, "cause": cause})})
+        first = read_json(note) or {"error": error, "cause": cause}
+        self.end(Outcome("failed", cause=first["cause"], error=first["error"]))
 
-    def end(self, outcome: Mapping[str, Any]) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
 
         Raises:
             Superseded: a later attempt has begun; nothing is published.
         """
-        write_json(self.path / "outcome.json", {"attempt": self.number, **outcome})
-        if outcome["state"] != "finished":
+        write_json(self.path / "outcome.json", replace(outcome, attempt=self.number).to_json())
+        if not outcome.finished:
             return
         if self.superseded():
             raise Superseded(self.holder())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.store.outcome import Outcome
 from harness.store.record import Busy, Heartbeat, Record
 
 
@@ -34,4 +35,4 @@ def writer_lock(claims: Path) -> Iterator[int]:
         with heartbeat:
             yield attempt.number
     finally:
-        attempt.end({"state": "interrupted"})
+        attempt.end(Outcome("interrupted"))

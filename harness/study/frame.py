@@ -59,9 +59,10 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         return row
     if metrics is None:
         return {**row, "state": "missing"}
-    judged_then = manifest.on is None and final(outcome.get("evaluation", {})) == final(manifest.evaluation)
+    then = outcome.evaluation
+    judged_then = manifest.on is None and then is not None and final(vars(then)) == final(manifest.evaluation)
     last = found.last["metrics"] if found.last else {}
-    joules = sum(outcome.get("joules", {}).values()) or None  # a virtual machine's counters may stand still
+    joules = sum(outcome.joules.values()) or None  # a virtual machine's counters may stand still
     return {
         **row,
         **metrics,
@@ -70,8 +71,8 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         CURVE: found.curve if judged_then else [],
         "collapse": found.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
-        **{name: {**outcome, "joules": joules}[name] for name in COST},
-        "attempts": outcome["attempt"],
+        **{name: {**vars(outcome), "joules": joules}[name] for name in COST},
+        "attempts": outcome.attempt,
         **{name: found.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
         **axes,  # an axis of the same name, such as steps, was declared
     }

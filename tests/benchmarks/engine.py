@@ -19,8 +19,10 @@ from pathlib import Path
 
 from harness.cell import Cell, Dataset
 from harness.datasets import find
+from harness.evaluation import Evaluation
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import Task, TaskState, supervise
@@ -55,14 +57,11 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000)
     asked = parser.parse_args()
     fingerprint = find("digits", None).fingerprint
-    told = {
-        "experiment": "x", "scale": "demo", "threads": 1, "device": "cpu", "world_size": 1, "plugins": [],
-        "root": None, "evaluation": EVALUATION,
-    }  # fmt: skip
+    submission = Submission(RunConfig(evaluation=Evaluation(**EVALUATION)), experiment="x", scale="demo")
     with tempfile.TemporaryDirectory() as place:
         results = Path(place)
         cells = [Cell(dataset=Dataset(fingerprint=fingerprint), seed=seed) for seed in range(asked.cells)]
-        tasks = [Task(Record(results / "runs" / c.cell_id), c, f"seed={c.seed}", told) for c in cells]
+        tasks = [Task(Record(results / "runs" / c.cell_id), c, f"seed={c.seed}", submission) for c in cells]
         executor = LocalExecutor(Slots(2, 1, "cpu"), worker=WORKER)
         watch = Watch(executor, max(1, asked.cells // 10))
         begun = time.monotonic()

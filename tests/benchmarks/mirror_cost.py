@@ -17,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.cli.shared.load_experiment import load
+from harness.evaluation import Evaluation
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
@@ -42,7 +44,7 @@ def measure(variant: str, epochs: int) -> tuple[float, float]:
         records = [Record.prepare(results / "runs", entry.cell) for entry in declared.plan.entries]
         evaluation = asdict(declared.declaration.evaluation)
         for record in records:
-            record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation})
+            record.submit(Submission(RunConfig(evaluation=Evaluation(**evaluation))))
         before = cpu_seconds(process.pid) if process else 0.0
         cells = [
             subprocess.Popen(
@@ -52,7 +54,7 @@ def measure(variant: str, epochs: int) -> tuple[float, float]:
         ]
         assert all(cell.wait() == 0 for cell in cells)
         cpu = cpu_seconds(process.pid) - before if process else 0.0
-        return sum((record.outcome() or {})["train_seconds"] for record in records), cpu
+        return sum(outcome.train_seconds for record in records if (outcome := record.outcome())), cpu
 
 
 def cpu_seconds(pid: int) -> float:

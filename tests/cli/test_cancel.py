@@ -10,19 +10,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.cell import Cell
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 from tests.support.results import Results, as_json, harness
 
 WORKER = """
 import sys, time
 from pathlib import Path
+from harness.store.outcome import Outcome
 from harness.store.record import Heartbeat, Record
 attempt = Record(Path(sys.argv[1])).begin({})
 with Heartbeat(attempt) as heartbeat:
     while not heartbeat.stop:
         time.sleep(0.05)
 (attempt.path / "checkpoint.pt").touch()
-attempt.end({"state": "interrupted", "cause": heartbeat.stop})
+attempt.end(Outcome("interrupted", cause=heartbeat.stop))
 """
 
 Run = Callable[[Cell], Record]
@@ -52,7 +54,7 @@ def test_a_running_cell_stops_with_its_checkpoint_and_others_go_on(results: Resu
     assert said == {
         "cell_id": named.cell_id, "name": "loss=dcl seed=0", "was": "running", "became": "cancelled", "checkpoint": True
     }  # fmt: skip
-    assert named.attempts()[-1].outcome() == {"attempt": 1, "state": "interrupted", "cause": "cancelled"}
+    assert named.attempts()[-1].outcome() == Outcome("interrupted", attempt=1, cause="cancelled")
     assert other.state() == "running"
 
 
@@ -63,8 +65,8 @@ def test_a_queued_cell_is_withdrawn(results: Results) -> None:
     code, said = harness("cancel", "seed=0", "--yes", results=results.path)
     assert code == 0
     assert f"{results.cells[0].cell_id}  loss=dcl: cancelled; its checkpoint is kept" in said
-    assert "withdrawn" in (results.record(results.cells[0]).submission() or {})
-    assert "withdrawn" not in (results.record(results.cells[1]).submission() or {})
+    assert results.record(results.cells[0]).withdrawn()
+    assert not results.record(results.cells[1]).withdrawn()
 
 
 def test_what_does_not_stop_in_time_is_said(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.ssl.attempt import run_cell
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from harness.study.frame import tidy
 
 pytestmark = pytest.mark.e2e
@@ -44,8 +44,7 @@ def swept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         declared.manifest.write(kept)
         for entry in declared.plan.entries[:3]:
             record = Record.prepare(kept / "runs", entry.cell)
-            evaluation = asdict(declared.declaration.evaluation)
-            record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation})
+            record.submit(Submission(RunConfig(evaluation=declared.declaration.evaluation)))
             run_cell(record)
     shutil.copytree(kept, tiny.parent / "results")
     return tiny.parent

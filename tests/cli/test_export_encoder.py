@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_the_example_has_the_features_that_the_harness_has(make_record: MakeReco
     outcome = record.outcome()
     assert outcome is not None
     words = (folder / "README.md").read_text()
-    assert f"| this encoder | {outcome['metrics']['test_knn']:.2f} |" in words
+    assert f"| this encoder | {outcome.metrics['test_knn']:.2f} |" in words
     assert "InfoNCE, temperature 0.1" in words
     assert f"{float(kept.mean):.6g}" in words
 
@@ -88,7 +89,9 @@ def test_a_published_resnet_goes_into_torchvisions_model(
     record = make_record(
         "results/runs", dataset=dataset, backbone=Backbone("resnet18", 64, "imagenet"), batch_size=32, epochs=1
     )
-    record.submit({**(record.submission() or {}), "root": str(photographs)})
+    submission = record.submission()
+    assert submission
+    record.submit(replace(submission, run=replace(submission.run, root=str(photographs))))
     run_cell(record)
     harness("export-encoder", record.cell_id, cwd=tmp_path)
     folder = tmp_path / f"encoder-{record.cell_id}"

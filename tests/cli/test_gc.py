@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cell import Cell
+from harness.store.outcome import Outcome
 from tests.support.results import Results, as_json, harness
 
 
@@ -38,7 +39,7 @@ def test_what_an_unfinished_cell_goes_on_from_stays(results: Results) -> None:
     results.queue(queued)
     attempt = results.begin(interrupted)
     (attempt.path / "checkpoint.pt").write_bytes(b"x")
-    attempt.end({"state": "interrupted", "cause": "signal"})
+    attempt.end(Outcome("interrupted", cause="signal"))
     before = [files(results, cell) for cell in results.cells]
     assert "There is nothing to remove." in collect(results)
     assert [files(results, cell) for cell in results.cells] == before
@@ -49,7 +50,7 @@ def test_superseded_attempts_of_an_unfinished_cell(results: Results) -> None:
     cell = results.cells[0]
     results.fail(cell)
     newest = results.fail(cell)
-    results.begin(cell).end({"state": "interrupted", "cause": "signal"})  # before its first checkpoint
+    results.begin(cell).end(Outcome("interrupted", cause="signal"))  # before its first checkpoint
     collect(results)
     assert files(results, cell) == {f"attempts/{newest.number}/checkpoint.pt"}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
+from harness.store.outcome import Outcome
 from tests.support.results import Results, as_json, harness
 
 
 def test_a_failed_cell(results: Results) -> None:
     first = results.begin(results.cells[0])
-    first.end({"state": "interrupted", "cause": "signal"})
+    first.end(Outcome("interrupted", cause="signal"))
     results.fail(results.cells[0])
     code, said = harness("logs", "loss=dcl seed=0", results=results.path)
     lines = said.splitlines()

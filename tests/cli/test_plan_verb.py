@@ -69,7 +69,7 @@ def finish(tiny: Path, cell: Cell, seconds: float) -> None:
         "evaluation": {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4},
     }
     threads = load(str(tiny), [], tiny.parent).slots.threads
-    record.begin({"hardware": "a processor", "threads": threads}).end({**outcome, "seconds": seconds, "world_size": 1})
+    record.begin({"hardware": "a processor", "threads": threads}).end(replace(outcome, seconds=seconds, world_size=1))
 
 
 def test_it_says_what_would_run_what_that_costs_and_where_the_numbers_are_from(tiny: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.store.submission import Submission
 from tests.support.results import Results, as_json, harness
 
 
@@ -13,8 +14,8 @@ def test_nothing_to_retry_is_no_error(results: Results) -> None:
 
 def test_a_failed_cell_that_was_cancelled_in_the_queue_may_run_again(results: Results) -> None:
     record = results.fail(results.cells[0]).record
-    record.submit({"threads": 1})
+    record.submit(Submission())
     record.withdraw()
-    assert "withdrawn" not in record.told()
-    record.submit(record.told())
-    assert "withdrawn" not in (record.submission() or {})
+    assert record.withdrawn()
+    record.submit(record.submission() or Submission())
+    assert not record.withdrawn()

@@ -55,7 +55,9 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(folder: Path) -> Non
     (record,) = records(folder)
     request = json.loads(shlex.split(script)[1])
     assert request["record"] == f"results/runs/{record.cell_id}"
-    submitted = record.submission() or {}
+    submission = record.submission()
+    assert submission
+    submitted = submission.to_json()
     assert request["submission"] == {key: submitted[key] for key in request["submission"]}
 
 

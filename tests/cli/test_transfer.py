@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.cell import Cell
 from harness.files import write_json
 from harness.manifest import Manifest
 from harness.store.index import Index
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Record
 from harness.study.frame import tidy
 from tests.support.results import OUTCOME, Results, as_json, harness
@@ -132,7 +134,7 @@ def test_nothing_to_export_and_a_file_that_exists(results: Results, archive: Pat
 UNFINISHED: dict[str, Callable[[Results, Cell], object]] = {
     "prepared": lambda here, cell: here.record(cell),
     "failed": lambda here, cell: here.fail(cell),
-    "interrupted": lambda here, cell: here.begin(cell).end({"state": "interrupted", "cause": "signal"}),
+    "interrupted": lambda here, cell: here.begin(cell).end(Outcome("interrupted", cause="signal")),
     "killed": lambda here, cell: kill(here.begin(cell)),
     "queued": lambda here, cell: here.queue(cell),
 }
@@ -145,7 +147,7 @@ def kill(attempt: Attempt) -> None:
 def elsewhere(tmp_path: Path) -> tuple[Path, Record]:
     """An archive of a cell that was interrupted after its first epoch, went on and finished; and its record."""
     there = Results(tmp_path / "elsewhere")
-    there.begin(there.cells[0]).end({"state": "interrupted", "cause": "signal"})
+    there.begin(there.cells[0]).end(Outcome("interrupted", cause="signal"))
     resumed = there.record(there.cells[0]).begin({"hardware": "another processor", "threads": 8})
     resumed.log_event(10, {"val_knn": 35.0, "loss": 2.0}, epoch=2)
     resumed.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)
@@ -166,7 +168,7 @@ def test_what_is_unfinished_here_takes_the_finished_attempt(results: Results, tm
     said = as_json("import", str(archive), results=results.path)
     assert said["cells"] == {**NONE, "completed": [cell.cell_id]}
     assert mine.state() == "finished"
-    assert mine.outcome() == {**(theirs.outcome() or {}), "attempt": attempts + 1}
+    assert mine.outcome() == replace(theirs.outcome() or OUTCOME, attempt=attempts + 1)
     assert (mine.path / "outcome.json").samefile(mine.attempts()[-1].path / "outcome.json")
     assert before.items() <= content(mine.path).items(), "what was here stays as it was"
     assert mine.events() == theirs.events(), "those of its earlier attempts too"
@@ -182,7 +184,7 @@ def test_what_is_unfinished_here_takes_the_finished_attempt(results: Results, tm
 def test_the_curve_is_the_archives_where_both_have_points(results: Results, tmp_path: Path) -> None:
     partial = results.begin(results.cells[0])
     partial.log_event(10, {"val_knn": 34.9, "loss": 2.1}, epoch=2)  # other threads, other last digits
-    partial.end({"state": "interrupted", "cause": "signal"})
+    partial.end(Outcome("interrupted", cause="signal"))
     archive, theirs = elsewhere(tmp_path)
     as_json("import", str(archive), results=results.path)
     assert results.record(results.cells[0]).events() == theirs.events()
@@ -223,7 +225,7 @@ def test_what_has_finished_here_stays(results: Results, tmp_path: Path) -> None:
 
 def test_what_failed_there_completes_nothing(results: Results, archive: Path, tmp_path: Path) -> None:
     there = Results(tmp_path / "there")
-    there.begin(there.cells[1]).end({"state": "interrupted", "cause": "signal"})
+    there.begin(there.cells[1]).end(Outcome("interrupted", cause="signal"))
     said = as_json("import", str(archive), results=there.path)
     assert said["cells"]["different"] == [there.cells[1].cell_id]
     assert there.record(there.cells[1]).state() == "missing"

@@ -85,13 +85,13 @@ class Folder:
 
 
 def _numbers(record: Record) -> dict[str, Any]:
-    outcome, weights = record.outcome() or {}, record.encoder()
+    outcome, weights = record.outcome(), record.encoder()
     timeless = [
         {name: value for name, value in event["metrics"].items() if name != "samples_per_second"}
         for event in record.events()
     ]
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else ""
-    return {"metrics": outcome.get("metrics"), "curve": timeless, "weights": digest}
+    return {"metrics": outcome.metrics if outcome else None, "curve": timeless, "weights": digest}
 
 
 def _commands() -> list[tuple[int, str]]:
@@ -135,8 +135,10 @@ def check(folder: Folder) -> None:
         for what, value in numbers.items():
             assert wild[cell_id][what] == value, f"{cell_id}: {what} differs"
     for record in folder.records("wild"):
-        finished = [a.number for a in record.attempts() if (a.outcome() or {}).get("state") == "finished"]
-        assert finished == [(record.outcome() or {})["attempt"]], f"{record.cell_id} finished in attempts {finished}"
+        finished = [a.number for a in record.attempts() if (end := a.outcome()) and end.finished]
+        published = record.outcome()
+        assert published
+        assert finished == [published.attempt], f"{record.cell_id} finished in attempts {finished}"
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from harness.files import write_json
 from harness.ssl import checkpoint
 from harness.ssl.worker import attempt
 from harness.store.record import Record
+from harness.store.submission import Submission
 
 #: As the superuser or in a user namespace of its own; where neither is allowed a small disk cannot be made.
 MOUNT = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs"]
@@ -55,7 +56,7 @@ def test_a_checkpoint_that_does_not_fit_says_so_and_the_last_one_stands(small_di
 def test_a_cell_on_a_full_disk_fails_by_that_name(make_record: Callable[..., Record], small_disk: Path) -> None:
     elsewhere = make_record(epochs=1)
     record = Record.prepare(small_disk / "runs", elsewhere.cell())
-    record.submit(elsewhere.submission() or {})
+    record.submit(elsewhere.submission() or Submission())
     fill(small_disk, leave=40_000)
     code, said = attempt(record, None)
     assert code == 1

@@ -34,7 +34,7 @@ def records(results: Path) -> list[Record]:
 
 
 def numbers(results: Path) -> dict[str, object]:
-    return {record.cell_id: (record.outcome() or {}).get("metrics") for record in records(results)}
+    return {record.cell_id: outcome.metrics for record in records(results) if (outcome := record.outcome())}
 
 
 def wait_for(folder: Path, epoch: int) -> Record:
@@ -79,5 +79,5 @@ def test_ctrl_c_stops_in_order_and_says_how_to_go_on(folder: Path) -> None:
     assert "Go on with: harness sweep tiny.yaml 'axes.seed=[0]'" in said
     ended = stopped.attempts()[-1].outcome()
     assert ended is not None
-    assert ended["state"] in ("interrupted", "finished")
+    assert ended.state in ("interrupted", "finished")
     assert (stopped.attempts()[-1].path / "checkpoint.pt").exists()

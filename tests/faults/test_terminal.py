@@ -30,6 +30,8 @@ def test_a_closed_terminal_stops_a_sweep_in_order(tiny: Path) -> None:
     _, status = os.waitpid(pid, 0)
     assert found
     record = Record(found[0].parents[2])
-    assert (record.attempts()[0].outcome() or {})["state"] == "interrupted"
+    outcome = record.attempts()[0].outcome()
+    assert outcome
+    assert outcome.state == "interrupted"
     assert (found[0].parent / "checkpoint.pt").exists()
     assert os.WIFEXITED(status), "it ended by itself, not by a signal"

@@ -107,7 +107,9 @@ def test_two_nodes_of_two_ranks_compute_what_one_process_computes(folder: Folder
     until(folder.finished, 180)
     (alone,) = computed_here(tmp_path / "alone", cache, *words)
     together = numbers(folder.record)
-    assert (folder.record.outcome() or {})["world_size"] == 4
+    outcome = folder.record.outcome()
+    assert outcome
+    assert outcome.world_size == 4
     for (step, one), (other_step, other) in zip(alone["curve"], together["curve"], strict=True):  # type: ignore[call-overload]
         assert step == other_step
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4) if step else True

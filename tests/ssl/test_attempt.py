@@ -17,6 +17,7 @@ from harness.ssl import train
 from harness.ssl.attempt import CodeDrift, run_cell
 from harness.ssl.methods.batch import Batch
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from tests.support.training import numbers, start, wait_for_epoch
 
 MakeRecord = Callable[..., Record]
@@ -53,7 +54,7 @@ def test_a_signal_stops_at_a_checkpoint(
         run_cell(record)
     ended = record.attempts()[0].outcome()
     assert ended is not None
-    assert ended["state"] == "interrupted"
+    assert ended.state == "interrupted"
     assert (record.path / "attempts/1/checkpoint.pt").exists()
 
 
@@ -65,17 +66,19 @@ def test_what_asks_for_more_memory_than_there_is_is_not_tried_again(
     monkeypatch.setattr(train.Trainer, "update", lambda self, batch: ask())
     with pytest.raises((MemoryError, RuntimeError)):
         run_cell(record)
-    ended = record.attempts()[0].outcome() or {}
-    assert (ended["state"], ended["cause"]) == ("failed", "out_of_memory")
+    ended = record.attempts()[0].outcome()
+    assert ended
+    assert (ended.state, ended.cause) == ("failed", "out_of_memory")
 
 
 def test_other_code_than_the_cell_was_submitted_with_computes_nothing(make_record: MakeRecord) -> None:
     record = make_record()
-    record.submit({**(record.submission() or {}), "sources": "0" * 12})
+    record.submit(Submission(RunConfig(source_hash="0" * 12)))
     with pytest.raises(CodeDrift, match="the code has changed since the cell was submitted"):
         run_cell(record)
-    ended = record.attempts()[0].outcome() or {}
-    assert (ended["state"], ended["cause"]) == ("failed", "code_drift")
+    ended = record.attempts()[0].outcome()
+    assert ended
+    assert (ended.state, ended.cause) == ("failed", "code_drift")
     assert record.events() == []
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Loss, Optimizer
 from harness.ssl.attempt import run_cell
 from harness.store.record import Record
+from harness.store.submission import Submission
 from harness.sweep.run.executor import Job
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
@@ -28,9 +30,14 @@ pytestmark = pytest.mark.ranks
 MakeRecord = Callable[..., Record]
 
 
+def of_two(record: Record) -> Submission:
+    submission = record.submission()
+    assert submission
+    return replace(submission, run=replace(submission.run, world_size=2))
+
+
 def start(record: Record) -> subprocess.Popen[bytes]:
-    told = {**(record.submission() or {}), "world_size": 2}
-    script = LocalExecutor(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", told))
+    script = LocalExecutor(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", of_two(record)))
     return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
 
 
@@ -42,7 +49,9 @@ def test_two_ranks_train_what_one_process_trains_and_resume_to_the_same_bits(mak
     first, second = ([event["metrics"]["loss"] for event in record.events()[1:]] for record in (one, two))
     assert first[0] == pytest.approx(second[0], rel=1e-4)
     assert first == pytest.approx(second, rel=0.02)
-    assert (two.outcome() or {})["world_size"] == 2
+    outcome = two.outcome()
+    assert outcome
+    assert outcome.world_size == 2
 
     process = start(killed)
     wait_for_epoch(killed, 2)
@@ -69,10 +78,13 @@ def test_the_error_of_the_rank_that_failed_is_the_cells(make_record: MakeRecord,
     LOSSES.clear()
     LOSSES.update(before)
     record = make_record(loss=Loss("broken", source=source))
-    record.submit({**(record.submission() or {}), "plugins": [str(file)]})
+    submission = of_two(record)
+    record.submit(replace(submission, run=replace(submission.run, plugins=(str(file),))))
     assert start(record).wait(200) != 0
     assert record.state() == "failed"
-    assert (record.attempts()[0].outcome() or {})["error"] == "rank 1: ArithmeticError: the second rank stumbled"
+    outcome = record.attempts()[0].outcome()
+    assert outcome
+    assert outcome.error == "rank 1: ArithmeticError: the second rank stumbled"
 
 
 #: A rank that writes down, once its cell has ended, which threads it has left.
@@ -93,11 +105,10 @@ def test_a_group_ends_with_its_cell(make_record: MakeRecord, tmp_path: Path, end
     """Its threads let go of tensors; one that does so while Python ends aborts the rank, and with it the cell."""
     optimizer = Optimizer("sgd", lr={"finished": 0.1, "failed": 1e30}[end])
     record = make_record(bn_groups=1, optimizer=optimizer)
-    told = {**(record.submission() or {}), "world_size": 2}
     script = tmp_path / "witness.py"
     script.write_text(WITNESS)
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*ranks, str(script), str(record.path), json.dumps(told)], check=False)
+    done = subprocess.run([*ranks, str(script), str(record.path), json.dumps(of_two(record).to_json())], check=False)
     assert (done.returncode != 0) == (end == "failed")
     assert record.state() == end
     left = " ".join((tmp_path / rank).read_text() for rank in "01")
@@ -111,7 +122,8 @@ def test_a_stop_reaches_all_ranks(make_record: MakeRecord) -> None:
     wait_for_epoch(record, 1)
     process.send_signal(signal.SIGTERM)
     process.wait(100)
-    ended = record.attempts()[0].outcome() or {}
-    assert ended["state"] == "interrupted"
+    ended = record.attempts()[0].outcome()
+    assert ended
+    assert ended.state == "interrupted"
     kept = torch.load(record.path / "attempts/1/checkpoint.pt", weights_only=True)
     assert kept["step"] > 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
     record = make_record()
     run_cell(record)
     assert record.state() == "finished"
-    metrics = outcome(record)["metrics"]
+    metrics = outcome(record).metrics
     assert isinstance(metrics, dict)
     assert set(metrics) == set(NUMBERS)
     assert all(0 <= value <= 100 for value in metrics.values())
@@ -34,7 +36,7 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
 def test_training_beats_the_initial_encoder(make_record: MakeRecord) -> None:
     record = make_record(epochs=6)
     run_cell(record)
-    metrics = outcome(record)["metrics"]
+    metrics = outcome(record).metrics
     assert isinstance(metrics, dict)
     assert metrics["test_knn"] > metrics["init_knn"] + 3
 
@@ -89,8 +91,8 @@ def test_a_diverged_cell_fails_with_its_reason_and_keeps_the_last_good_checkpoin
     ended = record.attempts()[0].outcome()
     assert ended is not None
     said = "Diverged: the loss is not finite at step 2 of 60 (epoch 1), learning rate 2.498e+29"
-    assert ended["error"].startswith(said)
-    assert ended["error"].endswith("last good checkpoint: none yet")
+    assert ended.error.startswith(said)
+    assert ended.error.endswith("last good checkpoint: none yet")
     log = (record.path / "attempts/1/stderr.log").read_text()
     assert "Traceback" in log
     assert "Diverged" in log
@@ -113,7 +115,9 @@ def test_a_cell_that_diverges_late_keeps_its_last_good_checkpoint(
     kept = torch.load(record.path / "attempts/1/checkpoint.pt", weights_only=True)
     assert kept["step"] == 20
     assert all(weight.isfinite().all() for weight in kept["method"].values())
-    assert str(record.path / "attempts/1/checkpoint.pt") in (record.attempts()[0].outcome() or {})["error"]
+    ended = record.attempts()[0].outcome()
+    assert ended
+    assert str(record.path / "attempts/1/checkpoint.pt") in ended.error
 
 
 @pytest.mark.e2e
@@ -121,9 +125,10 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm, changed = make_record("calm"), make_record("changed")
-    submission = calm.submission() or {}
-    submission["evaluation"]["knn_k"] = 3
-    calm.submit(submission)
+    submission = calm.submission()
+    assert submission
+    evaluation = replace(submission.run.evaluation, knn_k=3)
+    submission = calm.submit(replace(submission, run=replace(submission.run, evaluation=evaluation)))
     run_cell(calm)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     update = train.Trainer.update
@@ -139,7 +144,7 @@ def test_an_outcome_has_one_evaluation_even_if_it_was_changed_in_between(
     torch.set_num_threads(1)
     changed.submit(submission)
     run_cell(changed)
-    assert outcome(changed)["metrics"] == outcome(calm)["metrics"]
+    assert outcome(changed).metrics == outcome(calm).metrics
 
 
 @pytest.mark.e2e

@@ -30,7 +30,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_training_ends_after_exactly_so_many_steps(make_record: MakeRecord, losses: list[float]) -> None:
     record = make_record(steps=PER_EPOCH + 7, epochs=2, every=5)
     run_cell(record)
-    assert outcome(record)["steps"] == len(losses) == PER_EPOCH + 7
+    assert outcome(record).steps == len(losses) == PER_EPOCH + 7
     events = record.events()
     assert [(event["step"], event["epoch"]) for event in events] == [(0, 0), (PER_EPOCH, 1), (PER_EPOCH + 7, 2)]
     assert ["val_knn" in event["metrics"] for event in events] == [True, False, True], "the last one is evaluated"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from harness.cell import Dataset, Loss, Optimizer
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import STALE_SECONDS, Record
+from harness.store.submission import Submission
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +36,9 @@ class Worker:
 
     def ask(self, record: Record) -> None:
         assert self.process.stdin
-        request = {"record": str(record.path), "submission": record.submission()}
+        submission = record.submission()
+        assert submission
+        request = {"record": str(record.path), "submission": submission.to_json()}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
 
@@ -56,7 +60,7 @@ def result(record: Record) -> object:
     outcome, weights = record.outcome(), record.encoder()
     assert outcome is not None
     assert weights is not None
-    return outcome["metrics"], weights.read_bytes()
+    return outcome.metrics, weights.read_bytes()
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -81,13 +85,14 @@ def test_cells_of_one_worker_are_those_of_processes_of_their_own(make_record: Ma
 def test_a_failure_ends_it_and_stands_in_the_record_and_the_ledger(make_record: MakeRecord, tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path, "x.demo", Policy())
     record = make_record(optimizer=Optimizer(lr=1e30))
-    record.submit({**(record.submission() or {}), "sweep": ledger.path.name})
+    record.submit(replace(record.submission() or Submission(), sweep=ledger.path.name))
     worker = Worker()
     answer = worker.compute(record)
     assert answer["code"] == 1
     assert worker.end() == 0
-    outcome = record.attempts()[-1].outcome() or {}
-    assert (outcome["state"], outcome["cause"]) == ("failed", "diverged")
+    outcome = record.attempts()[-1].outcome()
+    assert outcome
+    assert (outcome.state, outcome.cause) == ("failed", "diverged")
     (failure,) = ledger.failures()
     assert (failure.cell_id, failure.cause) == (record.cell_id, "diverged")
 
@@ -98,7 +103,7 @@ def test_a_cell_whose_sweep_was_stopped_or_that_was_withdrawn_does_not_begin(
     ledger = Ledger.open(tmp_path, "x.demo", Policy())
     ledger.stop("enough")
     stopped, withdrawn = make_record(seed=0), make_record(seed=1)
-    stopped.submit({**(stopped.submission() or {}), "sweep": ledger.path.name})
+    stopped.submit(replace(stopped.submission() or Submission(), sweep=ledger.path.name))
     withdrawn.withdraw()
     worker = Worker()
     assert "enough" in str(worker.compute(stopped)["said"])
@@ -114,8 +119,9 @@ def test_a_request_in_its_folder_stops_a_cell_wherever_it_runs(make_record: Make
     wait_until(lambda: len(record.events()) > 1)
     record.attempts()[0].request_stop("cancelled")
     assert worker.answer()["code"] == 75
-    outcome = record.attempts()[0].outcome() or {}
-    assert (outcome["state"], outcome["cause"]) == ("interrupted", "cancelled")
+    outcome = record.attempts()[0].outcome()
+    assert outcome
+    assert (outcome.state, outcome.cause) == ("interrupted", "cancelled")
     assert (record.attempts()[0].path / "checkpoint.pt").exists()
     assert worker.compute(make_record(seed=3, epochs=1))["code"] == 0, "the worker itself lives on"
     worker.end()
@@ -137,8 +143,10 @@ def test_a_frozen_holder_that_wakes_up_does_no_harm(make_record: MakeRecord) -> 
     frozen.process.send_signal(signal.SIGCONT)
     assert frozen.answer()["code"] == 75
     assert {path: path.read_bytes() for path in before} == before
-    assert (record.outcome() or {})["attempt"] == 2
-    assert (record.attempts()[0].outcome() or {})["state"] == "interrupted"
+    first, published = record.attempts()[0].outcome(), record.outcome()
+    assert first
+    assert published
+    assert (first.state, published.attempt) == ("interrupted", 2)
     for worker in (frozen, other):
         worker.end()
 

@@ -11,20 +11,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.cell import Cell, Dataset, Loss, versionless_id
-from harness.evaluation import key
+from harness.evaluation import Evaluation, key
 from harness.files import cache_folder, write_json
 from harness.store.index import Index, Summary
 from harness.store.ledger import Ledger, Policy
+from harness.store.outcome import Outcome
 from harness.store.record import STALE_SECONDS, Attempt, Record, Superseded
+from harness.store.submission import Submission
 
-OUTCOME: dict[str, Any] = {"state": "finished", "metrics": {"test_knn": 50.0}, "evaluation": {"knn_k": 20}}
+EVALUATION = asdict(Evaluation())
+OUTCOME = Outcome("finished", metrics={"test_knn": 50.0}, evaluation=Evaluation())
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_a_finished_record(runs: Path) -> None:
     finish(record)
     found = Index(runs)[record.cell_id]
     assert (found.state, found.attempts, found.attempt, found.val_knn) == ("finished", 1, 1, 40.0)
-    assert found.outcome == {"attempt": 1, **OUTCOME}
+    assert found.outcome == replace(OUTCOME, attempt=1)
     assert found.last
     assert found.last["metrics"]["loss"] == 1.0
     assert found.ran["hardware"] == "a processor"
@@ -114,13 +116,13 @@ def test_a_cell_is_queued_while_the_sweep_that_submitted_it_is_alive(runs: Path)
         index.refresh()
         return index[record.cell_id].state
 
-    record.submit({"sweep": ledger.path.name})
+    record.submit(Submission(sweep=ledger.path.name))
     assert state() == "queued"
     record.withdraw()
     assert state() == "missing"
     record.begin({}).fail("for now")
     assert state() == "failed"
-    record.submit({"sweep": ledger.path.name})
+    record.submit(Submission(sweep=ledger.path.name))
     assert state() == "queued"
     ledger.close()
     assert state() == "failed"
@@ -146,10 +148,10 @@ def test_a_failed_cell_of_another_version_makes_nothing_stale(runs: Path) -> Non
 def test_metrics_are_those_of_the_record(runs: Path) -> None:
     record = Record.prepare(runs, Cell())
     finish(record)
-    other, elsewhere = {"knn_k": 200}, Dataset("fashion_mnist")
+    other, elsewhere = {**EVALUATION, "knn_k": 200}, Dataset("fashion_mnist")
     record.add_evaluation(key(other, record.cell().dataset), {"metrics": {"test_knn": 60.0}})
     index = Index(runs)
-    for wanted in (OUTCOME["evaluation"], other, {"knn_k": 1}):
+    for wanted in (EVALUATION, other, {**EVALUATION, "knn_k": 1}):
         for on in (None, record.cell().dataset, elsewhere):
             assert index.metrics(record.cell_id, wanted, on) == record.metrics(wanted, on)
     assert index.metrics("0" * 12, other) is None
@@ -234,7 +236,7 @@ def last(record: Record) -> Attempt | None:
     return attempts[-1] if attempts else None
 
 
-def end(record: Record, outcome: dict[str, Any]) -> None:
+def end(record: Record, outcome: Outcome) -> None:
     if attempt := last(record):
         with suppress(Superseded):
             attempt.end(outcome)
@@ -270,10 +272,10 @@ ACTIONS: dict[str, Callable[[Record], object]] = {
     "begin": begin,
     "log": log,
     "finish": lambda record: end(record, OUTCOME),
-    "fail": lambda record: end(record, {"state": "failed", "error": "bad", "cause": "error"}),
-    "interrupt": lambda record: end(record, {"state": "interrupted", "cause": "signal"}),
+    "fail": lambda record: end(record, Outcome("failed", cause="error", error="bad")),
+    "interrupt": lambda record: end(record, Outcome("interrupted", cause="signal")),
     "fall silent": fall_silent,
-    "submit": lambda record: record.submit({"sweep": "x.demo.1"}),
+    "submit": lambda record: record.submit(Submission(sweep="x.demo.1")),
     "withdraw": lambda record: record.withdraw(),
     "lose the last attempt": lose_the_last_attempt,
     "lose all": lambda record: shutil.rmtree(record.path),

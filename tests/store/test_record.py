@@ -6,17 +6,19 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.cell import Cell, Dataset
 from harness.errors import UserError
-from harness.evaluation import key
+from harness.evaluation import Evaluation, key
 from harness.files import read_json, write_json
+from harness.store.outcome import Outcome
 from harness.store.record import STALE_SECONDS, Attempt, Busy, Heartbeat, Record, Superseded
 
-HEALTHY = {"state": "finished", "metrics": {}}
+HEALTHY = Outcome("finished")
 
 
 @pytest.fixture
@@ -74,20 +76,20 @@ def test_a_frozen_attempt_that_wakes_up_publishes_nothing(record: Record) -> Non
 
 def test_only_the_first_finisher_is_published(record: Record) -> None:
     first = record.begin({})
-    first.end({**HEALTHY, "metrics": {"test_knn": 1.0}})
+    first.end(replace(HEALTHY, metrics={"test_knn": 1.0}))
     second = Attempt(record, 2)
     second.path.mkdir()
     with pytest.raises(Superseded):
-        second.end({**HEALTHY, "metrics": {"test_knn": 2.0}})
+        second.end(replace(HEALTHY, metrics={"test_knn": 2.0}))
     outcome = record.outcome()
     assert outcome is not None
-    assert outcome["metrics"] == {"test_knn": 1.0}
+    assert outcome.metrics == {"test_knn": 1.0}
     assert record.state() == "finished"
 
 
 @pytest.mark.parametrize(("ended", "state"), [("failed", "failed"), ("interrupted", "missing")])
 def test_an_ended_attempt_can_be_followed_by_another(record: Record, ended: str, state: str) -> None:
-    record.begin({}).end({"state": ended, "error": "x"})
+    record.begin({}).end(Outcome(ended, error="x"))
     assert record.state() == state
     assert record.begin({}).number == 2
 
@@ -127,7 +129,7 @@ def test_events_of_later_attempts_win_and_torn_lines_are_ignored(record: Record)
     first.log_event(2, {"loss": 2.0})
     with (first.path / "events.jsonl").open("a") as file:
         file.write('{"time": 1, "step": 3, "met')
-    first.end({"state": "interrupted"})
+    first.end(Outcome("interrupted"))
     record.begin({}).log_event(2, {"loss": 1.5})
     found = [(event["step"], event["metrics"]) for event in record.events()]
     assert found == [(1, {"loss": 3.0, "val_knn": 10.0}), (2, {"loss": 1.5})]
@@ -161,7 +163,7 @@ PLAIN = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs"
 
 def test_an_evaluation_is_found_that_came_with_the_outcome_or_was_added(record: Record) -> None:
     assert record.metrics(EVALUATION) is None
-    record.begin({}).end({**HEALTHY, "metrics": {"test_knn": 50.0}, "evaluation": EVALUATION})
+    record.begin({}).end(replace(HEALTHY, metrics={"test_knn": 50.0}, evaluation=Evaluation(**EVALUATION)))
     own = record.cell().dataset
     assert record.metrics({**EVALUATION, "every": 3}) == record.metrics(EVALUATION, own) == {"test_knn": 50.0}
     assert record.metrics(PLAIN) is None
@@ -185,7 +187,7 @@ def test_a_finished_attempt_that_was_killed_before_its_publication_is_published_
     write_json(attempt.path / "outcome.json", {"attempt": 1, "state": "finished", "metrics": {}})
     with pytest.raises(Busy, match="already finished"):
         record.begin({})
-    assert (record.outcome() or {})["attempt"] == 1
+    assert record.outcome() == replace(HEALTHY, attempt=1)
     attempt.publish()  # the finisher itself comes to it only now, and is not told that somebody else was faster
     assert len(record.attempts()) == 1
 

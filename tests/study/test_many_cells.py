@@ -13,7 +13,9 @@ from harness.cell import versionless_id
 from harness.manifest import Exclusion, Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
+from harness.store.outcome import Outcome
 from harness.store.record import Record
+from harness.store.submission import Submission
 from harness.study.frame import tidy
 from harness.study.report.content import content, study
 from harness.study.report.plots import accuracy as plots
@@ -40,12 +42,12 @@ def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_pat
 def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: 50.0 if axes["seed"] == 0 else None)
     old = replace(Record(results / "runs" / Index(results / "runs").cell_ids()[0]).cell(), seed=2, versions={"loss": 0})
-    Record.prepare(results / "runs", old).begin({}).end({"state": "finished", "metrics": {}})
+    Record.prepare(results / "runs", old).begin({}).end(Outcome("finished", metrics={}))
     (stale,) = [cell.cell_id for cell in manifest.cells if cell.kin == versionless_id(old)]
     queued = next(cell.cell_id for cell in manifest.cells if cell.axes["seed"] == 1)
     (results / "runs" / queued / "attempts").mkdir(parents=True)
     ledger = Ledger.open(results, manifest.name, Policy())
-    Record(results / "runs" / queued).submit({"sweep": ledger.path.name})
+    Record(results / "runs" / queued).submit(Submission(sweep=ledger.path.name))
     table = tidy(manifest, results)
     states = table.frame.set_index("cell_id")["state"]
     assert (states[queued], states[stale]) == ("queued", "stale")

@@ -12,16 +12,25 @@ from typer.testing import CliRunner
 from harness.cell import Cell, Loss, get
 from harness.cli.main import app
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.manifest import Expected, Manifest
 from harness.store.ledger import Ledger, Policy
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Record
+from harness.store.submission import Submission
 
-EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
+EVALUATION: dict[str, Any] = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 METRICS = {"test_knn": 50.0, "test_linear": 51.0, "init_knn": 30.0, "init_linear": 31.0}
-OUTCOME: dict[str, Any] = {
-    "state": "finished", "metrics": METRICS, "evaluation": EVALUATION, "steps": 20, "peak_lr": 0.1, "dropped": 13,
-    "world_size": 1, "train_seconds": 50.0, "seconds": 60.0,
-}  # fmt: skip
+OUTCOME = Outcome(
+    "finished",
+    metrics=METRICS,
+    evaluation=Evaluation(**EVALUATION),
+    steps=20,
+    peak_lr=0.1,
+    dropped=13,
+    train_seconds=50.0,
+    seconds=60.0,
+)
 
 
 class Results:
@@ -82,7 +91,7 @@ class Results:
 
     def queue(self, cell: Cell) -> Ledger:
         ledger = Ledger.open(self.path, "tiny.demo", Policy())
-        self.record(cell).submit({"sweep": ledger.path.name})
+        self.record(cell).submit(Submission(sweep=ledger.path.name))
         return ledger
 
 

@@ -168,11 +168,12 @@ def begun(folder: Folder, epochs: int = 10) -> Attempt:
 
 def numbers(record: Record) -> dict[str, Any]:
     """All that a cell computes: its outcome, its curve, its weights."""
-    outcome = record.outcome() or {}
+    outcome = record.outcome()
+    assert outcome
     curve = [(event["step"], {**event["metrics"], "samples_per_second": 0}) for event in record.events()]
     encoder = record.encoder()
     return {
-        **{name: outcome[name] for name in NUMBERS},
+        **{name: getattr(outcome, name) for name in NUMBERS},
         "curve": curve,
         "encoder": encoder.read_bytes() if encoder else None,
     }
@@ -195,10 +196,7 @@ def forget_when_asked(folder: Folder) -> None:
 
 
 def causes(record: Record) -> list[str]:
-    return [
-        (attempt.outcome() or {}).get("cause", (attempt.outcome() or {}).get("state", "?"))
-        for attempt in record.attempts()
-    ]
+    return [end.reason if (end := attempt.outcome()) else "?" for attempt in record.attempts()]
 
 
 def node_of(job: str) -> str:

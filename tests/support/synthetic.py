@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.shared.load_experiment import load
+from harness.evaluation import Evaluation
 from harness.files import write_json
 from harness.manifest import Manifest
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
@@ -55,16 +57,16 @@ def make_records(
         attempt.log_event(0, {"val_knn": 30.0}, epoch=0)
         attempt.log_event(20, {"val_knn": value, "loss": 1.0}, epoch=1)
         attempt.end(
-            {
-                "state": "finished",
-                "metrics": metrics,
-                "evaluation": EVALUATION,
-                "steps": 20,
-                "peak_lr": 0.1,
-                "dropped": 13,
-                "train_seconds": 50.0,
-                "seconds": 60.0,
-            }
+            Outcome(
+                "finished",
+                metrics=metrics,
+                evaluation=Evaluation(**EVALUATION),
+                steps=20,
+                peak_lr=0.1,
+                dropped=13,
+                train_seconds=50.0,
+                seconds=60.0,
+            )
         )
         write_json(attempt.path / "provenance.json", {**attempt.provenance(), "pid": 1})
     return declared.manifest, results

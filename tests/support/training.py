@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 
 MakeRecord = Callable[..., Record]
@@ -25,7 +26,7 @@ def start(record: Record) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "harness.ssl", str(record.path)], env=environment)
 
 
-def outcome(record: Record) -> dict[str, object]:
+def outcome(record: Record) -> Outcome:
     found = record.outcome()
     assert found is not None, (record.path / "attempts/1/stderr.log").read_text()
     return found
@@ -39,7 +40,7 @@ def numbers(record: Record) -> dict[str, object]:
     ]
     attempt = record.attempts()[-1]
     weights = {name: value.tolist() for name, value in load_file(attempt.path / "encoder.safetensors").items()}
-    return {"metrics": outcome(record)["metrics"], "curve": curve, "weights": weights}
+    return {"metrics": outcome(record).metrics, "curve": curve, "weights": weights}
 
 
 def wait_for_epoch(record: Record, epoch: int) -> None:

@@ -155,7 +155,8 @@ def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Pat
     entries = plan.evaluated_otherwise(declared)
     if not entries:
         return
-    used = evaluation.final((entries[0].record.outcome() or {}).get("evaluation", {}))
+    outcome = entries[0].record.outcome()
+    used = evaluation.final(vars(outcome.evaluation)) if outcome and outcome.evaluation else {}
     name = next(name for name in {**declared, **used} if declared.get(name) != used.get(name))
     preset = evaluation_presets.named(declared)
     add = f"{command('evaluate', [*_holding(entries, results), '--preset', preset], results)}, or " if preset else ""

@@ -66,11 +66,12 @@ class Progress:
         line = watched.ended
         if watched.finished:
             self._done += 1
-            outcome = watched.task.record.outcome() or {}
-            metrics = outcome["metrics"]
+            outcome = watched.task.record.outcome()
+            assert outcome
+            metrics = outcome.metrics
             line = (
                 f"kNN {metrics['test_knn']:.2f} %, linear {metrics['test_linear']:.2f} % "
-                f"(initial encoder {metrics['init_knn']:.2f} %), {hours(outcome['seconds'] / 3600)}"
+                f"(initial encoder {metrics['init_knn']:.2f} %), {hours(outcome.seconds / 3600)}"
             )
         elif watched.ended.startswith("FAILED") and (attempts := watched.task.record.attempts()):
             line += f" (log: {attempts[-1].path / 'stderr.log'})"

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.store.index import Index
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 from harness.store.record import Busy, Record
+from harness.store.submission import Submission
 from harness.store.writer_lock import writer_lock
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.plan import Entry, Plan, PlanEstimate, make_plan
@@ -39,13 +40,13 @@ USUAL_ARRAY = 1001
 
 @dataclass
 class Submitted:
-    """``told``: what every cell's run is told; ``again``: the command to go on with."""
+    """``submission``: how every cell is run, but for its resources; ``again``: the command to go on with."""
 
     declared: Declared
     results: Path
     tracking_uri: str
     again: str
-    told: dict[str, Any]
+    submission: Submission
     rerun_stale: bool
 
     def print_scripts(self) -> None:
@@ -124,8 +125,8 @@ class Submitted:
         for entry in entries:
             given = of(entry.cell)
             name = short_names(entry.axes, varying) or entry.cell.cell_id
-            told = {**self.told, **given.told(entry.cell)}
-            found.append((Task(entry.record, entry.cell, name, told), given))
+            submission = replace(self.submission, run=given.run_config(self.submission.run, entry.cell))
+            found.append((Task(entry.record, entry.cell, name, submission), given))
         return found
 
     def _submit(self, entries: Sequence[Entry], ledger: Ledger | None) -> Ledger | None:
@@ -233,17 +234,17 @@ def one_submitter(results: Path) -> Iterator[None]:
 def _again(record: Record, ledger: Ledger) -> bool:
     """Whether a cell that has not finished is submitted again by the same sweep: as a sweep on one machine would."""
     mine = [attempt for attempt in record.attempts() if _of(attempt.provenance(), ledger.path.name)]
-    ends = [attempt.outcome() or {} for attempt in mine]
+    ends = [attempt.outcome() for attempt in mine]
     batches, cell_id = JobArrays(ledger.path), record.cell_id
     if (said := batches.job_status(cell_id)) and said.state == "CANCELLED":
         return False
     if not ends:
         return sum(cell_id in task for batch in batches.all for task in batch.tasks) < KILLS
-    if ends[-1].get("cause") == "cancelled" or "withdrawn" in (record.submission() or {}):
+    last = ends[-1]
+    if (last and last.cause == "cancelled") or record.withdrawn():
         return False
-    errors = sum(end.get("state") == "failed" for end in ends)
-    if ends[-1].get("state") == "failed":
-        return bool(errors <= ledger.policy().retries)
+    if last and last.failed:
+        return sum(bool(end and end.failed) for end in ends) <= ledger.policy().retries
     without_progress = [attempt for attempt in mine[-KILLS:] if not list(attempt.events())]
     return len(without_progress) < KILLS
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +22,7 @@ from harness.datasets import find
 from harness.evaluation import Evaluation
 from harness.ssl.worker import FINISHED
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 
 #: Images of the generated folder, and epochs of its cells: some seconds a cell.
 TRAIN, TEST, EPOCHS = 1536, 128, 1
@@ -47,7 +48,9 @@ class Worker:
         self._popen.communicate()
 
     def ask(self, record: Record) -> None:
-        json_process.send(self._popen, {"record": str(record.path), "submission": record.submission()})
+        submission = record.submission()
+        assert submission
+        json_process.send(self._popen, {"record": str(record.path), "submission": submission.to_json()})
 
     def wait(self) -> None:
         """Wait until the worker has finished a record.
@@ -71,8 +74,8 @@ class CellSupply:
 
     def next(self, threads: int) -> Record:
         record = Record.prepare(self._folder, replace(self._cell, seed=next(self._seeds)))
-        told = {"threads": threads, "device": "cpu", "root": self._root}
-        record.submit({**told, "evaluation": asdict(Evaluation(curve_bank=500))})
+        run = RunConfig(threads=threads, device="cpu", root=self._root, evaluation=Evaluation(curve_bank=500))
+        record.submit(Submission(run))
         return record
 
 
@@ -105,8 +108,8 @@ def _rate(cells: CellSupply, workers: Sequence[Worker]) -> float:
     for worker, _ in asked:
         worker.wait()
     seconds = time.perf_counter() - begun
-    outcomes = [record.outcome() or {} for _, record in asked]
-    samples = sum(outcome["steps"] for outcome in outcomes) * cells.batch_size
+    outcomes = [outcome for _, record in asked if (outcome := record.outcome())]
+    samples = sum(outcome.steps for outcome in outcomes) * cells.batch_size
     return float(samples / seconds)
 
 
@@ -143,4 +146,6 @@ def _beside(worker: Worker, record: Record, begun: float) -> float:
     worker.ask(record)
     worker.wait()
     ended = time.perf_counter()
-    return float(ended - begun - (record.outcome() or {})["seconds"])
+    outcome = record.outcome()
+    assert outcome
+    return ended - begun - outcome.seconds

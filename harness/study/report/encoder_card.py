@@ -23,10 +23,12 @@ def readme(record: Record, about: dict[str, Any]) -> str:
         record: of the finished cell.
         about: the metadata of the encoder's file.
     """
-    cell, outcome = record.cell(), record.outcome() or {}
+    cell, outcome = record.cell(), record.outcome()
+    assert outcome
+    assert outcome.evaluation
     label = METHODS[cell.method.name].label
     backbone = BACKBONES[cell.backbone.name].label
-    revision = record.attempts()[outcome["attempt"] - 1].provenance().get("revision") or "unknown"
+    revision = record.attempts()[outcome.attempt - 1].provenance().get("revision") or "unknown"
     facts = {
         "encoder": f"{backbone}, width {cell.backbone.width}, {STEMS[cell.backbone.stem]}, without a projector",
         "method": label,
@@ -36,7 +38,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
         "training": f"{cell.epochs} epochs, batch size {cell.batch_size}, seed {cell.seed}, {cell.precision}",
         "revision of harness": revision,
     }
-    metrics = outcome["metrics"]
+    metrics = outcome.metrics
     mean, std = (", ".join(f"{value:.6g}" for value in about[name]) for name in ("mean", "std"))
     return "\n".join(
         [
@@ -51,7 +53,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
             f"| this encoder | {metrics['test_knn']:.2f} | {metrics['test_linear']:.2f} |",
             f"| the same before training | {metrics['init_knn']:.2f} | {metrics['init_linear']:.2f} |",
             "",
-            described(outcome["evaluation"]),
+            described(vars(outcome.evaluation)),
             "",
             f"It takes pixels in [0, 1] of {about['channels']} channel{'s' if about['channels'] > 1 else ''}, less the "
             f"mean ({mean}), divided by the deviation ({std}); both stand in the metadata of `encoder.safetensors`. "

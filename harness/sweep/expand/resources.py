@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.cell import Cell, get
 from harness.errors import UserError, nearest
+from harness.store.submission import RunConfig
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import read_filter
 from harness.sweep.declare.limits import check_range
@@ -33,9 +34,9 @@ class Resources:
         smaller = self.micro_batch is not None and self.micro_batch < cell.batch_size // self.world_size
         return self.micro_batch if smaller else None
 
-    def told(self, cell: Cell) -> dict[str, Any]:
-        """What the cell's run is told of this."""
-        return {"world_size": self.world_size, "micro_batch": self.micro_batch_of(cell)}
+    def run_config(self, common: RunConfig, cell: Cell) -> RunConfig:
+        """How the cell is run: as all cells are (``common``), on these resources."""
+        return replace(common, world_size=self.world_size, micro_batch=self.micro_batch_of(cell))
 
 
 KINDS: dict[str, type[Any]] = {"gpus": int, "nodes": int, "time": float, "micro_batch": int}

@@ -185,8 +185,8 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
         how = summary.ran.get("threads"), bool(summary.ran.get("compile"))
         like = how == (threads, compiled) and hardware in (None, summary.ran.get("hardware"))
         if summary.outcome and summary.cell and like:
-            ranks, micro_batch = summary.outcome.get("world_size", 1), summary.ran.get("micro_batch")
-            found[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome["seconds"])
+            ranks, micro_batch = summary.outcome.world_size, summary.ran.get("micro_batch")
+            found[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
+
+from harness.store.submission import Submission
 
 JobState = Literal["queued", "running", "ended"]
 
@@ -19,25 +21,24 @@ KILLED = "killed by "
 
 @dataclass(frozen=True)
 class Job:
-    """``name``: experiment and cell, for people; ``submission``: what the run is told (data, device, threads of each
-    of its ``world_size`` processes, evaluation, bytes of ``memory`` that the whole cell needs)."""
+    """One prepared record and how it is run; ``name``: experiment and cell, for people."""
 
     record: Path
     name: str
-    submission: Mapping[str, Any]
+    submission: Submission
 
     @property
     def threads(self) -> int:
-        return int(self.submission["threads"])
+        return self.submission.run.threads
 
     @property
     def world_size(self) -> int:
-        return int(self.submission["world_size"])
+        return self.submission.run.world_size
 
     @property
     def memory(self) -> int:
-        """0 where nobody knows, or on GPUs, of which every process has one to itself."""
-        return int(self.submission.get("memory", 0))
+        """Bytes that the cell needs; 0 where nobody knows, or on GPUs, of which every process has one to itself."""
+        return self.submission.run.memory
 
 
 class Executor(Protocol):

@@ -264,14 +264,14 @@ class LocalExecutor:
         if job.world_size == 1:
             return list(self._worker)
         ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
-        told = json.dumps(dict(job.submission))
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "harness.ssl", str(job.record), told]
+        run = ["-m", "harness.ssl", str(job.record), json.dumps(job.submission.to_json())]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, *run]
 
 
 def _request(job: Job) -> str:
     """What a worker reads. With the submission, as for ranks: another machine that shares the folder may have written
     its own."""
-    return json.dumps({"record": str(job.record), "submission": dict(job.submission)})
+    return json.dumps({"record": str(job.record), "submission": job.submission.to_json()})
 
 
 def _exit_reason(code: int, words: str) -> str:

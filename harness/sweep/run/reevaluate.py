@@ -73,7 +73,8 @@ def tasks(
         if other:
             task, files = EvaluationTask(record, other.like(cell.dataset), other.root), other.files
         else:
-            task = EvaluationTask(record, cell.dataset, root or (record.submission() or {}).get("root"))
+            submission = record.submission()
+            task = EvaluationTask(record, cell.dataset, root or (submission.run.root if submission else None))
             files = find(cell.dataset.name, task.root)
         if (cell.backbone, task.dataset) not in checked:
             _check(cell, task.dataset, files, evaluation, preset)

@@ -19,15 +19,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
 from types import FrameType
-from typing import Any
 
 from harness.cell import Cell
 from harness.store.ledger import Ledger
 from harness.store.record import HEARTBEAT_SECONDS, Attempt, Record
+from harness.store.submission import Submission
 from harness.sweep.run.executor import KILLED, Executor, Job, JobState
 
 POLL_SECONDS = 0.5
@@ -45,15 +45,15 @@ KILLS = 5
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to run: ``name`` for people, ``submission`` what its run is told."""
+    """One cell to run: ``name`` for people, ``submission`` how it is run."""
 
     record: Record
     cell: Cell
     name: str
-    submission: Mapping[str, Any]
+    submission: Submission
 
-    def job(self, submission: Mapping[str, Any]) -> Job:
-        return Job(self.record.path, f"{submission['experiment']} {self.name}", submission)
+    def job(self, submission: Submission) -> Job:
+        return Job(self.record.path, f"{submission.experiment} {self.name}", submission)
 
 
 @dataclass
@@ -113,8 +113,7 @@ class Sweep:
         task = watched.task
         record = Record.prepare(task.record.path.parent, task.cell)
         watched.attempts = len(record.attempts())
-        submission = {**task.submission, "sweep": self.ledger.path.name}
-        record.submit(submission)
+        submission = record.submit(replace(task.submission, sweep=self.ledger.path.name))
         watched.job = self.executor.submit(task.job(submission))
         self.open[watched.job] = watched
 
@@ -142,17 +141,17 @@ class Sweep:
         """Decide what the end of a job means for its cell."""
         record, words = watched.task.record, self.executor.exit_reason(watched.job) if watched.job else ""
         state, attempts = record.state(), record.attempts()[watched.attempts :]
-        outcome = (attempts[-1].outcome() if attempts else None) or {}
+        outcome = attempts[-1].outcome() if attempts else None
         if state == "finished":
             watched.ended, watched.finished = "finished", True
         elif state == "running":
             self.wait_elsewhere(watched)
-        elif "withdrawn" in (record.submission() or {}) or outcome.get("cause") == "cancelled":
+        elif record.withdrawn() or (outcome and outcome.cause == "cancelled"):
             watched.ended = "cancelled"
         elif attempts and words.startswith(KILLED):
             self.resolve_killed(watched, attempts[-1], words)
-        elif outcome.get("state") == "failed":
-            self.resolve_failed(watched, outcome["cause"], outcome["error"])
+        elif outcome and outcome.failed:
+            self.resolve_failed(watched, outcome.cause, outcome.error)
         elif self.refusal or self.ledger.stop_reason():
             watched.ended = NOT_STARTED
         elif words and not outcome:  # it could not begin, or ended without a word in its record

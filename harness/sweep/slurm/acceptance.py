@@ -7,7 +7,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.store.ledger import Policy
 from harness.store.record import Attempt, Record
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.declare.compose import Declaration, declare
 from harness.sweep.expand import grid
 from harness.sweep.expand.resources import resources
@@ -84,18 +85,15 @@ class AcceptanceRun:
         declaration, files = self.declaration, find("digits", None)
         ((cell, _),) = grid.expand(declaration, files).cells
         given = resources(declaration)(cell)
-        told = {
-            "experiment": declaration.name,
-            "scale": declaration.scale,
-            "threads": self.declaration.cluster.cpus,
-            "device": self.declaration.cluster.device,
-            "plugins": [],
-            "root": None,
-            "evaluation": asdict(declaration.evaluation),
-            **given.told(cell),
-            "sources": source_hash(),
-        }
-        return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, told), given
+        common = RunConfig(
+            threads=declaration.cluster.cpus,
+            device=declaration.cluster.device,
+            evaluation=declaration.evaluation,
+            source_hash=source_hash(),
+        )
+        run = given.run_config(common, cell)
+        submission = Submission(run, experiment=declaration.name, scale=declaration.scale)
+        return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, submission), given
 
     @property
     def record(self) -> Record:
@@ -130,8 +128,8 @@ class AcceptanceRun:
     def error(self) -> str:
         """With which the last attempt failed; empty where it has not."""
         last = self.record.attempts()[-1:]
-        ended = (last[0].outcome() or {}) if last else {}
-        return str(ended["error"]) if ended.get("state") == "failed" else ""
+        ended = last[0].outcome() if last else None
+        return ended.error if ended and ended.failed else ""
 
     def over(self) -> str:
         """How the job ended, as the scheduler says; empty while it has not."""
@@ -140,9 +138,9 @@ class AcceptanceRun:
 
 
 def ending(attempt: Attempt) -> str:
-    """How an attempt ended; one that says nothing was killed."""
-    said = attempt.outcome() or {"state": "killed"}
-    return str(said.get("cause", said["state"]))
+    """How an attempt ended; one without an outcome was killed."""
+    outcome = attempt.outcome()
+    return outcome.reason if outcome else "killed"
 
 
 class Acceptance:
@@ -234,7 +232,9 @@ class Acceptance:
             time.sleep(POLL_SECONDS)
 
     def _same_numbers(self) -> Diagnosis:
-        calm, disturbed = [(run.record.outcome() or {})["metrics"] for run in (self.reference, self.disturbed)]
+        calm, disturbed = (
+            outcome.metrics for run in (self.reference, self.disturbed) if (outcome := run.record.outcome())
+        )
         apart = {name: abs(value - disturbed[name]) for name, value in calm.items()}
         name = max(apart, key=lambda name: apart[name])
         if not any(apart.values()):

@@ -82,7 +82,8 @@ def _cause(record: Record) -> str:
     """Return why this start's attempt at the cell ended; the empty string if it made none."""
     attempts = record.attempts()
     made_here = bool(attempts) and attempts[-1].provenance().get("scheduler") == current_job()
-    return str((attempts[-1].outcome() or {}).get("cause", "")) if made_here else ""
+    outcome = attempts[-1].outcome() if made_here else None
+    return outcome.cause if outcome else ""
 
 
 def requeue() -> bool:

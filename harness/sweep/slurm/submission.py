@@ -7,13 +7,12 @@ scheduler once for all of them (``look``) and writes down how attempts ended tha
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +20,9 @@ from harness.environment.process import process_exists
 from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
+from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Busy, Record
+from harness.store.submission import SlurmAllocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.supervisor import Task
@@ -49,7 +50,7 @@ class Cluster:
     @classmethod
     def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> Cluster:
         """A new sweep, whose cells are about to be submitted; nobody watches over it: its jobs do not need that."""
-        facts = {"again": again, "cluster": dataclasses.asdict(cluster), "user": getpass.getuser()}
+        facts = {"again": again, "cluster": asdict(cluster), "user": getpass.getuser()}
         ledger = Ledger.open(results, name, policy, **facts)
         ledger.close()
         return cls(ledger, cluster)
@@ -104,21 +105,17 @@ class Cluster:
         batch = batches.add([[task.record.cell_id for task in pack] for pack in packs])
         for task in (task for pack in packs for task in pack):
             record = Record.prepare(task.record.path.parent, task.cell)
-            told = {
-                "nodes": given.nodes,
-                "time": given.time,
-                "grace": self.cluster.grace,
-                "stage": self.cluster.stage,
-            }
-            record.submit({**task.submission, **told, "sweep": self.ledger.path.name, "batch": batch.number})
+            slurm = SlurmAllocation(given.nodes, given.time or 0, self.cluster.grace, self.cluster.stage)
+            submission = replace(task.submission, slurm=slurm, sweep=self.ledger.path.name, batch=batch.number)
+            record.submit(submission)
         paths = [[task.record.path.absolute() for task in pack] for pack in packs]
         try:
             job = self.profile.submit(batch.name, comment(batch), paths, given)
         except UserError as refusal:
-            batches.write(dataclasses.replace(batch, failed=str(refusal)))
+            batches.write(replace(batch, failed=str(refusal)))
             raise
         self._log(f"sbatch: job {job}, {len(packs)} tasks")
-        batches.write(dataclasses.replace(batch, job=job))
+        batches.write(replace(batch, job=job))
 
     def cancel(self, cells: Collection[str]) -> None:
         """Take tasks back that have none but these cells; of other tasks the cells' own intents say so.
@@ -221,11 +218,11 @@ def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
             with suppress(Unreachable):  # without accounting the queue is all there is
                 job = cluster.slurm.job_named(batch.name, batch.submitted)
         if not job:
-            batches.write(dataclasses.replace(batch, failed="it never reached the queue"))
+            batches.write(replace(batch, failed="it never reached the queue"))
             continue
         paths = [[(cluster.runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
         cluster.profile.complete(job, paths)
-        batches.write(dataclasses.replace(batch, job=job))
+        batches.write(replace(batch, job=job))
 
 
 def _being_submitted(cluster: Cluster, batch: JobArray, now: float) -> bool:
@@ -267,7 +264,7 @@ def record_lost_outcomes(cluster: Cluster) -> None:
                 _record_lost_outcomes_of_task(
                     [Record(cluster.runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster
                 )
-    batches.write_queue(dataclasses.replace(batches.queue, settled=True))
+    batches.write_queue(replace(batches.queue, settled=True))
 
 
 def _record_lost_outcomes_of_task(
@@ -284,7 +281,7 @@ def _record_lost_outcomes_of_task(
         if failed:
             _fail(attempt, said, cluster, task)
         else:
-            attempt.end({"state": "interrupted", "cause": INTERRUPTED.get(said.state, "node_failure")})
+            attempt.end(Outcome("interrupted", cause=INTERRUPTED.get(said.state, "node_failure")))
     if failed and not attempts:
         for record in records:
             _fail_before_beginning(record, said, batch, task, cluster)
@@ -296,14 +293,15 @@ def _of_task(attempt: Attempt, task: str) -> bool:
 
 def _fail_before_beginning(record: Record, said: JobStatus, batch: JobArray, task: str, cluster: Cluster) -> None:
     """An attempt for a job that ended before its cell began, if nobody has submitted or begun the cell since."""
-    told = record.submission() or {}
-    mine = (told.get("sweep"), told.get("batch")) == (cluster.ledger.path.name, batch.number)
+    submission = record.submission() or Submission()
+    mine = (submission.sweep, submission.batch) == (cluster.ledger.path.name, batch.number)
     words, _ = _last_error_line(cluster.profile.folder, task)
     orphaned = NO_PICKLE in words  # its submitter died before submitit had left what the job was to do
-    if not mine or orphaned or "withdrawn" in told or told.get("attempts_before") != len(record.attempts()):
+    if not mine or orphaned or submission.withdrawn or submission.attempts_before != len(record.attempts()):
         return
     try:
-        attempt = record.begin({"scheduler": {"task": task, "job": "", "restart": 0}, "submission": told})
+        scheduler = {"task": task, "job": "", "restart": 0}
+        attempt = record.begin({"scheduler": scheduler, "submission": submission.to_json()})
     except Busy:
         return
     (attempt.path / "stderr.log").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
@@ -318,8 +316,8 @@ def _fail(last: Attempt, said: JobStatus, cluster: Cluster, task: str) -> None:
     else:
         error, cause = f"{why}: {words or 'no word on standard error'}", "error"
     last.fail(error, cause)
-    ended = last.outcome() or {}
-    cluster.ledger.failed(last.record.cell_id, ended["cause"], ended["error"], final=ended["cause"] != "error")
+    if ended := last.outcome():
+        cluster.ledger.failed(last.record.cell_id, ended.cause, ended.error, final=ended.cause != "error")
 
 
 def _error_output(folder: Path, task: str) -> str:

@@ -199,7 +199,7 @@ class Mirror:
     def _changing(self, cell: Expected, record: Record) -> dict[str, str]:
         """Return the tags that change while the cell is computed."""
         attempt = record.attempts()[-1]
-        outcome = record.outcome() or attempt.outcome() or {}
+        outcome = record.outcome() or attempt.outcome()
         tags = {
             "mlflow.runName": run_content.run_name(self.manifest, cell),
             "arm": run_content.arm_label(self.manifest, cell),
@@ -207,8 +207,9 @@ class Mirror:
             "harness.state": record.state(),
         }
         for key in ("cause", "error"):
-            if key in outcome or attempt.number > 1:  # overwrites the value of an earlier attempt
-                tags[f"harness.{key}"] = str(outcome.get(key, ""))
+            value = getattr(outcome, key, "")
+            if value or attempt.number > 1:  # overwrites the value of an earlier attempt
+                tags[f"harness.{key}"] = value
         return tags
 
     def _tags(self) -> dict[str, str]:

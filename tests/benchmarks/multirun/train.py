@@ -7,6 +7,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from harness.evaluation import Evaluation
+from harness.store.submission import RunConfig, Submission
+
 HERE = Path(__file__).parent
 
 
@@ -34,9 +37,11 @@ def main(config: DictConfig) -> float:
     )
     record = Record.prepare(Path(HydraConfig.get().runtime.output_dir) / "runs", cell)
     evaluation = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4, "every": 1, "curve_bank": 500}
-    record.submit({"threads": 1, "device": "cpu", "root": None, "evaluation": evaluation, "plugins": [plugin]})
+    record.submit(Submission(RunConfig(evaluation=Evaluation(**evaluation), plugins=(plugin,))))
     run_cell(record)
-    return float((record.outcome() or {})["metrics"]["test_knn"])
+    outcome = record.outcome()
+    assert outcome
+    return outcome.metrics["test_knn"]
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ from torch import Tensor
 from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.datasets import find
 from harness.datasets.image_folder import image_files
+from harness.evaluation import Evaluation
 from harness.ssl.attempt import run_cell
 from harness.ssl.data import augment, augmentation_parameters, sources, streaming
 from harness.ssl.data.sources import load
 from harness.ssl.data.split import Data
 from harness.ssl.data.streaming import centre, crops_of, decode, seconds_per_image, waiting_bytes
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 
 SIDE = 32
 SETTINGS = Views(crop_min=0.08, flip=0.5, jitter=0.5, gray=0.2, blur=0.5)
@@ -306,9 +308,9 @@ def test_a_streamed_cell_is_trained_and_judged(folder: Path, tmp_path: Path, pro
     )
     record = Record.prepare(tmp_path / "runs", cell)
     evaluation = {"knn_k": 3, "knn_temperature": 0.07, "curve_bank": 10, **probe}
-    record.submit({"threads": 1, "device": "cpu", "root": str(folder), "evaluation": evaluation})
+    record.submit(Submission(RunConfig(root=str(folder), evaluation=Evaluation(**evaluation))))
     run_cell(record)
     ended = record.outcome()
     assert ended is not None
-    assert ended["state"] == "finished"
-    assert {"test_knn", "test_linear", "init_knn", "init_linear"} <= set(ended["metrics"])
+    assert ended.state == "finished"
+    assert {"test_knn", "test_linear", "init_knn", "init_linear"} <= set(ended.metrics)

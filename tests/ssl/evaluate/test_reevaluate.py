@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.ssl.attempt import run_cell
 from harness.ssl.data import sources
 from harness.ssl.data.split import Data
 from harness.ssl.evaluate.reevaluate import evaluate_again
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 
 MakeRecord = Callable[..., Record]
@@ -56,14 +57,15 @@ def test_the_kept_encoder_has_the_numbers_that_it_had_when_the_cell_finished(rec
     (said,) = evaluate([record], SAME)
     outcome = record.outcome()
     assert outcome is not None
-    assert said["metrics"] == outcome["metrics"]
+    assert said["metrics"] == outcome.metrics
 
 
 @pytest.mark.e2e
 def test_a_cell_that_was_trained_under_a_preset_has_the_numbers_that_are_added_later(make_record: MakeRecord) -> None:
     then, later = make_record("then"), make_record("later")
-    submission = then.submission() or {}
-    then.submit({**submission, "evaluation": asdict(PLAIN)})
+    submission = then.submission()
+    assert submission
+    then.submit(replace(submission, run=replace(submission.run, evaluation=PLAIN)))
     for record in (then, later):
         run_cell(record)
     evaluate([later], PLAIN)
@@ -99,7 +101,7 @@ def test_another_data_set_passes_through_the_encoder_as_its_training_images_did(
 def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: MakeRecord, record: Record) -> None:
     lost, strange = make_record(seed=1), make_record(seed=2)
     for other in (lost, strange):
-        other.begin({}).end({"state": "finished", "metrics": {}, "evaluation": {}})
+        other.begin({}).end(Outcome("finished", metrics={}))
     (strange.path / "attempts/1/encoder.safetensors").write_bytes(b"no weights")
     said = evaluate([lost, strange, record], PLAIN)
     assert "the encoder is not here" in said[0]["error"]

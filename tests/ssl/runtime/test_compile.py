@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,9 @@ def test_a_compiled_cell_trains_what_another_trains(make_record: MakeRecord, mon
     plain, compiled = (make_record(name, steps=6, epochs=1, bn_groups=2) for name in ("plain", "compiled"))
     run_cell(plain)
     assert not calls
-    run_cell(compiled, {**(compiled.submission() or {}), "compile": True})
+    submission = compiled.submission()
+    assert submission
+    run_cell(compiled, replace(submission, run=replace(submission.run, compile=True)))
     assert calls == [{"mode": "default", "dynamic": False}]
     first, second = (record.events()[-1]["metrics"] for record in (plain, compiled))
     assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)

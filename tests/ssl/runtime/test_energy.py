@@ -206,9 +206,9 @@ def test_attempts_add_up_in_the_outcome_and_change_no_number(
     record = make_record("stopped")
     with pytest.MonkeyPatch.context() as patch:
         stop_and_resume(record, 7, patch)
-    assert outcome(record)["joules"] == {"processor": pytest.approx(40)}
+    assert outcome(record).joules == {"processor": pytest.approx(40)}
     assert len(record.attempts()) == 2
-    assert "joules" not in outcome(calm)
+    assert not outcome(calm).joules
     assert numbers(record) == numbers(calm)
 
 
@@ -223,7 +223,7 @@ def test_a_checkpoint_of_before_adds_nothing(
     monkeypatch.setattr(train.Trainer, "state", without_joules)
     with pytest.MonkeyPatch.context() as patch:
         stop_and_resume(record, 7, patch)
-    assert outcome(record)["joules"] == {"processor": pytest.approx(33)}
+    assert outcome(record).joules == {"processor": pytest.approx(33)}
 
 
 def test_the_counter_is_read_at_every_checkpoint(

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.manifest import Exclusion, Manifest
+from harness.store.submission import RunConfig
 from harness.sweep.declare.compose import declare
 from harness.sweep.expand.resources import Resources, resources
 from tests.support.declarations import declared, expanded, manifest, points, refused
@@ -175,8 +176,8 @@ def test_only_batches_that_do_not_fit_pass_in_micro_batches(tiny: Path) -> None:
         "resources: [{where: batch_size=256, gpus: 2}]\n",
     )
     given = resources(declare(path, []))
-    told = {cell.batch_size: given(cell).told(cell) for cell, _ in expanded(path).cells}
-    assert told == {64: {"world_size": 1, "micro_batch": None}, 256: {"world_size": 2, "micro_batch": 64}}
+    configs = {cell.batch_size: given(cell).run_config(RunConfig(), cell) for cell, _ in expanded(path).cells}
+    assert configs == {64: RunConfig(), 256: RunConfig(world_size=2, micro_batch=64)}
     ids = {cell.cell_id for cell, _ in expanded(path).cells}
     assert ids == {cell.cell_id for cell, _ in expanded(path, "cluster.micro_batch=null").cells}
 

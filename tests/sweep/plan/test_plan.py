@@ -19,6 +19,7 @@ from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.store.index import Index
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
@@ -38,10 +39,10 @@ EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
 
 
-def finish(record: Record, evaluation: dict[str, float], told: dict[str, object] | None = None, **more: object) -> None:
+def finish(record: Record, evaluation: dict[str, float], told: dict[str, object] | None = None, **more: Any) -> None:
     ran = {"hardware": "a processor", "threads": 1}
     record.begin({**ran, "submission": told or {}}).end(
-        {"state": "finished", "metrics": {}, "evaluation": evaluation, **more}
+        Outcome("finished", evaluation=Evaluation(**evaluation), **more)
     )
 
 
@@ -56,7 +57,7 @@ def test_only_missing_and_failed_cells_run(tiny: Path) -> None:
     cells = [entry.cell for entry in load(str(tiny), [], results).plan.entries]
     records = [Record.prepare(results / "runs", cell) for cell in cells[:3]]
     finish(records[0], EVALUATION)
-    records[1].begin({}).end({"state": "failed", "error": "x"})
+    records[1].begin({}).end(Outcome("failed", error="x"))
     records[2].begin({})
     plan = load(str(tiny), [], results).plan
     assert plan.counts() == {"finished": 1, "failed": 1, "running": 1, "missing": 9}

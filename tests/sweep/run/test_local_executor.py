@@ -16,6 +16,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.run import local_executor
 from harness.sweep.run.executor import Executor, Job
 from harness.sweep.run.local_executor import LocalExecutor
@@ -47,8 +48,7 @@ def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalEx
 
 
 def job(record: str | Path = "x", memory: int = 0) -> Job:
-    told = {"threads": 1, "device": "cpu", "world_size": 1, "memory": memory}
-    return Job(Path(record), "a cell", told)
+    return Job(Path(record), "a cell", Submission(RunConfig(memory=memory)))
 
 
 def drain(executor: Executor, ids: list[str]) -> int:
@@ -200,8 +200,9 @@ def test_nothing_is_left_after_a_kill() -> None:
 
 def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
-    told = Job(record.path, "a cell", {**(record.submission() or {}), "world_size": 1})
-    script = LocalExecutor(Slots(1, 1, "cpu")).script(told)
+    submission = record.submission()
+    assert submission
+    script = LocalExecutor(Slots(1, 1, "cpu")).script(Job(record.path, "a cell", submission))
     assert "OMP_NUM_THREADS=1" in script
     assert "GOMP_SPINCOUNT=5000" in script, "threads do not spin for long"
     subprocess.run(["bash", "-c", script], check=True)

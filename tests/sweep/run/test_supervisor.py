@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,7 +17,9 @@ import pytest
 
 from harness.cell import Cell
 from harness.store.ledger import Ledger, Policy
-from harness.store.record import STALE_SECONDS, Record
+from harness.store.outcome import Outcome
+from harness.store.record import STALE_SECONDS, Attempt, Record
+from harness.store.submission import Submission
 from harness.sweep.run import supervisor as module
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots
@@ -37,11 +40,11 @@ class Bench:
     def record(self, seed: int) -> Record:
         return Record(self.results / "runs" / self.cell(seed).cell_id)
 
-    def tasks(self, acts: Mapping[int, list[str]], **told: Any) -> list[Task]:
-        submission = {
-            "experiment": "x", "threads": 1, "device": "cpu", "world_size": 1, **told,
-            "acts": {self.cell(seed).cell_id: todo for seed, todo in acts.items()},
-        }  # fmt: skip
+    def tasks(self, acts: Mapping[int, list[str]], deaf: bool = False) -> list[Task]:
+        cells = {self.cell(seed).cell_id: todo for seed, todo in acts.items()}
+        self.results.mkdir(parents=True, exist_ok=True)
+        (self.results / "acts.json").write_text(json.dumps({"deaf": deaf, "cells": cells}))
+        submission = Submission(experiment="x")
         return [Task(self.record(seed), self.cell(seed), f"seed={seed}", submission) for seed in acts]
 
     def run(self, acts: Mapping[int, list[str]], slots: int = 2, **policy: Any) -> dict[str, str]:
@@ -54,6 +57,12 @@ class Bench:
         names = [sorted(item.task.name for item in some) for some in (said, watched)]
         assert names[0] == names[1], "each is said once"
         return {item.task.name: item.ended for item in watched}
+
+
+def cause(attempt: Attempt) -> str:
+    outcome = attempt.outcome()
+    assert outcome
+    return outcome.cause
 
 
 @pytest.fixture
@@ -92,14 +101,14 @@ def test_a_cell_that_is_always_killed_at_the_same_place_is_given_up(bench: Bench
     assert bench.run({0: ["kill"]}) == {"seed=0": "FAILED: killed by SIGKILL"}
     attempts = bench.record(0).attempts()
     assert len(attempts) == module.KILLS
-    assert (attempts[-1].outcome() or {})["cause"] == "killed"
+    assert cause(attempts[-1]) == "killed"
 
 
 def test_a_kill_for_lack_of_memory_is_not_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = iter(range(100))
     monkeypatch.setattr(module, "out_of_memory_kills", lambda: next(counter))
     assert bench.run({0: ["kill", "ok"]}) == {"seed=0": "FAILED: killed by SIGKILL for lack of memory"}
-    assert (bench.record(0).attempts()[-1].outcome() or {})["cause"] == "out_of_memory"
+    assert cause(bench.record(0).attempts()[-1]) == "out_of_memory"
 
 
 def test_a_crash_is_an_error(bench: Bench) -> None:
@@ -126,11 +135,11 @@ def test_a_holder_that_only_seems_dead_is_not_asked_all_the_time(bench: Bench, m
     monkeypatch.setattr(Record, "state", lambda self: "missing" if real(self) == "running" else real(self))
     submitted = []
     keep = Record.submit
-    monkeypatch.setattr(Record, "submit", lambda self, told: (submitted.append(1), keep(self, told)))
+    monkeypatch.setattr(Record, "submit", lambda self, submission: submitted.append(1) or keep(self, submission))
 
     def finish() -> None:
         time.sleep(2)
-        held.end({"state": "finished", "metrics": {}})
+        held.end(Outcome("finished", metrics={}))
 
     other = in_the_background(finish)
     assert bench.run({0: ["error: must not run"]}) == {"seed=0": "finished"}
@@ -184,7 +193,7 @@ def test_a_cell_that_another_sweep_computes_is_waited_for(bench: Bench) -> None:
 
     def finish() -> None:
         wait_until(lambda: bench.record(1).outcome())
-        elsewhere.end({"state": "finished", "metrics": {}})
+        elsewhere.end(Outcome("finished", metrics={}))
 
     other = in_the_background(finish)
     assert bench.run({0: ["error: must not run here"], 1: ["ok"]}) == {"seed=0": "finished", "seed=1": "finished"}
@@ -203,7 +212,9 @@ def test_a_dead_holder_is_superseded(bench: Bench) -> None:
     other = in_the_background(age)
     assert set(bench.run({0: ["ok"], 1: ["ok"]}).values()) == {"finished"}
     other.join()
-    assert (record.outcome() or {})["attempt"] == 2
+    outcome = record.outcome()
+    assert outcome
+    assert outcome.attempt == 2
 
 
 def test_a_cancelled_cell_is_left_alone(bench: Bench) -> None:
@@ -239,7 +250,7 @@ def test_a_signal_stops_in_order(bench: Bench, number: signal.Signals) -> None:
     with pytest.raises(Stopped, match="what it did is in its checkpoints"):
         bench.run({0: ["nap"], 1: ["ok"]}, slots=1)
     other.join()
-    assert (bench.record(0).attempts()[0].outcome() or {})["state"] == "interrupted"
+    assert cause(bench.record(0).attempts()[0]) == "signal"
     assert bench.record(1).attempts() == [], "no new cells"
 
 
@@ -247,10 +258,10 @@ def test_stopping_before_anything_runs_says_so(bench: Bench, monkeypatch: pytest
     """A signal at any line is counted: here while the first cell is being submitted."""
     keep = Record.submit
 
-    def interrupted(record: Record, told: Mapping[str, Any]) -> None:
-        keep(record, told)
+    def interrupted(record: Record, submission: Submission) -> Submission:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+        return keep(record, submission)
 
     monkeypatch.setattr(Record, "submit", interrupted)
     with pytest.raises(Stopped, match=r"nothing was running|at once"):

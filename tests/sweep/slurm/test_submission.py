@@ -15,6 +15,7 @@ from harness.store.index import Index
 from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
+from harness.store.submission import Submission
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm import submission as module
@@ -68,7 +69,7 @@ CELLS = [Cell(seed=seed) for seed in range(3)]
 
 
 def tasks(count: int) -> list[Task]:
-    return [Task(Record(Path(f"{seed:012x}")), Cell(seed=seed), f"seed={seed}", {}) for seed in range(count)]
+    return [Task(Record(Path(f"{seed:012x}")), Cell(seed=seed), f"seed={seed}", Submission()) for seed in range(count)]
 
 
 def test_cells_are_grouped_by_resources_packed_and_cut_into_arrays() -> None:
@@ -164,7 +165,8 @@ def test_an_attempt_that_could_not_say_how_it_ended(
     hear(monkeypatch, cluster, {"7_0": said, "7_1": JobStatus("RUNNING")}, {})
     (again,) = open_sweeps(cluster.ledger.path.parents[1])
     record_lost_outcomes(again)
-    assert (attempt.outcome() or {})["cause"] == cause
+    assert attempt.outcome()
+    assert attempt.outcome().cause == cause
     assert states(cluster, CELLS[0]) == [state]
 
 
@@ -179,7 +181,9 @@ def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
     record_lost_outcomes(cluster)
     record_lost_outcomes(cluster)
     (attempt,) = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).attempts()
-    assert "module: command not found" in (attempt.outcome() or {})["error"]
+    outcome = attempt.outcome()
+    assert outcome
+    assert "module: command not found" in outcome.error
     assert attempt.provenance()["submission"]["sweep"] == cluster.ledger.path.name
     assert [failure.cause for failure in cluster.ledger.failures()] == ["error"]
 

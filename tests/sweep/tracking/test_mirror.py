@@ -14,8 +14,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness.evaluation import key
+from harness.evaluation import Evaluation, key
 from harness.manifest import Manifest
+from harness.store.outcome import Outcome
 from harness.store.record import Busy, Record
 from harness.store.writer_lock import writer_lock
 from harness.sweep.declare import evaluation_presets
@@ -29,12 +30,13 @@ FOLLOW = "import sys; from harness.sweep.tracking import mirror; mirror.EVERY_SE
 WRITE = """
 import sys, time
 from pathlib import Path
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 attempt = Record(Path(sys.argv[1])).begin({})
 for step in range(300):
     attempt.log_event(step, {"loss": step / 7, "val_knn": float(step), "alignment": -step}, epoch=step)
     time.sleep(0.01)
-attempt.end({"state": "finished", "metrics": {"test_knn": 1.0}, "evaluation": {}})
+attempt.end(Outcome("finished", metrics={"test_knn": 1.0}))
 """
 
 
@@ -55,7 +57,7 @@ def records(results: Path, manifest: Manifest) -> list[Record]:
 def finish(record: Record, manifest: Manifest) -> None:
     attempt = record.begin({})
     attempt.log_event(20, {"loss": 1.0}, epoch=1)
-    attempt.end({"state": "finished", "metrics": {"test_knn": 30.0}, "evaluation": manifest.evaluation})
+    attempt.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
 
 
 def mirror(results: Path, manifest: Manifest) -> Mirror:
@@ -92,11 +94,11 @@ def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
     first.log_event(0, {"val_knn": 10.0})
     first.log_event(20, {"loss": 5.0})
     mirror(results, manifest).mirror()
-    first.end({"state": "interrupted"})
+    first.end(Outcome("interrupted"))
     second = record.begin({"revision": "abc"})
     second.log_event(20, {"loss": 5.0})
     second.log_event(40, {"loss": 4.0, "val_knn": 20.0})
-    second.end({"state": "finished", "metrics": {"test_knn": 30.0}, "evaluation": manifest.evaluation})
+    second.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
     for _ in range(3):
         mirror(results, manifest).mirror()
     (run,) = runs(results)
@@ -134,7 +136,7 @@ def test_a_pass_that_was_killed_before_it_set_its_mark_is_repeated_without_doubl
     (run,) = runs(results)
     first.client.set_tag(run.info.run_id, MARK, "")
     first.client.delete_experiment_tag(first.experiment_id, DIGEST)
-    killed.end({"state": "interrupted"})
+    killed.end(Outcome("interrupted"))
     time.sleep(0.01)
     again = record.begin({})
     for epoch, loss in ((2, 4.0), (3, 3.0)):  # epoch 2 once more, at another time
@@ -181,7 +183,7 @@ def test_unchanged_cells_cost_no_request_and_no_reading(
     mirror(results, manifest).mirror()
     assert (requests, read) == (Counter(), [])
     attempt.log_event(40, {"loss": 4.0}, epoch=2)
-    attempt.end({"state": "failed", "error": "x", "cause": "diverged"})
+    attempt.end(Outcome("failed", error="x", cause="diverged"))
     warm.mirror()
     assert requests == {"log_batch": 1, "set_terminated": 1, "set_experiment_tag": 1}
     assert read == [running.cell_id]
@@ -205,7 +207,7 @@ def test_a_cell_that_failed_before_its_first_event_is_a_failed_run_with_its_erro
     results: Path, manifest: Manifest
 ) -> None:
     record = records(results, manifest)[0]
-    record.begin({}).end({"state": "failed", "error": "Diverged: nan", "cause": "diverged"})
+    record.begin({}).end(Outcome("failed", error="Diverged: nan", cause="diverged"))
     mirror(results, manifest).mirror()
     (run,) = runs(results)
     assert run.info.status == "FAILED"

@@ -1,0 +1,76 @@
+"""How an attempt ended, as ``outcome.json`` holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from harness.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``state``: finished, failed or interrupted; ``cause`` and ``error``: why it failed or was interrupted.
+
+    The other fields are those of a finished attempt: ``metrics`` in per cent under the settings of ``evaluation``,
+    ``peak_lr``: the highest learning rate, ``dropped``: images left out of each epoch, ``train_seconds`` without and
+    ``seconds`` with evaluation over all attempts, ``joules`` by source where counters of energy could be read.
+    """
+
+    state: str
+    attempt: int = 0
+    cause: str = ""
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    steps: int = 0
+    peak_lr: float = 0.0
+    dropped: int = 0
+    world_size: int = 1
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    joules: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "finished"
+
+    @property
+    def failed(self) -> bool:
+        return self.state == "failed"
+
+    @property
+    def reason(self) -> str:
+        """The cause in a word; the state where there is none."""
+        return self.cause or self.state
+
+    def to_json(self) -> dict[str, Any]:
+        words = {"cause": self.cause, "error": self.error}
+        content = {"attempt": self.attempt, "state": self.state, **{key: word for key, word in words.items() if word}}
+        if not self.finished:
+            return content
+        return {
+            **content,
+            "metrics": self.metrics,
+            **({"evaluation": dict(vars(self.evaluation))} if self.evaluation else {}),
+            "steps": self.steps,
+            "peak_lr": self.peak_lr,
+            "dropped": self.dropped,
+            "world_size": self.world_size,
+            "train_seconds": self.train_seconds,
+            "seconds": self.seconds,
+            **({"joules": self.joules} if self.joules else {}),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> Outcome | None:
+        """The outcome that a file holds; None where there is no file, or where it says nothing of a state."""
+        if not content or "state" not in content:
+            return None
+        known = {name: content[name] for name in _NAMES if name in content}
+        settings = content.get("evaluation")
+        return cls(**{**known, "evaluation": Evaluation.from_json(settings) if settings else None})
+
+
+_NAMES = tuple(item.name for item in fields(Outcome))

@@ -121,7 +121,7 @@ def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
     with sleeper(Slots(2, 1, "cpu"), seconds=0) as executor:
         ids = [executor.submit(job()) for _ in range(2)]
         drain(executor, ids)
-        wide = Job(Path("x"), "a cell", {"threads": 1, "device": "cpu", "world_size": 2})
+        wide = Job(Path("x"), "a cell", Submission(RunConfig(world_size=2)))
         assert drain(executor, [executor.submit(wide)]) == 1
 
 

@@ -44,7 +44,7 @@ def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> JobArray:
     """One array of these cells, as the scheduler took it so many seconds ago."""
     for cell in cells:
         Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit(
-            {"sweep": cluster.ledger.path.name, "batch": 1}
+            Submission(sweep=cluster.ledger.path.name, batch=1)
         )
     batch = replace(cluster.batches.add([[cell.cell_id] for cell in cells]), job="7", submitted=time.time() - ago)
     cluster.batches.write(batch)
@@ -165,8 +165,9 @@ def test_an_attempt_that_could_not_say_how_it_ended(
     hear(monkeypatch, cluster, {"7_0": said, "7_1": JobStatus("RUNNING")}, {})
     (again,) = open_sweeps(cluster.ledger.path.parents[1])
     record_lost_outcomes(again)
-    assert attempt.outcome()
-    assert attempt.outcome().cause == cause
+    outcome = attempt.outcome()
+    assert outcome
+    assert outcome.cause == cause
     assert states(cluster, CELLS[0]) == [state]
 
 

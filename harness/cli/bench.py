@@ -23,8 +23,9 @@ from rich.table import Table
 
 from harness import json_process
 from harness.cell import Cell
-from harness.environment.cpu import processor
-from harness.environment.gpus import gpus
+from harness.environment.cpu import cores, processor
+from harness.environment.gpus import gpus, visible_gpus
+from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
 from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
@@ -99,9 +100,9 @@ def about() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": {
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)),
-            "gpus": _gpu_names(),
-            "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+            "cores": cores(),
+            "gpus": [gpu.name for gpu in visible_gpus()] if gpus() else [],
+            "memory_gib": round(memory_bytes("cpu") / 2**30, 1),
             "load": os.getloadavg()[0],
         },
         "versions": {
@@ -110,13 +111,6 @@ def about() -> dict[str, Any]:
             **revision(),
         },
     }
-
-
-def _gpu_names() -> list[str]:
-    if not gpus():
-        return []
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def measured(name: str) -> Iterator[Row]:

@@ -15,7 +15,9 @@ import typer
 
 from harness.cli.shared.arguments import Results
 from harness.datasets import DATASETS, DatasetMissing, FixedDataset
-from harness.environment.gpus import gpus
+from harness.environment.cpu import cores
+from harness.environment.gpus import gpus, visible_gpus
+from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.sweep.slurm.diagnosis import Diagnosis
 
@@ -60,14 +62,15 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Diagnosis("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
     cuda = gpus()
-    yield Diagnosis("cores, GPUs", f"{len(os.sched_getaffinity(0))} cores, {len(cuda)} GPUs")
+    yield Diagnosis("cores, GPUs", f"{cores()} cores, {len(cuda)} GPUs")
+    if cuda:
+        yield _gpus()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx512_bf16" in flags or "amx_bf16" in flags or cuda:
         yield Diagnosis("bf16", "in hardware")
     else:
         yield Diagnosis("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    yield Diagnosis("memory", f"{memory:.0f} GiB")
+    yield Diagnosis("memory", f"{memory_bytes('cpu') / 2**30:.0f} GiB")
     there = next(folder for folder in (results.resolve(), *results.resolve().parents) if folder.exists())
     free = shutil.disk_usage(there).free / 2**30
     yield Diagnosis("disk", f"{free:.0f} GiB free at {there}", "" if free > 2 else f"free some space at {there}")
@@ -75,6 +78,15 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("results", f"{there} cannot be written", "--results OTHER_FOLDER")
     if shutil.which("git") is None:
         yield Diagnosis("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
+
+
+def _gpus() -> Diagnosis:
+    """The names and the memory of the GPUs that this process may use."""
+    try:
+        found = [f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB" for gpu in visible_gpus()]
+    except UserError as error:
+        return Diagnosis("GPUs", error.what, "install NVIDIA's driver, which brings nvidia-smi", needed=False)
+    return Diagnosis("GPUs", "; ".join(found))
 
 
 def _packages() -> Iterator[Diagnosis]:

@@ -20,6 +20,11 @@ def current_job() -> dict[str, Any]:
     return {"job": job, "task": task, "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
 
 
+def rank_in_job() -> int:
+    """The rank of this process among those of its job; 0 outside of one."""
+    return int(os.environ.get("SLURM_PROCID", "0"))
+
+
 def stop_cause(minutes: float, grace_seconds: float) -> str:
     """Why a scheduler sends its warning signal: the time limit of so many minutes, if it is near, or a preemption."""
     left = 60 * minutes - (time.monotonic() - STARTED)

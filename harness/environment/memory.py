@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.environment.gpus import _nvidia_smi
+from harness.environment.gpus import visible_gpus
 
 #: Where control groups lie, and their limits in version 2 and 1.
 CGROUP, LIMITS = Path("/sys/fs/cgroup"), ("memory.max", "memory.limit_in_bytes")
 
 
 def memory_bytes(device: str) -> int:
-    """Of the smallest GPU; or this machine's, less if the process's control groups allow less."""
+    """The memory of the smallest visible GPU; or this machine's, less if the process's control groups allow less."""
     if device == "cuda":
-        return min(int(mebibytes) for mebibytes in _nvidia_smi("memory.total")) * 2**20
+        return min(gpu.memory for gpu in visible_gpus())
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([total, *_cgroup_limits()])
 
 
 def _cgroup_limits() -> list[int]:
-    """Of the process's own control group and of all above it, in either version."""
+    """The limits of the process's own control group and of all above it, in either version."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -34,7 +34,7 @@ def _cgroup_limits() -> list[int]:
 
 
 def _number(file: Path) -> int | None:
-    """None where there is no such file, or it says that there is no limit."""
+    """The number in the file; None where there is no such file, or it says that there is no limit."""
     try:
         return int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

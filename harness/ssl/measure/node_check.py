@@ -6,7 +6,6 @@ other ranks: where that hangs or kills it, the first line has been printed alrea
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import sys
@@ -19,6 +18,7 @@ import torch
 
 import harness
 from harness import json_process
+from harness.environment.job import rank_in_job
 from harness.environment.revision import source_hash
 from harness.ssl import distributed
 
@@ -30,7 +30,7 @@ VALUES = 2**24
 
 def alone(folder: Path, device: str) -> dict[str, Any]:
     """Return this node's name, files, devices and installed versions."""
-    rank = os.environ.get("SLURM_PROCID", "0")
+    rank = rank_in_job()
     try:
         token = (folder / "token").read_text(encoding="utf-8")
         (folder / f"rank-{rank}").write_text(token, encoding="utf-8")
@@ -39,7 +39,7 @@ def alone(folder: Path, device: str) -> dict[str, Any]:
         token, files = "", f"{type(error).__name__}: {error.strerror}"
     count = torch.cuda.device_count() if device == "cuda" else 0
     return {
-        "rank": int(rank),
+        "rank": rank,
         "host": socket.gethostname(),
         "token": token,
         "files": files,

@@ -5,7 +5,6 @@ It prints a line of JSON for each row of the figure (``Row``). Two sides of a ra
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from harness import json_process
 from harness.cell import Backbone, Cell, Dataset, Head, Loss
+from harness.environment.cpu import cores
 from harness.evaluation import Evaluation
 from harness.ssl import losses, models, optim
 from harness.ssl.data import augmentation_parameters
@@ -320,10 +320,6 @@ def gpu() -> Iterator[Row]:
         what = f"ResNet-18, batch {batch}, bf16, {name}"
         yield loop_row(what, replace(WHOLE_RESNET, batch_size=batch), 0.95, device)
     yield from judged(f"gpu: {name}, ", device)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from harness.environment import device_locks
+from harness.environment.cpu import cores
 from harness.environment.device_locks import DeviceLease
 from harness.environment.gpus import gpus
 from harness.sweep.run.executor import KILLED, Job, JobState
@@ -206,8 +207,8 @@ class LocalExecutor:
         """What a slot may be of the machine: any core; the GPU that is its own."""
         slots = self._slots
         if slots.device == "cpu":
-            cores = max(len(os.sched_getaffinity(0)), slots.count * slots.threads)
-            return [f"core-{number}" for number in range(cores)]
+            count = max(cores(), slots.count * slots.threads)
+            return [f"core-{number}" for number in range(count)]
         return [f"gpu-{self._gpus[slot % len(self._gpus)]}-{slot // len(self._gpus)}"]
 
     def _make_room(self, free: Sequence[int]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from harness.environment.cpu import cores
 from harness.environment.gpus import gpus
 from harness.errors import UserError
 
@@ -29,12 +29,12 @@ def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> S
     Raises:
         UserError: cuda was asked for and there is no GPU, or fewer than a cell has processes.
     """
-    cores = len(os.sched_getaffinity(0))
+    available = cores()
     cuda = gpus() if device in ("auto", "cuda") else []
     if device == "cuda" and not cuda:
         raise UserError("this machine has no GPU to use", where="cluster.device", allowed="auto, cpu")
     if cuda and world_size > len(cuda):
         what = f"{world_size} processes of a cell need a GPU each, and there are {len(cuda)}"
         raise UserError(what, where="cluster.gpus", allowed=f"1 <= value <= {len(cuda)}, or cluster.device=cpu")
-    count = min(slots or max(1, (len(cuda) or cores) // world_size), cells) * world_size
-    return Slots(count, max(1, cores // count), "cuda" if cuda else "cpu")
+    count = min(slots or max(1, (len(cuda) or available) // world_size), cells) * world_size
+    return Slots(count, max(1, available // count), "cuda" if cuda else "cpu")

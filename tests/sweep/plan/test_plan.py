@@ -13,9 +13,6 @@ import pytest
 from harness.cell import Backbone, Cell, Dataset, Loss
 from harness.cli.shared.load_experiment import load
 from harness.datasets import DatasetFiles
-from harness.environment import memory
-from harness.environment.gpus import hardware
-from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.store.index import Index
@@ -164,31 +161,7 @@ def test_cells_that_need_more_memory_than_there_is_are_refused() -> None:
     assert (found.by_records, found.by_steps) == (1, 0)
 
 
-def test_memory_is_that_of_the_control_group_where_it_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    controllers, group = next((of, path) for _, of, path in own if of in ("", "memory"))
-    folder = tmp_path / controllers / group.strip("/")
-    folder.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    machine = memory_bytes("cpu")
-    (folder / "memory.max").write_text("max\n")
-    assert memory_bytes("cpu") == machine
-    (folder / "memory.max").write_text("1048576\n")
-    assert memory_bytes("cpu") == 2**20
-
-
 ONE = Resources(1, 1, None)
-
-
-def test_a_gpu_is_known_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="the GPU cannot be asked"):
-        memory_bytes("cuda")
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text('#!/bin/sh\ncase "$1" in *=name) echo "A GPU";; *) echo 81559; echo 40960;; esac\n')
-    tool.chmod(0o755)
-    assert hardware("cuda") == "A GPU"
-    assert memory_bytes("cuda") == 40960 * 2**20, "a cell may come to the smallest"
 
 
 def test_micro_batches_are_measured_as_such() -> None:

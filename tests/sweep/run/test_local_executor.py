@@ -17,7 +17,7 @@ import pytest
 from harness.errors import UserError
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
-from harness.sweep.run import local_executor
+from harness.sweep.run import slots
 from harness.sweep.run.executor import Executor, Job
 from harness.sweep.run.local_executor import LocalExecutor
 from harness.sweep.run.slots import Slots, divide
@@ -210,8 +210,8 @@ def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
 
 
 def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_executor.os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(local_executor, "gpus", list)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(slots, "gpus", list)
     assert divide(100, None, "auto") == Slots(8, 1, "cpu")
     assert divide(2, None, "auto") == Slots(2, 4, "cpu")
     assert divide(100, 3, "cpu") == Slots(3, 2, "cpu")
@@ -220,7 +220,7 @@ def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytes
 
 
 def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_executor.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert divide(100, None, "auto") == Slots(2, 4, "cuda")
     assert divide(100, None, "cpu").device == "cpu"

@@ -1,13 +1,14 @@
-"""The folder of the user's cache, and JSON files that no reader and no kill ever sees half-written."""
+"""The folder of the user's cache, and files that no reader and no kill ever sees half-written."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 Json = dict[str, Any]
 
@@ -18,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def read_json(path: Path) -> Json | None:
-    """A JSON object, or None where the file does not exist, is empty, damaged, or being written for the first time."""
+    """Return a JSON object; None where the file does not exist, is empty, damaged, or just being written."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -26,20 +27,46 @@ def read_json(path: Path) -> Json | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write through a temporary file and a rename, so that no reader and no kill ever sees half of it.
+def write_json(path: Path, data: Mapping[str, Any], mode: str = "w") -> None:
+    """Write a JSON object as ``atomic_write`` does, with its modes for text."""
+    with atomic_write(path, mode) as file:
+        json.dump(data, file, indent=1)
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Give a draft to write to, which becomes ``path`` once it is whole and on the disk.
+
+    Args:
+        path: what to write.
+        mode: as of ``open``: w or wb replace a file that is there, x or xb do not.
 
     Raises:
-        OSError: it cannot be written there; it names the path, and leaves nothing.
+        FileExistsError: the mode is x or xb, and the file was there when the draft was whole.
+        OSError: it cannot be written; the error names ``path``, and nothing is left.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = ""
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))
+        with os.fdopen(descriptor, mode.replace("x", "w"), encoding=None if "b" in mode else "utf-8") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(draft, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
+        if "x" in mode:
+            os.link(draft, path)
+        else:
+            os.replace(draft, path)
+            draft = ""
     except OSError as error:
-        os.unlink(temporary)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    os.chmod(temporary, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
-    os.replace(temporary, path)
+        if error.filename is None or Path(str(error.filename)).name.startswith(draft_prefix(path)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise  # it is about a file that the caller has read
+    finally:
+        if draft:
+            os.unlink(draft)
+
+
+def draft_prefix(path: Path) -> str:
+    """How the names of the drafts of a file begin."""
+    return f".{path.name}."

@@ -96,7 +96,7 @@ def _became(before: Summary, record: Record) -> str:
 
 
 def _has_checkpoint(record: Record) -> bool:
-    return any((attempt.path / "checkpoint.pt").exists() for attempt in record.attempts())
+    return any(attempt.checkpoint.exists() for attempt in record.attempts())
 
 
 def _said(cell: Mapping[str, object]) -> str:

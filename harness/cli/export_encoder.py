@@ -13,6 +13,7 @@ from safetensors import safe_open
 from harness.cli.shared.arguments import Results
 from harness.cli.shared.selection import record_of
 from harness.errors import UserError
+from harness.store.record import ENCODER_NAME
 from harness.study.report.encoder_card import example, readme
 
 
@@ -43,11 +44,11 @@ def export_encoder(
     except FileExistsError:
         what = "the folder exists, and nothing is overwritten"
         raise UserError(what, where=str(folder), allowed="--to NEW_FOLDER") from None
-    shutil.copyfile(weights, folder / "encoder.safetensors")
+    shutil.copyfile(weights, folder / ENCODER_NAME)
     shutil.copyfile(record.path / "cell.json", folder / "cell.json")
     (folder / "README.md").write_text(readme(record, about), encoding="utf-8")
     (folder / "load_encoder.py").write_text(example(record.cell(), about), encoding="utf-8")
-    print(f"{folder}: encoder.safetensors, cell.json, README.md, load_encoder.py")
+    print(f"{folder}: {ENCODER_NAME}, cell.json, README.md, load_encoder.py")
     print(f"try:      python {folder / 'load_encoder.py'}")
 
 

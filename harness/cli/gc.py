@@ -15,9 +15,6 @@ from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
 from harness.cli.shared.text import size
 from harness.store.record import Attempt, Record
 
-#: As training names them; the first is the newer.
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
-
 
 def gc(
     target: AnyTarget = None,
@@ -64,7 +61,7 @@ def unneeded(record: Record) -> list[Path]:
 
 
 def _checkpoints(attempt: Attempt) -> list[Path]:
-    return [path for name in CHECKPOINTS if (path := attempt.path / name).exists()]
+    return [path for path in attempt.checkpoints if path.exists()]
 
 
 def _torn(attempt: Attempt) -> list[Path]:

@@ -62,7 +62,7 @@ def _data(name: str, record: Record) -> dict[str, Any]:
         "name": name,
         "state": record.state(),
         "attempts": [_ended(attempt) for attempt in attempts],
-        **{stream: _read(attempts[-1].path / f"{stream}.log") for stream in STREAMS},
+        **{stream: _read(attempts[-1].log(stream)) for stream in STREAMS},
     }
 
 
@@ -78,7 +78,7 @@ def _print(name: str, record: Record) -> None:
     for attempt in attempts:
         print(_heading(attempt))
     for stream in STREAMS:
-        if text := _read(attempts[-1].path / f"{stream}.log"):
+        if text := _read(attempts[-1].log(stream)):
             print(f"--- {stream}\n{text.rstrip()}")
     print(_reason(attempts[-1]))
 
@@ -143,7 +143,7 @@ def _grown(attempt: Attempt) -> Iterator[str]:
     while not over:
         over = attempt.outcome() is not None or attempt.superseded() or not attempt.alive(time.time())
         for stream in STREAMS:
-            text = _read(attempt.path / f"{stream}.log")
+            text = _read(attempt.log(stream))
             yield text[read[stream] :]
             read[stream] = len(text)
         if not over:

@@ -111,7 +111,7 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
         "progress": _progress(found) if found.progress else None,
         "cause": found.cause if state == "failed" else None,
         "error": found.error if state == "failed" else None,
-        "log": f"{index.runs}/{cell_id}/attempts/{found.attempt}/stderr.log" if found.attempts else None,
+        "log": str(index.last_attempt(cell_id).log("stderr")) if found.attempts else None,
         "collapsed": (found.collapse if state in ("running", "finished") else "") or None,
         "metrics": found.outcome.metrics if found.outcome else None,
         "seconds": found.outcome.seconds if found.outcome else None,

@@ -94,7 +94,7 @@ class Trainer:
                 self.data.std,
                 self.cell.dataset.image_size,
             )
-            encoder_file.save(kept, self.attempt.path / "encoder.safetensors")
+            encoder_file.save(kept, self.attempt.encoder)
         return Outcome(
             "finished",
             metrics=self.results,
@@ -253,7 +253,7 @@ class Trainer:
             raise Superseded(self.attempt.holder())
         self.refuse_divergence()
         if self.world.rank == 0:
-            checkpoint.save(self.attempt.path, self.state(train_seconds))
+            checkpoint.save(self.attempt, self.state(train_seconds))
         if stop:
             raise Interrupted(f"stopped ({self.heartbeat.stop}) after step {self.step} of {self.steps}")
 

@@ -23,18 +23,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import read_json
+from harness.files import atomic_write, read_json
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
-from harness.store.record import Attempt, Busy, Record, Superseded
+from harness.store.record import ENCODER_NAME, Attempt, Busy, Record, Superseded
 
 OF_RECORD = r"cell\.json|submission\.json|outcome\.json|evaluations/[0-9a-f]{12}\.json"
 OF_ATTEMPT = r"provenance\.json|events\.jsonl|outcome\.json|stdout\.log|stderr\.log"
-ENCODER = "encoder.safetensors"
 NAME = r"[^./\\\0][^/\\\0]*"
 #: What an archive may hold, files and folders.
 FILE = re.compile(
-    rf"runs/[0-9a-f]{{12}}/({OF_RECORD}|attempts/[1-9]\d*/({OF_ATTEMPT}|{re.escape(ENCODER)}))|manifests/{NAME}\.json"
+    rf"runs/[0-9a-f]{{12}}/({OF_RECORD}|attempts/[1-9]\d*/({OF_ATTEMPT}|{re.escape(ENCODER_NAME)}))|manifests/{NAME}\.json"
 )
 FOLDER = re.compile(r"runs|manifests|runs/[0-9a-f]{12}(/evaluations|/attempts(/[1-9]\d*)?)?")
 EXPORTED = re.compile(rf"{OF_RECORD}|attempts/[1-9]\d*/({OF_ATTEMPT})")
@@ -63,19 +62,17 @@ def export(records: Iterable[Record], manifests: Sequence[Manifest], results: Pa
     """
     if to.exists():
         raise UserError("there is such a file already", where=str(to), allowed="another name")
-    temporary = to.with_name(f".{to.name}.{os.getpid()}")
-    try:
-        # Hard links (a published outcome is one) and symbolic ones become files of their own.
-        with tarfile.open(temporary, "w:gz", dereference=True, compresslevel=6) as archive:
-            for record in records:
-                for path in _exported(record, encoders):
-                    archive.add(path, str(path.relative_to(results)), recursive=False, filter=_of_nobody)
-            for manifest in manifests:
-                name = f"manifests/{manifest.name}.json"
-                archive.add(results / name, name, filter=_of_nobody)
-        os.link(temporary, to)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Hard links (a published outcome is one) and symbolic ones become files of their own.
+    with (
+        atomic_write(to, "xb") as file,
+        tarfile.open(fileobj=file, mode="w:gz", dereference=True, compresslevel=6) as archive,
+    ):
+        for record in records:
+            for path in _exported(record, encoders):
+                archive.add(path, str(path.relative_to(results)), recursive=False, filter=_without_owner)
+        for manifest in manifests:
+            name = f"manifests/{manifest.name}.json"
+            archive.add(results / name, name, filter=_without_owner)
 
 
 def _exported(record: Record, encoders: bool) -> Iterator[Path]:
@@ -83,13 +80,13 @@ def _exported(record: Record, encoders: bool) -> Iterator[Path]:
     yield record.path
     for path in sorted(record.path.rglob("*")):
         name = path.relative_to(record.path).as_posix()
-        wanted = EXPORTED.fullmatch(name) or (encoders and path.name == ENCODER)
+        wanted = EXPORTED.fullmatch(name) or (encoders and path.name == ENCODER_NAME)
         if wanted or (path.is_dir() and FOLDER.fullmatch(f"runs/{record.cell_id}/{name}")):
             yield path
 
 
-def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Whose files they were is nobody's business elsewhere."""
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return the member without its owner: who that was concerns no other machine."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
@@ -222,9 +219,9 @@ def _complete(imported: Record, here: Record) -> str:
         return "different" if here.state() == "finished" else "running"
     # Of all its attempts: the last one did not begin at the first step if it went on from a checkpoint.
     curve = "".join(f"{json.dumps(event)}\n" for event in imported.events())
-    (attempt.path / "events.jsonl").write_text(curve, encoding="utf-8")
+    attempt.events_file.write_text(curve, encoding="utf-8")
     for path in theirs.path.iterdir():
-        if path.name not in ("events.jsonl", "outcome.json"):
+        if path not in (theirs.events_file, theirs.outcome_file):
             path.replace(attempt.path / path.name)
     for path in (imported.path / "evaluations").glob("*.json"):
         here.add_evaluation(path.stem, read_json(path) or {})

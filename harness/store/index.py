@@ -28,7 +28,7 @@ from harness.cell import Dataset, versionless_id
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
-from harness.files import Json, cache_folder, read_json
+from harness.files import Json, atomic_write, cache_folder, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
@@ -198,11 +198,10 @@ class Index:
         kept = {cell_id: entry for cell_id, entry in self._remembered.items() if cell_id in self._listed}
         if not self._changed and len(kept) == len(self._remembered):
             return
-        temporary = self._file.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"format": FORMAT, "records": kept}), encoding="utf-8")
-            temporary.replace(self._file)
+            with atomic_write(self._file, "w") as file:
+                file.write(json.dumps({"format": FORMAT, "records": kept}))
 
     def _look(self, cell_id: str) -> Summary:
         folder = str(self.runs / cell_id)

@@ -41,6 +41,9 @@ from harness.store.submission import Submission
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
 
+#: The file of the trained encoder, in a record and in what is exported.
+ENCODER_NAME = "encoder.safetensors"
+
 HEARTBEAT_SECONDS = 5.0
 #: An attempt whose heartbeat has not moved for this long is dead.
 STALE_SECONDS = 120.0
@@ -125,7 +128,7 @@ class Record:
         outcome = self.outcome()
         if outcome is None:
             return None
-        path = self.path / "attempts" / str(outcome.attempt) / "encoder.safetensors"
+        path = Attempt(self, outcome.attempt).encoder
         return path if path.exists() else None
 
     def metrics(self, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
@@ -207,8 +210,8 @@ class Record:
             attempt.path.mkdir(parents=True)
         except FileExistsError:
             raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
-        (attempt.path / "heartbeat").touch()
-        write_json(attempt.path / "provenance.json", {**process_identity(), "started": time.time(), **provenance})
+        attempt.heartbeat_file.touch()
+        write_json(attempt.provenance_file, {**process_identity(), "started": time.time(), **provenance})
         return attempt
 
     @staticmethod
@@ -229,12 +232,59 @@ class Attempt:
     def path(self) -> Path:
         return self.record.path / "attempts" / str(self.number)
 
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint, where there is one."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The checkpoint before the newest, for the case that the newest cannot be read."""
+        return self.path / "checkpoint.previous.pt"
+
+    @property
+    def checkpoints(self) -> tuple[Path, Path]:
+        """The two checkpoints, newest first, whether or not they exist."""
+        return self.checkpoint, self.previous_checkpoint
+
+    @property
+    def encoder(self) -> Path:
+        """The trained encoder of a finished attempt."""
+        return self.path / ENCODER_NAME
+
+    @property
+    def events_file(self) -> Path:
+        """The learning curve, a line of JSON for each event."""
+        return self.path / "events.jsonl"
+
+    @property
+    def heartbeat_file(self) -> Path:
+        """Touched while the attempt is alive; its content is the progress."""
+        return self.path / "heartbeat"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def outcome_file(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def stop_file(self) -> Path:
+        """There once somebody has asked the attempt to stop."""
+        return self.path / "stop"
+
+    def log(self, stream: str) -> Path:
+        """What the attempt has written to ``stdout`` or ``stderr``."""
+        return self.path / f"{stream}.log"
+
     def provenance(self) -> Json:
-        return read_json(self.path / "provenance.json") or {}
+        return read_json(self.provenance_file) or {}
 
     def outcome(self) -> Outcome | None:
         """How the attempt ended; None while it runs or where it was killed."""
-        return Outcome.from_json(read_json(self.path / "outcome.json"))
+        return Outcome.from_json(read_json(self.outcome_file))
 
     def outcome_now(self) -> Outcome | None:
         """The outcome, whatever this machine remembers of a shared file system: a new entry renews what it knows."""
@@ -243,7 +293,7 @@ class Attempt:
 
     def progress(self) -> Json:
         """What the attempt last said of itself: step, steps, epoch, loss, rate."""
-        return read_json(self.path / "heartbeat") or {}
+        return read_json(self.heartbeat_file) or {}
 
     def holder(self) -> str:
         provenance = self.provenance()
@@ -252,7 +302,7 @@ class Attempt:
     def alive(self, now: float) -> bool:
         """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
         try:
-            beat = (self.path / "heartbeat").stat().st_mtime
+            beat = self.heartbeat_file.stat().st_mtime
         except FileNotFoundError:
             beat = self.path.stat().st_mtime
         if now - beat > STALE_SECONDS:
@@ -264,22 +314,22 @@ class Attempt:
 
     def request_stop(self, cause: str) -> None:
         """Ask whoever computes this attempt, on whatever machine, to write its checkpoint and end."""
-        write_json(self.path / "stop", {"cause": cause})
+        write_json(self.stop_file, {"cause": cause})
 
     def stop_requested(self) -> str:
         """The cause of a request to stop; empty where there is none."""
-        return str((read_json(self.path / "stop") or {}).get("cause", ""))
+        return str((read_json(self.stop_file) or {}).get("cause", ""))
 
     def log_event(self, step: int, metrics: Mapping[str, float], **more: Any) -> None:
         """Append one event: metrics at a step (of the optimiser), stamped with the time."""
         line = json.dumps({"time": time.time(), "step": step, **more, "metrics": dict(metrics)})
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+        with self.events_file.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def events(self) -> Iterator[Json]:
         """Complete lines only: a kill may tear the last one."""
         try:
-            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = self.events_file.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return
         for line in lines[:-1]:
@@ -296,8 +346,8 @@ class Attempt:
         sys.stdout.flush()
         sys.stderr.flush()
         kept = [os.dup(1), os.dup(2)]
-        for descriptor, name in ((1, "stdout.log"), (2, "stderr.log")):
-            opened = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for descriptor, stream in ((1, "stdout"), (2, "stderr")):
+            opened = os.open(self.log(stream), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(opened, descriptor)
             os.close(opened)
         try:
@@ -328,7 +378,7 @@ class Attempt:
         Raises:
             Superseded: a later attempt has begun; nothing is published.
         """
-        write_json(self.path / "outcome.json", replace(outcome, attempt=self.number).to_json())
+        write_json(self.outcome_file, replace(outcome, attempt=self.number).to_json())
         if not outcome.finished:
             return
         if self.superseded():
@@ -343,9 +393,9 @@ class Attempt:
         """
         published = self.record.path / "outcome.json"
         try:
-            os.link(self.path / "outcome.json", published)
+            os.link(self.outcome_file, published)
         except FileExistsError:
-            if not published.samefile(self.path / "outcome.json"):
+            if not published.samefile(self.outcome_file):
                 raise Superseded(self.holder()) from None
 
 
@@ -373,7 +423,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else 0.5):
             try:
-                write_json(self._attempt.path / "heartbeat", self.progress)
+                write_json(self._attempt.heartbeat_file, self.progress)
                 self.stop = self.stop or self._attempt.stop_requested()
             except OSError:
                 # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.

@@ -17,7 +17,9 @@ from harness.cli.shared.load_experiment import load
 from harness.datasets import DatasetFiles
 from harness.environment import gpus
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.files import cache_folder
+from harness.store.outcome import Outcome
 from harness.store.record import Record
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
@@ -63,13 +65,9 @@ def cells(tiny: Path) -> list[Cell]:
 
 def finish(tiny: Path, cell: Cell, seconds: float) -> None:
     record = Record.prepare(tiny.parent / "results" / "runs", cell)
-    outcome = {
-        "state": "finished",
-        "metrics": {},
-        "evaluation": {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4},
-    }
+    outcome = Outcome("finished", evaluation=Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4))
     threads = load(str(tiny), [], tiny.parent).slots.threads
-    record.begin({"hardware": "a processor", "threads": threads}).end(replace(outcome, seconds=seconds, world_size=1))
+    record.begin({"hardware": "a processor", "threads": threads}).end(replace(outcome, seconds=seconds))
 
 
 def test_it_says_what_would_run_what_that_costs_and_where_the_numbers_are_from(tiny: Path) -> None:

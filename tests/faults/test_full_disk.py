@@ -16,7 +16,7 @@ import torch
 from harness.files import write_json
 from harness.ssl import checkpoint
 from harness.ssl.worker import attempt
-from harness.store.record import Record
+from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 
 #: As the superuser or in a user namespace of its own; where neither is allowed a small disk cannot be made.
@@ -46,11 +46,13 @@ def test_what_cannot_be_written_names_its_path_and_leaves_nothing(small_disk: Pa
 
 
 def test_a_checkpoint_that_does_not_fit_says_so_and_the_last_one_stands(small_disk: Path) -> None:
-    checkpoint.save(small_disk, {"step": 1})
+    unfinished = Attempt(Record(small_disk), 1)
+    unfinished.path.mkdir(parents=True)
+    checkpoint.save(unfinished, {"step": 1})
     with pytest.raises(OSError, match="0 MiB are free on the disk of"):
-        checkpoint.save(small_disk, {"weights": torch.zeros(200_000)})
-    assert torch.load(small_disk / checkpoint.NAME)["step"] == 1
-    assert os.listdir(small_disk) == [checkpoint.NAME]
+        checkpoint.save(unfinished, {"weights": torch.zeros(200_000)})
+    assert torch.load(unfinished.checkpoint)["step"] == 1
+    assert os.listdir(unfinished.path) == [unfinished.checkpoint.name]
 
 
 def test_a_cell_on_a_full_disk_fails_by_that_name(make_record: Callable[..., Record], small_disk: Path) -> None:

@@ -74,7 +74,7 @@ class Progress:
                 f"(initial encoder {metrics['init_knn']:.2f} %), {hours(outcome.seconds / 3600)}"
             )
         elif watched.ended.startswith("FAILED") and (attempts := watched.task.record.attempts()):
-            line += f" (log: {attempts[-1].path / 'stderr.log'})"
+            line += f" (log: {attempts[-1].log('stderr')})"
         text = f"[{self._done}/{self._total}] {watched.task.name}: {line}"
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -1,20 +1,22 @@
-"""Files in the user's cache: written once, whole or not at all."""
+"""Files in the user's cache, which are written once, whole or not at all."""
 
 from __future__ import annotations
 
-import fcntl
-import os
+import glob
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock
+
 from harness.errors import UserError
+from harness.files import atomic_write, draft_prefix
 
 
 def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """``save`` writes the file, unless it is there.
+    """Let ``save`` write the file, unless it is there.
 
-    The first process writes; others wait for it. One that is killed leaves a draft that the next one writes over.
+    The first process writes; others wait for it. One that is killed leaves a draft that the next one removes.
 
     Raises:
         UserError: the file cannot be written.
@@ -23,8 +25,7 @@ def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{path}.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(f"{path}.lock"):
             if not path.exists():
                 _write(path, save)
     except OSError as error:
@@ -37,12 +38,7 @@ def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
 
 
 def _write(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    draft = path.with_suffix(".draft")
-    try:
-        with draft.open("wb") as file:
-            save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    for left in path.parent.glob(f"{glob.escape(draft_prefix(path))}*"):
+        left.unlink()
+    with atomic_write(path) as file:
+        save(file)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
 
 def staged(root: str, fingerprint: str, stage: str) -> str:
-    """Where the folder ``root`` lies on this node, copied below ``stage`` if it is not there yet.
+    """Return the folder on this node that holds what ``root`` does, copied below ``stage`` if it is not there yet.
 
     The first process copies; others of the node wait for it. A lock on a node's own disk is a sound one. A copy is
     named after the content's fingerprint and is there once it is whole.
@@ -20,8 +21,7 @@ def staged(root: str, fingerprint: str, stage: str) -> str:
     """
     target = Path(os.path.expandvars(stage)) / f"harness-{os.getuid()}-{fingerprint[:16]}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{target}.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(f"{target}.lock"):
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
             try:

@@ -185,7 +185,7 @@ class Acceptance:
 
     def _interrupt(self, run: AcceptanceRun) -> None:
         """Once there is a checkpoint: back into the queue; or, where jobs may not, out of it and submitted again."""
-        self._wait(run, lambda: any((attempt.path / "checkpoint.pt").exists() for attempt in run.record.attempts()))
+        self._wait(run, lambda: any(attempt.checkpoint.exists() for attempt in run.record.attempts()))
         (first,) = run.record.attempts()
         job = run.job
         if run.declaration.cluster.requeue:

@@ -304,7 +304,7 @@ def _fail_before_beginning(record: Record, said: JobStatus, batch: JobArray, tas
         attempt = record.begin({"scheduler": scheduler, "submission": submission.to_json()})
     except Busy:
         return
-    (attempt.path / "stderr.log").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
+    attempt.log("stderr").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
     _fail(attempt, said, cluster, task)
 
 

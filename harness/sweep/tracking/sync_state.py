@@ -59,5 +59,5 @@ def _record_fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
     attempts = record.attempts()
     if not attempts:
         return ""
-    events = attempts[-1].path / "events.jsonl"
+    events = attempts[-1].events_file
     return f"{state} {attempts[-1].number} {events.stat().st_size if events.exists() else 0} {name}"

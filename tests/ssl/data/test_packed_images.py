@@ -77,17 +77,17 @@ def test_a_full_disk_is_said(tmp_path: Path, train: list[Path], monkeypatch: pyt
 
 @pytest.mark.e2e
 def test_a_packing_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, train: list[Path]) -> None:
-    target, draft = tmp_path / "images.packed", tmp_path / "images.draft"
+    target = tmp_path / "images.packed"
     packing = subprocess.Popen([sys.executable, "-c", PACK, str(tmp_path), "0.2"])
     deadline = time.monotonic() + 60
-    while not draft.exists():
+    while not list(tmp_path.glob(".images.packed.*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     packing.send_signal(signal.SIGKILL)
     packing.wait()
     assert not target.exists()
     pack(target, train, [])
-    assert not draft.exists()
+    assert not list(tmp_path.glob(".images.packed.*"))
     assert open_packed(target).read(11) == train[11].read_bytes()
 
 

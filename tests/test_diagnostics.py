@@ -77,7 +77,7 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     assert said[collapsed].startswith("embeddings are nearly one point")
     table = tidy(declared.manifest, results)
     printed = content(study(table))
-    assert printed["collapsed"] == [f"{collapsed} (VICReg): {said[collapsed]}"]
+    assert printed.collapsed == [f"{collapsed} (VICReg): {said[collapsed]}"]
     assert abstract([], table).endswith("; 1 collapsed.")
 
 

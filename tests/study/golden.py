@@ -9,10 +9,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from harness.study.frame import tidy
 from harness.study.report.content import content, study
+from harness.study.report.document import Chapter
 from tests.support.synthetic import Axes, logged, make_records, robust
 from tests.support.tiny import TINY
 
@@ -36,8 +36,8 @@ SCENARIOS: dict[str, tuple[Callable[[Axes], float | None], list[str]]] = {
 }
 
 
-def printed(name: str, folder: Path) -> dict[str, Any]:
-    """Of a scenario, in an empty folder."""
+def printed(name: str, folder: Path) -> Chapter:
+    """Return what the report of a scenario prints; ``folder`` is empty."""
     accuracy, overrides = SCENARIOS[name]
     file = folder / "tiny.yaml"
     file.write_text(TINY)
@@ -53,18 +53,18 @@ def printed(name: str, folder: Path) -> dict[str, Any]:
 
 
 def text(name: str, folder: Path) -> str:
-    """The report in lines: sections, tables, claims."""
+    """Return the report in lines: sections, tables, claims."""
     found = printed(name, folder)
     lines = []
     for section in SECTIONS:
-        value = found[section]
+        value = getattr(found, section)
         lines += [f"{section}: {value}"] if isinstance(value, str) else [f"{section}:", *(f"  {one}" for one in value)]
-    lines += ["table:", *("  " + " | ".join(map(str, row)) for row in found["table"]["rows"])]
-    for verdict in found["verdicts"]["rows"]:
-        lines += ["verdict:", *(f"  {key}: {value}" for key, value in verdict.items())]
-    for claim in found["claims"]:
-        lines += ["claim:", f"  {claim['says']} ({claim['source']})", f"  {claim['measure']}"]
-    cells = {cell[0] for cell in found["appendix"]["rows"]}
+    lines += ["table:", *("  " + " | ".join(map(str, row)) for row in found.table.rows)]
+    for verdict in found.verdicts.rows:
+        lines += ["verdict:", *(f"  {key}: {value}" for key, value in vars(verdict).items() if key != "study")]
+    for claim in found.claims:
+        lines += ["claim:", f"  {claim.says} ({claim.source})", f"  {claim.measure}"]
+    cells = {cell[0] for cell in found.appendix.rows}
     whole = "\n".join(lines) + "\n"
     for cell in cells:  # ids change with the version of any component
         whole = whole.replace(cell, "CELL")

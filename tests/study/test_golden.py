@@ -26,4 +26,4 @@ def test_a_report_says_what_it_said(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_each_ends_with_its_verdict(name: str, word: str, tmp_path: Path) -> None:
-    assert [verdict["word"] for verdict in printed(name, tmp_path)["verdicts"]["rows"]] == [word]
+    assert [verdict.word for verdict in printed(name, tmp_path).verdicts.rows] == [word]

@@ -26,6 +26,5 @@ def test_batch_sizes_are_compared_at_equal_steps_though_their_epochs_differ(
     assert table.main_axis == "batch_size"
     assert set(table.frame["steps"]) == {20}
     printed = content(study(table))
-    assert "steps 20" in printed["design"]
-    assert "derived epochs of warm-up" in printed["design"]
-    assert "Batch norm over derived groups" in printed["design"]
+    assert "steps 20" in printed.design.varied
+    assert (printed.design.warmup_epochs, printed.design.bn_groups) == ("derived", "derived")

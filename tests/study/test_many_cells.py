@@ -34,7 +34,7 @@ def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_pat
     assert pd.read_csv(written.excluded).to_dict("records") == [
         {"where": "loss=vicreg", "reason": "it diverges", "cells": 4}
     ]
-    assert content(study(tidy(excluding, results)))["excluded"] == ["loss=vicreg (4 cells): it diverges."]
+    assert content(study(tidy(excluding, results))).excluded == ["loss=vicreg (4 cells): it diverges."]
     assert write_report(manifest, results, tmp_path).excluded is None
     assert not written.excluded.exists()
 
@@ -51,7 +51,7 @@ def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic
     table = tidy(manifest, results)
     states = table.frame.set_index("cell_id")["state"]
     assert (states[queued], states[stale]) == ("queued", "stale")
-    cells = dict(content(study(table))["run"])["Cells"]
+    cells = dict(content(study(table)).run)["Cells"]
     assert cells == "6 missing, 4 finished, 1 queued, 1 stale; 12 declared."
 
 
@@ -61,9 +61,9 @@ def test_long_tables_are_cut_and_say_where_the_whole_is(
     manifest, results = synthetic(lambda axes: 50.0)
     monkeypatch.setattr(printing, "MOST_ROWS", 3)
     printed = content(study(tidy(manifest, results)))
-    assert len(printed["appendix"]["rows"]) == len(printed["table"]["rows"]) == 3
-    assert printed["appendix"]["note"] == "The first 3 of 12 rows; all of them are in tiny.demo.csv."
-    assert printed["table"]["note"] == "The first 3 of 4 rows; all of them are in tiny.demo.table.csv."
+    assert len(printed.appendix.rows) == len(printed.table.rows) == 3
+    assert printed.appendix.note == "The first 3 of 12 rows; all of them are in tiny.demo.csv."
+    assert printed.table.note == "The first 3 of 4 rows; all of them are in tiny.demo.table.csv."
     assert write_report(manifest, results, tmp_path).files["PDF"].read_bytes().startswith(b"%PDF")
 
 

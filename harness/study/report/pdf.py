@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import typst
+
+from harness.study.report.document import Document
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 
 
-def write_pdf(document: Mapping[str, Any], figures: Mapping[str, bytes], path: Path) -> None:
-    """Typeset a document, ``title`` and ``studies`` at least; ``figures``: SVGs by the names that it gives them."""
+def write_pdf(document: Document, figures: Mapping[str, bytes], path: Path) -> None:
+    """Typeset a document; ``figures``: SVGs by the names of their files in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     compiled = typst.compile(  # type: ignore[call-overload]  # its stub lacks the form with several files
         {"main.typ": TEMPLATE.read_bytes(), **figures},
-        sys_inputs={"data": json.dumps(document)},
+        sys_inputs={"data": json.dumps(dataclasses.asdict(document))},
         format="pdf",
         ignore_system_fonts=True,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from harness.study.claims.verdict_json import as_json
 from harness.study.claims.verdicts import Verdict
 from harness.study.frame import tidy, write_csv
 from harness.study.report.content import Study, content, study
+from harness.study.report.document import Chapter, Document
 from harness.study.report.pdf import write_pdf
 from harness.study.report.plots.accuracy import accuracy
 from harness.study.report.plots.claim import claim_figure
@@ -46,7 +47,7 @@ def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     files = _write_results(found, results)
     printed, figures = chapter(found, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
-    write_pdf({"title": manifest.title, "name": manifest.name, "studies": [printed]}, figures, files["PDF"])
+    write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
     excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
     return Report(found.answer, files, found.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
 
@@ -63,19 +64,20 @@ def _write_results(study: Study, results: Path) -> dict[str, Path]:
     return {"data": csv, **dict(zip(names, tables, strict=True)), "claims": claims, "plot": svg, "plot as PNG": png}
 
 
-def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What the template prints of a study, and its figures, whose names begin with ``prefix``; ``plot``: the SVG of
-    accuracy."""
+def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[Chapter, dict[str, bytes]]:
+    """Return what the template prints of a study, and its figures by the names of their files, which begin with
+    ``prefix``; ``plot``: the SVG of accuracy."""
     table = study.table
     whole = {"accuracy": plot, "heatmap": heatmap(table), "gradients": gradients(table), "curves": curves(table)}
-    figures = {f"{prefix}{name}.svg": figure for name, figure in whole.items() if figure}
-    printed = content(study)
-    for position, claim in enumerate(printed["claims"]):
-        figure = claim_figure(table, study.of_claim(claim["name"]), study.same_images)
-        claim["figure"] = f"{prefix}claim-{position}.svg" if figure else ""
-        figures |= {claim["figure"]: figure} if figure else {}
     names = {name: f"{prefix}{name}.svg" for name, figure in whole.items() if figure}
-    return {**printed, "figures": names}, figures
+    figures = {names[name]: figure for name, figure in whole.items() if figure}
+    printed, claims = content(study), []
+    for position, claim in enumerate(printed.claims):
+        figure = claim_figure(table, study.of_claim(claim.name), study.same_images)
+        file = f"{prefix}claim-{position}.svg" if figure else ""
+        claims.append(dataclasses.replace(claim, figure=file))
+        figures |= {file: figure} if figure else {}
+    return dataclasses.replace(printed, claims=claims, figures=names), figures
 
 
 def _write_excluded(manifest: Manifest, path: Path) -> Path | None:

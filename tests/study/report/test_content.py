@@ -12,6 +12,7 @@ from harness.store.record import Record
 from harness.study.frame import tidy
 from harness.study.report.abstract import abstract
 from harness.study.report.content import content, study
+from harness.study.report.document import PrintedTable
 from harness.study.report.report import write_report
 from tests.support.synthetic import Synthetic, logged, robust
 
@@ -19,18 +20,18 @@ from tests.support.synthetic import Synthetic, logged, robust
 def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "comparable=false", "caveat='small nets'")
     printed = content(study(tidy(manifest, results)))
-    assert printed["caveat"] == "Small nets"
-    assert printed["limitations"][0] == "Small nets."
-    (verdict,) = printed["verdicts"]["rows"]
-    assert (verdict["word"], verdict["interval"], verdict["seeds"]) == ("NOT COMPARABLE", "[+3.85, +4.35] (95 %)", "3")
-    assert "small nets" not in verdict["why"]
+    assert printed.caveat == "Small nets"
+    assert printed.limitations[0] == "Small nets."
+    (verdict,) = printed.verdicts.rows
+    assert (verdict.word, verdict.interval, verdict.seeds) == ("NOT COMPARABLE", "[+3.85, +4.35] (95 %)", "3")
+    assert "small nets" not in verdict.why
 
 
 def test_limitations_are_what_manifest_and_records_show(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 else robust(axes), "axes.seed=[0,1,2]")
     table = tidy(manifest, results)
     table.frame.loc[table.frame["seed"] == 1, "revision"] = "1" * 40
-    said = content(study(table))["limitations"]
+    said = content(study(table)).limitations
     assert said[0] == "One data set, scikit-learn digits (8x8): nothing is known from here of another."
     assert said[1].startswith("3 seeds an arm: ")
     assert said[2].startswith("The temperature and the learning rate have one value for all arms")
@@ -48,15 +49,15 @@ PUBLISHED = (
 def test_published_numbers_stand_beside_measured_ones_and_say_what_differs(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, PUBLISHED)
     printed = content(study(tidy(manifest, results)))
-    (verdict,) = printed["verdicts"]["rows"]
-    assert verdict["published"] == "68.2, 61.8 †"
-    assert verdict["source"] == "Yeh et al. 2022, arXiv 2110.06848, abstract"
-    first = printed["published"]["rows"][0]
+    (verdict,) = printed.verdicts.rows
+    assert verdict.published == "68.2, 61.8 †"
+    assert verdict.source == "Yeh et al. 2022, arXiv 2110.06848, abstract"
+    first = printed.published.rows[0]
     assert first[0] == "68.2"
     assert first[2] == "ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200, linear top-1"
     assert "backbone four-layer conv net instead of ResNet-50" in first[5]
-    assert any("batch-size tables" in line for line in printed["unread"])
-    assert printed["limitations"][-1].startswith("No published number")
+    assert any("batch-size tables" in line for line in printed.unread)
+    assert printed.limitations[-1].startswith("No published number")
 
 
 def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synthetic: Synthetic) -> None:
@@ -68,16 +69,17 @@ def test_diagnostics_are_means_over_seeds_with_a_dash_where_a_loss_has_none(synt
         effective_rank=lambda axes: 10.0 + axes["seed"],
     )
     table = tidy(manifest, results)
-    found = content(study(table))["diagnostics"]
+    found = content(study(table)).diagnostics
     rows = [["DCL", "0.6", "11"], ["VICReg", "–", "11"]]
-    assert found == {"header": ["loss", "q", "rank"], "labels": 1, "rows": rows, "note": ""}
+    assert found == PrintedTable(["loss", "q", "rank"], rows, labels=1)
 
 
 def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "axes.loss=[infonce,eqco]", "axes.alpha=[16]", "axes.queue=[8]")
-    design = content(study(tidy(manifest, results)))["design"]
-    assert "alpha 16.0; seeds 0, 1, 2." in design
-    assert "None" not in design
+    design = content(study(tidy(manifest, results))).design
+    assert design.varied.endswith("; alpha 16.0")
+    assert design.seeds == "0, 1, 2"
+    assert "None" not in str(design)
 
 
 @pytest.mark.e2e
@@ -86,8 +88,8 @@ def test_a_report_of_other_axes(synthetic: Synthetic, tmp_path: Path, override: 
     manifest, results = synthetic(robust, override, "caveat='Über alles'")
     write_report(manifest, results, tmp_path)
     printed = content(study(tidy(manifest, results)))
-    assert len(printed["confounds"]["rows"]) == 2  # the same steps and rate in these records: one row a batch size
-    assert printed["caveat"].startswith("Über")
+    assert len(printed.confounds.rows) == 2  # the same steps and rate in these records: one row a batch size
+    assert printed.caveat.startswith("Über")
 
 
 def test_without_claims_the_answer_counts_encoders_that_learned(synthetic: Synthetic, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_without_claims_the_answer_counts_encoders_that_learned(synthetic: Synth
     assert report.answer == "4 of 8 trained encoders beat their own initialisation; 0 collapsed."
     assert report.unevaluated == 4
     printed = content(study(tidy(manifest, results)))
-    assert (printed["answer"], printed["verdicts"]["rows"], printed["claims"]) == (report.answer, [], [])
+    assert (printed.answer, printed.verdicts.rows, printed.claims) == (report.answer, [], [])
 
 
 def test_a_collapsed_cell_is_flagged_in_table_and_report(synthetic: Synthetic, tmp_path: Path) -> None:
@@ -116,21 +118,21 @@ def test_a_collapsed_cell_is_flagged_in_table_and_report(synthetic: Synthetic, t
     why = "embeddings are nearly one point (uniformity -0.01)"
     assert rows["collapse"].tolist() == ["", "", "", why]
     table = tidy(manifest, results)
-    assert content(study(table))["collapsed"] == [f"{rows['cell_id'][3]} (DCL, seed 1): {why}"]
+    assert content(study(table)).collapsed == [f"{rows['cell_id'][3]} (DCL, seed 1): {why}"]
     assert abstract([], table) == "4 of 4 trained encoders beat their own initialisation; 1 collapsed."
 
 
 def test_records_without_diagnostics_leave_that_table_out(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(robust, "axes.seed=[0]")
     write_report(manifest, results, tmp_path)
-    assert content(study(tidy(manifest, results)))["diagnostics"]["rows"] == []
+    assert content(study(tidy(manifest, results))).diagnostics.rows == []
 
 
 def test_the_energy_is_that_of_the_cells_whose_counters_were_read(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "axes.batch_size=[64]", "axes.seed=[0,1]")
 
     def said() -> str:
-        return dict(content(study(tidy(manifest, results)))["run"])["Energy"]
+        return dict(content(study(tidy(manifest, results))).run)["Energy"]
 
     assert said() == "not readable on this hardware."
     read = [{"processor": 1.2e6, "gpu": 2.4e6}, {"processor": 828e3}, {"processor": 0.0}]  # of four cells

@@ -44,9 +44,9 @@ def test_a_report_of_an_added_evaluation_says_so(synthetic: Callable[..., tuple[
     assert set(table.frame["state"]) == {"missing"}, "finished, but not evaluated so"
     assert added.name == "tiny.demo.dkobak.fashion_mnist"
     printed = content(study(table))
-    assert "one vote each" in printed["design"]
-    assert "was added to the kept encoders" in printed["design"]
-    assert "Fashion-MNIST, fingerprint abc" in printed["design"]
-    assert printed["dataset"].endswith("evaluated on Fashion-MNIST")
+    assert "one vote each" in printed.design.evaluation
+    assert "was added to the kept encoders" in printed.design.evaluation
+    assert "Fashion-MNIST, fingerprint abc" in printed.design.evaluation
+    assert printed.dataset.endswith("evaluated on Fashion-MNIST")
     own = manifest.evaluated("dkobak", evaluation_presets.load("dkobak"), manifest.own_dataset)
     assert own.name == "tiny.demo.dkobak"

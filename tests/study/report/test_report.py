@@ -56,8 +56,8 @@ def test_a_report_of_nothing_but_missing_cells_says_so(synthetic: Synthetic, tmp
     report = write_report(manifest, results, tmp_path)
     assert report.verdicts[0].label == "INCOMPLETE"
     printed = content(study(tidy(manifest, results)))
-    assert printed["answer"] == "Not yet: 0 of 12 cells have finished."
-    assert printed["cells_line"] == "0 of 12 cells"
+    assert printed.answer == "Not yet: 0 of 12 cells have finished."
+    assert printed.cells_line == "0 of 12 cells"
     assert report.files["PDF"].read_bytes().startswith(b"%PDF")
 
 

@@ -64,7 +64,7 @@ def test_one_batch_size_is_plotted_by_arm_with_method_and_loss(synthetic: Synthe
     for label in ("SimCLR, InfoNCE", "SimCLR, DCL", "MoCo v2, InfoNCE", "MoCo v2, DCL", "trained", "initial encoder"):
         assert svg.count(f"<!-- {label} -->") == 1
     printed = content(study(table))
-    assert (printed["heading"], printed["panels"]) == ("Accuracy", 1)
+    assert (printed.heading, printed.panels) == ("Accuracy", 1)
 
 
 @pytest.mark.parametrize(("axis", "word"), [("epochs", "epochs"), ("dim", "dim"), ("temperature", "temperature")])
@@ -73,7 +73,7 @@ def test_accuracy_is_drawn_along_whatever_number_varies(synthetic: Synthetic, ax
     manifest, results = synthetic(robust, "axes.batch_size=[64]", f"axes.{axis}={values}")
     table = tidy(manifest, results)
     assert f"<!-- {word} -->" in accuracy(table, results)[0].read_text()
-    assert content(study(table))["heading"] == f"Accuracy against {word}"
+    assert content(study(table)).heading == f"Accuracy against {word}"
 
 
 def test_the_legend_of_several_settings_holds_every_loss_once(synthetic: Synthetic) -> None:

@@ -1,0 +1,76 @@
+"""The design of an experiment in words: what was trained, with which settings, and how it was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from harness.catalog.backbones import BACKBONES, STEMS
+from harness.catalog.losses import LOSSES, LossEntry
+from harness.catalog.methods import METHODS, MethodEntry
+from harness.catalog.parameters import filled
+from harness.cell import short_name
+from harness.manifest import Manifest
+from harness.study.axes import Setting
+from harness.study.report.document import Design
+from harness.study.report.evaluation_text import added, described
+from harness.study.text import axis, shown
+
+
+def design(manifest: Manifest) -> Design:
+    """Return what the manifest says of all cells: the values of every axis, and the settings that do not vary."""
+    settings = manifest.settings
+    backbone, head, views, optimizer = (settings[name] for name in ("backbone", "head", "views", "optimizer"))
+    values = {"temperature": [settings["loss"]["temperature"]], "epochs": [settings["epochs"]]}
+    values |= {"steps": [settings.get("steps")], "lr": [optimizer["lr"]]}
+    values |= {short_name(path): declared for path, declared in manifest.axes.items()}
+    losses, methods = (values.pop(name, [settings[name]["name"]]) for name in ("loss", "method"))
+    seeds = values.pop("seed", [settings["seed"]])
+    known = {name: [value for value in declared if value is not None] for name, declared in values.items()}
+    stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
+    return Design(
+        methods=[_with_parameters("method", name, METHODS, settings["method"], values) for name in methods],
+        losses=[_with_parameters("loss", name, LOSSES, settings["loss"], values) for name in losses],
+        varied="; ".join(f"{axis(name)} {', '.join(map(str, some))}" for name, some in known.items() if some),
+        seeds=", ".join(map(str, seeds)),
+        backbone=f"{BACKBONES[backbone['name']].label}{stem}",
+        width=str(backbone["width"]),
+        head_layers=str(head["layers"]),
+        head_hidden=str(head["hidden"] or head["dim"]),
+        head_dim=str(head["dim"]),
+        bn_groups=_number(settings["bn_groups"]) if settings["bn_groups"] != 1 else "",
+        crop_min=f"{views['crop_min']:.0%}",
+        flip=f"{views['flip']:g}",
+        jitter=f"{views['jitter']:g}",
+        gray=f"{views['gray']:g}",
+        blur=f"{views['blur']:g}" if views["blur"] else "",
+        optimizer=optimizer["name"].upper(),
+        momentum=_number(optimizer["momentum"]),
+        weight_decay=_number(optimizer["weight_decay"]),
+        lr_rule=optimizer["lr_rule"],
+        warmup_epochs=_number(optimizer["warmup_epochs"]),
+        precision=settings["precision"],
+        validation=f"{settings['dataset']['validation']:.0%}",
+        evaluation=f"{described(manifest.evaluation)}{added(manifest)}",
+    )
+
+
+def _number(value: float | None) -> str:
+    """Return a setting in words; a field without a value follows from others and differs between cells."""
+    return "derived" if value is None else f"{value:g}"
+
+
+def _with_parameters(
+    axis: str,
+    name: str,
+    entries: Mapping[str, LossEntry] | Mapping[str, MethodEntry],
+    declared: Setting,
+    axes: Collection[str],
+) -> str:
+    """Return a loss or method with its parameters that are on no axis: ``DCLW (sigma 0.5, detach weights true)``."""
+    if name not in entries:
+        return name
+    parameters = entries[name].parameters
+    values = filled({**declared, "name": name}, parameters)
+    fixed = {key: values[key] for key in parameters if key in values and key not in axes}
+    text = ", ".join(f"{key.replace('_', ' ')} {str(value).lower()}" for key, value in fixed.items())
+    return shown(axis, name) + (f" ({text})" if text else "")

@@ -1,1 +1,1 @@
-"""What the results say. Reads manifests and records only; imports neither torch nor mlflow."""
+"""Turns results into verdicts and reports; it reads manifests and records only, and imports neither torch nor mlflow."""

@@ -1,4 +1,4 @@
-"""Means, intervals, tests and how many seeds more: each a small function around scipy or statsmodels.
+"""Means, intervals, tests and numbers of seeds: each is a small function around scipy or statsmodels.
 
 docs/statistics.md says why each was chosen, and what error rates simulations find.
 """
@@ -14,13 +14,13 @@ if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
     import pandas as pd
 
 CONFIDENCE = 0.95
-#: What a wrong verdict may cost over all claims of an experiment together.
+#: The chance that any claim of an experiment is decided wrongly.
 ALPHA = 1 - CONFIDENCE
-#: With which probability the seeds that a verdict asks for would decide.
+#: The probability with which the seeds that a verdict asks for would decide it.
 POWER = 0.8
-#: More seeds than these are not worth a number.
+#: The largest number of seeds that a verdict asks for.
 MOST_SEEDS = 200
-#: Accuracies have two decimals; what is smaller than this was left by floating point.
+#: Accuracies have two decimals; a smaller difference than this comes from floating point.
 ROUNDING = 1e-9
 
 
@@ -36,9 +36,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference of two, with its standard ``error`` and degrees of freedom ``df``; ``n`` seeds an arm.
+    """A mean, or a difference of two, with its standard ``error`` and degrees of freedom ``df``.
 
-    ``paired``: a difference of arms seed by seed. For fewer than two seeds, ``error`` is NaN.
+    ``n``: the seeds of each arm. ``paired``: whether a difference of arms was taken seed by seed. For fewer than two
+    seeds, ``error`` is NaN.
     """
 
     mean: float
@@ -54,33 +55,33 @@ class Estimate:
         return Interval(self.mean, self.mean - half, self.mean + half, self.n)
 
     def p_above(self, bound: float) -> float:
-        """One-sided p of "the true value is at most ``bound``"; 1 where nothing is known."""
+        """Return the one-sided p of "the true value is at most ``bound``"; 1 if nothing is known."""
         from scipy.special import stdtr
 
         if self.n < 2:
             return 1.0
         if self.error == 0:
-            # Nothing at all is one computation. Any other number that is the same with every seed is chance, where a
-            # test set is small: of its spread, these seeds say nothing.
+            # A difference of zero with every seed comes from arms that are one computation. Any other number that is
+            # the same with every seed is chance, on a small test set: these seeds say nothing about its spread.
             return 0.0 if abs(self.mean) < ROUNDING and bound < -ROUNDING else 1.0
         return float(stdtr(self.df, (bound - self.mean) / self.error))
 
     def p_below(self, bound: float) -> float:
-        """One-sided p of "the true value is at least ``bound``"."""
+        """Return the one-sided p of "the true value is at least ``bound``"."""
         return Estimate(-self.mean, self.error, self.df, self.n).p_above(-bound)
 
 
 def mean_interval(values: Sequence[float], level: float = CONFIDENCE) -> Interval:
-    """Student's t interval of a mean: at these sample sizes a bootstrap's is too narrow (84 % at n = 5).
+    """Return Student's t interval of a mean: at these sample sizes a bootstrap's is too narrow (84 % at n = 5).
 
     Args:
-        values: (n,), one number a seed.
+        values: (n,), a number for each seed.
     """
     return of_mean(values).interval(level)
 
 
 def of_mean(values: Sequence[float]) -> Estimate:
-    """A mean over seeds; ``values``: (n,)."""
+    """Return the estimate of a mean over seeds; ``values``: (n,)."""
     import numpy as np
 
     n = len(values)
@@ -89,34 +90,34 @@ def of_mean(values: Sequence[float]) -> Estimate:
 
 
 def _error(computed: float) -> float:
-    """Numbers that are all the same have none, whatever floating point leaves of them."""
+    """Return the error, or zero for numbers that are all the same but for floating point."""
     return computed if computed >= ROUNDING else 0.0
 
 
 def of_difference(first: Sequence[float], second: Sequence[float], paired: bool) -> Estimate:
-    """Mean of ``first`` less mean of ``second``; (n,) each, in the same order of seeds.
+    """Return the mean of ``first`` less the mean of ``second``; (n,) each, in the same order of seeds.
 
-    Unpaired, it is Welch's: the arms' variances may differ. Arms that are equal with every seed to the last digit are
-    one computation, whatever the seeds of other arms have in common.
+    The unpaired estimate is Welch's: the variances of the arms may differ. Arms that are equal with every seed to the
+    last digit are one computation, so that their difference is paired in any case.
     """
     if paired or list(first) == list(second) or min(len(first), len(second)) < 2:
-        return of_mean([one - other for one, other in zip(first, second, strict=True)])
+        return of_mean([value - other for value, other in zip(first, second, strict=True)])
     from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
     arms = CompareMeans(DescrStatsW(list(first)), DescrStatsW(list(second)))
     mean, n = of_mean(first).mean - of_mean(second).mean, min(len(first), len(second))
     error = _error(float(arms.std_meandiff_separatevar))
-    # Where neither arm varies, any number of degrees of freedom says the same.
+    # If neither arm varies, any number of degrees of freedom gives the same interval.
     df = float(arms.dof_satt()) if error > 0 else len(first) + len(second) - 2.0
     return Estimate(mean, error, df, n, paired=False)
 
 
 @dataclass(frozen=True)
 class SeedEffect:
-    """Whether what a seed brings with it (weights, order, views) moves the arms together.
+    """Whether what a seed decides (weights, order, views) moves the arms together.
 
     ``correlation``: mean over pairs of ``arms``; ``p``: Friedman's test of "no seed is better than another in all of
-    them". Both NaN where there are fewer than three seeds or two arms.
+    them". Both are NaN if there are fewer than three seeds or two arms.
     """
 
     correlation: float
@@ -130,10 +131,10 @@ class SeedEffect:
 
 
 def seed_effect(table: pd.DataFrame) -> SeedEffect:
-    """Of an experiment: a row a seed, a column an arm, complete arms only.
+    """Return the effect of seeds in a table with a row for each seed and a column for each complete arm.
 
-    It looks at how seeds rank within arms, and never at a difference between arms: so to pair or not to pair cannot be
-    chosen by the result. Seeds are the treatments and arms the blocks of Friedman's test, which takes every arm alike
+    It looks at how seeds rank within arms, and never at a difference between arms: so whether to pair cannot be chosen
+    by the result. Seeds are the treatments and arms the blocks of Friedman's test, in which every arm counts the same
     however much its accuracy varies.
     """
     import numpy as np
@@ -153,8 +154,8 @@ def seed_effect(table: pd.DataFrame) -> SeedEffect:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The level at which Holm's procedure looks at each of a family of hypotheses: its interval at this level excludes
-    what the procedure rejects, and holds what it does not.
+    """Return the level at which Holm's procedure tests each hypothesis of a family: the interval at this level excludes
+    a hypothesis that the procedure rejects, and includes one that it does not.
 
     The j-th smallest p is compared with alpha / (m - j + 1) until one fails; all others stop at that one's level.
     """
@@ -169,8 +170,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def seeds_needed(estimate: Estimate, distance: float, level: float) -> int | None:
-    """So many seeds an arm would decide with ``POWER``, if the true value lies ``distance`` from the bound, as it does
-    in these; None for more than ``MOST_SEEDS``."""
+    """Return how many seeds of each arm would decide with probability ``POWER``, if the true value is as far from the
+    bound as the estimate (``distance``); None for more than ``MOST_SEEDS``."""
     from statsmodels.stats.power import TTestIndPower, TTestPower
 
     alpha, error = (1 - level) / 2, estimate.error
@@ -185,13 +186,14 @@ def seeds_needed(estimate: Estimate, distance: float, level: float) -> int | Non
 
 
 def prediction(values: Sequence[float]) -> Interval:
-    """Where one more run of the same arm would lie with 95 %: what a published number is held against, which is one
-    run of somebody else's. ``values``: (n,)."""
+    """Return the interval in which one more run of the same arm would lie with a probability of 95 %.
+
+    A published number, which is one run of somebody else, is compared with it. ``values``: (n,)."""
     from statsmodels.regression.linear_model import OLS
 
     n = len(values)
     if n < 2:
         return mean_interval(values)
-    found = OLS(list(values), [1.0] * n).fit().get_prediction([1.0]).summary_frame(alpha=ALPHA)
-    low, high = (float(found[f"obs_ci_{end}"].iloc[0]) for end in ("lower", "upper"))
+    predicted = OLS(list(values), [1.0] * n).fit().get_prediction([1.0]).summary_frame(alpha=ALPHA)
+    low, high = (float(predicted[f"obs_ci_{end}"].iloc[0]) for end in ("lower", "upper"))
     return Interval(mean_interval(values).mean, low, high, n)

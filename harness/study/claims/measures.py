@@ -1,8 +1,10 @@
-"""What a claim measures: its arms' accuracies, seed by seed, turned into contrasts and the range that makes it true.
+"""What a claim can measure: each measure turns the accuracies of its arms into contrasts, and says when it is true.
 
-Every measure is a set of linear contrasts of accuracies, all of which must lie in the range. So "flat within m points"
-is not about the distance of the best value from the worst, which noise alone makes positive: it says that no two values
+Every measure is a set of linear contrasts of accuracies, all of which must lie in a range. So "flat within m points" is
+not about the distance of the best value from the worst, which noise alone makes positive: it says that no two values
 differ by more than m, an intersection of as many equivalence tests as there are pairs (Berger and Hsu 1996).
+
+A new measure is a function and an entry in ``MEASURES``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.cell import short_name
 from harness.manifest import Claim
@@ -20,10 +22,10 @@ from harness.study.text import axis, signed
 if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
     import pandas as pd
 
-#: An arm's accuracies: a row a seed, a column a value of ``over``; one column where the claim is along no axis.
+#: The accuracies of each arm: a row for each seed, a column for each value of ``over`` if it has one.
 Accuracies = Mapping[str, "pd.DataFrame"]
 INFINITY = float("inf")
-#: One image in ten thousand: no accuracy of a ratio is less.
+#: The smallest accuracy of a ratio, in per cent: one image in ten thousand.
 LEAST = 0.01
 
 
@@ -42,7 +44,7 @@ class TrueRange:
 
 @dataclass(frozen=True)
 class Contrast:
-    """``first`` less ``second``, (n,) each, by seed; ``second`` is None where one arm is measured by itself."""
+    """``first`` less ``second``, (n,) each, by seed; ``second`` is None if one arm is measured alone."""
 
     label: str
     first: pd.Series
@@ -51,12 +53,15 @@ class Contrast:
 
 @dataclass(frozen=True)
 class MeasuredContrasts:
-    """``said``: the means behind the contrasts, in a clause; ``scale``: from a contrast's number to the one that people
-    read."""
+    """The contrasts of a claim, and the range in which all of them lie if the claim is true.
+
+    ``summary``: the means behind the contrasts, in a clause; ``scale``: turns a contrast into the number that people
+    read.
+    """
 
     contrasts: list[Contrast]
     true: TrueRange
-    said: str
+    summary: str
     scale: Callable[[float], float] = float
 
 
@@ -96,17 +101,17 @@ def difference(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContras
 
 
 def equality(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """The same, which must lie within the margin on both sides (two one-sided tests)."""
+    """The first arm less the second, which must lie within the margin on both sides (two one-sided tests)."""
     return MeasuredContrasts([_against(arms)], TrueRange(-margin, margin), _means(arms))
 
 
 def ratio(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """The first arm over the second, as a difference of logarithms, of which nothing has none."""
+    """The first arm over the second, as a difference of logarithms; accuracies below LEAST count as LEAST."""
     import numpy as np
 
     logarithms = ((name, np.log(table.iloc[:, 0].clip(lower=LEAST))) for name, table in arms.items())
-    (one, first), (other, second) = logarithms
-    contrast = Contrast(f"{one} / {other}", first, second)
+    (name, first), (other, second) = logarithms
+    contrast = Contrast(f"{name} / {other}", first, second)
     return MeasuredContrasts([contrast], TrueRange(math.log(margin), INFINITY), _means(arms), scale=math.exp)
 
 
@@ -114,13 +119,13 @@ def ordering(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts
     """Every arm less the next one."""
     tables = [(name, table.iloc[:, 0]) for name, table in arms.items()]
     contrasts = [
-        Contrast(f"{one} − {other}", first, second) for (one, first), (other, second) in itertools.pairwise(tables)
+        Contrast(f"{name} − {other}", first, second) for (name, first), (other, second) in itertools.pairwise(tables)
     ]
     return MeasuredContrasts(contrasts, TrueRange(margin, INFINITY), _means(arms))
 
 
 def drop(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """What an arm loses from the largest value to the smallest; of two arms, how much less the first loses.
+    """The loss of an arm from the largest value to the smallest; of two arms, how much less the first loses.
 
     Where accuracy rises as the batch shrinks (equal epochs are more steps), this is how much more the first gains.
     """
@@ -128,37 +133,37 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     small, large = columns[0], columns[-1]
     losses = {name: table[large] - table[small] for name, table in arms.items()}
     changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
-    said = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
-    return MeasuredContrasts([_less(losses, "loss of")], _smaller(losses, margin), said)
+    summary = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
+    return MeasuredContrasts([_less(losses, "loss of")], _smaller(losses, margin), summary)
 
 
 def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """What the arm loses from the value at which it is best to the smallest: every other value less the smallest.
+    """The loss of an arm from its best value of the axis to the smallest: every other value less the smallest.
 
     Which value is best must not be chosen by the noise of what is then compared; that none is better by the margin
-    needs no choice. (Two arms cannot be compared so: docs/statistics.md.)
+    needs no choice. (Two arms cannot be compared in this way: docs/statistics.md.)
     """
     ((name, table),) = arms.items()
     along, smallest, best = axis(short_name(claim.over)), table.columns[0], table.mean().idxmax()
     change = signed((table[smallest] - table[best]).mean())
-    said = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
+    summary = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
     contrasts = [Contrast(f"{along} {value:g} − {smallest:g}", table[value], table[smallest])
                  for value in table.columns[1:]]  # fmt: skip
-    return MeasuredContrasts(contrasts, TrueRange(-INFINITY, margin), said)
+    return MeasuredContrasts(contrasts, TrueRange(-INFINITY, margin), summary)
 
 
 def spread(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """Every value of the axis less every other: none may differ by more than the margin."""
+    """Every value of the axis less every other one: no two may differ by more than the margin."""
     ((name, table),) = arms.items()
     along = axis(short_name(claim.over))
-    contrasts = [Contrast(f"{along} {one:g} − {other:g}", table[one], table[other])
-                 for one, other in itertools.combinations(table.columns, 2)]  # fmt: skip
+    contrasts = [Contrast(f"{along} {value:g} − {other:g}", table[value], table[other])
+                 for value, other in itertools.combinations(table.columns, 2)]  # fmt: skip
     means = ", ".join(f"{mean:.2f} at {value:g}" for value, mean in table.mean().items())
     return MeasuredContrasts(contrasts, TrueRange(-margin, margin), f"{name} has {means} along {along}")
 
 
 def slope(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """Points for every doubling of the axis, by least squares; of two arms, how much smaller the first one's is."""
+    """The points gained by doubling the axis, by least squares; of two arms, how much less the first gains."""
     import numpy as np
 
     slopes = {}
@@ -166,10 +171,10 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
         doublings = np.log2(table.columns.to_numpy(dtype=float))
         centred = doublings - doublings.mean()
         slopes[name] = table @ (centred / (centred**2).sum())
-    said = " and ".join(f"{name} gains {signed(one.mean())}" for name, one in slopes.items())
+    gains = " and ".join(f"{name} gains {signed(slope.mean())}" for name, slope in slopes.items())
     flat = TrueRange(-margin, margin) if len(slopes) == 1 else TrueRange(margin, INFINITY)
     return MeasuredContrasts(
-        [_less(slopes, "gain of")], flat, f"{said} points for every doubling of {axis(short_name(claim.over))}"
+        [_less(slopes, "gain of")], flat, f"{gains} points for every doubling of {axis(short_name(claim.over))}"
     )
 
 
@@ -189,18 +194,17 @@ MEASURES = {
 
 
 def margin_of(claim: Claim) -> float:
-    """As declared, or the measure's own."""
-    own = MEASURES[claim.measure].margin
-    return claim.margin if claim.margin is not None else float(own or 0.0)
+    """Return the margin that the claim declares, or else the one of its measure."""
+    return claim.margin if claim.margin is not None else float(MEASURES[claim.measure].margin or 0.0)
 
 
 def _against(arms: Accuracies) -> Contrast:
-    (one, first), (other, second) = arms.items()
-    return Contrast(f"{one} − {other}", first.iloc[:, 0], second.iloc[:, 0])
+    (name, first), (other, second) = arms.items()
+    return Contrast(f"{name} − {other}", first.iloc[:, 0], second.iloc[:, 0])
 
 
 def _less(values: Mapping[str, pd.Series], what: str) -> Contrast:
-    """One arm's value by itself; of two, the second's less the first's."""
+    """Return the value of the only arm; of two arms, the second's less the first's."""
     (name, first), *others = values.items()
     if not others:
         return Contrast(f"{what} {name}", first)
@@ -208,7 +212,8 @@ def _less(values: Mapping[str, pd.Series], what: str) -> Contrast:
     return Contrast(f"{what} {other} − {what} {name}", second, first)
 
 
-def _smaller(values: Mapping[str, Any], margin: float) -> TrueRange:
+def _smaller(values: Mapping[str, pd.Series], margin: float) -> TrueRange:
+    """Return the range in which one arm's value is small; of two arms, in which the first's is smaller."""
     return TrueRange(-INFINITY, margin) if len(values) == 1 else TrueRange(margin, INFINITY)
 
 

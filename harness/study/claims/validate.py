@@ -1,4 +1,4 @@
-"""Claims that cannot be measured are refused before anything is trained."""
+"""Refuses claims that cannot be measured, before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from harness.study.table import METRICS
 
 
 def check_claims(claims: Sequence[Claim], where: Callable[[str], str]) -> None:
-    """Raises a UserError where a claim asks for what cannot be measured; ``where``: of a key."""
+    """Check that what the claims declare can be measured; ``where`` names the place of a key.
+
+    Raises:
+        UserError: A claim is about something that cannot be measured.
+    """
     names = [claim.name for claim in claims]
     for index, claim in enumerate(claims):
         place = where(f"claims[{index}]")
@@ -51,7 +55,7 @@ def _check_arms(claim: Claim, where: str) -> None:
 
 
 def _check_margin(claim: Claim, where: str) -> None:
-    """A margin that was not declared would be chosen by the result."""
+    """Check that a margin is declared if the measure has none: it must not be chosen by the result."""
     alone = MEASURES[claim.measure].along and len(claim.arms) == 1
     if claim.margin is None and (alone or MEASURES[claim.measure].margin is None):
         what = f"{claim.name}: {claim.measure} takes a margin here"

@@ -1,4 +1,4 @@
-"""Verdicts for programs: what ``harness verify --json`` prints and a report keeps beside its table."""
+"""Verdicts for programs: what ``harness verify --json`` prints, and what a report writes next to its table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.study.claims.verdicts import ClaimResults, Verdict
 
 
 def as_json(judged: ClaimResults) -> dict[str, Any]:
-    """``seeds``: of every metric, whether they move the arms together, so that differences are paired; ``verdicts``: in
-    the order of the claims. A number that does not exist is null."""
+    """Return ``seeds`` (for every metric, whether they move the arms together, so that differences are paired) and
+    ``verdicts`` (in the order of the claims). A number that does not exist is null."""
     effects = {metric: {**vars(effect), "paired": effect.paired} for metric, effect in judged.effects.items()}
     found: dict[str, Any] = _finite({"seeds": effects, "verdicts": [_verdict(verdict) for verdict in judged.verdicts]})
     return found
@@ -33,23 +33,23 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "settle": verdict.next_step,
         "contrasts": [
             {
-                "label": one.label,
-                "values": one.values,
-                "interval_95": vars(one.interval_95),
-                "interval": vars(one.interval),
+                "label": contrast.label,
+                "values": contrast.values,
+                "interval_95": vars(contrast.interval_95),
+                "interval": vars(contrast.interval),
             }
-            for one in verdict.compared
+            for contrast in verdict.compared
         ],
         "cells": {name: list(cells) for name, cells in verdict.cells.items()},
     }
 
 
 def _finite(node: Any) -> Any:
-    """JSON has neither NaN nor infinity."""
+    """Return null in place of NaN and infinity, which JSON does not have."""
     if isinstance(node, dict):
         return {key: _finite(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_finite(value) for value in node]
-    if hasattr(node, "item"):  # of numpy
+    if hasattr(node, "item"):  # a number of numpy
         node = node.item()
     return None if isinstance(node, float) and not math.isfinite(node) else node

@@ -1,11 +1,11 @@
-"""Claim + table -> verdict.
+"""Judges claims: from a result table to the verdict on every claim in every setting.
 
-A claim is judged in each setting (combination of the axes that it is not about) by itself. REPRODUCED: the whole
-interval lies where the claim is true; CONTRADICTED: where it is false; INCONCLUSIVE: it holds both, or there are fewer
-than three seeds; INCOMPLETE: k of n cells; NOT COMPARABLE: these cells cannot speak about the claim, and why.
+A claim is judged separately in each setting, a combination of values of the axes that it is not about. REPRODUCED: the
+whole interval lies where the claim is true; CONTRADICTED: where it is false; INCONCLUSIVE: it holds both, or there are
+fewer than three seeds; INCOMPLETE: not all cells have finished; NOT COMPARABLE: these cells cannot speak about it.
 
-The interval's level is what Holm's procedure leaves each claim of the family that the manifest fixed: the more claims
-an experiment makes, the wider.
+The level of an interval is the one that Holm's procedure leaves to each claim of the family that the manifest fixed:
+the more claims an experiment makes, the wider its intervals.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORDS = ("REPRODUCED", "CONTRADICTED", "INCONCLUSIVE", "INCOMPLETE", "NOT COMPAR
 
 @dataclass(frozen=True)
 class Compared:
-    """A contrast in numbers. ``values``: one a seed; ``usual``: its 95 % interval; ``interval``: that which counts."""
+    """A contrast in numbers: its ``values`` by seed, and its ``interval`` at the level that decides the claim."""
 
     label: str
     values: list[float]
@@ -54,11 +54,12 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``said``: what was measured, or why nothing was; ``reservation``: why it decides nothing all the same;
-    ``settle``: what more would.
+    """The verdict (``label``) on a claim in one setting.
 
-    ``compared``: the claim's contrasts, of which ``deciding`` decides, at ``level``; ``true``: where they all lie if
-    the claim is true; ``paired``: seed by seed. ``cells``: of each arm.
+    ``summary``: what was measured, or why nothing was; ``next_step``: what would decide the claim; ``reservation``: why
+    the measured numbers do not decide it. ``compared``: the claim's contrasts, of which the one at index ``deciding``
+    decides, at ``level``; ``true``: the range in which all of them lie if the claim is true; ``paired``: whether
+    differences are taken seed by seed. ``cells``: the ids of each arm's cells.
     """
 
     claim: Claim
@@ -80,7 +81,7 @@ class Verdict:
 
     @property
     def measured(self) -> Interval:
-        """The contrast that decides; of no seeds where nothing was measured."""
+        """The interval of the contrast that decides; it has no seeds if nothing was measured."""
         return self.compared[self.deciding].interval if self.compared else mean_interval([])
 
     @property
@@ -90,7 +91,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ClaimResults:
-    """Of a whole experiment. ``effects``: by metric, whether seeds move the arms together."""
+    """All verdicts of an experiment; ``effects``: whether seeds move the arms together, by metric."""
 
     verdicts: list[Verdict]
     effects: Mapping[str, SeedEffect]
@@ -124,7 +125,7 @@ def _by_seed_and_arm(table: ResultTable, metric: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What was measured of a question, and what that says; None where its cells have not all finished."""
+    """What was measured for a claim, and what that proves; None if not all its cells have finished."""
 
     instance: ClaimInstance
     measured: MeasuredContrasts | None = None
@@ -136,7 +137,9 @@ def _answer(instance: ClaimInstance, paired: bool) -> _Answer:
         return _Answer(instance)
     claim = instance.claim
     measured = MEASURES[claim.measure].function(claim, instance.accuracies(), margin_of(claim))
-    return _Answer(instance, measured, Evidence([_estimate(one, paired) for one in measured.contrasts], measured.true))
+    return _Answer(
+        instance, measured, Evidence([_estimate(contrast, paired) for contrast in measured.contrasts], measured.true)
+    )
 
 
 def _estimate(contrast: Contrast, paired: bool) -> Estimate:
@@ -150,26 +153,26 @@ def _refused(instance: ClaimInstance) -> Verdict:
 
 def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
     instance, measured, evidence = answer.instance, answer.measured, answer.evidence
-    cells = {name: some["cell_id"].tolist() for name, some in instance.rows.items()}
+    cells = {name: rows["cell_id"].tolist() for name, rows in instance.rows.items()}
     if measured is None or evidence is None:
-        said = f"{instance.finished} of {count(instance.expected_cells, 'cell')} have finished"
+        finished = f"{instance.finished} of {count(instance.expected_cells, 'cell')} have finished"
         left = f"the other {count(instance.expected_cells - instance.finished, 'cell')}"
-        return Verdict(instance.claim, instance.setting, "INCOMPLETE", said, left, cells=cells)
+        return Verdict(instance.claim, instance.setting, "INCOMPLETE", finished, left, cells=cells)
     unscaled = "" if manifest.comparable else manifest.caveat or "this scale is not declared comparable"
     reservation = instance.refused or instance.collapsed or unscaled
     word = "NOT COMPARABLE" if reservation else evidence.word(level)
-    own = evidence.level(level)
+    deciding_level = evidence.level(level)
     pairs = zip(measured.contrasts, evidence.estimates, strict=True)
     return Verdict(
         instance.claim,
         instance.setting,
         word,
-        summary=measured.said + _reservations(instance),
-        next_step=_elsewhere(instance) if reservation else _settle(word, evidence, own),
+        summary=measured.summary + _remarks(instance),
+        next_step=_elsewhere(instance) if reservation else _next_step(word, evidence, deciding_level),
         reservation=reservation,
-        compared=[_compared(contrast, estimate, own, measured.scale) for contrast, estimate in pairs],
+        compared=[_compared(contrast, estimate, deciding_level, measured.scale) for contrast, estimate in pairs],
         deciding=evidence.deciding,
-        level=own,
+        level=deciding_level,
         true=TrueRange(measured.scale(measured.true.low), measured.scale(measured.true.high)),
         paired=evidence.estimates[0].paired,
         cells=cells,
@@ -178,7 +181,7 @@ def _verdict(answer: _Answer, level: float, manifest: Manifest) -> Verdict:
 
 def _compared(contrast: Contrast, estimate: Estimate, level: float, scale: Callable[[float], float]) -> Compared:
     values = contrast.first if contrast.second is None else contrast.first - contrast.second
-    usual, interval = (_scaled(estimate.interval(one), scale) for one in (CONFIDENCE, level))
+    usual, interval = (_scaled(estimate.interval(confidence), scale) for confidence in (CONFIDENCE, level))
     return Compared(contrast.label, [scale(value) for value in values], usual, interval)
 
 
@@ -186,43 +189,44 @@ def _scaled(interval: Interval, scale: Callable[[float], float]) -> Interval:
     return Interval(scale(interval.mean), scale(interval.low), scale(interval.high), interval.n)
 
 
-def _reservations(instance: ClaimInstance) -> str:
-    """What a reader should know of the cells that were compared."""
+def _remarks(instance: ClaimInstance) -> str:
+    """Return what a reader should know about the cells that were compared."""
     import pandas as pd
 
     rows = pd.concat(list(instance.rows.values()))
-    said = []
+    remarks = []
     if instance.dropped_seeds:
         seeds = f"{count(instance.dropped_seeds, 'seed')} that some arm lacks"
-        said.append(f"{seeds} {'is' if instance.dropped_seeds == 1 else 'are'} left out")
+        remarks.append(f"{seeds} {'is' if instance.dropped_seeds == 1 else 'are'} left out")
     if instance.confounds:
-        said.append(f"its arms differ in {instance.confounds}, too")
+        remarks.append(f"its arms differ in {instance.confounds}, too")
     if collapsed := int((rows["collapse"] != "").sum()):
-        said.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
+        remarks.append(f"{collapsed} of {count(len(rows), 'cell')} collapsed")
     kinds = rows.groupby("seed")["hardware"].nunique()
     if mixed := int((kinds > 1).sum()):
-        said.append(f"in {mixed} of {count(len(kinds), 'seed')} the cells ran on different hardware")
+        remarks.append(f"in {mixed} of {count(len(kinds), 'seed')} the cells ran on different hardware")
     if (revisions := rows["revision"].nunique()) > 1:
-        said.append(f"the cells are of {revisions} revisions of the code")
-    return "".join(f"; {one}" for one in said)
+        remarks.append(f"the cells are of {revisions} revisions of the code")
+    return "".join(f"; {remark}" for remark in remarks)
 
 
 def _elsewhere(instance: ClaimInstance) -> str:
+    """Return what could speak about a claim that these cells cannot speak about."""
     if instance.refused:
         return f"cells with {instance.claim.comparable}"
     return "a setting in which it learns" if instance.collapsed else "a scale that can speak about it"
 
 
-def _settle(word: str, evidence: Evidence, level: float) -> str:
-    """What more would decide the claim."""
+def _next_step(word: str, evidence: Evidence, level: float) -> str:
+    """Return what more would decide the claim."""
     if word != "INCONCLUSIVE":
         return "nothing more in this setting"
     if evidence.seeds < SEEDS:
         return f"at least {count(SEEDS - evidence.seeds, 'seed')} more of every arm"
     estimate = evidence.estimates[evidence.deciding]
     if estimate.error == 0:
-        on = evidence.distance < ROUNDING
-        return "nothing: it lies exactly on the bound" if on else "more seeds: these all give the same number"
+        on_bound = evidence.distance < ROUNDING
+        return "nothing: it lies exactly on the bound" if on_bound else "more seeds: these all give the same number"
     needed = seeds_needed(estimate, evidence.distance, level)
     if needed is None:
         return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"

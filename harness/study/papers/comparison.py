@@ -1,4 +1,4 @@
-"""Published numbers beside measured ones, and what makes them comparable or not."""
+"""Compares published numbers with measured ones, and says why they are comparable or not."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from harness.study.statistics import Interval, mean_interval, prediction
 from harness.study.table import METRICS, ResultTable
 from harness.study.text import count
 
-#: That are said; one is enough to compare nothing.
+#: The most differences that a report names; a single one makes numbers not comparable.
 MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """A published number beside the arm that is nearest to its setting. ``measured``: that arm's mean; ``expected``:
-    where one more run of it would lie with 95 %; both of no seeds where there is no such arm. ``apart``: how the
-    settings differ.
+    """A published number, and the ``arm`` that is nearest to its setting.
+
+    ``differences``: how their settings differ. ``measured``: the mean of the arm; ``expected``: where one more run of
+    it would lie with a probability of 95 %; both have no seeds if there is no such arm.
     """
 
     number: Number
@@ -36,8 +37,8 @@ class PublishedComparison:
         return not self.differences
 
     @property
-    def said(self) -> str:
-        """What the comparison says, in a clause."""
+    def summary(self) -> str:
+        """The result of the comparison, in a clause."""
         if not self.number.published:
             return "its value could not be read"
         if not self.arm:
@@ -101,5 +102,5 @@ def _compare(number: Number, table: ResultTable, arms: pd.DataFrame) -> Publishe
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     arm = {name: value for name, value in row.items() if name in table.axes}
     settings = {**table.fixed, **final(table.manifest.evaluation), "dataset": _dataset_label(table.manifest)}
-    apart = differences(number, {**settings, **arm})
-    return PublishedComparison(number, arm, apart, mean_interval(values), prediction(values))
+    differing = differences(number, {**settings, **arm})
+    return PublishedComparison(number, arm, differing, mean_interval(values), prediction(values))

@@ -1,17 +1,17 @@
-"""What papers and other code bases report, each number with where it was read: ``papers/*.yaml``, one file a source.
+"""Reads the numbers that papers and other code bases report, from ``papers/*.yaml``: one file for each source.
 
-A file has a ``title``, a ``cite`` (how a report prints it), ``unread`` (tables that nobody could read, in words) and::
+A file has a ``title``, a ``cite`` (how a report prints it), ``unread`` (tables that could not be read, in words) and::
 
-    shared: {...}               # what all its numbers have in common
+    shared: {...}               # what all numbers of the file have in common
     numbers:
       ID: {value: 68.2, metric: ..., protocol: ..., setting: {...}, status: ..., read: ..., note: ...}
     tables:                     # many numbers that differ in a few settings
       - ...                     # what all numbers of the table have in common
         columns: {COLUMN: {...}, ...}
-        rows: {ROW: {..., values: [one a column, null where there is none]}, ...}      # ids: ROW_COLUMN
+        rows: {ROW: {..., values: [one for each column, or null]}, ...}  # ids: ROW_COLUMN
 
-``setting`` has a Cell's short names (``batch_size``) and those of an Evaluation that are the nearest neighbours'; only
-what was read. A backbone's ``width`` is that of the net as it was published, unless something else was read.
+``setting`` has the short names of a Cell's fields (``batch_size``) and ``knn_k`` and ``knn_temperature`` of an
+Evaluation; only what was read. A backbone's ``width`` is that of the published network, unless another one was read.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from harness.catalog.methods import METHODS
 from harness.cell import paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
+from harness.study.axes import Setting
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -42,7 +43,7 @@ except ImportError:  # PyYAML without its C library
 
 FOLDER = Path(__file__).parent
 
-#: How a number was read.
+#: The ways in which a number was read.
 STATUSES = {
     "read-paper": "read in the paper or on its authors' own page",
     "read-code": "read in the authors' code",
@@ -53,13 +54,13 @@ STATUSES = {
     "unverified": "not read",
 }
 
-#: What harness measures too, and what it does not.
+#: The metrics of published numbers; harness measures the first two.
 METRICS = ("test_knn", "test_linear", "test_knn_top5", "test_linear_top5", "test_finetune")
 
-#: Data sets that papers train on and harness reads as an image folder.
+#: The data sets that papers train on and harness reads as an image folder.
 ELSEWHERE = {"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100", "imagenette": "Imagenette"}
 
-#: Names that a setting may have, each as people know it.
+#: The names that a setting may have, each as people know it.
 NAMES: dict[str, dict[str, str]] = {
     "dataset": {name: entry.label for name, entry in DATASETS.items()} | ELSEWHERE,
     "backbone": {name: entry.label for name, entry in BACKBONES.items()},
@@ -71,16 +72,16 @@ NAMES: dict[str, dict[str, str]] = {
     "norm": {name: name for name in HEAD_NORMS},
 }
 
-#: Without these two accuracies cannot be compared, whatever else is known.
+#: The settings that must be known before two accuracies are compared.
 ESSENTIAL = ("dataset", "backbone", "method", "loss", "batch_size", "epochs")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A published accuracy in per cent; None where its setting is known and its value was not read.
+    """A published accuracy in per cent; ``value`` is None if only its setting was read.
 
-    ``paper``, ``id``: ``paper.id`` is what a claim refers to it by. ``protocol``: what was measured, in the source's
-    words. ``read``: where. ``note``: what a reader should know before comparing anything with it.
+    ``paper``, ``id``: a claim refers to the number as ``paper.id``. ``protocol``: what was measured, in the source's
+    words. ``read``: where it was read. ``note``: what a reader should know before comparing anything with it.
     """
 
     paper: str
@@ -90,12 +91,12 @@ class Number:
     metric: str
     value: float | None = None
     protocol: str = ""
-    setting: Mapping[str, Any] = field(default_factory=dict)
+    setting: Setting = field(default_factory=dict)
     note: str = ""
 
     @property
     def published(self) -> bool:
-        """Whether somebody read it: only then it has a value."""
+        """Whether the number was read: only then it has a value."""
         return self.status != "unverified"
 
     @property
@@ -106,7 +107,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper or a code base; ``name``: its file's. ``unread``: what a report says instead of numbers."""
+    """A paper or a code base; ``name``: that of its file; ``unread``: what a report says instead of numbers."""
 
     name: str
     title: str
@@ -114,6 +115,9 @@ class Paper:
     numbers: Mapping[str, Number]
     unread: tuple[str, ...] = ()
 
+
+#: A mapping of a paper's file, whose values are not checked yet.
+Node = dict[str, Any]
 
 _PAPER_KEYS = ("title", "cite", "shared", "numbers", "tables", "unread")
 _NUMBER_KEYS = [item.name for item in dataclasses.fields(Number) if item.name not in ("paper", "id")]
@@ -125,15 +129,15 @@ _ID = re.compile(r"[a-z0-9_]+")
 
 
 def papers() -> dict[str, Paper]:
-    """Every paper by name."""
+    """Return every paper by name."""
     return {name: _paper(name) for name in _names()}
 
 
 def number(reference: str, where: str = "") -> Number:
-    """The number that ``paper.id`` stands for; ``where`` the reference stands.
+    """Return the number that ``paper.id`` refers to; ``where`` names the place of the reference.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no such number.
     """
     name, _, identifier = reference.partition(".")
     if name not in _names():
@@ -147,19 +151,19 @@ def number(reference: str, where: str = "") -> Number:
 
 
 def described_setting(number: Number) -> str:
-    """``ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256, epochs 200``: what is essential, as far as it was read."""
+    """Return the essential settings that were read, such as ``ImageNet-1K, ResNet-50, SimCLR, DCL, batch size 256``."""
     known = {key: _shown(key, number.setting[key]) for key in ESSENTIAL if key in number.setting}
     return ", ".join(value if key in NAMES else f"{_spaced(key)} {value}" for key, value in known.items())
 
 
-def differences(number: Number, arm: Mapping[str, Any]) -> list[str]:
-    """In which settings an arm differs from a number, in phrases; none where they are comparable as far as is known.
+def differences(number: Number, arm: Setting) -> list[str]:
+    """Return in phrases how an arm's settings differ from a number's; empty if they are comparable as far as is known.
 
-    All that was read of the number's setting counts, also where the arm does not tell; so does an essential setting
-    that was not read. Not compared: what the arm has besides, and the number's ``protocol``.
+    All that was read of the number's setting counts, even if the arm does not have it; so does an essential setting
+    that was not read. Not compared: further settings of the arm, and the number's ``protocol``.
 
     Args:
-        arm: values by short name as a manifest has them, such as ``{"loss": "dcl", "batch_size": 32}``.
+        arm: Values by short name as a manifest has them, such as ``{"loss": "dcl", "batch_size": 32}``.
     """
     theirs, ours = _spelled_out(number.setting), _spelled_out(arm)
     differing = [key for key, value in theirs.items() if key not in ours or ours[key] != value]
@@ -170,13 +174,13 @@ def differences(number: Number, arm: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _spelled_out(setting: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Hidden layers as wide as the embeddings may be written as such or as a number."""
+def _spelled_out(setting: Setting) -> Setting:
+    """Return a setting whose hidden layers have a number: None means that they are as wide as the embeddings."""
     as_wide = "hidden" in setting and setting["hidden"] is None and "dim" in setting
     return {**setting, "hidden": setting["dim"]} if as_wide else setting
 
 
-def _difference(key: str, theirs: Any, arm: Mapping[str, Any]) -> str:
+def _difference(key: str, theirs: object, arm: Setting) -> str:
     name, published = _spaced(key), _shown(key, theirs)
     if key not in arm:
         return f"{name} not known, {published} published"
@@ -189,10 +193,10 @@ def _spaced(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _shown(key: str, value: Any) -> str:
-    """A value as people know it."""
+def _shown(key: str, value: object) -> str:
+    """Return a value as people know it."""
     if key in NAMES:
-        return NAMES[key].get(value, str(value))
+        return NAMES[key].get(str(value), str(value))
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
@@ -207,10 +211,10 @@ def _paper(name: str) -> Paper:
 
 
 def load(path: Path) -> Paper:
-    """The paper that a file holds.
+    """Return the paper that a file describes.
 
     Raises:
-        ValueError: something is wrong in it; the file and the key are named.
+        ValueError: Something is wrong in the file; the message names the file and the key.
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
@@ -220,7 +224,7 @@ def load(path: Path) -> Paper:
 
 
 class _UniqueKeys(SafeLoader):
-    """Of two equal keys YAML keeps the last and says nothing."""
+    """A loader that refuses a key that stands twice in a mapping: YAML itself keeps the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = [key.value for key, _ in node.value]
@@ -242,8 +246,8 @@ def _parsed(name: str, data: Any) -> Paper:
     return Paper(name, title, cite, numbers, tuple(_text(unread, index, f"unread[{index}]") for index in unread))
 
 
-def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where each number stands, its id, and all that is said of it."""
+def _entries(data: Node) -> Iterator[tuple[str, str, Node]]:
+    """Yield the place of each number in the file, its id, and its content."""
     shared = _mapping(data.get("shared", {}), "shared")
     for identifier, content in _mapping(data.get("numbers", {}), "numbers").items():
         key = f"numbers.{identifier}"
@@ -253,34 +257,34 @@ def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield from _cells(key, shared, _mapping(table, key))
 
 
-def _cells(key: str, shared: dict[str, Any], table: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _cells(key: str, shared: Node, table: Node) -> Iterator[tuple[str, str, Node]]:
     columns = _mapping(table.get("columns"), f"{key}.columns")
     common = _merged(key, shared, _without(table, "columns", "rows"))
     for name, row in _mapping(table.get("rows"), f"{key}.rows").items():
-        here = f"{key}.rows.{name}"
-        values = _list(_mapping(row, here).get("values"), f"{here}.values")
+        place = f"{key}.rows.{name}"
+        values = _list(_mapping(row, place).get("values"), f"{place}.values")
         if len(values) != len(columns):
-            raise ValueError(f"{here}.values: {len(values)} of them for {len(columns)} columns")
+            raise ValueError(f"{place}.values: {len(values)} of them for {len(columns)} columns")
         for (column, about), value in zip(columns.items(), values, strict=True):
             if value is not None:
                 layers = (common, _mapping(about, f"{key}.columns.{column}"), _without(row, "values"))
-                yield here, f"{name}_{column}", _merged(here, *layers, {"value": value})
+                yield place, f"{name}_{column}", _merged(place, *layers, {"value": value})
 
 
-def _without(content: dict[str, Any], *keys: str) -> dict[str, Any]:
+def _without(content: Node, *keys: str) -> Node:
     return {key: value for key, value in content.items() if key not in keys}
 
 
-def _merged(key: str, *layers: dict[str, Any]) -> dict[str, Any]:
-    """A later layer counts more than an earlier one; their settings are merged."""
-    merged: dict[str, Any] = {"setting": {}}
+def _merged(key: str, *layers: Node) -> Node:
+    """Return all keys of the layers, of which later ones count more than earlier ones; their settings are merged."""
+    merged: Node = {"setting": {}}
     for layer in layers:
         setting = _mapping(layer.get("setting", {}), f"{key}.setting")
         merged |= layer | {"setting": merged["setting"] | setting}
     return merged
 
 
-def _number(paper: str, key: str, identifier: Any, content: dict[str, Any]) -> Number:
+def _number(paper: str, key: str, identifier: Any, content: Node) -> Number:
     if not _ID.fullmatch(str(identifier)) or not isinstance(identifier, str):
         raise ValueError(f"{key}: an id has small letters, digits and underscores, and is no number")
     _check_names(content, _NUMBER_KEYS, key)
@@ -294,7 +298,7 @@ def _number(paper: str, key: str, identifier: Any, content: dict[str, Any]) -> N
     return Number(paper, identifier, **content | {"value": _value(content, f"{key}.value")})
 
 
-def _value(content: dict[str, Any], key: str) -> float | None:
+def _value(content: Node, key: str) -> float | None:
     value = content.get("value")
     if content["status"] == "unverified":
         if "value" in content:
@@ -324,7 +328,7 @@ def _check_name(name: Any, allowed: Collection[str], key: str) -> None:
         raise ValueError(f"{key}: unknown '{name}'{nearest(str(name), allowed)}; allowed: {', '.join(allowed)}")
 
 
-def _mapping(content: Any, key: str) -> dict[str, Any]:
+def _mapping(content: Any, key: str) -> Node:
     if not isinstance(content, dict):
         raise ValueError(f"{key}: must be a mapping")
     return content
@@ -336,7 +340,7 @@ def _list(content: Any, key: str) -> list[Any]:
     return content
 
 
-def _text(content: dict[str, Any], name: str, key: str) -> str:
+def _text(content: Node, name: str, key: str) -> str:
     text = content.get(name)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{key}: must be a text")

@@ -1,1 +1,1 @@
-"""The report: its text, tables, figures and PDF."""
+"""The report of an experiment: its text, tables, figures and PDF."""

@@ -1,4 +1,4 @@
-"""The abstract of a report: the answer, in a few sentences."""
+"""The abstract of a report: the answer in a few sentences."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LEAD = {
 
 
 def abstract(verdicts: list[Verdict], table: ResultTable) -> str:
-    """The answer to the first claim and the count of all; without claims, how many encoders learned."""
+    """Return the answer to the first claim and the count of all; without claims, how many encoders learned."""
     if not verdicts:
         done = table.frame[table.frame["test_knn"].notna()]
         better, collapsed = int((done["test_knn"] > done["init_knn"]).sum()), int((done["collapse"] != "").sum())
         return f"{better} of {len(done)} trained encoders beat their own initialisation; {collapsed} collapsed."
     claims = dict.fromkeys(verdict.claim.name for verdict in verdicts)
-    said = answer(verdicts)
-    return f"{said} {tally(verdicts)}" if len(claims) > 1 else said
+    first = answer(verdicts)
+    return f"{first} {tally(verdicts)}" if len(claims) > 1 else first
 
 
 def answer(verdicts: list[Verdict]) -> str:
-    """The first claim in a sentence or two, with its interval; in several settings, the count of each verdict."""
+    """Answer the first claim in a sentence or two, with its interval; in several settings, count each verdict."""
     first = verdicts[0]
     settings = [verdict for verdict in verdicts if verdict.claim == first.claim]
     if len(settings) > 1:
@@ -45,13 +45,13 @@ def answer(verdicts: list[Verdict]) -> str:
 
 
 def tally(verdicts: list[Verdict]) -> str:
-    """``Of 4 claims, 1 is REPRODUCED, 3 are INCONCLUSIVE.``"""
+    """Return ``Of 4 verdicts in all, 1 is REPRODUCED, 3 are INCONCLUSIVE.``"""
     counts = Counter(verdict.label for verdict in verdicts)
-    said = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}" for word in WORDS if counts[word]]
-    return f"Of {count(len(verdicts), 'verdict')} in all, {', '.join(said)}."
+    parts = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}" for word in WORDS if counts[word]]
+    return f"Of {count(len(verdicts), 'verdict')} in all, {', '.join(parts)}."
 
 
 def counted(verdicts: list[Verdict], before: str) -> str:
-    """``REPRODUCED in 3, CONTRADICTED in 1``."""
+    """Return ``REPRODUCED in 3, CONTRADICTED in 1``."""
     counts = Counter(verdict.label for verdict in verdicts)
     return ", ".join(f"{word} {before}{counts[word]}" for word in WORDS if counts[word])

@@ -189,7 +189,7 @@ def _published_row(published: PublishedComparison) -> list[str]:
     measured = f"{published.measured.mean:.2f}" if published.measured.n else "–"
     read = f"{STATUSES[number.status]}{f'; {number.note}' if number.note else ''}"
     setting = ", ".join(filter(None, [described_setting(number), number.protocol]))
-    return [value, papers()[number.paper].cite, setting, read, measured, published.said]
+    return [value, papers()[number.paper].cite, setting, read, measured, published.summary]
 
 
 def _unread(study: Study) -> list[str]:

@@ -1,4 +1,4 @@
-"""What stands beside an exported encoder: a description, and a program that loads it."""
+"""The two files that accompany an exported encoder: a description, and a program that loads it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.datasets import DATASETS
 from harness.store.record import Record
 from harness.study.report.evaluation_text import described
 
-#: torchvision's ResNets: this width, and RGB.
+#: The width and the number of channels of torchvision's ResNets.
 PUBLISHED = (64, 3)
 
 
 def readme(record: Record, about: dict[str, Any]) -> str:
-    """What the encoder is, how good, and how images are normalised for it.
+    """Return what the encoder is, how good it is, and how images are normalised for it.
 
     Args:
-        record: of the finished cell.
-        about: the metadata of the encoder's file.
+        record: The record of the finished cell.
+        about: The metadata of the encoder's file.
     """
     cell, outcome = record.cell(), record.outcome()
     assert outcome
@@ -64,7 +64,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
 
 
 def _parameters(cell: Cell) -> list[str]:
-    """Of the loss, as far as it has any: ``temperature 0.1``."""
+    """Return the parameters that the loss has: ``temperature 0.1``."""
     given = {**vars(cell.loss), **(cell.loss.own or {})}
     return [
         f"{name.replace('_', ' ')} {value}"
@@ -74,7 +74,7 @@ def _parameters(cell: Cell) -> list[str]:
 
 
 def example(cell: Cell, about: dict[str, Any]) -> str:
-    """A program that loads the weights and prints the shape of their features of random images."""
+    """Return a program that loads the weights and prints the shape of their features of random images."""
     parts = [HEAD]
     if cell.backbone.name.startswith("resnet") and (cell.backbone.width, about["channels"]) == PUBLISHED:
         parts += [TORCHVISION, CIFAR_STEM if cell.backbone.stem == "cifar" else "", TORCHVISION_END]

@@ -1,4 +1,4 @@
-"""An evaluation in words."""
+"""Puts an evaluation into words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.manifest import Manifest
 
 
 def described(evaluation: Mapping[str, Any]) -> str:
-    """What the neighbours and the linear probe are: two sentences."""
+    """Return two sentences: what the nearest neighbours are, and what the linear probe is."""
     settings = final(evaluation)
     temperature = settings["knn_temperature"]
     votes = "one vote each" if temperature is None else f"weights exp(cosine / {temperature:g})"
@@ -25,11 +25,11 @@ def described(evaluation: Mapping[str, Any]) -> str:
 
 
 def added(manifest: Manifest) -> str:
-    """That the evaluation came after the sweep, and on which images; empty where it did not."""
+    """Say that the evaluation came after the sweep, and on which images; empty if it was the sweep's own."""
     if not manifest.preset:
         return ""
-    said = f" This evaluation (preset {manifest.preset}) was added to the kept encoders; nothing was chosen by it."
+    sentence = f" This evaluation (preset {manifest.preset}) was added to the kept encoders; nothing was chosen by it."
     if manifest.on is None:
-        return said
+        return sentence
     images = f"{DATASETS[manifest.on.name].label}, fingerprint {manifest.on.fingerprint}"
-    return f"{said} Its images are those of {images}, normalised as the training images were."
+    return f"{sentence} Its images are those of {images}, normalised as the training images were."

@@ -1,4 +1,4 @@
-"""What a report's numbers cannot say, in plain words; nothing is said that manifest and records do not show."""
+"""What a report's numbers cannot say, in sentences that manifest and records prove."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.study.papers.comparison import PublishedComparison
 from harness.study.table import ResultTable
 from harness.study.text import axis, count, upper
 
-#: What a fair comparison would tune for every arm by itself.
+#: The settings that a fair comparison would tune for every arm separately.
 TUNED = ("temperature", "lr")
 
 
 def sentences(table: ResultTable, published: Sequence[PublishedComparison]) -> list[str]:
-    """The scale, the images, the seeds, what was not tuned, the code, the cells that are not there."""
+    """Return a sentence each about the scale, the images, the seeds, what was not tuned, the cells and the code."""
     general = [_scale(table.manifest), _images(table.manifest), _seeds(table), _tuned(table)]
     return [sentence for sentence in (*general, *_cells(table.frame), _published(published)) if sentence]
 
@@ -48,22 +48,22 @@ def _tuned(table: ResultTable) -> str:
 
 
 def _cells(frame: pd.DataFrame) -> list[str]:
-    said = []
+    found = []
     if missing := int((frame["state"] != "finished").sum()):
         no = f"{count(missing, 'cell')} of {len(frame):,} {'has' if missing == 1 else 'have'} no numbers"
-        said.append(f"{no}; what rests on them is not judged.")
+        found.append(f"{no}; what rests on them is not judged.")
     if collapsed := int((frame["collapse"] != "").sum()):
-        said.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
+        found.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
     done = frame[frame["state"] == "finished"]
     for name, word in (("revision", "revisions of the code"), ("hardware", "kinds of hardware")):
         if (several := done[name].nunique()) > 1:
-            said.append(f"The cells are of {several} {word}.")
+            found.append(f"The cells are of {several} {word}.")
     if dirty := int((done["dirty"] == True).sum()):  # noqa: E712  (None where it is not known)
-        said.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
-    return said
+        found.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
+    return found
 
 
-def _published(beside: Sequence[PublishedComparison]) -> str:
-    if not beside or any(one.comparable for one in beside):
+def _published(published: Sequence[PublishedComparison]) -> str:
+    if not published or any(item.comparable for item in published):
         return ""
     return "No published number that stands here is of the same setting: they are printed, and compared with nothing."

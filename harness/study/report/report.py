@@ -27,9 +27,9 @@ from harness.study.report.tables import write_tables
 
 @dataclass(frozen=True)
 class Report:
-    """``answer`` in a sentence; ``files`` by what they are.
+    """What was written: the ``answer`` in a sentence, and the ``files`` by what they are.
 
-    ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which were left out, and why.
+    ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which cells were left out and why.
     """
 
     answer: str
@@ -40,20 +40,20 @@ class Report:
 
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
-    """Write everything from the manifest and the records alone."""
+    """Write the whole report of what a manifest declares, from the records of its cells."""
     table = tidy(manifest, results)
-    gc.freeze()  # what 10,000 records brought into memory stays; to search it for garbage took a tenth of a report
-    found = study(table)
-    files = _write_results(found, results)
-    printed, figures = chapter(found, files["plot"].read_bytes())
+    gc.freeze()  # what 10,000 records bring into memory stays; to search it for garbage takes a tenth of a report
+    judged = study(table)
+    files = _write_results(judged, results)
+    printed, figures = chapter(judged, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
     write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
     excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
-    return Report(found.answer, files, found.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
+    return Report(judged.answer, files, judged.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
 
 
 def _write_results(study: Study, results: Path) -> dict[str, Path]:
-    """Data, tables, plot and claims, beside the records."""
+    """Write data, tables, plot and claims next to the records."""
     name = study.table.manifest.name
     csv, claims = results / f"{name}.csv", results / f"{name}.claims.json"
     write_csv(study.table, csv)
@@ -81,6 +81,7 @@ def chapter(study: Study, plot: bytes, prefix: str = "") -> tuple[Chapter, dict[
 
 
 def _write_excluded(manifest: Manifest, path: Path) -> Path | None:
+    """Write which cells were left out on purpose; the file of an earlier report goes if there are none."""
     path.unlink(missing_ok=True)
     if not manifest.exclusions:
         return None

@@ -1,4 +1,4 @@
-"""Accuracy by arm: mean, 95 % t interval, k of n seeds; as CSV, Markdown and LaTeX."""
+"""The table of accuracy by arm: mean, 95 % t interval, k of n seeds; as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def for_people(table: ResultTable) -> pd.DataFrame:
 
 
 def with_interval(interval: Interval) -> str:
-    """``81.23 ± 0.45``; a dash where nothing has finished, no interval for one seed."""
+    """Return ``81.23 ± 0.45``; a dash if nothing has finished, and no interval for one seed."""
     if interval.n == 0:
         return "–"
     if interval.n == 1:
@@ -56,7 +56,7 @@ def _markdown(text: pd.DataFrame) -> str:
 
 
 def _latex(text: pd.DataFrame) -> str:
-    """A booktabs table; needs ``\\usepackage{booktabs}``."""
+    """Return a booktabs table, which needs ``\\usepackage{booktabs}``."""
 
     def row(cells: list[str]) -> str:
         line = " & ".join(cell.replace("%", r"\%").replace("±", r"$\pm$").replace("_", r"\_") for cell in cells)

@@ -47,7 +47,7 @@ def test_a_difference_is_the_first_arm_less_the_second() -> None:
     assert values(found) == [[2.0, 2.0, 5.0]]
     assert found.true == TrueRange(0, math.inf)
     assert found.contrasts[0].label == "DCL − InfoNCE"
-    assert found.said == "DCL has 80.00 and InfoNCE has 77.00"
+    assert found.summary == "DCL has 80.00 and InfoNCE has 77.00"
     assert measure("difference", 1.5, DCL=at(B, 32), InfoNCE=at(A, 32)).true == TrueRange(1.5, math.inf)
 
 
@@ -77,7 +77,7 @@ def test_an_arm_drops_from_the_largest_value_to_the_smallest() -> None:
     found = measure("drop", 2.0, a=A)
     assert values(found) == [[2.0, 2.0, 5.0]]
     assert found.true == TrueRange(-math.inf, 2.0)
-    assert found.said == "from batch size 256 to 32, a changes by −3.00 points"
+    assert found.summary == "from batch size 256 to 32, a changes by −3.00 points"
 
 
 def test_of_two_arms_the_first_drops_less_where_the_second_drops_more() -> None:
@@ -99,7 +99,7 @@ def test_no_value_may_be_better_than_the_smallest_by_the_margin() -> None:
     assert values(found)[1] == [3.0, 5.0, 5.0]
     assert found.true == TrueRange(-math.inf, 5.0)
     # Of the third seed, the other two are best at 128, too; of the mean loss, each seed's is from there.
-    assert found.said == "down to batch size 32, a is best at 128 and changes by −4.33 points from there"
+    assert found.summary == "down to batch size 32, a is best at 128 and changes by −4.33 points from there"
 
 
 def test_a_spread_is_every_pair() -> None:
@@ -111,7 +111,7 @@ def test_a_spread_is_every_pair() -> None:
         "batch size 32 − 256",
         "batch size 64 − 256",
     ]
-    assert found.said == "b has 80.00 at 32, 80.50 at 64, 81.00 at 256 along batch size"
+    assert found.summary == "b has 80.00 at 32, 80.50 at 64, 81.00 at 256 along batch size"
 
 
 def test_a_slope_is_per_doubling() -> None:

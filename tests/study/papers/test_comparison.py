@@ -46,14 +46,14 @@ def test_a_comparable_number_is_held_against_the_prediction_interval(value: floa
     arm = {"loss": "dcl"}
     found = PublishedComparison(replace(NUMBER, value=value), arm, [], mean_interval(values), prediction(values))
     assert found.comparable
-    assert words in found.said
+    assert words in found.summary
     # 81 +- 4.303 * 1 * sqrt(1 + 1/3)
-    assert found.said.endswith("(76.03 to 85.97)")
+    assert found.summary.endswith("(76.03 to 85.97)")
 
 
 def test_what_is_not_comparable_is_compared_with_nothing() -> None:
     found = PublishedComparison(
         NUMBER, {"loss": "dcl"}, ["epochs 3 instead of 200"], Interval(1, 0, 2, 3), Interval(1, 0, 2, 3)
     )
-    assert found.said == "not comparable: epochs 3 instead of 200"
-    assert PublishedComparison(NUMBER, {}, [], mean_interval([]), mean_interval([])).said == "no such arm here"
+    assert found.summary == "not comparable: epochs 3 instead of 200"
+    assert PublishedComparison(NUMBER, {}, [], mean_interval([]), mean_interval([])).summary == "no such arm here"

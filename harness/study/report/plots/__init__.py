@@ -1,1 +1,1 @@
-"""Figures of a report. Every one has units, says what is missing, and can be read in grey and by the colour-blind."""
+"""The figures of a report: each has units, says what is missing, and can be read in grey and by the colour-blind."""

@@ -1,4 +1,4 @@
-"""Accuracy along the experiment's main axis, a line a loss; where there is none, accuracy by arm."""
+"""The figure of accuracy: a line for each loss along the main axis; without a main axis, a row for each arm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.study.text import METRIC_WORDS
 from harness.study.text import setting as setting_words
 
 ROW_INCHES = 0.22
-#: What fits a page; the table has the others.
+#: The most that fit a page; the table has the others.
 MOST_PANELS = 6
 MOST_ROWS = 60
 
@@ -26,7 +26,7 @@ def accuracy(table: ResultTable, results: Path) -> list[Path]:
         figure = drawn(table)
         paths = [results / f"{table.manifest.name}.{suffix}" for suffix in ("svg", "png")]
         paths[0].write_bytes(style.svg(figure))
-        figure.set_layout_engine("none")  # it stays as it is
+        figure.set_layout_engine("none")  # the layout stays as it is
         figure.savefig(paths[1], dpi=160, metadata={"Software": None})
     return paths
 
@@ -60,15 +60,15 @@ def _by_arm(table: ResultTable) -> Figure:
 def _along(table: ResultTable, along: str) -> Figure:
     """Draw a panel for each setting, with intervals as bands."""
     every = table.arms.settings(along)
-    found = every[:MOST_PANELS]
-    figure, panels = style.grid_of_panels(len(found))
+    shown = every[:MOST_PANELS]
+    figure, panels = style.grid_of_panels(len(shown))
     losses = style.order(table.manifest)
-    for axes, setting in zip(panels, found, strict=True):
+    for axes, setting in zip(panels, shown, strict=True):
         _panel(axes, table.arms.in_setting(setting).frame, losses, along)
         axes.set_title(setting_words(table.varying(setting)))
     for axes in panels[:: style.PANELS_A_ROW]:
         axes.set_ylabel(METRIC_WORDS["test_knn"])
-    style.say_what_is_left_out(figure, len(found), len(every), "settings")
+    style.say_what_is_left_out(figure, len(shown), len(every), "settings")
     style.legend(figure, style.handles_of(panels))
     return figure
 

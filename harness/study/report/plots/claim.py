@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,29 +23,29 @@ from harness.study.text import setting as setting_words
 
 INCHES = 7.6
 ROW_INCHES = 0.3
-#: What fits beside the left panel.
+#: The most contrasts that fit next to the left panel.
 MOST_CONTRASTS = 14
-#: Letters of a line beside or below a panel.
+#: The most letters of a line next to a panel or below it.
 WRAP = 44
 TRUE_COLOUR = "#D9EFE4"
 
 
 def claim_figure(table: ResultTable, verdicts: list[Verdict], published: list[PublishedComparison]) -> bytes | None:
-    """An SVG of one claim in all its settings; on the left, the first of them that was measured. None where its arms
-    were not declared."""
+    """Return an SVG of one claim: on the left its arms in the first setting that was measured, on the right the
+    contrasts of all settings. None if its arms were not declared."""
     first = next((verdict for verdict in verdicts if verdict.compared), verdicts[0])
     rows = _deciding_first(verdicts)
-    found = next(_drawable(table, first), None)
-    if not found and not rows:
+    drawable = next(_drawable(table, first), None)
+    if not drawable and not rows:
         return None
     height = max(2.8, 1.4 + ROW_INCHES * min(len(rows), MOST_CONTRASTS))
     with style.styled():
         figure = Figure(figsize=(INCHES, height), layout="constrained")
         panels = list(figure.subplots(1, 2 if rows else 1, squeeze=False).flatten())
-        if not found:
+        if not drawable:
             _draw_points(panels[0], table, first)
         else:
-            along, arms = found
+            along, arms = drawable
             _draw_arms(panels[0], along, arms, _places([arm.frame for arm in arms.values()], table), first, published)
         if rows:
             _draw_contrasts(panels[-1], rows[:MOST_CONTRASTS], first)
@@ -56,16 +55,16 @@ def claim_figure(table: ResultTable, verdicts: list[Verdict], published: list[Pu
 
 
 def _deciding_first(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Compared]]:
-    """All contrasts where they fit, or else what decides each verdict before the others."""
+    """Return all contrasts in order if they fit, or else those that decide a verdict before the others."""
     every = [(verdict, index) for verdict in verdicts for index in range(len(verdict.compared))]
     if len(every) > MOST_CONTRASTS:
-        every.sort(key=lambda one: one[1] != one[0].deciding)
+        every.sort(key=lambda pair: pair[1] != pair[0].deciding)
     return [(verdict, verdict.compared[index]) for verdict, index in every]
 
 
 def _drawable(table: ResultTable, verdict: Verdict) -> Iterator[tuple[str, dict[str, ResultTable]]]:
-    """Axes along which the arms can be drawn, the claim's own before those that its filters name before the main one;
-    and the arms along it, whatever the filters say of that axis."""
+    """Yield each axis along which the arms can be drawn, and the arms along it, whatever the filters say of that axis:
+    first the claim's own axis, then those that its filters name, then the main axis."""
     claim = verdict.claim
     filtered = [
         condition.path
@@ -94,10 +93,11 @@ def _without(axis: str, text: str) -> str:
 
 
 def _places(arms: Sequence[pd.DataFrame], table: ResultTable) -> list[int]:
-    """Of each arm among the looks of lines: its loss's, as in all figures, where each has a colour of its own so."""
-    order, own = style.order(table.manifest), [set(rows["loss"]) for rows in arms]
-    if all(len(losses) == 1 for losses in own):
-        places = [order.index(loss) for (loss,) in own]
+    """Return the position of each arm's line among all looks: that of its loss, as in all figures, if this gives every
+    arm another colour."""
+    order, of_arms = style.order(table.manifest), [set(rows["loss"]) for rows in arms]
+    if all(len(losses) == 1 for losses in of_arms):
+        places = [order.index(loss) for (loss,) in of_arms]
         if len({style.of(place)["color"] for place in places}) == len(arms):
             return places
     return list(range(len(arms)))
@@ -128,7 +128,7 @@ def _draw_arms(
 
 
 def _draw_points(axes: Axes, table: ResultTable, verdict: Verdict) -> None:
-    """Arms that vary along nothing, each by itself."""
+    """Draw arms that vary along no axis as points next to each other."""
     arms = [table.frame[table.frame["cell_id"].isin(cells)] for cells in verdict.cells.values()]
     looks = [style.of(place) for place in _places(arms, table)]
     for position, (name, rows, look) in enumerate(zip(verdict.cells, arms, looks, strict=True)):
@@ -144,14 +144,14 @@ def _draw_points(axes: Axes, table: ResultTable, verdict: Verdict) -> None:
 
 
 def _draw_published(axes: Axes, published: PublishedComparison, place: float, colour: str) -> None:
-    """A filled star where the settings are the same, an empty one where they are not."""
+    """Draw a filled star if the settings are the same, an empty one if they are not."""
     face, label = (colour, "published") if published.comparable else ("none", "published, in another setting")
-    look: dict[str, Any] = {"marker": "*", "s": 80, "facecolor": face, "edgecolor": colour, "zorder": 3}
-    axes.scatter([place], [published.number.value or 0.0], label=label, **look)
+    height = published.number.value or 0.0
+    axes.scatter([place], [height], s=80, marker="*", facecolor=face, edgecolor=colour, zorder=3, label=label)
 
 
 def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first: Verdict) -> None:
-    """Dots are seeds; the thick line is the 95 % interval, the thin one that which decides."""
+    """Draw a row for each contrast: dots are seeds, the thick line is the 95 % interval, the thin one decides."""
     several = len({compared.label for _, compared in rows}) > 1
     labels = []
     for height, (verdict, compared) in enumerate(rows):
@@ -173,7 +173,7 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
 
 
 def _shade(axes: Axes, verdict: Verdict) -> None:
-    """Where the claim is true."""
+    """Shade the range in which the claim is true."""
     if verdict.true is None:
         return
     low, high = axes.get_xlim()

@@ -1,4 +1,4 @@
-"""Why: q and the effective number of negatives along the main axis, and the learning curves."""
+"""What explains accuracy: q and the effective number of negatives along the main axis, and the learning curves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MOST_PANELS = 4
 
 
 def gradients(table: ResultTable) -> bytes | None:
-    """q and the effective number of negatives after the last epoch, means over seeds, in the first setting; None where
-    no cell has them, or where there is no axis."""
+    """Draw q and the effective number of negatives after the last epoch, means over seeds, in the first setting that
+    has them; None if no cell has them, or if there is no axis."""
     along, measured = table.main_axis, table.frame["q_mean"].notna()
     if not along or not measured.any():
         return None
@@ -48,31 +48,31 @@ def gradients(table: ResultTable) -> bytes | None:
 
 
 def curves(table: ResultTable) -> bytes | None:
-    """kNN accuracy on the validation images against epochs, a panel a setting; None where no cell has a curve."""
+    """Draw kNN accuracy on the validation images against epochs, with a panel for each setting; None without curves."""
     known = table.of(table.frame[table.frame[CURVE].map(len) > 1])
     if known.frame.empty:
         return None
     every = known.settings()
-    found = every[:MOST_PANELS]
+    shown = every[:MOST_PANELS]
     losses = style.order(table.manifest)
     with style.styled():
-        figure, panels = style.grid_of_panels(len(found), (3.8, 2.7))
-        for axes, setting in zip(panels, found, strict=True):
+        figure, panels = style.grid_of_panels(len(shown), (3.8, 2.7))
+        for axes, setting in zip(panels, shown, strict=True):
             _curves(axes, known.in_setting(setting).frame, table.in_setting(setting).frame, losses)
             axes.set_title(setting_words(table.varying(setting)), fontsize=9)
         for axes in panels[:: style.PANELS_A_ROW]:
             axes.set_ylabel("kNN, validation images (%)")
-        style.say_what_is_left_out(figure, len(found), len(every), "settings")
+        style.say_what_is_left_out(figure, len(shown), len(every), "settings")
         style.legend(figure, style.handles_of(panels))
         return style.svg(figure)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, declared: pd.DataFrame, losses: list[str]) -> None:
-    """A thin line a seed, a thick one their mean where all seeds have a point."""
+    """Draw a thin line for each seed, and a thick one for their mean at the epochs that all seeds have."""
     for name, of_loss in rows.groupby("loss", sort=False):
-        look = {**style.of(losses.index(str(name))), "marker": ""}
+        look: style.Look = {**style.of(losses.index(str(name))), "marker": ""}
         points = [pd.Series(dict(map(tuple, curve))) for curve in of_loss[CURVE]]
-        broken = pd.concat([part for one in points for part in (one, pd.Series({float("nan"): float("nan")}))])
+        broken = pd.concat([part for curve in points for part in (curve, pd.Series({float("nan"): float("nan")}))])
         axes.plot(broken.index, broken, linewidth=0.6, alpha=0.45, **look)
         mean = pd.concat(points, axis=1).dropna().mean(axis=1)
         axes.plot(mean.index, mean, linewidth=1.8, label=loss_label(str(name)), **look)

@@ -1,4 +1,4 @@
-"""Accuracy over two axes as a map, a panel a loss: the temperature, or the learning rate, against the main axis."""
+"""Accuracy over two axes as a map with a panel for each loss: a tuned setting against the main axis."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.study.table import ResultTable
 from harness.study.text import axis as axis_word
 from harness.study.text import setting as setting_words
 
-#: What is tuned, in the order in which a map of it says most.
+#: The settings that are tuned, those whose map says most first.
 TUNED = ("temperature", "lr", "weight_decay", "momentum")
 MOST_PANELS = 6
-#: A number fits into a square of a map this wide.
+#: The widest map whose squares have room for a number.
 MOST_COLUMNS = 8
 
 
 def heatmap(table: ResultTable) -> bytes | None:
-    """kNN accuracy on the test images, means over seeds, in the setting that has most cells; None where nothing tuned
-    varies."""
+    """Draw kNN accuracy on the test images, means over seeds, in the setting that has most cells; None if no tuned
+    setting varies."""
     across, frame = table.main_axis, table.frame
     down = next((name for name in TUNED if name != across and name in frame and is_numeric(frame[name])), "")
     if not across or not down:
@@ -53,22 +53,22 @@ def heatmap(table: ResultTable) -> bytes | None:
 
 
 def _means(rows: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
-    """NaN where a cell of the square has not finished: nothing is averaged over a part."""
+    """Return means over seeds; NaN if a cell of the square has not finished, since a part says nothing of the whole."""
     squares = rows.groupby([down, across])["test_knn"]
     whole = squares.agg(lambda values: values.mean() if values.notna().all() else np.nan)
     return whole.unstack(across).sort_index()
 
 
 def _label(axes: Axes, table: pd.DataFrame, declared: pd.DataFrame, middle: float) -> None:
-    """A number in every square; a dash where one is to come, nothing where none was declared."""
+    """Write a number into every square; a dash if a cell has not finished, nothing if none was declared."""
     axes.set_xticks(range(table.shape[1]), [f"{value:g}" for value in table.columns])
     axes.set_yticks(range(table.shape[0]), [f"{value:g}" for value in table.index])
     if table.shape[1] > MOST_COLUMNS:
         return
-    there = declared.reindex(table.index, columns=table.columns).notna().to_numpy()
+    is_declared = declared.reindex(table.index, columns=table.columns).notna().to_numpy()
     for (row, column), value in np.ndenumerate(table.to_numpy()):
-        if there[row, column]:
+        if is_declared[row, column]:
             colour = "black" if np.isnan(value) or value > middle else "white"
             text = "–" if np.isnan(value) else f"{value:.1f}"
-            # What stands inside its square need not be measured, hundreds of times, to lay the figure out.
+            # Text inside its square changes no layout; to measure it hundreds of times takes seconds.
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour, in_layout=False)

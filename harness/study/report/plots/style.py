@@ -1,4 +1,4 @@
-"""What all figures share: colours, scales, legends, files."""
+"""What all figures have in common: colours, scales, legends, files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -18,7 +19,7 @@ from harness.cell import short_name
 from harness.manifest import Manifest
 from harness.study.text import axis as axis_word
 
-# Okabe and Ito's colours differ for the colour-blind; lightness, dashes and markers differ in grey.
+# The colours of Okabe and Ito differ for the colour-blind; lightness, dashes and markers differ in grey.
 COLOURS = ("#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -36,12 +37,13 @@ RC = {
 
 @contextmanager
 def styled() -> Iterator[None]:
+    """Let figures that are drawn inside the block have the style of a report."""
     with matplotlib.rc_context(RC):
         yield
 
 
 def svg(figure: Figure) -> bytes:
-    """The same bytes from the same figure."""
+    """Return a figure as SVG; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
@@ -50,7 +52,7 @@ def svg(figure: Figure) -> bytes:
 def grid_of_panels(
     count: int, panel: tuple[float, float] = PANEL_INCHES, one_scale: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """As many panels as asked; ``one_scale`` of what is upwards."""
+    """Return a figure and ``count`` panels; ``one_scale``: whether all panels share their vertical scale."""
     columns = min(count, PANELS_A_ROW)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
@@ -61,20 +63,29 @@ def grid_of_panels(
 
 
 def order(manifest: Manifest) -> list[str]:
-    """The losses as they are declared, by which they look the same in all figures."""
+    """Return the losses in the order in which they are declared, so that a loss looks the same in all figures."""
     fixed = {"loss": manifest.settings["loss"]["name"]}
     declared = ({short_name(path): value for path, value in cell.axes.items()} for cell in manifest.cells)
     return list(dict.fromkeys((fixed | values)["loss"] for values in declared))
 
 
-def of(position: int) -> dict[str, Any]:
-    """The look of a line at this position: no two of the first 35 have the same colour and marker."""
+class Look(TypedDict):
+    """The look of a line, as matplotlib's keywords."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+
+def of(position: int) -> Look:
+    """Return the look of the line at this position: no two of the first 35 have the same colour and marker."""
     colour = position % len(COLOURS)
     return {"color": COLOURS[colour], "linestyle": DASHES[colour], "marker": MARKERS[position % len(MARKERS)]}
 
 
 def scale(axes: Axes, name: str, values: Sequence[float]) -> None:
-    """A tick at every value that was trained; logarithmic where the values span more than a factor of four."""
+    """Label the horizontal axis, with a tick at every value that was trained; the scale is logarithmic if the values
+    span more than a factor of four."""
     values = sorted(set(values))
     positive = [value for value in values if value > 0]
     if positive and max(values) > 4 * positive[0]:
@@ -90,7 +101,7 @@ def scale(axes: Axes, name: str, values: Sequence[float]) -> None:
 
 
 def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, metric: str = "test_knn") -> None:
-    """An arm along an axis, its intervals as a band, its incomplete points with "k of n"."""
+    """Draw an arm along an axis: its intervals as a band, its incomplete points with "k of n"."""
     look = of(position)
     axes.plot(rows[name], rows[metric], label=label, linewidth=1.6, **look)
     low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
@@ -106,14 +117,14 @@ def line(axes: Axes, rows: pd.DataFrame, name: str, label: str, position: int, m
 
 
 def mark_incomplete(axes: Axes, place: tuple[float, float], finished: float, declared: float) -> None:
-    """``2 of 3`` beside a point where not all seeds stand behind it."""
+    """Write ``2 of 3`` next to a point that not all declared seeds have reached."""
     if finished < declared:
         text = f"{finished:.0f} of {declared:.0f}"
         axes.annotate(text, place, xytext=(4, 4), textcoords="offset points", fontsize=7)
 
 
-def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Below the panels, in as many columns as the figure is wide enough for."""
+def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """Draw the legend below the panels, in as many columns as the figure is wide enough for."""
     for columns in range(min(5, len(handles)), 0, -1):
         below = {"loc": "outside lower center", "ncols": columns, "frameon": False}
         drawn = figure.legend(handles.values(), handles.keys(), **below)
@@ -122,14 +133,17 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
         drawn.remove()
 
 
-def handles_of(panels: Sequence[Axes]) -> dict[str, Any]:
-    """Every label once; the initial encoder last."""
-    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if "initial encoder" in found:
-        found["initial encoder"] = found.pop("initial encoder")
-    return found
+def handles_of(panels: Sequence[Axes]) -> dict[str, Artist]:
+    """Return every label once; the initial encoder last."""
+    by_label = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if "initial encoder" in by_label:
+        by_label["initial encoder"] = by_label.pop("initial encoder")
+    return by_label
 
 
 def say_what_is_left_out(figure: Figure, drawn: int, every: int, what: str, where: str = "the table") -> None:
+    """Write above the panels how many are drawn, if they are not all."""
     if drawn < every:
         figure.suptitle(f"the first {drawn} of {every:,} {what}; {where} has the others", fontsize=8)

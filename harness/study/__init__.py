@@ -1,1 +1,1 @@
-"""Turns results into verdicts and reports; it reads manifests and records only, and imports neither torch nor mlflow."""
+"""Turns results into verdicts and reports. Reads manifests and records; imports neither torch nor mlflow."""

@@ -17,9 +17,9 @@ from harness.store.outcome import Outcome
 from harness.store.record import Record
 from harness.store.submission import Submission
 from harness.study.frame import tidy
+from harness.study.report import content as printing
 from harness.study.report.content import content, study
 from harness.study.report.plots import accuracy as plots
-from harness.study.report.report import content as printing
 from harness.study.report.report import write_report
 
 Synthetic = Callable[..., tuple[Manifest, Path]]

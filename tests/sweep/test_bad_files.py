@@ -290,6 +290,7 @@ def test_overrides_that_are_wrong_are_refused_alike(
     assert max(map(len, said.splitlines())) < 1500
 
 
+@pytest.mark.e2e
 def test_the_largest_file_that_is_read_takes_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

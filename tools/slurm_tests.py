@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
         if code not in (PASSED, FAILED, NO_TESTS) or (code == FAILED and not found):
             return code
     if len(failed) > MOST_AGAIN:
-        print(f"\n{len(failed)} tests failed: too many to be tried again alone")
+        print("", *(f"FAILED  {test}" for test in failed), sep="\n")
+        print(f"{len(failed)} tests failed: too many to be tried again alone")
         return 1
     twice = []
     for number, test in enumerate(failed, 1):

@@ -21,10 +21,11 @@ from harness.study.plots import accuracy as plots
 from harness.study.report import write_report
 from harness.study.tables import arms
 
+pytestmark = pytest.mark.e2e
+
 Synthetic = Callable[..., tuple[Manifest, Path]]
 
 
-@pytest.mark.e2e
 def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: 50.0)
     excluding = replace(manifest, exclusions=[Exclusion("loss=vicreg", "it diverges", 4)])

@@ -24,6 +24,8 @@ from harness.sweep.turn import turn
 from harness.sweep.uri import claims, default_uri, embedded
 from tests.support.prepared import prepared
 
+pytestmark = pytest.mark.e2e
+
 FOLLOW = "import sys; from harness.sweep import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 WRITE = """
 import sys, time

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -15,6 +16,10 @@ from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.dataset_files import find
 from harness.record import Record
 from tests.support.tiny import TINY
+
+# What an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("harness", deadline=None)
+hypothesis.settings.load_profile("harness")
 
 #: Folders whose tests are all of one tier; the tiers of other tests are marked in their modules.
 TIERS = ("faults", "slurm")

@@ -23,7 +23,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     tool: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    monkeypatch.setenv("HARNESS_REQUIRE_SLURM", "")
+    for name in ("HARNESS_REQUIRE_SLURM", "HARNESS_SLURM_CACHE"):
+        monkeypatch.setenv(name, "")
     monkeypatch.setattr(tool, "REPORTS", tmp_path / "reports")
 
     def runs(beside: list[str], twice: list[str], missing: str = "", code: int = 1) -> int:

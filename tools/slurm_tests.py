@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir()
+    os.environ["HARNESS_SLURM_CACHE"] = str(REPORTS / "cache")
     failed: list[str] = []
     for name, (marks, workers) in PASSES.items():
         code, found = pytest(name, "-n", str(workers), "-m", marks, *(arguments or ["tests/slurm"]))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,10 @@ from harness.evaluation import Evaluation
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
 from tests.support.tiny import TINY
+
+# What an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("harness", deadline=None)
+hypothesis.settings.load_profile("harness")
 
 #: Folders whose tests are all of one tier; the tiers of other tests are marked in their modules.
 TIERS = ("faults", "slurm")
@@ -41,10 +46,11 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache, in which tests of the slow tiers share the measured costs; how those are found, others test."""
+    """An empty cache; tests of the slow tiers share the measured costs in it, but for those that test the measuring."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
-    if any(request.node.get_closest_marker(tier) for tier in ("e2e", "faults", "ranks")):
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if marks & {"e2e", "faults", "ranks"} and "own_costs" not in marks:
         (tmp_path / "cache" / "harness").mkdir(parents=True)
         (tmp_path / "cache" / "harness" / "costs").symlink_to(request.getfixturevalue("costs"))
     torch.set_num_threads(1)

@@ -160,6 +160,7 @@ CELLS = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.e2e
 @given(CELLS)
 def test_an_identity_put_together_from_parts_is_the_plain_one_to_the_byte(cell: Cell) -> None:
     assert canonical_json(cell) == plain_json(cell)

@@ -42,6 +42,7 @@ def test_a_record_without_diagnostics_is_not_called_collapsed() -> None:
     assert collapse({"val_knn": 11.0, "loss": 2.0}) == ""
 
 
+@pytest.mark.e2e
 def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

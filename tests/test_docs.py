@@ -70,6 +70,7 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.e2e
 def test_every_experiment_composes_at_every_scale() -> None:
     from harness.sweep.declare.compose import declare
 

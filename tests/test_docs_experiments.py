@@ -47,6 +47,7 @@ def run(commands: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.e2e
 def test_the_example_is_planned(folder: Path) -> None:
     said = " ".join(run("harness plan batch_and_rate.yaml", folder).split())
     # simclr: 2 batch sizes, infonce and dcl and twice eqco; moco: 2 losses; less one, 3 seeds each; and one
@@ -60,6 +61,7 @@ def test_it_uses_every_key_that_says_which_cells_there_are(folder: Path) -> None
         assert getattr(experiment, key), key
 
 
+@pytest.mark.e2e
 def test_the_commands_plan(folder: Path) -> None:
     for command in "".join(blocks("bash")).splitlines():
         run(command, folder)

@@ -35,6 +35,7 @@ def test_the_verbs_take_what_is_shown(tmp_path: Path) -> None:
     assert len(list((tmp_path / "results/runs").rglob("encoder.safetensors"))) == 2
 
 
+@pytest.mark.e2e
 def test_every_verb_that_is_described_exists() -> None:
     verbs = re.findall(r"^\| `(\w+)[^|]*`", TEXT[TEXT.index("| verb |") :].split("\n\n")[0], re.MULTILINE)
     assert len(verbs) >= 7

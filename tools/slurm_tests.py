@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir()
+    os.environ["HARNESS_SLURM_CACHE"] = str(REPORTS / "cache")
     failed: list[str] = []
     for name, (marks, workers) in PASSES.items():
         code, found = pytest(name, "-n", str(workers), "-m", marks, *(arguments or ["tests/slurm"]))
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         if code not in (PASSED, FAILED, NO_TESTS) or (code == FAILED and not found):
             return code
     if len(failed) > MOST_AGAIN:
-        print(f"\n{len(failed)} tests failed: too many to be tried again alone")
+        print("", *(f"FAILED  {test}" for test in failed), sep="\n")
+        print(f"{len(failed)} tests failed: too many to be tried again alone")
         return 1
     twice = []
     for number, test in enumerate(failed, 1):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.command_line import harness
 
+pytestmark = pytest.mark.e2e
+
 PROFILE = "scheduler: slurm\ndevice: cpu\npartition: main\ntime: 10\n"
 
 

@@ -12,6 +12,8 @@ from harness.cli.main import app
 from harness.errors import UserError
 from tests.support.synthetic import make_records, robust
 
+pytestmark = pytest.mark.e2e
+
 TWO = (
     "claims=[{name: robust, says: DCL loses less., source: x, measure: drop, arms: ['loss=dcl', 'loss=infonce'], "
     "over: batch_size}, {name: better, says: DCL is better., source: x, paper: dcl, measure: difference, "
@@ -57,7 +59,6 @@ def test_json_has_every_verdict_with_its_interval_and_cells(folder: Path) -> Non
     assert len(found["verdicts"][1]["cells"]["InfoNCE"]) == 3
 
 
-@pytest.mark.e2e
 def test_verify_writes_nothing_and_agrees_with_the_report(folder: Path) -> None:
     make_records(folder / "tiny.yaml", folder / "results", robust, [TWO])
     before = sorted(folder.rglob("*"))
@@ -73,7 +74,6 @@ def test_an_experiment_without_claims_is_told_so(folder: Path) -> None:
         run("verify", "tiny.yaml")
 
 
-@pytest.mark.e2e
 def test_one_document_for_all_experiments(folder: Path) -> None:
     make_records(folder / "tiny.yaml", folder / "results", robust, [TWO])
     make_records(folder / "tiny.yaml", folder / "results", lambda axes: None, ["scale=wide"])

@@ -60,14 +60,16 @@ def locked(path: Path, how: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(costs: Path) -> Path:
-    """Once in a run: what cells cost is measured, images are kept, and an empty MLflow store is created."""
-    (own := costs.parent / "slurm-cache" / "harness").mkdir(parents=True, exist_ok=True)
-    with locked(own / "lock", fcntl.LOCK_EX):
-        if not (own / "costs").exists():
-            (own / "costs").symlink_to(costs)
-            create = f"import mlflow; mlflow.MlflowClient('sqlite:///{own.parent / 'mlflow.db'}').search_experiments()"
+    """What all workers and all passes of tools/slurm_tests.py share: measured costs, kept images, an empty store."""
+    given = os.environ.get("HARNESS_SLURM_CACHE")
+    folder = Path(given) if given else costs.parent / "slurm-cache"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / "lock", fcntl.LOCK_EX):
+        if not (store := folder / "mlflow.db").exists():
+            create = f"import mlflow; mlflow.MlflowClient('sqlite:///{folder}/new.db').search_experiments()"
             subprocess.run([sys.executable, "-c", create], capture_output=True, check=True)
-    return own.parent
+            (folder / "new.db").rename(store)
+    return folder
 
 
 @pytest.fixture

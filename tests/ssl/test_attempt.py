@@ -23,6 +23,7 @@ from tests.support.training import numbers, start, wait_for_epoch
 MakeRecord = Callable[..., Record]
 
 
+@pytest.mark.e2e
 def test_kill_9_loses_at_most_the_work_since_the_last_checkpoint(make_record: MakeRecord) -> None:
     calm, killed = make_record("calm", epochs=20), make_record("killed", epochs=20)
     run_cell(calm)
@@ -82,6 +83,7 @@ def test_other_code_than_the_cell_was_submitted_with_computes_nothing(make_recor
     assert record.events() == []
 
 
+@pytest.mark.e2e
 def test_a_record_without_its_data_says_so(make_record: MakeRecord) -> None:
     record = make_record(dataset=Dataset("digits", 8, 0.1, "0123"))
     process = subprocess.run(

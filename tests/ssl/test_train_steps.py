@@ -9,6 +9,8 @@ from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
 from tests.support.training import MakeRecord, numbers, outcome, stop_and_resume
 
+pytestmark = pytest.mark.e2e
+
 PER_EPOCH = 1293 // 64
 
 
@@ -38,7 +40,6 @@ def test_training_ends_after_exactly_so_many_steps(make_record: MakeRecord, loss
     assert [event["metrics"]["loss"] for event in events[1:]] == pytest.approx(means, rel=1e-12)
 
 
-@pytest.mark.e2e
 def test_as_many_steps_as_epochs_have_are_the_same_training(make_record: MakeRecord) -> None:
     by_epochs, by_steps = make_record("epochs"), make_record("steps", steps=2 * PER_EPOCH)
     assert by_epochs.cell_id != by_steps.cell_id

@@ -290,6 +290,7 @@ def observed(runs: Path) -> list[Summary]:
     return found
 
 
+@pytest.mark.e2e
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([("begin", 0, True), ("fail", 0, True), ("interrupt", 0, True)])
 @example([("begin", 0, False), ("log", 0, False), ("fail", 0, True), ("log", 0, False)])

@@ -22,10 +22,11 @@ from harness.study.report.content import content, study
 from harness.study.report.plots import accuracy as plots
 from harness.study.report.report import write_report
 
+pytestmark = pytest.mark.e2e
+
 Synthetic = Callable[..., tuple[Manifest, Path]]
 
 
-@pytest.mark.e2e
 def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: 50.0)
     excluding = replace(manifest, exclusions=[Exclusion("loss=vicreg", "it diverges", 4)])

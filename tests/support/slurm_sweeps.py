@@ -64,6 +64,8 @@ class Folder:
         self.environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
 
     def harness(self, *words: str, before: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+        if words[0] == "sweep" and "--dry-run" not in words:
+            self.begin()
         return subprocess.run(
             [*before, sys.executable, "-m", "harness.cli.main", *words],
             cwd=self.path,
@@ -83,7 +85,6 @@ class Folder:
 
     def sweep(self, *words: str) -> str:
         """Submit, and return what was said."""
-        self.begin()
         done = self.harness("sweep", "study.yaml", "cluster=here.yaml", *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -182,7 +183,6 @@ def numbers(record: Record) -> dict[str, Any]:
 def computed_here(path: Path, cache: Path, *words: str) -> list[dict[str, object]]:
     """With one thread a cell, as on the cluster: with another number sums have other last digits."""
     made = Folder(path, cache)
-    made.begin()
     done = made.harness("sweep", "study.yaml", *words, before=["taskset", "-c", "0"] if LONG[2] in words else [])
     assert done.returncode == 0, done.stdout + done.stderr
     return [numbers(record) for record in made.records()]

@@ -53,13 +53,11 @@ def test_what_lives_is_counted_once_and_forgotten_when_it_dies() -> None:
     assert (live.now["all"], live.peak["all"]) == (0, 6000)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("loss", [name for name, entry in LOSSES.items() if not entry.file])
 def test_every_loss_is_traced_without_values(loss: str) -> None:
     assert peak(small(loss)) > 0
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("bn_groups", [1, 4])
 def test_every_method_is_traced_without_values(method: str, bn_groups: int) -> None:

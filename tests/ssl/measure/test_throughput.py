@@ -94,6 +94,7 @@ def test_without_a_gpu_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no GPU" in row.note
 
 
+@pytest.mark.e2e
 def test_a_cell_costs_less_in_a_worker_that_has_had_one() -> None:
     warm, cold = throughput_workers.start_seconds(warm=1, cold=1)
     assert 0 < warm[0] < cold[0], "a new one imports torch"
@@ -115,6 +116,7 @@ class Here(throughput_workers.Worker):
         run_cell(next(record for record in self.asked if not record.outcome()))
 
 
+@pytest.mark.e2e
 def test_cells_are_computed_side_by_side_and_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput_workers, "TRAIN", 160)
     monkeypatch.setattr(throughput_workers, "TEST", 40)

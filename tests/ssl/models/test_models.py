@@ -22,6 +22,7 @@ from harness.ssl.models.initial_weights import initialize
 from harness.ssl.models.projector import projector
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_width_64_is_torchvisions_resnet(name: str, stem: str) -> None:

@@ -200,6 +200,7 @@ def calm(make_record: MakeRecord) -> Record:
     return record
 
 
+@pytest.mark.e2e
 def test_attempts_add_up_in_the_outcome_and_change_no_number(
     make_record: MakeRecord, calm: Record, a_joule_a_step: None
 ) -> None:

@@ -16,6 +16,8 @@ from harness.study.report.document import PrintedTable
 from harness.study.report.report import write_report
 from tests.support.synthetic import Synthetic, logged, robust
 
+pytestmark = pytest.mark.e2e
+
 
 def test_a_caveat_is_printed_and_not_repeated_with_every_claim(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust, "comparable=false", "caveat='small nets'")
@@ -82,7 +84,6 @@ def test_the_design_names_values_and_not_what_losses_and_methods_lack(synthetic:
     assert "None" not in str(design)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("override", ["~axes.epochs", "axes.lr=[0.1,0.2]", "axes.temperature=[0.1,0.2,0.3,0.4]"])
 def test_a_report_of_other_axes(synthetic: Synthetic, tmp_path: Path, override: str) -> None:
     manifest, results = synthetic(robust, override, "caveat='Über alles'")

@@ -42,6 +42,7 @@ def test_tables_show_k_of_n_and_no_interval_for_one_seed(synthetic: Synthetic, t
     assert with_interval(Interval(float("nan"), float("nan"), float("nan"), 0)) == "–"
 
 
+@pytest.mark.e2e
 def test_the_report_is_the_same_bytes_from_the_same_records(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(robust)
     first = {path.name: path.read_bytes() for path in write_report(manifest, results, tmp_path / "a").files.values()}
@@ -51,6 +52,7 @@ def test_the_report_is_the_same_bytes_from_the_same_records(synthetic: Synthetic
     assert first == again
 
 
+@pytest.mark.e2e
 def test_a_report_of_nothing_but_missing_cells_says_so(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(lambda axes: None)
     report = write_report(manifest, results, tmp_path)
@@ -74,12 +76,14 @@ def test_a_manifest_of_another_version_is_refused_with_a_way_out(synthetic: Synt
         Manifest.read(results, manifest.name)
 
 
+@pytest.mark.e2e
 def test_the_study_needs_neither_torch_nor_mlflow() -> None:
     modules = "harness.study.report.report, harness.study.report.all_experiments"
     code = f"import sys, {modules}; assert not {{'torch', 'mlflow'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.e2e
 def test_one_document_holds_every_experiment_that_makes_claims(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(robust)
     silent, _ = synthetic(robust, "claims=[]")

@@ -19,6 +19,8 @@ from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
 from harness.sweep.plan.cost import Costs, measure, shape
 
+pytestmark = pytest.mark.own_costs
+
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
 
 #: Files of users' own losses, and what becomes of the process that measures them.
@@ -55,6 +57,7 @@ def remembered() -> int:
     return len(list((cache_folder() / "costs").glob("*.json")))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("name", "signal"), [("killed", "SIGKILL"), ("crashed", "SIGABRT")])
 def test_a_cell_that_dies_is_named_and_how(tmp_path: Path, name: str, signal: str) -> None:
     dying, own = own_loss(tmp_path, name)
@@ -66,6 +69,7 @@ def test_a_cell_that_dies_is_named_and_how(tmp_path: Path, name: str, signal: st
     assert remembered() == 1, "the memory of the first"
 
 
+@pytest.mark.e2e
 def test_a_streamed_cell_is_measured_with_its_files(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -81,6 +85,7 @@ def test_a_streamed_cell_is_measured_with_its_files(tmp_path: Path) -> None:
     assert len(costs.memory) == 2
 
 
+@pytest.mark.e2e
 def test_what_other_sources_took_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured([small()], [])
     run, runs = cost._run, []
@@ -92,12 +97,14 @@ def test_what_other_sources_took_is_measured_anew(monkeypatch: pytest.MonkeyPatc
     assert runs == [1]
 
 
+@pytest.mark.e2e
 def test_a_cell_that_is_alone_has_a_name(tmp_path: Path) -> None:
     dying, own = own_loss(tmp_path, "killed")
     with pytest.raises(UserError, match="loss=killed backbone=convnet batch_size=64 cannot be measured on cpu"):
         measured([dying, dataclasses.replace(dying, seed=1)], own)
 
 
+@pytest.mark.e2e
 def test_a_mistake_is_said_with_the_cell_that_makes_it(tmp_path: Path) -> None:
     mistaken, own = own_loss(tmp_path, "mistaken")
     with pytest.raises(
@@ -108,6 +115,7 @@ def test_a_mistake_is_said_with_the_cell_that_makes_it(tmp_path: Path) -> None:
     assert remembered() == 1, "that its memory cannot be known"
 
 
+@pytest.mark.e2e
 def test_what_a_loss_prints_is_no_answer(tmp_path: Path) -> None:
     talkative, own = own_loss(tmp_path, "talkative")
     assert min(measured([talkative], own).memory.values()) > 0

@@ -88,6 +88,7 @@ def test_finished_cells_of_another_evaluation_are_not_mixed_in(tiny: Path) -> No
         load(str(tiny), ["evaluate.knn_k=10"], results)
 
 
+@pytest.mark.e2e
 def test_a_large_plan_is_made_in_a_second(tmp_path: Path) -> None:
     one = Cell()
     finish(Record.prepare(tmp_path, one), EVALUATION)
@@ -206,6 +207,8 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+@pytest.mark.e2e
+@pytest.mark.own_costs
 def test_steps_are_measured_in_a_subprocess_and_remembered(one_run: list[int], tiny: Path) -> None:
     declared = load(str(tiny), ["axes.seed=[0]"], tiny.parent / "results")
     cells = [(entry.cell, ONE) for entry in declared.plan.entries]

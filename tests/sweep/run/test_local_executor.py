@@ -117,6 +117,7 @@ def test_idle_workers_leave_their_cores_to_others() -> None:
         wait_until_nothing_is_taken(executor)
 
 
+@pytest.mark.e2e
 def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
     with sleeper(Slots(2, 1, "cpu"), seconds=0) as executor:
         ids = [executor.submit(job()) for _ in range(2)]
@@ -198,6 +199,7 @@ def test_nothing_is_left_after_a_kill() -> None:
     assert [process.wait(10) for process in processes] == [-signal.SIGKILL] * 2
 
 
+@pytest.mark.e2e
 def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
     submission = record.submission()

@@ -26,6 +26,8 @@ from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri, embedded, lock_folder
 from tests.support.prepared import prepared
 
+pytestmark = pytest.mark.e2e
+
 FOLLOW = "import sys; from harness.sweep.tracking import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
 WRITE = """
 import sys, time

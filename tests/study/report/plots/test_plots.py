@@ -21,6 +21,8 @@ from harness.study.report.plots.heatmap import heatmap
 from harness.study.report.report import write_report
 from tests.support.synthetic import Axes, Synthetic, logged, robust
 
+pytestmark = pytest.mark.e2e
+
 
 def test_the_plot_marks_incomplete_arms(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: None if axes["seed"] == 2 and axes["loss"] == "dcl" else robust(axes))
@@ -170,7 +172,6 @@ def test_q_and_the_effective_negatives_are_drawn_along_the_batch_size(synthetic:
     assert "<!-- effective number of negatives -->" in svg
 
 
-@pytest.mark.e2e
 def test_learning_curves_have_a_panel_a_batch_size(synthetic: Synthetic) -> None:
     manifest, results = synthetic(robust)
     svg = (curves(tidy(manifest, results)) or b"").decode()

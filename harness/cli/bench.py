@@ -30,7 +30,7 @@ from harness.environment.revision import revision
 from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
 from harness.manifest import Expected, Manifest
-from harness.sweep.run.local_executor import WAITING
+from harness.sweep.run.local_scheduler import WAITING
 
 #: Each with about how many seconds it takes on two cores.
 FIGURES = {"loop": 70, "views": 20, "loss": 40, "evaluation": 40, "sweep": 330, "startup": 20, "gpu": 5}

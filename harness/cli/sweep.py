@@ -26,7 +26,7 @@ from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.plan.plan import Entry, PlanEstimate
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import Task
 
@@ -192,14 +192,14 @@ def _submission(declared: Declared, source_hash: str = "") -> Submission:
 
 def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
     """What would be submitted, in order, and why other cells would not."""
-    executor = LocalExecutor(Slots(1, 1, "cpu"))
+    scheduler = LocalScheduler(Slots(1, 1, "cpu"))
     for line in refusals:
         print(f"# {line}")
     if tasks:
         print("# (a sweep writes cell.json and submission.json into each record before it begins)")
     for task in tasks:
         print(f"# {task.name}: {task.record.path}")
-        print(executor.script(task.job(task.submission)))
+        print(scheduler.script(task.job(task.submission)))
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/engine.py --cells 10000
 
-Supervisor, ledger, local executor, two workers and records are real. Prints the wall time a cell, and the memory of the
-supervisor and its workers early and late.
+Supervisor, ledger, the local scheduler, two workers and records are real. Prints the wall time a cell, and the memory
+of the supervisor and its workers early and late.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.evaluation import Evaluation
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import Task, TaskState, supervise
 
@@ -34,8 +34,8 @@ EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4, "every": 1,
 class Watch:
     """Notes when cells end, and the memory of this process and the workers (MiB) as they do."""
 
-    def __init__(self, executor: LocalExecutor, every: int) -> None:
-        self.executor, self.every = executor, every
+    def __init__(self, scheduler: LocalScheduler, every: int) -> None:
+        self.scheduler, self.every = scheduler, every
         self.ends: list[float] = []
         self.memory: list[tuple[int, float, float]] = []
 
@@ -43,7 +43,7 @@ class Watch:
         for _ in ended:
             self.ends.append(time.monotonic())
             if len(self.ends) % self.every == 0:
-                workers = [_resident(process.popen.pid) for process in self.executor._processes]
+                workers = [_resident(process.popen.pid) for process in self.scheduler._processes]
                 self.memory.append((len(self.ends), _resident("self"), sum(workers)))
 
 
@@ -62,11 +62,11 @@ def main() -> None:
         results = Path(place)
         cells = [Cell(dataset=Dataset(fingerprint=fingerprint), seed=seed) for seed in range(asked.cells)]
         tasks = [Task(Record(results / "runs" / c.cell_id), c, f"seed={c.seed}", submission) for c in cells]
-        executor = LocalExecutor(Slots(2, 1, "cpu"), worker=WORKER)
-        watch = Watch(executor, max(1, asked.cells // 10))
+        scheduler = LocalScheduler(Slots(2, 1, "cpu"), worker=WORKER)
+        watch = Watch(scheduler, max(1, asked.cells // 10))
         begun = time.monotonic()
-        with closing(executor):
-            watched = supervise(tasks, executor, Ledger.open(results, "x.demo", Policy()), watch)
+        with closing(scheduler):
+            watched = supervise(tasks, scheduler, Ledger.open(results, "x.demo", Policy()), watch)
         assert all(item.finished for item in watched)
         half = len(watch.ends) // 2
         found = {

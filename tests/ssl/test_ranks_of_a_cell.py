@@ -1,4 +1,4 @@
-"""A cell as several processes, started as the local executor starts them: real ranks, killed for real."""
+"""A cell as several processes, started as the local scheduler starts them: real ranks, killed for real."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from harness.cell import Loss, Optimizer
 from harness.ssl.attempt import run_cell
 from harness.store.record import Record
 from harness.store.submission import Submission
-from harness.sweep.run.executor import Job
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
+from harness.sweep.run.scheduler import Job
 from harness.sweep.run.slots import Slots
 from tests.support.training import numbers, wait_for_epoch
 
@@ -37,7 +37,7 @@ def of_two(record: Record) -> Submission:
 
 
 def start(record: Record) -> subprocess.Popen[bytes]:
-    script = LocalExecutor(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", of_two(record)))
+    script = LocalScheduler(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", of_two(record)))
     return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
 
 

@@ -14,7 +14,7 @@ from harness.cli.shared.progress import Progress
 from harness.cli.shared.text import count
 from harness.manifest import Manifest
 from harness.store.ledger import Ledger, Policy
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import NOT_STARTED, Stopped, Task, TaskState, supervise
 from harness.sweep.tracking.mirror_process import MirrorProcess
@@ -53,12 +53,12 @@ class Foreground:
                 print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")
 
     def _supervised(self, tasks: Sequence[Task], ledger: Ledger, progress: Progress) -> bool:
-        executor = LocalExecutor(self.slots)
-        if taken := executor.taken():
+        scheduler = LocalScheduler(self.slots)
+        if taken := scheduler.taken():
             print(f"{taken} of this machine's slots are taken by other sweeps; cells start as they become free")
         try:
-            with contextlib.closing(executor), progress:
-                watched = supervise(tasks, executor, ledger, progress.update)
+            with contextlib.closing(scheduler), progress:
+                watched = supervise(tasks, scheduler, ledger, progress.update)
         except Stopped as stopped:
             print(f"\nstopped; {stopped}. Go on with: {self.again}")
             raise typer.Exit(130) from None

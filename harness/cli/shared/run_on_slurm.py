@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -20,14 +19,14 @@ from harness.cli.shared.plan_text import not_retried, refusals
 from harness.cli.shared.text import count, hours, states
 from harness.errors import UserError
 from harness.store.index import Index
-from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
-from harness.store.record import Busy, Record
+from harness.store.record import Busy
 from harness.store.submission import Submission
 from harness.store.writer_lock import writer_lock
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.plan import Entry, Plan, PlanEstimate, make_plan
-from harness.sweep.run.supervisor import KILLS, Task
+from harness.sweep.run.supervisor import Task
+from harness.sweep.slurm.endings import is_submitted_again
 from harness.sweep.slurm.submission import Cluster, open_sweeps, poll_scheduler, record_lost_outcomes
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
@@ -180,7 +179,11 @@ class Submitted:
                     print(f"{time.strftime('%T')} {line}", flush=True)
                 before = line
                 goes_on = counts["queued"] + counts["running"]
-                again = [entry for entry in plan.to_run(self.rerun_stale) if not ledger or _again(entry.record, ledger)]
+                again = [
+                    entry
+                    for entry in plan.to_run(self.rerun_stale)
+                    if not ledger or is_submitted_again(entry.record, ledger)
+                ]
                 if again and not (ledger and ledger.stop_reason()):
                     try:
                         ledger = self._submit(again, ledger)
@@ -229,25 +232,3 @@ def one_submitter(results: Path) -> Iterator[None]:
                 next_command="the same command again in a moment",
             ) from None
         yield
-
-
-def _again(record: Record, ledger: Ledger) -> bool:
-    """Whether a cell that has not finished is submitted again by the same sweep: as a sweep on one machine would."""
-    mine = [attempt for attempt in record.attempts() if _of(attempt.provenance(), ledger.path.name)]
-    ends = [attempt.outcome() for attempt in mine]
-    batches, cell_id = JobArrays(ledger.path), record.cell_id
-    if (said := batches.job_status(cell_id)) and said.state == "CANCELLED":
-        return False
-    if not ends:
-        return sum(cell_id in task for batch in batches.all for task in batch.tasks) < KILLS
-    last = ends[-1]
-    if (last and last.cause == "cancelled") or record.withdrawn():
-        return False
-    if last and last.failed:
-        return sum(bool(end and end.failed) for end in ends) <= ledger.policy().retries
-    without_progress = [attempt for attempt in mine[-KILLS:] if not list(attempt.events())]
-    return len(without_progress) < KILLS
-
-
-def _of(provenance: dict[str, Any], sweep: str) -> bool:
-    return bool((provenance.get("submission") or {}).get("sweep") == sweep)

@@ -21,7 +21,8 @@ from harness.store.outcome import Outcome
 from harness.store.record import STALE_SECONDS, Attempt, Record
 from harness.store.submission import Submission
 from harness.sweep.run import supervisor as module
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
+from harness.sweep.run.retry import KILLS
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import Stopped, Task, TaskState, supervise
 
@@ -50,10 +51,10 @@ class Bench:
     def run(self, acts: Mapping[int, list[str]], slots: int = 2, **policy: Any) -> dict[str, str]:
         """What became of every cell, by name."""
         self.ledger = Ledger.open(self.results, "x.demo", Policy(**policy))
-        executor = LocalExecutor(Slots(slots, 1, "cpu"), worker=WORKER)
+        scheduler = LocalScheduler(Slots(slots, 1, "cpu"), worker=WORKER)
         said: list[TaskState] = []
-        with closing(executor):
-            watched = supervise(self.tasks(acts), executor, self.ledger, lambda ended, _: said.extend(ended))
+        with closing(scheduler):
+            watched = supervise(self.tasks(acts), scheduler, self.ledger, lambda ended, _: said.extend(ended))
         names = [sorted(item.task.name for item in some) for some in (said, watched)]
         assert names[0] == names[1], "each is said once"
         return {item.task.name: item.ended for item in watched}
@@ -100,7 +101,7 @@ def test_kills_are_free(bench: Bench) -> None:
 def test_a_cell_that_is_always_killed_at_the_same_place_is_given_up(bench: Bench) -> None:
     assert bench.run({0: ["kill"]}) == {"seed=0": "FAILED: killed by SIGKILL"}
     attempts = bench.record(0).attempts()
-    assert len(attempts) == module.KILLS
+    assert len(attempts) == KILLS
     assert cause(attempts[-1]) == "killed"
 
 
@@ -276,7 +277,7 @@ def test_signals_are_as_they_were_after_a_sweep(bench: Bench) -> None:
 
 def test_a_second_ctrl_c_ends_everything_now(bench: Bench) -> None:
     ledger = Ledger.open(bench.results, "x.demo", Policy())
-    executor = LocalExecutor(Slots(1, 1, "cpu"), worker=WORKER)
+    scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=WORKER)
 
     def stop_twice() -> None:
         wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance())
@@ -287,7 +288,7 @@ def test_a_second_ctrl_c_ends_everything_now(bench: Bench) -> None:
     other = in_the_background(stop_twice)
     begun = time.monotonic()
     with pytest.raises(Stopped, match="at once"):
-        supervise(bench.tasks({0: ["stubborn"]}, deaf=True), executor, ledger, lambda ended, running: None)
+        supervise(bench.tasks({0: ["stubborn"]}, deaf=True), scheduler, ledger, lambda ended, running: None)
     other.join()
     assert time.monotonic() - begun < 20
     wait_until(lambda: bench.record(0).state() == "missing")

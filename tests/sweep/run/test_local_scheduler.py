@@ -1,4 +1,4 @@
-"""The local executor: never more at once than slots and memory allow; cancelled jobs stop or never start."""
+"""The scheduler of this machine: never more at once than slots and memory allow; cancelled jobs stop or never start."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from harness.errors import UserError
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.run import slots
-from harness.sweep.run.executor import Executor, Job
-from harness.sweep.run.local_executor import LocalExecutor
+from harness.sweep.run.local_scheduler import LocalScheduler
+from harness.sweep.run.scheduler import Job, JobState, Scheduler
 from harness.sweep.run.slots import Slots, divide
 
 #: A worker that sleeps for a record; a record named "fail" fails, and a SIGTERM ends the nap.
@@ -41,56 +41,66 @@ for line in sys.stdin:
 
 
 @contextmanager
-def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalExecutor]:
-    executor = LocalExecutor(slots, worker=(sys.executable, "-c", SLEEPER.format(seconds=seconds)), **more)
-    yield executor
-    executor.kill()
+def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalScheduler]:
+    scheduler = LocalScheduler(slots, worker=(sys.executable, "-c", SLEEPER.format(seconds=seconds)), **more)
+    yield scheduler
+    scheduler.cancel(list(scheduler._running), at_once=True)
+    scheduler.close()
 
 
 def job(record: str | Path = "x", memory: int = 0) -> Job:
     return Job(Path(record), "a cell", Submission(RunConfig(memory=memory)))
 
 
-def drain(executor: Executor, ids: list[str]) -> int:
-    """Poll until all have ended; the largest number that ran at once."""
+def states(scheduler: Scheduler, ids: list[str]) -> list[str]:
+    return [info.state.value for info in scheduler.status(ids).values()]
+
+
+def drain(scheduler: Scheduler, ids: list[str]) -> int:
+    """Wait until all jobs are over; return the largest number that ran at once."""
     most, deadline = 0, time.monotonic() + 60
     while time.monotonic() < deadline:
-        states = list(executor.poll(ids).values())
-        most = max(most, states.count("running"))
-        if set(states) == {"ended"}:
+        found = [info.state for info in scheduler.status(ids).values()]
+        most = max(most, found.count(JobState.RUNNING))
+        if all(state.over for state in found):
             return most
-        executor.wait(0.02)
+        time.sleep(0.02)
     raise AssertionError("the jobs never ended")
 
 
-def wait_until_nothing_is_taken(*executors: LocalExecutor) -> None:
+def info(scheduler: Scheduler, job_id: str) -> tuple[str, str]:
+    """The state of a job, and why it ended."""
+    found = scheduler.status([job_id])[job_id]
+    return found.state.value, found.reason
+
+
+def wait_until_nothing_is_taken(*schedulers: LocalScheduler) -> None:
     deadline = time.monotonic() + 10
-    while any(executor.taken() for executor in executors):
+    while any(scheduler.taken() for scheduler in schedulers):
         assert time.monotonic() < deadline
-        for executor in executors:
-            executor.poll([])
-            executor.wait(0.02)
+        for scheduler in schedulers:
+            scheduler.status([], timeout=0.02)
 
 
 def test_no_more_cells_run_at_once_than_there_are_slots() -> None:
-    with sleeper(Slots(2, 1, "cpu")) as executor:
-        assert drain(executor, [executor.submit(job()) for _ in range(5)]) == 2
+    with sleeper(Slots(2, 1, "cpu")) as scheduler:
+        assert drain(scheduler, scheduler.submit([job() for _ in range(5)])) == 2
 
 
 def test_two_sweeps_together_take_no_more_than_the_machine_has() -> None:
     cores = len(os.sched_getaffinity(0))
     with sleeper(Slots(cores, 1, "cpu"), seconds=0.3) as one, sleeper(Slots(cores, 1, "cpu"), seconds=0) as other:
-        first = [one.submit(job()) for _ in range(cores)]
-        assert set(one.poll(first).values()) == {"running"}
+        first = one.submit([job() for _ in range(cores)])
+        assert set(states(one, first)) == {"running"}
         assert other.taken() == cores
-        second = [other.submit(job()) for _ in range(cores)]
-        assert set(other.poll(second).values()) == {"queued"}
+        second = other.submit([job() for _ in range(cores)])
+        assert set(states(other, second)) == {"pending"}
         deadline = time.monotonic() + 30
-        while set(other.poll(second).values()) != {"ended"}:
+        while set(states(other, second)) != {"done"}:
             assert time.monotonic() < deadline
-            one.poll(first)
-            other.wait(0.02)
-        assert set(one.poll(first).values()) == {"ended"}
+            one.status(first)
+            time.sleep(0.02)
+        assert set(states(one, first)) == {"done"}
         wait_until_nothing_is_taken(one, other)
 
 
@@ -99,41 +109,41 @@ def test_a_cell_that_outlives_its_sweep_keeps_its_core(tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     sweep = os.fork()
     if sweep == 0:
-        executor = LocalExecutor(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", SLEEPER.format(seconds=3)))
-        executor.poll([executor.submit(job())])
-        (tmp_path / "worker").write_text(str(executor._processes[0].popen.pid))
+        scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", SLEEPER.format(seconds=3)))
+        scheduler.status(scheduler.submit([job()]))
+        (tmp_path / "worker").write_text(str(scheduler._processes[0].popen.pid))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(sweep, 0)
-    executor = LocalExecutor(Slots(cores, 1, "cpu"))
-    assert executor.taken() == 1
+    scheduler = LocalScheduler(Slots(cores, 1, "cpu"))
+    assert scheduler.taken() == 1
     os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
-    wait_until_nothing_is_taken(executor)
+    wait_until_nothing_is_taken(scheduler)
 
 
 def test_idle_workers_leave_their_cores_to_others() -> None:
-    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
-        ids = [executor.submit(job())]
-        drain(executor, ids)
-        wait_until_nothing_is_taken(executor)
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as scheduler:
+        ids = scheduler.submit([job()])
+        drain(scheduler, ids)
+        wait_until_nothing_is_taken(scheduler)
 
 
 @pytest.mark.e2e
 def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
-    with sleeper(Slots(2, 1, "cpu"), seconds=0) as executor:
-        ids = [executor.submit(job()) for _ in range(2)]
-        drain(executor, ids)
+    with sleeper(Slots(2, 1, "cpu"), seconds=0) as scheduler:
+        ids = scheduler.submit([job() for _ in range(2)])
+        drain(scheduler, ids)
         wide = Job(Path("x"), "a cell", Submission(RunConfig(world_size=2)))
-        assert drain(executor, [executor.submit(wide)]) == 1
+        assert drain(scheduler, scheduler.submit([wide])) == 1
 
 
 def test_every_slot_has_its_own_gpu_among_all_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     with sleeper(Slots(2, 1, "cuda"), seconds=60) as one, sleeper(Slots(2, 1, "cuda"), seconds=60) as other:
-        first = [one.submit(job())]
-        one.poll(first)
-        second = [other.submit(job()) for _ in range(2)]
-        assert sorted(other.poll(second).values()) == ["queued", "running"]
-        assert {visible(executor._processes[0].popen.pid) for executor in (one, other)} == {b"4", b"7"}
+        first = one.submit([job()])
+        one.status(first)
+        second = other.submit([job() for _ in range(2)])
+        assert sorted(states(other, second)) == ["pending", "running"]
+        assert {visible(scheduler._processes[0].popen.pid) for scheduler in (one, other)} == {b"4", b"7"}
 
 
 def visible(pid: int) -> bytes:
@@ -145,57 +155,58 @@ def visible(pid: int) -> bytes:
 
 
 def test_no_more_cells_run_at_once_than_fit_in_memory() -> None:
-    with sleeper(Slots(3, 1, "cpu", memory=10)) as executor:
-        assert drain(executor, [executor.submit(job(memory=5)) for _ in range(4)]) == 2
-        assert drain(executor, [executor.submit(job(memory=11)) for _ in range(2)]) == 1, "alone, it may try"
+    with sleeper(Slots(3, 1, "cpu", memory=10)) as scheduler:
+        assert drain(scheduler, scheduler.submit([job(memory=5) for _ in range(4)])) == 2
+        assert drain(scheduler, scheduler.submit([job(memory=11) for _ in range(2)])) == 1, "alone, it may try"
 
 
 def test_a_worker_computes_one_cell_after_another() -> None:
-    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
-        drain(executor, [executor.submit(job()) for _ in range(5)])
-        assert len(executor._processes) == 1
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as scheduler:
+        drain(scheduler, scheduler.submit([job() for _ in range(5)]))
+        assert len(scheduler._processes) == 1
 
 
 def test_after_a_failure_the_next_cell_gets_a_new_worker() -> None:
-    with sleeper(Slots(1, 1, "cpu"), seconds=0) as executor:
-        ids = [executor.submit(job("fail")) for _ in range(3)]
-        drain(executor, ids)
-        words = [executor.exit_reason(job_id) for job_id in ids]
-        assert all(said.startswith("fail by ") for said in words)
-        assert len(set(words)) == 3
+    with sleeper(Slots(1, 1, "cpu"), seconds=0) as scheduler:
+        ids = scheduler.submit([job("fail") for _ in range(3)])
+        drain(scheduler, ids)
+        found = [info(scheduler, job_id) for job_id in ids]
+        assert {state for state, _ in found} == {"failed"}
+        assert all(reason.startswith("fail by ") for _, reason in found)
+        assert len(set(found)) == 3
 
 
 def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
-    with sleeper(Slots(1, 1, "cpu"), seconds=30) as executor:
-        ids = [executor.submit(job())]
-        executor.poll(ids)
-        os.kill(executor._processes[0].popen.pid, signal.SIGKILL)
-        drain(executor, ids)
-        assert executor.exit_reason(ids[0]) == "killed by SIGKILL"
+    with sleeper(Slots(1, 1, "cpu"), seconds=30) as scheduler:
+        ids = scheduler.submit([job()])
+        scheduler.status(ids)
+        os.kill(scheduler._processes[0].popen.pid, signal.SIGKILL)
+        drain(scheduler, ids)
+        assert info(scheduler, ids[0]) == ("lost", "killed by SIGKILL")
 
 
 def test_a_worker_that_cannot_start_leaves_its_last_line() -> None:
     broken = (sys.executable, "-c", "raise SystemExit('no torch here')")
-    executor = LocalExecutor(Slots(1, 1, "cpu"), worker=broken)
-    ids = [executor.submit(job())]
-    drain(executor, ids)
-    assert executor.exit_reason(ids[0]) == "no torch here"
+    scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=broken)
+    ids = scheduler.submit([job()])
+    drain(scheduler, ids)
+    assert info(scheduler, ids[0]) == ("failed", "no torch here")
 
 
 def test_cancelled_jobs_stop_and_queued_ones_never_start() -> None:
-    with sleeper(Slots(1, 1, "cpu"), seconds=60) as executor:
-        ids = [executor.submit(job()) for _ in range(2)]
-        assert sorted(executor.poll(ids).values()) == ["queued", "running"]
+    with sleeper(Slots(1, 1, "cpu"), seconds=60) as scheduler:
+        ids = scheduler.submit([job() for _ in range(2)])
+        assert sorted(states(scheduler, ids)) == ["pending", "running"]
         time.sleep(0.5)  # it sleeps by now
-        executor.cancel(ids)
-        drain(executor, ids)
+        scheduler.cancel(ids)
+        drain(scheduler, ids)
 
 
 def test_nothing_is_left_after_a_kill() -> None:
-    with sleeper(Slots(2, 1, "cpu"), seconds=60) as executor:
-        ids = [executor.submit(job()) for _ in range(3)]
-        executor.poll(ids)
-        processes = [process.popen for process in executor._processes]
+    with sleeper(Slots(2, 1, "cpu"), seconds=60) as scheduler:
+        ids = scheduler.submit([job() for _ in range(3)])
+        scheduler.status(ids)
+        processes = [process.popen for process in scheduler._processes]
     assert [process.wait(10) for process in processes] == [-signal.SIGKILL] * 2
 
 
@@ -204,7 +215,7 @@ def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
     submission = record.submission()
     assert submission
-    script = LocalExecutor(Slots(1, 1, "cpu")).script(Job(record.path, "a cell", submission))
+    script = LocalScheduler(Slots(1, 1, "cpu")).script(Job(record.path, "a cell", submission))
     assert "OMP_NUM_THREADS=1" in script
     assert "GOMP_SPINCOUNT=5000" in script, "threads do not spin for long"
     subprocess.run(["bash", "-c", script], check=True)

@@ -1,0 +1,86 @@
+"""The protocol of a scheduler: what a sweep needs from whatever runs its cells.
+
+``harness.sweep.run.local_scheduler`` runs them on this machine, in a queue that lives in the sweep's process.
+``harness.sweep.slurm.scheduler`` submits them to a cluster, where they go on when the sweep's process has ended. What
+became of a cell is read from its record; a scheduler knows only what became of the cell's job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from harness.store.submission import Submission
+
+
+class JobState(Enum):
+    """Whether a job has begun, and how it ended."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    #: The job ended by itself without an error, or was cancelled before it began; the record says what it did.
+    DONE = "done"
+    #: The job ended with an error.
+    FAILED = "failed"
+    #: The job was killed from outside, its node died, or the scheduler does not know it any more.
+    LOST = "lost"
+
+    @property
+    def over(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.LOST)
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """What a scheduler knows of a job: its state, and why it waits or how it ended."""
+
+    state: JobState
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell to run: its prepared record, its name for people, and how it is run."""
+
+    record: Path
+    name: str
+    submission: Submission
+
+    @property
+    def threads(self) -> int:
+        return self.submission.run.threads
+
+    @property
+    def world_size(self) -> int:
+        return self.submission.run.world_size
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the cell needs; 0 if they are not known, and on GPUs, where each process has its own."""
+        return self.submission.run.memory
+
+
+class Scheduler(Protocol):
+    """Whatever runs jobs. Its ids are valid for as long as its queue exists."""
+
+    def script(self, job: Job) -> str:
+        """Return a shell script that runs the job as ``submit`` would; it has no effects, so a dry run is exact."""
+        ...
+
+    def submit(self, jobs: Sequence[Job]) -> list[str]:
+        """Queue these jobs and return their ids, in the same order."""
+        ...
+
+    def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:
+        """Return what is known of these jobs, asked in one query.
+
+        With a timeout, return as soon as one of the jobs is over, or after so many seconds.
+        """
+        ...
+
+    def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
+        """Ask running jobs to stop at their next checkpoint, or end them ``at_once``; pending ones never start."""
+        ...

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.catalog.parameters import INFINITY, Flag, Parameter, Range
 
-#: Who an anchor is compared with. "pairs": whom the method says; such a loss goes with every method.
+#: The samples that an anchor is compared with. "pairs": the method chooses them; such a loss goes with every method.
 Negatives = Literal["pairs", "both views", "other view", "same view", "none"]
 
 
@@ -63,7 +63,7 @@ class LossEntry:
 
 TEMPERATURE = Range(0.0, INFINITY, 0.1)
 
-#: Of VICReg's three terms, in the paper.
+#: The weights of VICReg's three terms, in the paper.
 _VICREG_WEIGHTS: dict[str, Parameter] = {
     "invariance": Range(0.0, INFINITY, 25.0, closed=True),
     "variance": Range(0.0, INFINITY, 25.0, closed=True),
@@ -226,5 +226,5 @@ LOSSES = {
 
 
 def loss_label(name: str) -> str:
-    """A loss's name in tables and plots; a user's own loss is called what it was called."""
+    """Return a loss's name in tables and plots; a user's own loss has no other than the declared one."""
     return LOSSES[name].label if name in LOSSES else name

@@ -1,4 +1,4 @@
-"""The training methods: what each encodes and what it compares with what."""
+"""The training methods: their names, papers and parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.catalog.parameters import Count, Flag, Parameter, Range
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """What is encoded and what is compared with what; ``every_loss``: not only those whose negatives are pairs."""
+    """A method as users know it; ``every_loss``: whether it takes also losses whose negatives are not pairs."""
 
     label: str
     paper: str

@@ -11,7 +11,7 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers between ``low`` and ``high``, both excluded unless ``closed``, and the one where none is declared."""
+    """The numbers between ``low`` and ``high``, both excluded unless ``closed``, and the ``default``."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or false, and which where none is declared."""
+    """True or false, and the ``default``."""
 
     default: bool
 
@@ -57,12 +57,13 @@ Parameter = Range | Flag | Count
 
 
 def filled(component: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Any]:
-    """A loss or method as declared, with the defaults of the parameters that were left open and None for those that it
-    lacks; parameters that only a user's own loss has stand in ``own``."""
-    found = {name: value if name in known or name == "name" else None for name, value in component.items()}
+    """Return a loss or method as declared, with the defaults of the parameters that are not declared, and None for
+    those that it does not have; parameters that only a user's own loss has stand in ``own``."""
+    values = {name: value if name in known or name == "name" else None for name, value in component.items()}
     for name, parameter in known.items():
         if name not in component:
-            found["own"] = {**(found["own"] or {}), name: float((component["own"] or {}).get(name, parameter.default))}
+            declared = component["own"] or {}
+            values["own"] = {**(values["own"] or {}), name: float(declared.get(name, parameter.default))}
         elif component[name] is None:
-            found[name] = parameter.default
-    return found
+            values[name] = parameter.default
+    return values

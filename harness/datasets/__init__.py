@@ -33,7 +33,7 @@ DATASETS = {dataset.name: dataset for dataset in _ALL}
 
 
 def named(name: str, where: str = "dataset.name") -> FixedDataset | ImageFolder:
-    """The data set of this name; ``where``: what an error says of where the name stands.
+    """Return the data set of this name; ``where``: the place of the name, for an error.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,4 @@
-"""What every data set is: its numbers, where its files lie, and its images as numpy arrays."""
+"""The base of the data sets: their numbers, the place of their files, and their images as numpy arrays."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FixedDataset(ABC):
 
     @abstractmethod
     def locate(self, root: str | None) -> tuple[Path, list[Path]]:
-        """The folder of the files, and the files that its fingerprint is taken of.
+        """Return the folder of the files, and the files that its fingerprint is taken of.
 
         Raises:
             DatasetMissing: they are not on this machine.
@@ -86,7 +86,7 @@ class FixedDataset(ABC):
 
     @abstractmethod
     def read(self, folder: Path) -> Arrays:
-        """The content of the files in the folder that ``locate`` found.
+        """Read the files in the folder that ``locate`` returned.
 
         Raises:
             UserError: a file is damaged.
@@ -99,7 +99,7 @@ class FixedDataset(ABC):
         return self.files(str(folder), fingerprint, size)
 
     def files(self, folder: str = "", fingerprint: str = "", size: int = 0) -> DatasetFiles:
-        """What its files hold, wherever they lie; without arguments, of files that nobody has looked for."""
+        """Describe its files; without arguments, those that have not been located."""
         return DatasetFiles(folder, fingerprint, self.train, self.test, self.channels, self.labelled, size)
 
     @property
@@ -108,7 +108,7 @@ class FixedDataset(ABC):
         return self.train - self.unlabelled
 
     def torchvision_files(self, root: str | None, subfolder: str, names: Sequence[str]) -> tuple[Path, list[Path]]:
-        """The files ``names``, as torchvision unpacks them into ``subfolder`` of its root.
+        """Return the files ``names``, as torchvision unpacks them into ``subfolder`` of its root.
 
         Raises:
             DatasetMissing: one of them is not there.
@@ -126,5 +126,5 @@ class FixedDataset(ABC):
         return folder, files
 
     def download_command(self, root: str | None) -> str:
-        """What to type to fetch the data set through torchvision."""
+        """Return the command that fetches the data set through torchvision."""
         return f"python -m harness.ssl.data.download {self.name} {root or 'data'}"

@@ -45,7 +45,7 @@ def _plain_or_compressed(path: Path) -> Path | None:
 
 
 def _read_idx(path: Path) -> Array:
-    """The array of a file: two zero bytes, the type, the number of dimensions, big-endian sizes, the data."""
+    """Return the array of a file: two zero bytes, the type, the number of dimensions, big-endian sizes, the data."""
     import numpy as np
 
     raw = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())

@@ -20,7 +20,7 @@ LAYOUT = "FOLDER/train/<class>/*.jpg and FOLDER/test/<class>/*.jpg (or val/ for 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """Images whose number only their files tell; all are cut to the size that is declared, in three channels."""
+    """Images whose number is known from their files only; all are cut to the declared size, in three channels."""
 
     name: str
     label: str
@@ -52,7 +52,7 @@ class ImageFolder:
         return DatasetFiles(str(folder), fingerprint, len(train), len(test), self.channels, len(train), size)
 
     def read(self, folder: Path, image_size: int) -> Arrays:
-        """All images decoded, in squares of ``image_size`` pixels.
+        """Decode all images, in squares of ``image_size`` pixels.
 
         Raises:
             UserError: an image cannot be read.
@@ -64,12 +64,12 @@ class ImageFolder:
 
 
 def held_out_folder(folder: Path) -> Path:
-    """``test/``, or ``val/`` if there is no ``test/``."""
+    """Return ``test/``, or ``val/`` if there is no ``test/``."""
     return folder / "test" if (folder / "test").is_dir() else folder / "val"
 
 
 def image_files(split: Path) -> list[Path]:
-    """The image files ``split/<class>/<file>``, sorted by class and name."""
+    """Return the image files ``split/<class>/<file>``, sorted by class and name."""
     if not split.is_dir():
         return []
     files = []
@@ -80,7 +80,7 @@ def image_files(split: Path) -> list[Path]:
 
 
 def _decode(paths: Sequence[Path], classes: list[str], size: int) -> tuple[Array, Array]:
-    """RGB pixels (n, 3, size, size), the shorter side scaled to ``size`` and the centre cut out; and their labels."""
+    """Return RGB pixels (n, 3, size, size), the shorter side scaled to ``size`` and the centre cut out; and labels."""
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -97,13 +97,13 @@ def _decode(paths: Sequence[Path], classes: list[str], size: int) -> tuple[Array
 
 
 def cached_images(dataset: Dataset) -> Path:
-    """The file of the user's cache for an image folder: its files in one if they are streamed, else decoded pixels."""
+    """Return the cache's file for an image folder: its files in one if they are streamed, else decoded pixels."""
     pixels = f"{dataset.fingerprint}-{dataset.image_size}-v{TRAINING_VERSION}.npz"
     return cache_folder() / "images" / (f"{dataset.fingerprint}.packed" if dataset.stream else pixels)
 
 
 def bytes_to_cache(datasets: Iterable[Dataset], files: DatasetFiles, *, elsewhere: bool = False) -> int:
-    """The bytes that the first cells of these data sets will write into the cache; only image folders are cached.
+    """Return the bytes that the first cells of these data sets will write into the cache, of image folders only.
 
     Args:
         datasets: of the cells, all with the same ``files``.

@@ -42,7 +42,7 @@ class Stl10Dataset(FixedDataset):
         return Arrays(parts, labels, self._images(test), _labels(test_labels))
 
     def _images(self, path: Path) -> Array:
-        """Planes in column-major order, red first; mapped, because 2.8 GB are read once and copied once."""
+        """Return images, stored as planes in column-major order, red first; mapped, so that 2.8 GB are copied once."""
         import numpy as np
 
         pixels = np.memmap(path, dtype=np.uint8, mode="r")
@@ -50,7 +50,7 @@ class Stl10Dataset(FixedDataset):
 
 
 def _labels(path: Path) -> Array:
-    """The labels, counted from 0; in the file they are counted from 1."""
+    """Return the labels, counted from 0; in the file they are counted from 1."""
     import numpy as np
 
     return np.fromfile(path, dtype=np.uint8).astype(np.int64) - 1

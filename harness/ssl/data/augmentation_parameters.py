@@ -1,8 +1,8 @@
-"""What is done to each image for a view, in numbers: drawn per sample, worked out once an epoch, on the host.
+"""The augmentation parameters of each view, drawn for each sample and computed once an epoch, on the host.
 
-So every device cuts the same pixels, and a step only does what is written. SimCLR's augmentation (arXiv 2002.05709,
-appendix A): random resized crop, flip, colour jitter, grayscale, Gaussian blur. Images of one channel have no
-saturation, hue or grayscale.
+So every device cuts the same pixels, and a step only does what the parameters say. It is SimCLR's augmentation (arXiv
+2002.05709, appendix A): random resized crop, flip, colour jitter, grayscale, Gaussian blur. Images of one channel have
+no saturation, hue or grayscale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DRAWS = ("area", "ratio", "x", "y", "flip", "jitter", "brightness", "contrast", 
 TRIES = 10
 RETRY_DRAWS = tuple(f"{name} {again}" for again in range(2, TRIES + 1) for name in ("area", "ratio"))
 
-#: Of the jitter's operations.
+#: The draw of the order of the jitter's operations.
 ORDER_DRAWS = ("order",)
 
 BLUR_DRAWS = ("blur", "sigma")
@@ -43,18 +43,19 @@ ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION, HUE)))
 #: Blends of the jitter: brightness, contrast and saturation.
 BLENDS = 3
 
-#: A recipe's numbers. The box is in pixels; ``mirrored``, ``gray`` and ``blur`` are 0 or 1. ``before``: how many blends
-#: come before hue, of one channel all; -1 without jitter. ``weight``: of each blend in turn, 1 - factor; 0 where there
-#: is none. ``operation``: which it is. ``turn``: of hue, in sixths of a turn. ``sigma``: of the blur, in pixels.
+#: The parameters of one view. The box is in pixels; ``mirrored``, ``gray`` and ``blur`` are 0 or 1. ``before``: how
+#: many blends come before hue (all of them if there is one channel); -1 without jitter. ``weight``: 1 - factor of each
+#: blend in its order, 0 where nothing is blended; ``operation``: which blend it is. ``hue_shift``: in sixths of a turn.
+#: ``sigma``: of the blur, in pixels.
 PARAMETERS = (
     *("top", "left", "height", "width", "mirrored", "before"),
     *(f"{what} {blend}" for what in ("weight", "operation") for blend in range(BLENDS)),
-    *("turn", "gray", "blur", "sigma"),
+    *("hue_shift", "gray", "blur", "sigma"),
 )
 FIELD = {name: column for column, name in enumerate(PARAMETERS)}
 
-#: Recipes that are written at a time: ten tries of each, in doubles, which stay in a CPU's caches, and do not stay in
-#: memory afterwards.
+#: Samples whose parameters are computed at a time: ten tries of each, in doubles, which stay in a CPU's caches, and do
+#: not stay in memory afterwards.
 CHUNK = 2**12
 
 
@@ -69,7 +70,7 @@ class Boxes(NamedTuple):
 
 
 def columns(views: Views) -> int:
-    """How many draws a view takes."""
+    """Return how many draws a view takes."""
     return sum(map(len, _streams(views).values()))
 
 
@@ -78,17 +79,19 @@ def _streams(views: Views) -> dict[str, tuple[str, ...]]:
 
 
 def draw(seed: int, epoch: int, samples: int, views: Views) -> Tensor:
-    """The draws of all samples' two views in an epoch: (2, samples, columns(views)), uniform in [0, 1)."""
+    """Return the draws of all samples' two views in an epoch: (2, samples, columns(views)), uniform in [0, 1)."""
 
     def uniform(purpose: str, names: tuple[str, ...]) -> Tensor:
         streams = [stream(seed, purpose, epoch, view) for view in (0, 1)]
-        return torch.stack([torch.from_numpy(own.random((samples, len(names)), dtype="float32")) for own in streams])
+        return torch.stack(
+            [torch.from_numpy(numbers.random((samples, len(names)), dtype="float32")) for numbers in streams]
+        )
 
     return torch.cat([uniform(purpose, names) for purpose, names in _streams(views).items()], 2)
 
 
 def resolve(draws: Tensor, views: Views, channels: int, heights: Tensor | int, widths: Tensor | int) -> Tensor:
-    """The recipes that these draws give: float32 (v, n, len(RECIPE)).
+    """Return the augmentation parameters that these draws give: float32 (v, n, len(PARAMETERS)).
 
     Args:
         draws: (v, n, columns(views)).
@@ -96,21 +99,21 @@ def resolve(draws: Tensor, views: Views, channels: int, heights: Tensor | int, w
         heights, widths: of the images in pixels, (n,) or one for all.
     """
     sizes = [torch.as_tensor(size).expand(draws.shape[1]).split(CHUNK) for size in (heights, widths)]
-    parts = zip(draws.split(CHUNK, 1), *sizes, strict=True)
-    return torch.cat([_resolve(part, views, channels, *size) for part, *size in parts], 1)
+    chunks = zip(draws.split(CHUNK, 1), *sizes, strict=True)
+    return torch.cat([_resolve(chunk, views, channels, *size) for chunk, *size in chunks], 1)
 
 
 def _resolve(draws: Tensor, views: Views, channels: int, heights: Tensor, widths: Tensor) -> Tensor:
-    gray = (_of(draws, "gray") < views.gray) & (channels == 3)
-    blur, sigma = torch.zeros_like(gray), torch.ones_like(_of(draws, "gray"))
+    gray = (_column(draws, "gray") < views.gray) & (channels == 3)
+    blur, sigma = torch.zeros_like(gray), torch.ones_like(_column(draws, "gray"))
     if views.blur > 0:
-        blur, sigma = _of(draws, "blur") < views.blur, SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _of(draws, "sigma")
+        blur, sigma = _column(draws, "blur") < views.blur, SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _column(draws, "sigma")
     fields = [*boxes(draws, views, heights, widths), *_jitter(draws, views, channels), gray, blur, sigma]
     return torch.stack([field.float() for field in fields], 2)
 
 
 def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | int) -> Boxes:
-    """The crops of images of these sizes: whole pixels, drawn as torchvision's RandomResizedCrop draws them.
+    """Return the crops of images of these sizes: whole pixels, drawn as torchvision's RandomResizedCrop draws them.
 
     The area is uniform in [crop_min, 1] of the image's, the aspect (width : height, of pixels) log-uniform in
     [3/4, 4/3]; the first of ten tries that lies inside the image counts. Fractions of pixels would cost the same; whole
@@ -121,8 +124,8 @@ def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | i
         heights, widths: of the images in pixels, that broadcast to (...).
     """
     rows, columns_ = torch.as_tensor(heights), torch.as_tensor(widths)
-    first, again = (draws[..., DRAW[names[0]] :][..., : len(names)] for names in (DRAWS[:2], RETRY_DRAWS))
-    areas, ratios = torch.cat([first, again], -1).double().unflatten(-1, (TRIES, 2)).unbind(-1)
+    first, retries = (draws[..., DRAW[names[0]] :][..., : len(names)] for names in (DRAWS[:2], RETRY_DRAWS))
+    areas, ratios = torch.cat([first, retries], -1).double().unflatten(-1, (TRIES, 2)).unbind(-1)
     area = (views.crop_min + (1 - views.crop_min) * areas) * (rows * columns_)[..., None]
     area, aspect = area.sqrt_(), torch.exp((ratios - 0.5) * math.log(ASPECT))  # both as square roots
     height, width = (area / aspect).round(), (area * aspect).round()
@@ -132,32 +135,34 @@ def boxes(draws: Tensor, views: Views, heights: Tensor | int, widths: Tensor | i
     middle = ~inside[..., 0]
     height = torch.where(middle, torch.minimum(rows, (columns_ * ASPECT).round()), height.gather(-1, chosen)[..., 0])
     width = torch.where(middle, torch.minimum(columns_, (rows * ASPECT).round()), width.gather(-1, chosen)[..., 0])
-    top = torch.where(middle, (rows - height) / 2, _of(draws, "y").double() * (rows - height + 1)).floor()
-    left = torch.where(middle, (columns_ - width) / 2, _of(draws, "x").double() * (columns_ - width + 1)).floor()
-    return Boxes(top.long(), left.long(), height.long(), width.long(), _of(draws, "flip") < views.flip)
+    top = torch.where(middle, (rows - height) / 2, _column(draws, "y").double() * (rows - height + 1)).floor()
+    left = torch.where(middle, (columns_ - width) / 2, _column(draws, "x").double() * (columns_ - width + 1)).floor()
+    return Boxes(top.long(), left.long(), height.long(), width.long(), _column(draws, "flip") < views.flip)
 
 
 def _jitter(draws: Tensor, views: Views, channels: int) -> list[Tensor]:
-    """Brightness, contrast, saturation by 1 +- .8 strength, hue by +- .2 strength of a turn, in the drawn order."""
+    """Return the jitter's parameters: brightness, contrast and saturation by 1 +- .8 strength, hue by +- .2 strength of
+    a turn, in the drawn order."""
     low, high = 1 - 0.8 * views.jitter, 1 + 0.8 * views.jitter
     factors = low + (high - low) * draws[..., DRAW["brightness"] : DRAW["saturation"] + 1]
-    jittered = (_of(draws, "jitter") < JITTER_PROBABILITY) & (views.jitter > 0)
+    jittered = (_column(draws, "jitter") < JITTER_PROBABILITY) & (views.jitter > 0)
     blends, before = _orders(channels)
-    order = (_of(draws, "order") * len(ORDERS)).long()
+    order = (_column(draws, "order") * len(ORDERS)).long()
     operations = blends[order]
     weights = pad(1 - factors, (0, HUE - SATURATION)).gather(-1, operations) * jittered[..., None]
-    turn = 6 * 0.2 * views.jitter * (2 * _of(draws, "hue") - 1) * jittered
-    return [torch.where(jittered, before[order], -1), *weights.unbind(-1), *operations.unbind(-1), turn]
+    hue_shift = 6 * 0.2 * views.jitter * (2 * _column(draws, "hue") - 1) * jittered
+    return [torch.where(jittered, before[order], -1), *weights.unbind(-1), *operations.unbind(-1), hue_shift]
 
 
 def _orders(channels: int) -> tuple[Tensor, Tensor]:
-    """Of each order its blends (24, BLENDS), where there are fewer with a hue, and how many come before hue (24,)."""
+    """Return the blends of each order (24, BLENDS), filled up with HUE if there are fewer, and how many of them come
+    before hue (24,)."""
     if channels == 1:
-        blends = [[one for one in order if one in (BRIGHTNESS, CONTRAST)] for order in ORDERS]
-        return torch.tensor([[*own, HUE] for own in blends]), torch.full((len(ORDERS),), 2)
-    blends = [[one for one in order if one != HUE] for order in ORDERS]
+        blends = [[blend for blend in order if blend in (BRIGHTNESS, CONTRAST)] for order in ORDERS]
+        return torch.tensor([[*both, HUE] for both in blends]), torch.full((len(ORDERS),), 2)
+    blends = [[blend for blend in order if blend != HUE] for order in ORDERS]
     return torch.tensor(blends), torch.tensor([order.index(HUE) for order in ORDERS])
 
 
-def _of(draws: Tensor, name: str) -> Tensor:
+def _column(draws: Tensor, name: str) -> Tensor:
     return draws[..., DRAW[name]]

@@ -14,9 +14,9 @@ from harness.files import atomic_write, draft_prefix
 
 
 def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """Let ``save`` write the file, unless it is there.
+    """Let ``save`` write the file, unless it exists.
 
-    The first process writes; others wait for it. One that is killed leaves a draft that the next one removes.
+    The first process writes; others wait for it. If it is killed it leaves a draft, which the next one removes.
 
     Raises:
         UserError: the file cannot be written.

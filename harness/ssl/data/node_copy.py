@@ -11,10 +11,10 @@ from filelock import FileLock
 
 
 def staged(root: str, fingerprint: str, stage: str) -> str:
-    """Return the folder on this node that holds what ``root`` does, copied below ``stage`` if it is not there yet.
+    """Return the path of this node's copy of the folder ``root``, and make the copy below ``stage`` first if need be.
 
-    The first process copies; others of the node wait for it. A lock on a node's own disk is a sound one. A copy is
-    named after the content's fingerprint and is there once it is whole.
+    The first process copies; others of the node wait for it. Locks work reliably on a node's own disk. A copy is named
+    after the fingerprint of its content, and gets its name once it is complete.
 
     Raises:
         OSError: the node's disk is full, or cannot be written.

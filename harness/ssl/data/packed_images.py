@@ -24,7 +24,7 @@ import torch
 from harness.errors import UserError
 from harness.ssl.data.cache import write_once
 
-#: Of an image: where its bytes lie, how large it is, and its label.
+#: The index entry of an image: the place of its bytes, its size in pixels, and its label.
 ENTRY = np.dtype([("offset", "<i8"), ("length", "<i4"), ("height", "<i4"), ("width", "<i4"), ("label", "<i4")])
 #: The end of the file; a file that was cut has another one.
 END = np.dtype([("mark", "S8"), ("images", "<i8"), ("train", "<i8")])
@@ -36,39 +36,42 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Packed:
-    """``file``: a descriptor; ``index``: (n,) of ``ENTRY``; ``train``: the training images, which come first."""
+    """An open file of packed images.
+
+    ``file``: its descriptor; ``index``: (n,) of ``ENTRY``; ``train``: how many are training images, which come first.
+    """
 
     file: int
     index: npt.NDArray[Any]
     train: int
 
     def read(self, row: int) -> bytes:
-        """An image's bytes. Unlike a mapped file it lets other threads run while it waits for the disk."""
+        """Return an image's bytes. Unlike a mapped file this lets other threads run while it waits for the disk."""
         entry = self.index[row]
         return os.pread(self.file, int(entry["length"]), int(entry["offset"]))
 
 
 def open_packed(path: Path) -> Packed:
-    """The file stays open for as long as somebody holds what is returned.
+    """Open packed images; the file stays open for as long as the result is in use.
 
     Raises:
-        UserError: it is not as it was written.
+        UserError: the file is damaged, or of another version.
     """
     file = os.open(path, os.O_RDONLY)
     end = os.fstat(file).st_size - END.itemsize
-    (found,) = np.frombuffer(os.pread(file, END.itemsize, end), END) if end > 0 else np.zeros(1, END)
-    size = int(found["images"]) * ENTRY.itemsize
-    if found["mark"] != MARK or size > end:
+    (end_mark,) = np.frombuffer(os.pread(file, END.itemsize, end), END) if end > 0 else np.zeros(1, END)
+    size = int(end_mark["images"]) * ENTRY.itemsize
+    if end_mark["mark"] != MARK or size > end:
         os.close(file)
         what = "the packed images are damaged, or of another version"
         raise UserError(what, where=str(path), next_command=f"rm {path}   (the images are packed again)")
-    kept = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(found["train"]))
-    weakref.finalize(kept, os.close, file)
-    return kept
+    packed = Packed(file, np.frombuffer(os.pread(file, size, end - size), ENTRY), int(end_mark["train"]))
+    weakref.finalize(packed, os.close, file)
+    return packed
 
 
 def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
-    """Keep the images, each labelled with the place of its folder's name among all, in ``path``.
+    """Write the images into ``path``, each labelled with the place of its folder's name among all names.
 
     Raises:
         UserError: an image cannot be read, or the file cannot be written.
@@ -97,7 +100,7 @@ def _checked(paths: Sequence[Path]) -> Iterator[Checked]:
 
 
 def _check(path: Path) -> Checked:
-    """The bytes of an image that can be decoded to its end, and its (width, height)."""
+    """Return the bytes of an image that can be decoded to its end, and its (width, height)."""
     from PIL import Image
 
     try:
@@ -112,10 +115,10 @@ def _check(path: Path) -> Checked:
 
 
 def _reported(images: Iterator[Checked], count: int) -> Iterator[Checked]:
-    """The images as they come; now and then a line on standard error says how far it is."""
-    said = time.monotonic()
+    """Yield the images as they come; a line on standard error reports the progress every 30 seconds."""
+    reported = time.monotonic()
     for done, image in enumerate(images, 1):
         yield image
-        if time.monotonic() - said > REPORT_SECONDS:
+        if time.monotonic() - reported > REPORT_SECONDS:
             print(f"packing images into one file, once: {done:,} of {count:,}", file=sys.stderr, flush=True)
-            said = time.monotonic()
+            reported = time.monotonic()

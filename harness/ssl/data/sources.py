@@ -32,20 +32,20 @@ BLOCK = 1024  # images
 
 
 def load(dataset: Dataset, root: str | None) -> Data:
-    """Read the data set on the CPU.
+    """Read the data set into memory on the CPU, or prepare its stream.
 
     Raises:
         UserError: the files are missing, or are not those that the cell was declared with.
     """
     if dataset.stream:
         return _streamed(dataset, root)
-    files = _declared(dataset, root)
+    files = _declared_files(dataset, root)
     entry, folder = datasets.named(dataset.name), Path(files.folder)
     arrays = _decoded(entry, folder, dataset) if isinstance(entry, ImageFolder) else entry.read(folder)
     return _split(arrays, dataset.validation)
 
 
-def _declared(dataset: Dataset, root: str | None) -> DatasetFiles:
+def _declared_files(dataset: Dataset, root: str | None) -> DatasetFiles:
     files = datasets.find(dataset.name, root)
     if files.fingerprint != dataset.fingerprint:
         raise UserError(
@@ -58,10 +58,10 @@ def _declared(dataset: Dataset, root: str | None) -> DatasetFiles:
 
 
 def _streamed(dataset: Dataset, root: str | None) -> Data:
-    """An image folder that is read while it is used; once it is packed its many files are not even listed."""
+    """Return an image folder that is read while it is used; once it is packed its many files are not even listed."""
     path = cached_images(dataset)
     if not path.exists():
-        folder = Path(_declared(dataset, root).folder)
+        folder = Path(_declared_files(dataset, root).folder)
         pack(path, image_files(folder / "train"), image_files(held_out_folder(folder)))
     packed = open_packed(path)
 
@@ -71,13 +71,16 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
 
     bank, validation = _held_out(packed.train, dataset.validation)
     train, test = stream(bank), np.arange(packed.train, len(packed.index))
-    told = f"{dataset.fingerprint}-{dataset.image_size}-{dataset.validation}-v{TRAINING_VERSION}"
-    mean, std = _kept_statistics(train, path.with_name(f"{told}.statistics.npy"))
+    key = f"{dataset.fingerprint}-{dataset.image_size}-{dataset.validation}-v{TRAINING_VERSION}"
+    mean, std = _cached_statistics(train, path.with_name(f"{key}.statistics.npy"))
     return Data(train, train, stream(validation), stream(test), mean, std)
 
 
-def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
-    """Decoding the images that pin them takes a core half a minute: once, not at the start of every cell."""
+def _cached_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
+    """Return the channel means and deviations of the training images, computed once.
+
+    Decoding the images that pin them takes a core half a minute, which would be at the start of every cell.
+    """
 
     def save(file: IO[bytes]) -> None:
         np.save(file, torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy())
@@ -88,8 +91,8 @@ def _kept_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of RGB images, uint8 (b, 3, H, W), in [0, 1]; counted, so that no sum is
-    rounded."""
+    """Return mean and deviation of each channel of RGB images, uint8 (b, 3, H, W), in [0, 1]; by counting, so that no
+    sum is rounded."""
     counts = torch.zeros(3, 256, dtype=torch.double)
     for pixels in batches:
         counts += torch.stack([pixels[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
@@ -100,7 +103,7 @@ def _pixel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _held_out(labelled: int, fraction: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The labelled training images that stay, and those that are held out for validation."""
+    """Return the rows of labelled images that are trained on, and of those that are held out for validation."""
     order = permutation(0, "validation split", labelled)
     held_out = round(labelled * fraction)
     # Sorted, so that neighbours on disk stay neighbours in memory.
@@ -108,7 +111,7 @@ def _held_out(labelled: int, fraction: float) -> tuple[npt.NDArray[np.int64], np
 
 
 def _sample(count: int) -> slice:
-    """Some 4,096 images, evenly spread, pin the channel statistics to three digits."""
+    """Return about 4,096 rows, evenly spread, which pin the channel statistics to three digits."""
     return slice(None, None, max(1, count // 4096))
 
 
@@ -132,9 +135,10 @@ def _split(arrays: Arrays, fraction: float) -> Data:
 
 
 def _rows(parts: Sequence[Array], rows: npt.NDArray[np.int64]) -> Array:
-    """Rows of the parts, which follow one another, in one new array.
+    """Return rows of the parts, which follow one another, in one new array.
 
-    In blocks: a part may be a mapped file whose bytes are in another order, and would else be held a second time.
+    They are copied in blocks: a part may be a mapped file whose bytes are in another order, and would else be held a
+    second time.
     """
     chosen = np.empty((len(rows), *parts[0].shape[1:]), dtype=np.uint8)
     first = 0
@@ -154,7 +158,7 @@ def _as_split(pixels: Array, labels: Array) -> Split:
 
 
 def _decoded(entry: ImageFolder, folder: Path, dataset: Dataset) -> Arrays:
-    """The pixels of an image folder, decoded once and kept in the user's cache."""
+    """Return the pixels of an image folder, decoded once and kept in the user's cache."""
     path = cached_images(dataset)
 
     def save(file: IO[bytes]) -> None:

@@ -36,26 +36,27 @@ class Split:
         return Split(self.images[rows], self.labels[rows])
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """All images in turn, uint8 (b, C, H, W)."""
+        """Yield all images in their order, uint8 (b, C, H, W)."""
         yield from self.images.split(size)
 
-    def iter_views(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[LocalViews, None, None]:
-        """The augmented views of one step's samples after the other's. Whoever stops early closes the generator.
+    def iter_views(
+        self, rows_by_step: Sequence[Tensor], draws: Tensor, settings: Views
+    ) -> Generator[LocalViews, None, None]:
+        """Yield the augmented views of each step's samples. Whoever stops early closes the generator.
 
         Args:
-            owns: the rows of this rank's samples, at each step that is left of the epoch.
+            rows_by_step: the rows of this rank's samples, at each step that is left of the epoch.
             draws: of the epoch's v views, (v, n, columns(settings)), on the host.
+            settings: of the augmentations.
         """
-        rows, side = torch.cat(list(owns)).cpu(), self.images.shape[3]
-        written = augmentation_parameters.resolve(draws[:, rows], settings, self.channels, side, side).to(
-            self.images.device
-        )
+        rows, side = torch.cat(list(rows_by_step)).cpu(), self.images.shape[3]
+        parameters = augmentation_parameters.resolve(draws[:, rows], settings, self.channels, side, side)
 
-        def share(own: Tensor, recipe: Tensor, part: slice) -> Tensor:
-            return augment.augment(self.images.index_select(0, own[part]), recipe[:, part], settings)
+        def local_views(own_rows: Tensor, own_parameters: Tensor, part: slice) -> Tensor:
+            return augment.augment(self.images.index_select(0, own_rows[part]), own_parameters[:, part], settings)
 
-        by_step = zip(owns, written.split([len(own) for own in owns], 1), strict=True)
-        return (partial(share, own, recipe) for own, recipe in by_step)
+        by_step = parameters.to(self.images.device).split([len(step) for step in rows_by_step], 1)
+        return (partial(local_views, *step) for step in zip(rows_by_step, by_step, strict=True))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from harness.ssl.data import augment, augmentation_parameters
 from harness.ssl.data.augment import LocalViews
 from harness.ssl.data.packed_images import Packed
 
-#: Images that are decoded ahead of a GPU's step, unless its own are more.
+#: Images that are decoded ahead of a GPU's step, unless the step itself has more.
 AHEAD = 512
 
 #: Left, top, right, bottom in pixels.
@@ -40,9 +40,9 @@ Box = Sequence[float]
 
 
 class Crops(NamedTuple):
-    """Of n images: ``rows`` in the packed file (n,); v ``boxes`` of each (n, v, 4); ``mirrored`` (n, v).
+    """The crops of n images: ``rows`` of the packed file (n,); v ``boxes`` of each (n, v, 4); ``mirrored`` (n, v).
 
-    ``cut``: before they are resized, so that nothing beyond their edges shows.
+    ``cut``: whether they are cut out before they are resized, so that nothing beyond their edges shows.
     """
 
     rows: npt.NDArray[np.int64]
@@ -53,7 +53,10 @@ class Crops(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """``rows``: of the packed file (n,); ``side``: of crops, in pixels; ``labels``: int64 (n,), on the device."""
+    """Images that are decoded while they are used.
+
+    ``rows``: of the packed file (n,); ``side``: of crops, in pixels; ``labels``: int64 (n,), on the device.
+    """
 
     packed: Packed
     rows: npt.NDArray[np.int64]
@@ -73,42 +76,46 @@ class Stream:
         return replace(self, rows=chosen, labels=self.labels[rows])
 
     def batches(self, size: int) -> Generator[Tensor, None, None]:
-        """All images in turn, uint8 (b, 3, side, side): the shorter side resized to side x 256 / 224, the centre cut
-        out."""
+        """Yield all images in their order, uint8 (b, 3, side, side): the shorter side resized to side x 256 / 224, the
+        centre cut out."""
         ranges = (slice(begin, begin + size) for begin in range(0, len(self), size))
-        with closing(self._decoded(self._centres(self.rows[one]) for one in ranges)) as decoded:
+        with closing(self._decoded(self._centres(self.rows[batch]) for batch in ranges)) as decoded:
             for pixels in decoded:
                 yield pixels(slice(None))[0]
 
-    def iter_views(self, owns: Sequence[Tensor], draws: Tensor, settings: Views) -> Generator[LocalViews, None, None]:
-        """As of a split in memory, but that crops are cut out of the whole images."""
+    def iter_views(
+        self, rows_by_step: Sequence[Tensor], draws: Tensor, settings: Views
+    ) -> Generator[LocalViews, None, None]:
+        """Yield the augmented views of each step's samples as ``Split.iter_views`` does, but with crops of the whole
+        images."""
         # At once: a copy in every step would wait for the device.
-        own, sizes = torch.cat(list(owns)).cpu(), [len(own) for own in owns]
-        rows = self.rows[own.numpy()]
+        local_rows, sizes = torch.cat(list(rows_by_step)).cpu(), [len(step) for step in rows_by_step]
+        rows = self.rows[local_rows.numpy()]
         heights, widths = (torch.from_numpy(self.packed.index[name][rows]) for name in ("height", "width"))
-        written = augmentation_parameters.resolve(draws[:, own], settings, self.channels, heights, widths)
+        parameters = augmentation_parameters.resolve(draws[:, local_rows], settings, self.channels, heights, widths)
         del draws  # of all images, for as long as the epoch takes
 
-        def share(pixels: Pixels, recipe: Tensor, part: slice) -> Tensor:
-            return augment.recolour(pixels(part), recipe[:, part], settings)
+        def local_views(pixels: Pixels, own_parameters: Tensor, part: slice) -> Tensor:
+            return augment.recolour(pixels(part), own_parameters[:, part], settings)
 
-        asked = zip(np.split(rows, np.cumsum(sizes)[:-1]), written.split(sizes, 1), strict=True)
-        with closing(self._decoded(crops_of(*one) for one in asked)) as decoded:
-            for pixels, recipe in zip(decoded, written.to(self.labels.device).split(sizes, 1), strict=True):
-                yield partial(share, pixels, recipe)
+        on_device = parameters.to(self.labels.device).split(sizes, 1)
+        steps = zip(np.split(rows, np.cumsum(sizes)[:-1]), parameters.split(sizes, 1), strict=True)
+        with closing(self._decoded(crops_of(*step) for step in steps)) as decoded:
+            for pixels, own_parameters in zip(decoded, on_device, strict=True):
+                yield partial(local_views, pixels, own_parameters)
 
     def _centres(self, rows: npt.NDArray[np.int64]) -> Crops:
         entries = self.packed.index[rows]
         edges = [[centre(int(entry["height"]), int(entry["width"]), self.side)] for entry in entries]
         return Crops(rows, torch.tensor(edges, dtype=torch.double), torch.zeros(len(rows), 1, dtype=torch.bool), False)
 
-    def _decoded(self, asked: Iterable[Crops]) -> Generator[Pixels, None, None]:
-        """The crops' pixels, of which some are decoded ahead."""
+    def _decoded(self, requests: Iterable[Crops]) -> Generator[Pixels, None, None]:
+        """Yield the pixels of each request for crops; some are decoded ahead."""
         waiting: deque[Pixels] = deque()
         pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
         try:
-            for crops in asked:
-                waiting.append(self._ask(pool, crops))
+            for crops in requests:
+                waiting.append(self._submit(pool, crops))
                 if (len(waiting) - 1) * len(crops.rows) >= ahead(self.labels.device):
                     yield waiting.popleft()
             while waiting:
@@ -116,9 +123,9 @@ class Stream:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        pool.shutdown(wait=False)  # the last pixels may be asked for after the end
+        pool.shutdown(wait=False)  # the last pixels may be read after the end
 
-    def _ask(self, pool: ThreadPoolExecutor, crops: Crops) -> Pixels:
+    def _submit(self, pool: ThreadPoolExecutor, crops: Crops) -> Pixels:
         device = self.labels.device
         shape = *crops.mirrored.shape, self.side, self.side, self.channels
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -134,14 +141,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Pixels:
-    """``crops``: uint8 (n, v, side, side, 3); ``decoding``: what is still to write them, image by image."""
+    """Crops that threads write: uint8 (n, v, side, side, 3); ``decoding``: the task of each image."""
 
     crops: Tensor
     decoding: Sequence[Future[None]]
     device: torch.device
 
     def __call__(self, part: slice) -> Tensor:
-        """uint8 (v, k, 3, side, side) on the device, once they are decoded."""
+        """Wait for the decoding of k images, and return uint8 (v, k, 3, side, side) on the device."""
         for image in self.decoding[part]:
             image.result()
         return self.crops[part].to(self.device, non_blocking=True).permute(1, 0, 4, 2, 3)
@@ -150,7 +157,7 @@ class Pixels:
 def decode(
     image: bytes, boxes: Sequence[Box], mirrored: Sequence[bool], side: int, *, cut: bool
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Crops of an image in RGB, each (side, side, 3): bilinear, antialiased; ``cut`` as of ``Crops``."""
+    """Yield crops of an image in RGB, each (side, side, 3): bilinear, antialiased; ``cut`` as in ``Crops``."""
     from PIL import Image
 
     with Image.open(io.BytesIO(image)) as opened:
@@ -169,16 +176,17 @@ def decode(
         yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else crop)
 
 
-def crops_of(rows: npt.NDArray[np.int64], recipe: Tensor) -> Crops:
-    """The crops that the recipes (v, n, len(RECIPE)) of these rows say."""
-    named = ("top", "left", "height", "width", "mirrored")
-    top, left, height, width, mirrored = (recipe[..., augmentation_parameters.FIELD[name]] for name in named)
+def crops_of(rows: npt.NDArray[np.int64], parameters: Tensor) -> Crops:
+    """Return the crops of these rows with these augmentation parameters, (v, n, len(PARAMETERS))."""
+    names = ("top", "left", "height", "width", "mirrored")
+    top, left, height, width, mirrored = (parameters[..., augmentation_parameters.FIELD[name]] for name in names)
     edges = torch.stack([left, top, left + width, top + height], 2)
     return Crops(rows, edges.transpose(0, 1), mirrored.T > 0, True)
 
 
 def centre(height: int, width: int, side: int) -> Box:
-    """What is left of an image whose shorter side is resized to side x 256 / 224 when its centre is cut out.
+    """Return the box that is left of an image when its shorter side is resized to side x 256 / 224 and its centre is
+    cut out.
 
     As torchvision rounds: the longer side down to a whole pixel, the offset to the nearest.
     """
@@ -190,7 +198,7 @@ def centre(height: int, width: int, side: int) -> Box:
 
 
 def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> float:
-    """What one thread takes for the two crops of an image: the median of these files, read beforehand."""
+    """Return how long one thread takes for the two crops of an image: the median of these files, read beforehand."""
     from PIL import Image
 
     seconds = []
@@ -208,12 +216,12 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
 
 
 def ahead(device: torch.device) -> int:
-    """Images that are decoded during a step: none where it has the same cores, whose threads would wait for each other
-    (14 % slower on two)."""
+    """Return how many images are decoded during a step: none if the step runs on the same cores, whose threads would
+    wait for each other (14 % slower on two)."""
     return AHEAD if device.type == "cuda" else 0
 
 
-def waiting_bytes(own: int, side: int, device: torch.device) -> int:
-    """Of host memory that crops take at the most, ``own`` of a process's samples being in a step: those that are
-    decoded ahead, and those of the step and of the one before it."""
-    return (math.ceil(ahead(device) / own) + 2) * own * 2 * Stream.channels * side**2
+def waiting_bytes(local_samples: int, side: int, device: torch.device) -> int:
+    """Return the bytes of host memory that crops take at the most, if a process has so many samples in a step: those
+    that are decoded ahead, and those of the step and of the one before it."""
+    return (math.ceil(ahead(device) / local_samples) + 2) * local_samples * 2 * Stream.channels * side**2

@@ -1,1 +1,1 @@
-"""What a frozen encoder is worth: nearest neighbours and a linear probe on its features."""
+"""The evaluation of a frozen encoder: nearest neighbours and a linear probe on its features."""

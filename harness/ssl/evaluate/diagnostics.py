@@ -1,4 +1,4 @@
-"""What a loss does to its embeddings while it trains, cheaply enough for every epoch."""
+"""Diagnostics of the embeddings while a loss trains them, cheap enough for every epoch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.nn.functional import normalize
 
 from harness.ssl.methods.batch import Comparison
 
-#: Steps of an epoch that are looked at; validation images behind alignment, uniformity and rank.
+#: Steps of an epoch that are measured; validation images behind alignment, uniformity and rank.
 DIAGNOSTIC_STEPS, IMAGES = 8, 1024
 UNIFORMITY_SCALE = 2.0
 
 
 @dataclass
 class StepDiagnostics:
-    """What some steps of an epoch showed; tensors on the device, read once at the epoch's end."""
+    """Measurements of some steps of an epoch; tensors on the device, read once at the epoch's end."""
 
     q: list[Tensor] = field(default_factory=list)
     others: list[Tensor] = field(default_factory=list)
@@ -45,19 +45,19 @@ class StepDiagnostics:
         )
 
     def summary(self) -> dict[str, float]:
-        """Means over the steps; of q also the 5 % and 95 % quantiles over anchors."""
+        """Return means over the steps; of q also the 5 % and 95 % quantiles over anchors."""
         names = ("positive_similarity", "negative_similarity", "negatives_ess", "gradient_norm")
-        found = dict(zip(names, torch.stack(self.others).mean(0).tolist(), strict=True))
+        means = dict(zip(names, torch.stack(self.others).mean(0).tolist(), strict=True))
         if not self.q:
-            del found["negatives_ess"]
-            return found
+            del means["negatives_ess"]
+            return means
         q = torch.cat(self.q)
         low, high = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device)).tolist()
-        return {**found, "q_mean": float(q.mean()), "q_05": low, "q_95": high}
+        return {**means, "q_mean": float(q.mean()), "q_05": low, "q_95": high}
 
 
 def geometry(z1: Tensor, z2: Tensor) -> dict[str, float]:
-    """Of two views' embeddings (n, d) of the same images, of any norm.
+    """Measure two views' embeddings (n, d) of the same images, of any norm.
 
     alignment: mean squared distance of a sample's unit embeddings; uniformity: ``log mean exp(-2 |x - y|^2)`` over
     pairs of samples, 0 where all are one point (Wang and Isola 2020, arXiv 2005.10242); effective_rank: RankMe, the

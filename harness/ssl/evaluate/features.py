@@ -15,7 +15,7 @@ BATCH = 512
 
 
 def features(encoder: nn.Module, split: Split | Stream, mean: Tensor, std: Tensor, precision: str) -> Tensor:
-    """(n, f) features in fp32 of a split's images, without augmentation."""
+    """Return features (n, f) in fp32 of a split's images, without augmentation."""
     with frozen(encoder):
         return torch.cat(
             [embed(encoder, images.float() / 255, mean, std, precision) for images in split.batches(BATCH)]
@@ -24,7 +24,7 @@ def features(encoder: nn.Module, split: Split | Stream, mean: Tensor, std: Tenso
 
 @torch.no_grad()
 def embed(encoder: nn.Module, pixels: Tensor, mean: Tensor, std: Tensor, precision: str) -> Tensor:
-    """(b, f) features in fp32 of pixels (b, C, H, W) in [0, 1]; ``encoder`` is ``frozen`` by the caller."""
+    """Return features (b, f) in fp32 of pixels (b, C, H, W) in [0, 1]; ``encoder`` is ``frozen`` by the caller."""
     with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         rows: Tensor = encoder(normalized(pixels, mean, std))
     return rows.float()
@@ -32,7 +32,7 @@ def embed(encoder: nn.Module, pixels: Tensor, mean: Tensor, std: Tensor, precisi
 
 @contextmanager
 def frozen(encoder: nn.Module) -> Iterator[None]:
-    """In evaluation mode, and afterwards in the mode that it was in."""
+    """Put the encoder into evaluation mode, and at the end back into the mode that it was in."""
     was_training = encoder.training
     encoder.eval()
     try:
@@ -42,7 +42,7 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 
 def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Zero mean and unit deviation per channel, channels last: the layout that convolutions are fast in."""
-    # Computed in the layout that they come in: from one layout to another, a CPU takes the numbers one by one.
+    """Return pixels with zero mean and unit deviation per channel, in the layout in which convolutions are fast."""
+    # Computed in the layout that they come in: a CPU is slow at computing from one layout into another.
     values = (pixels - mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
     return torch.empty_like(pixels, memory_format=torch.channels_last).copy_(values)

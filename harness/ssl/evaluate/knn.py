@@ -12,13 +12,16 @@ QUERIES = 1024
 def knn_accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, k: int, temperature: float | None
 ) -> float:
-    """Per cent of queries whose class wins the vote of the k most similar bank rows, weighted by exp(cosine / T).
+    """Return the percentage of queries whose class wins the vote of the k most similar bank rows.
+
+    Votes are weighted by exp(cosine / temperature).
 
     Args:
         bank, queries: (n, f) and (m, f) features, of any norm.
         bank_labels, query_labels: int64 (n,) and (m,).
         k: neighbours, at most n.
-        temperature: of the votes' weights; None gives every neighbour one vote, and a tie to the class listed first.
+        temperature: of the votes' weights; None gives every neighbour one vote, and a tie goes to the class of
+            the smallest number.
     """
     bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
     classes = int(bank_labels.max()) + 1

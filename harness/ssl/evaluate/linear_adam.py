@@ -11,7 +11,7 @@ BATCH, LR = 1000, 0.01
 
 
 def adam_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *, epochs: int) -> float:
-    """Per cent of test rows that the probe classifies rightly after the last epoch.
+    """Return the percentage of test rows that the probe classifies correctly after the last epoch.
 
     Args:
         train, test: (n, f) and (m, f) features.

@@ -14,7 +14,7 @@ ITERATIONS = 100
 
 
 def linear_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *, penalty: float) -> float:
-    """Per cent of test rows that the probe classifies rightly.
+    """Return the percentage of test rows that the probe classifies correctly.
 
     Args:
         train, test: (n, f) and (m, f) features; standardised here by the training rows' mean and deviation.

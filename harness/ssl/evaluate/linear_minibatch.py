@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from harness.random_streams import permutation
 from harness.ssl.optim.schedule import lr_at
 
-#: An epoch and its batches, training rows (b,) each -> their features (b, f), one batch after the other.
+#: The features of an epoch's batches: the epoch, and training rows (b,) for each batch -> features (b, f) for each.
 Features = Callable[[int, Sequence[Tensor]], Iterator[Tensor]]
 
 
@@ -26,7 +26,7 @@ def descent_accuracy(
     lr: float,
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
 ) -> float:
-    """Per cent of test rows that the probe classifies rightly.
+    """Return the percentage of test rows that the probe classifies correctly.
 
     It starts from zero weights (the problem is convex, and a random start would only add luck); ``lr`` falls to zero
     along a cosine.
@@ -35,7 +35,7 @@ def descent_accuracy(
         features_in: the training images' features.
         labels, test_labels: int64 (n,) and (m,).
         test: (m, f) features.
-        optimizer: of weights and bias; its learning rate is set here.
+        optimizer: makes the optimiser of weights and bias; its learning rate is set in each step.
     """
     classes = int(labels.max()) + 1
     weights = torch.zeros(test.shape[1], classes, device=test.device, requires_grad=True)

@@ -27,7 +27,7 @@ BATCH, LR, MOMENTUM = 256, 0.1, 0.9  # the papers' .1 x batch / 256
 
 
 def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, precision: str) -> float:
-    """Per cent of test images that the probe classifies rightly after the last epoch.
+    """Return the percentage of test images that the probe classifies correctly after the last epoch.
 
     Args:
         encoder: images (B, C, H, W) -> features (B, f).
@@ -39,11 +39,11 @@ def sgd_accuracy(encoder: nn.Module, data: Data, *, test: Tensor, epochs: int, p
     bank = data.bank
 
     def features_in(epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        # One stream for all cells, whatever their seed: they are judged on the same crops.
+        # The same stream for all cells, whatever their seed: they are judged on the same crops.
         drawn = stream(0, "linear probe views", epoch).random((1, len(bank), columns(VIEWS)), dtype="float32")
-        with closing(bank.iter_views(batches, torch.from_numpy(drawn), VIEWS)) as shares:
-            for share in shares:
-                yield embed(encoder, share(slice(None))[0], data.mean, data.std, precision)
+        with closing(bank.iter_views(batches, torch.from_numpy(drawn), VIEWS)) as steps:
+            for local_views in steps:
+                yield embed(encoder, local_views(slice(None))[0], data.mean, data.std, precision)
 
     with frozen(encoder):
         return descent_accuracy(

@@ -1,4 +1,4 @@
-"""An encoder's verdict in per cent, under the settings of an evaluation."""
+"""The accuracies of an encoder under the settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FrozenEncoder:
 
     @property
     def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features and labels to learn from, and features and labels to be tested on."""
+        """Features and labels to learn from, and those to test on."""
         return self.bank, self.data.bank.labels, self.test, self.data.test.labels
 
 
@@ -43,7 +43,7 @@ PROBES: dict[str, Callable[[FrozenEncoder, float], float]] = {
 
 
 def judge(encoder: nn.Module, data: Data, evaluation: Evaluation, precision: str) -> dict[str, float]:
-    """kNN and linear probe on the test images: ``{"knn": per cent, "linear": per cent}``."""
+    """Return the accuracies of kNN and linear probe on the test images: ``{"knn": per cent, "linear": per cent}``."""
     bank, test = (features(encoder, split, data.mean, data.std, precision) for split in (data.bank, data.test))
     frozen = FrozenEncoder(encoder, data, bank, test, precision)
     return {

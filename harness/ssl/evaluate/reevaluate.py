@@ -1,4 +1,4 @@
-"""A finished cell evaluated again: its kept encoder and its initial one, without training."""
+"""Evaluate a finished cell again: its trained encoder and its initial one, without training."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def evaluate_again(
     Args:
         record: of a finished cell.
         evaluation: under these settings.
-        dataset: what ``data`` are: the cell's own data set, or another one.
+        dataset: describes ``data``: the cell's own data set, or another one.
         data: on the device.
         device: where to compute.
-        submission: how this was asked for, for the provenance.
+        submission: how this run was submitted, for the provenance.
 
     Raises:
         UserError: the record has no encoder, or the images do not fit it.
     """
     started, cell, path = time.monotonic(), record.cell(), record.encoder()
     if path is None:
-        raise UserError("the encoder is not here", where=str(record.path / "attempts"))
-    kept = encoder_file.load(path)
-    if kept.channels != data.channels:
-        raise UserError(f"the encoder takes images of {kept.channels} channels, {dataset.name} has {data.channels}")
+        raise UserError("the record has no encoder", where=str(record.path / "attempts"))
+    saved = encoder_file.load(path)
+    if saved.channels != data.channels:
+        raise UserError(f"the encoder takes images of {saved.channels} channels, {dataset.name} has {data.channels}")
     # Other images, too, pass through the encoder as the images did that it has learned from.
-    data = replace(data, mean=kept.mean.to(device), std=kept.std.to(device))
+    data = replace(data, mean=saved.mean.to(device), std=saved.std.to(device))
     metrics: dict[str, float] = {}
-    for prefix, encoder in (("test", kept.encoder), ("init", models.build(cell, kept.channels).encoder)):
-        found = judge(encoder.to(device), data, evaluation, cell.precision)
-        metrics |= {f"{prefix}_{name}": value for name, value in found.items()}
+    for prefix, encoder in (("test", saved.encoder), ("init", models.build(cell, saved.channels).encoder)):
+        accuracies = judge(encoder.to(device), data, evaluation, cell.precision)
+        metrics |= {f"{prefix}_{name}": value for name, value in accuracies.items()}
     settings = final(asdict(evaluation))
     content = {
         "settings": settings,

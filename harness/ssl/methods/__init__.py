@@ -1,4 +1,4 @@
-"""Methods: what is encoded and what is compared with what, one file each."""
+"""The methods, one file each: they say what is encoded and what is compared with what."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def build(cell: Cell, network: Network, samples: int, world: World, micro_batche
     """Return the cell's method around its network, with its batch-norm groups.
 
     Args:
-        cell: of whose method and loss.
+        cell: with its method and loss.
         network: encoder and projector with their initial weights.
         samples: the number of training images.
         world: the ranks that train together.
-        micro_batches: how many pass the network, one after another, for each rank's part of a batch.
+        micro_batches: in how many of them each rank's samples of a batch pass the network.
     """
     method = CLASSES[cell.method.name](cell, network, samples, world)
     batchnorm.group(method, cell.bn_groups, world, micro_batches)

@@ -1,4 +1,4 @@
-"""What every method is: what it encodes, and what it compares with what."""
+"""The base class of the methods, which say what is encoded and what is compared with what."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harness.ssl.models import Network
 
 
 class TrainingMethod(nn.Module, ABC):
-    """A network, a loss, and what the loss is given.
+    """A network and a loss, and how the loss gets its embeddings.
 
     In each step, ``targets`` and ``forward`` encode the batch, ``compare`` computes the loss, and after the optimiser's
     step ``after_step`` keeps what the next step needs, in buffers, so that it is in the checkpoint.
 
     Args:
-        cell: with the method's parameters, all of them filled in.
+        cell: whose ``method`` has the values of all its parameters.
         network: encoder and projector with their initial weights.
         samples: the number of training images.
         world: the ranks that train together.
@@ -34,16 +34,16 @@ class TrainingMethod(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Tensor) -> Sequence[Tensor]:
-        """Embeddings (k, d) with a graph of the views (2, k, C, H, W) of k of this rank's samples."""
+        """Return embeddings (k, d), with a graph, of the views (2, k, C, H, W) of k of this rank's samples."""
 
     def targets(self, batch: Batch) -> Sequence[Tensor]:
-        """What the embeddings are compared with and no gradient flows into, of this rank's samples or the whole batch;
-        nothing unless the method has such targets."""
+        """Return what the embeddings are compared with and no gradient flows into: of this rank's samples, or of the
+        whole batch, as ``compare`` expects it; nothing unless the method has such targets."""
         return ()
 
     @abstractmethod
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
-        """The loss of the whole batch, from what ``forward`` and ``targets`` made of this rank's samples."""
+        """Return the loss of the whole batch, from what ``forward`` and ``targets`` made of this rank's samples."""
 
     def after_step(self, batch: Batch, comparison: Comparison) -> None:
         """Keep what the next step needs; nothing unless the method or its loss has a state."""

@@ -1,4 +1,4 @@
-"""What every method takes and gives: a batch of views, and the comparison that was made of it."""
+"""The batch of views that every method takes, and the comparison that it makes of it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WHOLE = (slice(None),)
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples, n of the whole batch's N on this rank.
+    """The samples of one step: N in the whole batch, n of them on this rank.
 
-    share: the views of this rank's samples. rows: (N,), the training images of the whole batch. seed, step: the key of
-    whatever a method draws, so that all ranks draw the same. parts: the micro-batches that this rank's samples pass
-    the network in, one after another.
+    ``local_views``: the views of this rank's samples. ``rows``: (N,), the training images of the whole batch. ``seed``,
+    ``step``: the key of whatever a method draws, so that all ranks draw the same. ``micro_batches``: the slices in
+    which this rank's samples pass the network, one after another.
     """
 
     local_views: LocalViews
@@ -33,17 +33,20 @@ class Batch:
     step: int
     micro_batches: Sequence[slice] = WHOLE
 
-    def views(self, part: slice) -> Tensor:
-        """Of one micro-batch; several are made anew each time, because all of them may not fit the memory."""
-        return self.whole if len(self.micro_batches) == 1 else self.local_views(part)
+    def views(self, micro_batch: slice) -> Tensor:
+        """Return the views of one micro-batch, (2, k, C, H, W).
+
+        If there are several, they are computed anew each time, because all of them together may not fit into memory.
+        """
+        return self.whole if len(self.micro_batches) == 1 else self.local_views(micro_batch)
 
     @cached_property
     def whole(self) -> Tensor:
-        """(2, n, C, H, W), of all samples of this rank."""
+        """The views of all samples of this rank, (2, n, C, H, W)."""
         return self.local_views(slice(None))
 
     def random_order(self, purpose: str, count: int) -> Tensor:
-        """(count,), a random order of ``range(count)``, another one at every step."""
+        """Return a random order of ``range(count)``, (count,), another one at every step."""
         return torch.from_numpy(permutation(self.seed, purpose, count, self.step)).to(
             self.rows.device, non_blocking=True
         )
@@ -51,8 +54,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One step's loss, and what was compared: ``first`` and ``second``, (N, d) embeddings of the whole batch, by
-    ``pairs``; ``newest``: what the method keeps of this step for the next ones."""
+    """The loss of one step, and what was compared.
+
+    ``first``, ``second``: (N, d), embeddings of the whole batch, compared by ``pairs``; ``new_state``: what the method
+    keeps of this step for the next ones.
+    """
 
     loss: Tensor
     first: Tensor
@@ -62,14 +68,15 @@ class Comparison:
 
 
 def gathered(*embeddings: Tensor) -> list[Tensor]:
-    """Embeddings (n, d) each of this rank's samples -> (N, d) each of the whole batch, by one collective.
+    """Gather embeddings, each (n, d) of this rank's samples -> (N, d) of the whole batch, by one collective.
 
-    In fp32 or wider: under autocast they come in half precision, in which the norm of a long row overflows.
+    They become fp32 if they are narrower: under autocast they come in half precision, in which the norm of a long row
+    overflows.
     """
     wide = torch.cat([z.to(torch.promote_types(z.dtype, torch.float32)) for z in embeddings], dim=1)
     return list(gather(wide).split([z.shape[1] for z in embeddings], dim=1))
 
 
 def l2_normalize(z: Tensor) -> Tensor:
-    """Rows of norm 1."""
+    """Return the rows at norm 1."""
     return normalize(z, dim=1)

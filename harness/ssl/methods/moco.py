@@ -46,23 +46,19 @@ class MoCo(TrainingMethod):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Sequence[Tensor]:
-        """Unit keys (N, d) of the whole batch: of view 2, or of both views."""
+        """Return unit keys (N, d) of the whole batch: of view 2, or of both views."""
         if not self.shuffle:
-            return [
-                l2_normalize(k)
-                for k in gathered(
-                    *encode_in_micro_batches(self.keys, batch, lambda part: self.encode(batch.views(part)))
-                )
-            ]
+            keys = gathered(*encode_in_micro_batches(self.keys, batch, lambda slice_: self.encode(batch.views(slice_))))
+            return [l2_normalize(k) for k in keys]
         order = batch.random_order("shuffle", len(batch.rows))
-        everywhere = gather(batch.whole.transpose(0, 1).contiguous())
-        shuffled = self.world.local_rows(everywhere[order]).transpose(0, 1)
-        keys = gathered(*encode_in_micro_batches(self.keys, batch, lambda part: self.encode(shuffled[:, part])))
-        back = order.argsort()
-        return [l2_normalize(k)[back] for k in keys]
+        whole_batch = gather(batch.whole.transpose(0, 1).contiguous())
+        shuffled = self.world.local_rows(whole_batch[order]).transpose(0, 1)
+        keys = gathered(*encode_in_micro_batches(self.keys, batch, lambda slice_: self.encode(shuffled[:, slice_])))
+        unshuffle = order.argsort()
+        return [l2_normalize(k)[unshuffle] for k in keys]
 
     def encode(self, views: Tensor) -> Sequence[Tensor]:
-        """(2, k, C, H, W) -> keys (k, d)."""
+        """Return the keys (k, d) of views (2, k, C, H, W)."""
         used = views if self.symmetric else views[1:]
         return self.keys(used.flatten(0, 1), views=len(used)).chunk(len(used))  # type: ignore[no-any-return]
 
@@ -81,5 +77,5 @@ class MoCo(TrainingMethod):
 
 
 def ema_update(average: nn.Module, network: nn.Module, momentum: float) -> None:
-    """``average <- momentum average + (1 - momentum) network``, parameters only: batch statistics are its own."""
+    """``average <- momentum average + (1 - momentum) network``, parameters only, not batch statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - momentum)

@@ -47,7 +47,7 @@ class NNCLR(TrainingMethod):
         return Comparison(loss, nn1, p2, cross_view, new_state=z1)
 
     def neighbours(self, z: Tensor) -> Tensor:
-        """(N, d) unit embeddings -> the most similar row of the queue for each."""
+        """Return the most similar row of the queue for each of the unit embeddings (N, d)."""
         return self.queue[(z.to(self.queue.dtype) @ self.queue.T).argmax(1)].to(z.dtype)
 
     @torch.no_grad()

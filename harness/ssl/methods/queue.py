@@ -1,4 +1,4 @@
-"""A ring of embeddings of past batches."""
+"""The queue: a ring buffer of embeddings of past batches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.random_streams import stream
 
 
 def random_unit_rows(seed: int, count: int, dim: int) -> Tensor:
-    """(count, dim), the queue before any batch: random directions, as in MoCo's and NNCLR's code."""
+    """Return the queue before any batch, (count, dim): random directions, as in MoCo's and NNCLR's code."""
     return normalize(torch.from_numpy(stream(seed, "queue").standard_normal((count, dim), dtype="float32")), dim=1)
 
 
 def enqueue(queue: Tensor, newest: Tensor, step: int) -> None:
-    """Overwrite the oldest rows, in place; where more rows come than fit, the last of them stay.
+    """Overwrite the oldest rows, in place; if more rows come than fit, the last of them stay.
 
     Every step brings equally many rows, so that the position follows from the number of the step.
     """

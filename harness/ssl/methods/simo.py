@@ -23,7 +23,7 @@ class SiMo(TrainingMethod):
     """View 1 are queries, view 2 are keys of the averaged encoder, one direction.
 
     ``negatives``: K of the N - 1 other keys, drawn once a step, the same positions for every query (the authors' code);
-    all of them where there are no more. Keys take synchronised batch norm in the paper: ``bn_groups: 1``.
+    all of them if there are no more. Keys take synchronised batch norm in the paper: ``bn_groups: 1``.
     """
 
     def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
@@ -38,7 +38,7 @@ class SiMo(TrainingMethod):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Sequence[Tensor]:
-        return encode_in_micro_batches(self.keys, batch, lambda part: (self.keys(batch.views(part)[1], views=1),))
+        return encode_in_micro_batches(self.keys, batch, lambda slice_: (self.keys(batch.views(slice_)[1], views=1),))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
         (q,) = gathered(*embeddings)

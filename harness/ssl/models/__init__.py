@@ -33,17 +33,18 @@ class Network(nn.Module):
         self.bn_groups = 1  # of this process; see batchnorm.group
 
     def forward(self, images: Tensor, views: int = 2) -> Tensor:
-        """Images of ``views`` stacked views of n samples (views n, C, H, W) -> embeddings (views n, d)."""
+        """Return the embeddings (views n, d) of ``views`` stacked views of n samples (views n, C, H, W)."""
         return self.in_groups(lambda x: self.projector(self.encoder(x)), images, views)
 
     def in_groups(self, module: Callable[[Tensor], Tensor], x: Tensor, views: int) -> Tensor:
-        """``module`` of x in this network's batch-norm groups and precision; losses are never in half precision."""
+        """Apply ``module`` to x in this network's batch-norm groups and precision; losses are never in half
+        precision."""
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return batchnorm.in_groups(module, x, views, self.bn_groups)
 
 
 def build(cell: Cell, channels: int) -> Network:
-    """The cell's network with its initial weights, on the CPU, channels last."""
+    """Return the cell's network with its initial weights, on the CPU, channels last."""
     network = Network(cell.backbone, cell.head, channels, cell.dataset.image_size, cell.precision)
     initialize(network, cell.seed)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this form

@@ -1,8 +1,8 @@
 """Batch norm over declared groups of the global batch, however many processes compute it.
 
 ``bn_groups: g`` divides the samples of a batch into g groups, each with both views of its samples, as g ranks without
-synchronisation would. A rank holds several whole groups, one, or a part of one that it shares with its neighbours
-(SyncBN). Running statistics are the mean over groups, updated once a step.
+synchronisation would. A rank holds one whole group or several, or a part of a group, whose statistics it computes
+together with its neighbours (SyncBN). Running statistics are the mean over groups, updated once a step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.ssl.distributed import World, batchnorm_process_group, differentiab
 class GroupedBatchNorm(_BatchNorm):
     """Batch norm of any number of spatial dimensions; its batch consists of ``groups`` consecutive groups.
 
-    ``peers``: the ranks that hold the other parts of this rank's one group; None where groups are whole.
+    ``peers``: the ranks that hold the other parts of this rank's group; None if this rank holds whole groups.
     """
 
     groups: int
@@ -37,10 +37,10 @@ class GroupedBatchNorm(_BatchNorm):
         if self.peers is not None:
             normalized, mean, variance = self._synchronized(x, self.peers)
         else:
-            parts = [self._group(part) for part in x.chunk(self.groups)]
-            normalized = torch.cat([part[0] for part in parts])
-            mean = torch.stack([part[1] for part in parts]).mean(0)
-            variance = torch.stack([part[2] for part in parts]).mean(0)
+            groups = [self._group(group) for group in x.chunk(self.groups)]
+            normalized = torch.cat([part for part, _, _ in groups])
+            mean = torch.stack([mean for _, mean, _ in groups]).mean(0)
+            variance = torch.stack([variance for _, _, variance in groups]).mean(0)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
@@ -52,13 +52,14 @@ class GroupedBatchNorm(_BatchNorm):
         return normalized
 
     def _group(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised, mean and unbiased variance: torch leaves them in running statistics of momentum 1."""
+        """Return the normalised group, its mean and its unbiased variance, which torch leaves in running statistics of
+        momentum 1."""
         mean, variance = torch.zeros_like(self.weight), torch.ones_like(self.weight)
         normalized = batch_norm(x, mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
         return normalized, mean, variance
 
     def _synchronized(self, x: Tensor, peers: dist.ProcessGroup) -> tuple[Tensor, Tensor, Tensor]:
-        """The same over all peers, in two passes: a sum of squares less a squared mean has no digits left."""
+        """Return the same over all peers, in two passes: a sum of squares minus a squared mean loses all digits."""
         dimensions = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -72,8 +73,8 @@ class GroupedBatchNorm(_BatchNorm):
 
 
 def in_groups(module: Callable[[Tensor], Tensor], x: Tensor, views: int, groups: int) -> Tensor:
-    """``module`` of ``views`` stacked views of n samples, (views n, ...), such that each batch-norm group comes as one
-    stretch that holds all views of its samples; the rows of the result are ordered as those of ``x``."""
+    """Apply ``module`` to ``views`` stacked views of n samples, (views n, ...), with each batch-norm group in one block
+    that holds all views of its samples; the rows of the result are ordered as those of ``x``."""
     if views == 1 or groups == 1:
         return module(x)
     y = module(x.unflatten(0, (views, groups, -1)).transpose(0, 1).flatten(0, 2))
@@ -81,13 +82,13 @@ def in_groups(module: Callable[[Tensor], Tensor], x: Tensor, views: int, groups:
     return restored
 
 
-def group(module: nn.Module, bn_groups: int, world: World, parts: int) -> None:
-    """Give every batch norm inside ``module`` its groups, and every network the number that it sees at a time: those of
-    one of the ``parts`` of this rank's share."""
-    held = max(1, bn_groups // (world.size * parts))
+def group(module: nn.Module, bn_groups: int, world: World, micro_batches: int) -> None:
+    """Give every batch norm inside ``module`` its groups, and every network the number of groups that it sees at a
+    time: those in one of this rank's micro-batches."""
+    held = max(1, bn_groups // (world.size * micro_batches))
     peers = batchnorm_process_group(world, bn_groups)
     if held == 1 and peers is None:
-        return  # one group, all that it sees: plain batch norm
+        return  # a single group, which it sees as a whole: plain batch norm
     for inner in list(module.modules()):
         if hasattr(inner, "bn_groups"):
             inner.bn_groups = held  # type: ignore[assignment]  # a plain number among the module's attributes
@@ -98,7 +99,7 @@ def group(module: nn.Module, bn_groups: int, world: World, parts: int) -> None:
 
 def _grouped(plain: _BatchNorm, held: int, peers: dist.ProcessGroup | None) -> GroupedBatchNorm:
     grouped = GroupedBatchNorm(plain.num_features, eps=plain.eps, momentum=plain.momentum)
-    grouped.weight, grouped.bias = plain.weight, plain.bias  # the very parameters: a frozen one stays frozen
+    grouped.weight, grouped.bias = plain.weight, plain.bias  # the same objects: a frozen parameter stays frozen
     grouped.load_state_dict(plain.state_dict())
     grouped.groups, grouped.peers = held, peers
     return grouped

@@ -1,7 +1,7 @@
 """Initial weights as a function of the seed and the names of the weights, and of nothing else.
 
-Arms of an experiment begin with the same weights, and so do all machines. A tensor that nobody has said how to draw
-would come from torch's global generator, and break that unseen: it is refused by name.
+Arms of an experiment begin with the same weights, and so do all machines. A tensor without a rule for its draw
+would come from torch's global generator and silently break that: it is refused by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """A torch generator for library initialisers, which take no numpy one."""
+    """Return a torch generator, for initialisers that take no numpy generator."""
     return torch.Generator().manual_seed(int(stream(seed, purpose).integers(2**62)))
 
 
@@ -29,7 +29,7 @@ def initialize(network: nn.Module, seed: int, prefix: str = "") -> None:
     """Draw every parameter and buffer from the stream of its own name, or its module's.
 
     Convolutions are drawn as He et al. do, with biases of 0; linear layers as torch does by default; normalisation
-    layers begin with weights of 1 and biases of 0; whatever else there is, as an encoder's ``initializers`` say.
+    layers begin with weights of 1 and biases of 0; all other tensors are drawn as an encoder's ``initializers`` say.
 
     Args:
         network: all of its tensors are drawn anew.
@@ -37,15 +37,15 @@ def initialize(network: nn.Module, seed: int, prefix: str = "") -> None:
         prefix: of the names in the streams.
 
     Raises:
-        ValueError: there is a tensor that none of these draws.
+        ValueError: none of these rules draws some tensor.
     """
     drawn: set[str] = set()
     for name, module in network.named_modules():
         if _draw_by_type(module, seed, f"weights {prefix}{name}"):
-            drawn |= {_join(name, own) for own, _ in _own_tensors(module)}
+            drawn |= {_join(name, tensor) for tensor, _ in _own_tensors(module)}
     for name, module in network.named_modules():
         if isinstance(module, Encoder):
-            drawn |= {_join(name, own) for own in _draw_by_name(module, seed, f"weights {prefix}{name}")}
+            drawn |= {_join(name, tensor) for tensor in _draw_by_name(module, seed, f"weights {prefix}{name}")}
     if left := [name for name, _ in _all_tensors(network) if name not in drawn]:
         raise ValueError(
             f"{len(left)} tensors would come from torch's global random generator: {', '.join(left[:5])}"

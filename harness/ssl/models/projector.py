@@ -8,7 +8,7 @@ from harness.cell import Head
 
 
 def projector(features: int, head: Head) -> nn.Sequential:
-    """``head.layers`` linear layers, ReLU between them; batch norm after the hidden ones, after all, or nowhere.
+    """Return ``head.layers`` linear layers with ReLU between them; batch norm after the hidden ones, all, or none.
 
     The papers' projectors: SimCLR's and MoCo v2's h-d (two layers; MoCo v2's without batch norm), SiMo's (batch norm
     after the last one too), VICReg's d-d-d and 8192-8192-d (three). A bias before batch norm would be without effect.

@@ -21,5 +21,5 @@ BUILDERS: dict[str, Callable[[Optimizer, list[Parameter]], torch.optim.Optimizer
 
 
 def build(optimizer: Optimizer, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """The declared optimiser of those parameters that are trained."""
+    """Return the declared optimiser of those parameters that are trained."""
     return BUILDERS[optimizer.name](optimizer, [parameter for parameter in parameters if parameter.requires_grad])

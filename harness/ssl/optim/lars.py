@@ -11,12 +11,12 @@ from torch.nn import Parameter
 
 from harness.cell import Optimizer
 
-#: The trust coefficient, in all public recipes of these methods.
+#: The trust coefficient, in the public code of all these methods.
 TRUST = 0.001
 
 
 def build(optimizer: Optimizer, parameters: list[Parameter]) -> torch.optim.Optimizer:
-    """LARS with the declared momentum and weight decay."""
+    """Return LARS with the declared momentum and weight decay."""
     return LARS(parameters, lr=0.0, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
 
 
@@ -51,7 +51,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _adapted(parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> list[Tensor]:
-    """LARS's gradients of weights; all of them together, because one by one is hundreds of small kernels a step."""
+    """Return LARS's gradients of weights, computed together: one by one takes hundreds of small kernels a step."""
     decayed = torch._foreach_add(gradients, parameters, alpha=weight_decay)
     lengths, of_gradients = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parameters, decayed))
     known = (lengths > 0) & (of_gradients > 0)

@@ -18,12 +18,12 @@ LR_SCALES: dict[str, Callable[[float], float]] = {
 
 
 def peak_lr(optimizer: Optimizer, batch_size: int) -> float:
-    """``lr``, which is declared at batch 256, as its rule carries it to this batch size."""
+    """Return the learning rate, declared at batch 256, as its rule carries it to this batch size."""
     return optimizer.lr * LR_SCALES[optimizer.lr_rule](batch_size / REFERENCE_BATCH)
 
 
 def lr_at(step: int, steps: int, warmup_steps: int, peak: float) -> float:
-    """The rate of a step: linear warm-up to ``peak``, then half a cosine down to zero at ``steps``."""
+    """Return the rate of a step: linear warm-up to ``peak``, then half a cosine down to zero at ``steps``."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -9,7 +9,7 @@ from harness.cell import Optimizer
 
 
 def build(optimizer: Optimizer, parameters: list[Parameter]) -> torch.optim.Optimizer:
-    """torch's SGD, in one kernel for all parameters."""
+    """Return torch's SGD, in one kernel for all parameters."""
     return torch.optim.SGD(
         parameters, lr=0.0, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay, fused=True
     )

@@ -182,7 +182,7 @@ def test_views_do_not_depend_on_parts_or_threads(channels: int, monkeypatch: pyt
         views_of(*both, views) for both in zip(originals.split([1, 50, 77]), drawn.split([1, 50, 77]), strict=True)
     ]
     assert torch.equal(torch.cat(pieces), whole)
-    monkeypatch.setattr(module, "PART", 2**15)
+    monkeypatch.setattr(module, "CHUNK_VALUES", 2**15)
     assert torch.equal(views_of(originals, drawn, views), whole)
     threads = torch.get_num_threads()
     try:

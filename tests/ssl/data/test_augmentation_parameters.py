@@ -110,7 +110,7 @@ def test_recipes_of_many_images_are_those_of_each(monkeypatch: pytest.MonkeyPatc
 def test_what_is_not_to_happen_has_no_weight(channels: int) -> None:
     views = Views(crop_min=0.2, flip=0.0, jitter=0.0, gray=0.0, blur=0.0)
     recipe = resolve(uniform_draws(50, views)[None], views, channels, 32, 32)[0]
-    for name in ("mirrored", "weight 0", "weight 1", "weight 2", "turn", "gray", "blur"):
+    for name in ("mirrored", "weight 0", "weight 1", "weight 2", "hue_shift", "gray", "blur"):
         assert not recipe[:, FIELD[name]].any(), name
     assert (recipe[:, FIELD["before"]] == -1).all()
     jittered = resolve(neutral_draws(1, jitter=0.0, brightness=1.0)[None], Views(), channels, 32, 32)[0, 0]

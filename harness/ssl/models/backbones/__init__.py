@@ -14,9 +14,11 @@ from harness.ssl.models.backbones.base import Encoder
 
 
 def build(backbone: Backbone, channels: int, image_size: int | None = None) -> Encoder:
-    """The encoder of images of so many channels, with whatever weights; ``image_size``: their side in pixels, which
-    only some architectures need."""
-    # Imported when it is asked for: torchvision takes a second, which small nets do not need.
+    """Return the encoder of images of so many channels, before its weights are drawn.
+
+    ``image_size``: the side of the images in pixels, which only some architectures need.
+    """
+    # Imported only now: torchvision takes a second, and small nets do not need it.
     module = importlib.import_module(f"{__name__}.{BACKBONES[backbone.name].module}")
     build_encoder: Callable[[Backbone, int, int | None], Encoder] = module.build
     return build_encoder(backbone, channels, image_size)

@@ -1,4 +1,4 @@
-"""What every backbone is: a module from images to features that says how its weights are drawn."""
+"""The base class of the backbones: a module from images to features that says how its weights are drawn."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Initializer = Callable[[Tensor, torch.Generator], object]
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) -> features (B, ``features``).
+    """A network from images (B, C, H, W) to features (B, ``features``).
 
-    ``initializers``: how the tensors are drawn that are no weights of a convolution, a linear or a normalisation layer,
-    such as a position embedding; by name, in which ``*`` stands for anything. They also go before the rules for those
-    layers (``initial_weights``).
+    ``initializers``: how tensors are drawn that do not belong to a convolution, a linear or a normalisation layer, such
+    as a position embedding; by the tensor's name, in which ``*`` stands for anything. They also overrule the rules for
+    those layers (``initial_weights``).
     """
 
     features: int
@@ -25,4 +25,4 @@ class Encoder(nn.Module):
 
 
 def as_built(tensor: Tensor, generator: torch.Generator) -> None:
-    """The initializer of a tensor that the constructor computes without any random draw, such as a table of sines."""
+    """Leave a tensor as it is that the constructor computes without any random draw, such as a table of sines."""

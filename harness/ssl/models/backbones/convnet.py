@@ -9,7 +9,7 @@ from harness.ssl.models.backbones.base import Encoder
 
 
 def build(backbone: Backbone, channels: int, image_size: int | None) -> Encoder:
-    """The conv net of this width, for images of any size."""
+    """Return the conv net of this width, for images of any size."""
     return ConvNet(backbone.width, channels)
 
 

@@ -16,7 +16,7 @@ BLOCKS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet34": (BasicBlock, (3, 4
 
 
 def build(backbone: Backbone, channels: int, image_size: int | None) -> Encoder:
-    """The ResNet of this name, width and stem, for images of any size."""
+    """Return the ResNet of this name, width and stem, for images of any size."""
     return ResNet(backbone.name, backbone.width, backbone.stem, channels)
 
 
@@ -32,7 +32,7 @@ class ResNet(torchvision_resnet.ResNet, Encoder):  # type: ignore[misc]  # torch
     """
 
     def __init__(self, name: str, width: int, stem: str, channels: int) -> None:
-        # torchvision's constructor knows one width only; its block builder and forward pass know any.
+        # torchvision's constructor knows a single width; its block builder and forward pass know any.
         nn.Module.__init__(self)
         block, blocks = BLOCKS[name]
         self._norm_layer = nn.BatchNorm2d

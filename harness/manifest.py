@@ -17,6 +17,9 @@ from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 
+#: The key of ``Expected.versionless_id`` in a manifest's file.
+VERSIONLESS_KEY = "kin"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -45,11 +48,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class Expected:
-    """One expected cell: its identity, its value on every axis, and what its identity is without versions."""
+    """One expected cell: its identity, its value on every axis, and its identity without versions of components."""
 
     cell_id: str
     axes: Mapping[str, Any]
-    kin: str = ""
+    versionless_id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cell_id": self.cell_id, "axes": self.axes, VERSIONLESS_KEY: self.versionless_id}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Expected:
+        """The cell that a manifest lists; an unknown key is a TypeError."""
+        names = {VERSIONLESS_KEY: "versionless_id"}
+        return cls(**{names.get(key, key): value for key, value in content.items()})
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         without_cells = dataclasses.asdict(dataclasses.replace(self, cells=[]))  # it copies what is in them
-        write_json(path, {**without_cells, "cells": [vars(cell) for cell in self.cells]})
+        write_json(path, {**without_cells, "cells": [cell.to_json() for cell in self.cells]})
 
     @classmethod
     def read(cls, results: Path, name: str) -> Manifest:
@@ -168,7 +180,7 @@ class Manifest:
         """
         data = read_json(path) or {}
         try:
-            cells = [Expected(**item) for item in data.pop("cells")]
+            cells = [Expected.from_json(item) for item in data.pop("cells")]
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
             exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
             return cls(cells=cells, claims=claims, exclusions=exclusions, **data)

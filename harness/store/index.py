@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.cell import Dataset, versionless_id
+from harness.cell import Dataset
+from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
@@ -46,20 +47,21 @@ RUN_CONFIG = ("micro_batch", "compile")
 
 @dataclass(frozen=True)
 class Summary:
-    """One record. ``state`` is one of ``record.STATES`` but stale (``Index.state_of``).
+    """What one record says.
 
-    ``kin``: its identity without versions, and ``cell`` the content of cell.json, defaults filled in; both empty where
-    that is damaged. ``attempts``: how many; ``attempt``: the number of the last. ``submission``: how it was last
-    submitted.
-    ``ends``: how many attempts ended by each cause (finished, where by none; killed, where without a word).
-    ``outcome``: the published one. ``ended``: how the last attempt ended. ``first``, ``last``: events; ``curve``: the
-    learning curve, epochs and kNN accuracies. ``ran``: the provenance of the published attempt, or else of the last.
-    ``progress``: what a running attempt says of itself.
+    ``state``: one of ``record.STATES`` but stale (``Index.state_of``).
+    ``versionless_id``: its identity without the versions of components; ``cell``: the content of cell.json, defaults
+    filled in. Both are empty where the file is damaged.
+    ``attempts``: how many; ``attempt``: the number of the last; ``ends``: how many attempts ended by each cause
+    (finished, where there is no cause; killed, where there is no outcome).
+    ``submission``: how it was last submitted; ``outcome``: the published one; ``ended``: how the last attempt ended.
+    ``first``, ``last``: events; ``curve``: the learning curve, as epochs and kNN accuracies.
+    ``ran``: the provenance of the published attempt, or else of the last; ``progress``: that of a running attempt.
     """
 
     cell_id: str
     state: str = "missing"
-    kin: str = ""
+    versionless_id: str = ""
     cell: Json = field(default_factory=dict)
     attempts: int = 0
     attempt: int = 0
@@ -139,7 +141,7 @@ class Index:
         self._seen: dict[str, Summary] = {}
         self._alive: dict[Path, bool] = {}
         self._batches: dict[Path, JobArrays] = {}
-        self._kin: dict[str, list[str]] | None = None
+        self._finished_by_versionless_id: dict[str, list[str]] | None = None
 
     def cell_ids(self) -> list[str]:
         return sorted(self._listed)
@@ -151,19 +153,19 @@ class Index:
             self._seen[cell_id] = dataclasses.replace(settled, state="queued") if queued else settled
         return self._seen[cell_id]
 
-    def finished_with_other_version(self, kin: str) -> list[str]:
+    def finished_with_other_version(self, versionless_id: str) -> list[str]:
         """Finished cells of this identity without versions."""
-        if self._kin is None:
-            self._kin = defaultdict(list)
+        if self._finished_by_versionless_id is None:
+            self._finished_by_versionless_id = defaultdict(list)
             for cell_id in self.cell_ids():
                 if self[cell_id].state == "finished":
-                    self._kin[self[cell_id].kin].append(cell_id)
-        return self._kin.get(kin, []) if kin else []
+                    self._finished_by_versionless_id[self[cell_id].versionless_id].append(cell_id)
+        return self._finished_by_versionless_id.get(versionless_id, []) if versionless_id else []
 
-    def state_of(self, cell_id: str, kin: str) -> str:
+    def state_of(self, cell_id: str, versionless_id: str) -> str:
         """The state of a declared cell: stale where only another version of it has finished."""
         state = self[cell_id].state
-        return "stale" if state == "missing" and self.finished_with_other_version(kin) else state
+        return "stale" if state == "missing" and self.finished_with_other_version(versionless_id) else state
 
     def job_status(self, cell_id: str) -> JobStatus | None:
         """What the scheduler last said of the job that has this cell; None where none has it."""
@@ -287,7 +289,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     return Summary(
         record.cell_id,
         state,
-        versionless_id(cell) if cell else "",
+        identity_without_versions(cell) if cell else "",
         dataclasses.asdict(cell) if cell else {},
         len(numbers),
         numbers[-1] if numbers else 0,

@@ -16,17 +16,15 @@ wait, and nobody has to stay alive for that.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.cell import from_dict
 from harness.environment.process import process_exists, process_identity
 from harness.files import read_json, write_json
 from harness.store.record import STALE_SECONDS
@@ -34,12 +32,30 @@ from harness.store.record import STALE_SECONDS
 
 @dataclass(frozen=True)
 class Policy:
-    """``retries``: of a cell after an error; ``max_failures``: after so many failed cells no more start (None: never);
-    ``alike``: when so many cells have failed alike before any has finished, no more start."""
+    """When a sweep tries again and when it stops, as its experiment declares it below ``failures``.
+
+    ``retries``: how often a cell is tried again after an error; ``max_failures``: once so many cells have failed, no
+    more start (None: there is no such limit); ``max_identical_failures``: once so many cells have failed with the same
+    error before any has finished, no more start.
+    """
 
     retries: int = 1
     max_failures: int | None = None
-    alike: int = 3
+    max_identical_failures: int = field(default=3, metadata={"key": "alike"})
+
+    def to_json(self) -> dict[str, Any]:
+        return {declared_key(item): getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Policy:
+        """The policy that an experiment declares or a sweep has written down; absent keys get their defaults."""
+        keys = {declared_key(item): item.name for item in fields(cls)}
+        return cls(**{name: content[key] for key, name in keys.items() if key in content})
+
+
+def declared_key(item: Field[Any]) -> str:
+    """The key of a field in YAML and JSON, where that is not the field's name."""
+    return str(item.metadata.get("key", item.name))
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Ledger:
         ledger = cls(folder / f"{name}.{number}")
         (ledger.path / "failures").mkdir()
         ledger.beat()
-        holder = {**process_identity(), "started": time.time(), "policy": dataclasses.asdict(policy), **facts}
+        holder = {**process_identity(), "started": time.time(), "policy": policy.to_json(), **facts}
         write_json(ledger.path / "sweep.json", holder)
         return ledger
 
@@ -94,7 +110,7 @@ class Ledger:
         return self.path / "manifest.json"
 
     def policy(self) -> Policy:
-        return from_dict(Policy, self.facts().get("policy", {}))
+        return Policy.from_json(self.facts().get("policy", {}))
 
     def facts(self) -> Mapping[str, Any]:
         return read_json(self.path / "sweep.json") or {}
@@ -120,7 +136,7 @@ class Ledger:
         self.clear_failure(cell_id)
 
     def clear_failure(self, cell_id: str) -> None:
-        """Its failure was not its own, or a retry has mended it."""
+        """Forget the cell's failure: the cell did not cause it, or a retry has finished the cell."""
         with suppress(FileNotFoundError):
             (self.path / "failures" / f"{cell_id}.json").unlink()
 
@@ -131,7 +147,7 @@ class Ledger:
     def failures(self) -> list[Failure]:
         found = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
                  for name in sorted(os.listdir(self.path / "failures")) if not name.startswith(".")]  # fmt: skip
-        return [Failure(cell_id, **said) for cell_id, said in found if said]
+        return [Failure(cell_id, **content) for cell_id, content in found if content]
 
     def stop(self, reason: str) -> None:
         """Start no more cells of this sweep."""
@@ -139,13 +155,13 @@ class Ledger:
 
     def stop_reason(self) -> str:
         """Why no more cells of this sweep may start; empty while they may."""
-        if said := read_json(self.path / "stopped.json"):
-            return str(said["reason"])
+        if stopped := read_json(self.path / "stopped.json"):
+            return str(stopped["reason"])
         failures, policy = self.failures(), self.policy()
         final = sum(failure.final for failure in failures)
         if policy.max_failures is not None and final >= policy.max_failures:
             return f"{final} cells have failed (failures.max_failures is {policy.max_failures})"
-        alike = len({failure.kind for failure in failures}) == 1 and len(failures) >= policy.alike
-        if alike and not (self.path / "finished").exists():
+        identical = len({failure.kind for failure in failures}) == 1
+        if identical and len(failures) >= policy.max_identical_failures and not (self.path / "finished").exists():
             return f"the first {len(failures)} cells all failed alike: {failures[0].error}"
         return ""

@@ -46,10 +46,11 @@ class Outcome:
         return self.cause or self.state
 
     def to_json(self) -> dict[str, Any]:
-        words = {"cause": self.cause, "error": self.error}
-        content = {"attempt": self.attempt, "state": self.state, **{key: word for key, word in words.items() if word}}
+        content = {"attempt": self.attempt, "state": self.state}
+        if self.failed:
+            return {**content, "error": self.error, "cause": self.cause}
         if not self.finished:
-            return content
+            return {**content, "cause": self.cause}
         return {
             **content,
             "metrics": self.metrics,

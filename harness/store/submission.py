@@ -44,7 +44,7 @@ class RunConfig:
             "evaluation": dict(vars(self.evaluation)),
             "world_size": self.world_size,
             "micro_batch": self.micro_batch,
-            **({"memory": self.memory} if self.memory else {}),
+            "memory": self.memory,
             **({"sources": self.source_hash} if self.source_hash else {}),
         }
 

@@ -49,7 +49,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
     axes = {name: ABSENT if value is None else value for name, value in values.items()}
     row: dict[str, Any] = {
         "cell_id": cell.cell_id,
-        "state": index.state_of(cell.cell_id, cell.kin),
+        "state": index.state_of(cell.cell_id, cell.versionless_id),
         "collapse": "",
         CURVE: [],
         **axes,

@@ -64,7 +64,7 @@ def test_a_finished_record(runs: Path) -> None:
     assert found.last
     assert found.last["metrics"]["loss"] == 1.0
     assert found.ran["hardware"] == "a processor"
-    assert (found.cell, found.kin) == (asdict(Cell()), versionless_id(Cell()))
+    assert (found.cell, found.versionless_id) == (asdict(Cell()), versionless_id(Cell()))
 
 
 def test_a_cell_without_a_record_is_missing(runs: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_damaged_cell_has_a_state_and_no_kin(runs: Path) -> None:
     finish(record)
     (record.path / "cell.json").write_text("{")
     found = Index(runs)[record.cell_id]
-    assert (found.state, found.kin, found.cell) == ("finished", "", {})
+    assert (found.state, found.versionless_id, found.cell) == ("finished", "", {})
 
 
 def test_only_folders_of_cells_are_listed(runs: Path) -> None:

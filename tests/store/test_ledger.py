@@ -14,7 +14,7 @@ from harness.store.record import STALE_SECONDS
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.open(tmp_path, "x.demo", Policy(max_failures=4, alike=2))
+    return Ledger.open(tmp_path, "x.demo", Policy(max_failures=4, max_identical_failures=2))
 
 
 def test_every_sweep_has_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def names_in(group: Group) -> dict[str, str]:
 
 
 def state_of(index: Index, cell: Expected) -> str:
-    return index.state_of(cell.cell_id, cell.kin)
+    return index.state_of(cell.cell_id, cell.versionless_id)
 
 
 def select(words: Sequence[str], results: Path, index: Index) -> Selection:

@@ -77,7 +77,7 @@ class Declaration:
 
     @property
     def failures(self) -> Policy:
-        return Policy(**asdict(self.experiment.failures))
+        return Policy.from_json(vars(self.experiment.failures))
 
 
 def declare(path: Path, overrides: Sequence[str]) -> Declaration:

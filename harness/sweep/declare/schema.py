@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation
+from harness.store.ledger import Policy
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -73,16 +74,6 @@ class ClusterConfig:
 
 
 @dataclass
-class FailuresConfig:
-    """``retries`` of a cell after an error; ``max_failures``: after so many failed cells no more start; ``alike``: a
-    sweep whose first so many cells all fail alike stops."""
-
-    retries: int = 1
-    max_failures: int | None = None
-    alike: int = 3
-
-
-@dataclass
 class BudgetConfig:
     """What every cell may train: ``epochs``, or optimiser ``steps``."""
 
@@ -106,7 +97,7 @@ def _mutable(cls: type[Any]) -> type[Any]:
         elif bool in (hint, *typing.get_args(hint)):  # OmegaConf would take 3 for true; ``check_value`` does not
             members.append((item.name, Any, item.default))
         else:
-            members.append((item.name, hint, item.default))
+            members.append((item.metadata.get("key", item.name), hint, item.default))
     return dataclasses.make_dataclass(cls.__name__, members)
 
 
@@ -115,6 +106,8 @@ _Dataset = _mutable(Dataset)
 _Evaluation = _mutable(Evaluation)
 
 _Settings = _mutable(Cell)
+
+_Failures = _mutable(Policy)
 
 
 @dataclass
@@ -139,7 +132,7 @@ class Experiment:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    failures: FailuresConfig = field(default_factory=FailuresConfig)
+    failures: _Failures = field(default_factory=_Failures)  # type: ignore[valid-type]
     resources: list[Any] = field(default_factory=list)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     title: str = ""

@@ -154,19 +154,19 @@ def test_a_cell_that_cannot_begin_fails_with_its_words(bench: Bench) -> None:
 
 def test_when_the_first_cells_fail_alike_the_sweep_stops_early(bench: Bench) -> None:
     acts = {seed: [f"error: no file /data/{seed}"] for seed in range(20)}
-    ended = bench.run(acts, slots=1, retries=0, alike=3)
+    ended = bench.run(acts, slots=1, retries=0, max_identical_failures=3)
     assert list(ended.values()).count("not started") == 17
     assert "the first 3 cells all failed alike: error: no file /data/" in bench.ledger.stop_reason()
 
 
 def test_failures_that_differ_do_not_stop_a_sweep(bench: Bench) -> None:
     acts = {seed: [f"error: {word}"] for seed, word in enumerate("abcde")}
-    assert "not started" not in bench.run(acts, slots=1, retries=0, alike=3).values()
+    assert "not started" not in bench.run(acts, slots=1, retries=0, max_identical_failures=3).values()
 
 
 def test_a_finished_cell_keeps_a_sweep_going(bench: Bench) -> None:
     acts = {0: ["ok"], **{seed: ["error: bad"] for seed in range(1, 8)}}
-    assert "not started" not in bench.run(acts, slots=1, retries=0, alike=3).values()
+    assert "not started" not in bench.run(acts, slots=1, retries=0, max_identical_failures=3).values()
 
 
 def test_no_cell_starts_after_max_failures(bench: Bench) -> None:

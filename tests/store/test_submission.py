@@ -7,8 +7,9 @@ from harness.store.outcome import Outcome
 from harness.store.submission import RunConfig, SlurmAllocation, Submission
 
 KEYS = {
-    "experiment", "scale", "threads", "device", "compile", "plugins", "root", "evaluation", "world_size", "micro_batch",
-    "memory", "sources", "nodes", "time", "grace", "stage", "sweep", "batch", "submitted", "attempts_before", "withdrawn",
+    "experiment", "scale", "threads", "device", "compile", "plugins", "root", "evaluation", "world_size",
+    "micro_batch", "memory", "sources", "nodes", "time", "grace", "stage", "sweep", "batch", "submitted",
+    "attempts_before", "withdrawn",
 }  # fmt: skip
 FULL = Submission(
     RunConfig(

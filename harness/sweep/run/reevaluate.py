@@ -1,4 +1,4 @@
-"""Evaluations that are added to finished records, computed in a subprocess: torch and the data are loaded once."""
+"""Evaluations that are added to finished records. One process computes them, so torch and the data load once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.sweep.run.slots import Slots
 
 @dataclass(frozen=True)
 class OtherDataset:
-    """The data set to evaluate on, where it is not the cells' own."""
+    """A data set to evaluate on that is not the cells' own."""
 
     name: str
     root: str | None
@@ -41,7 +41,7 @@ class OtherDataset:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One record to evaluate, on these images."""
+    """One record to evaluate, and the images to evaluate it on."""
 
     record: Record
     dataset: Dataset
@@ -50,7 +50,7 @@ class EvaluationTask:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a task: ``metrics``, or the ``error`` that it ended with."""
+    """The result of a task: ``metrics``, or the ``error`` that it ended with."""
 
     task: EvaluationTask
     metrics: dict[str, float] | None = None
@@ -61,10 +61,10 @@ class Ended:
 def tasks(
     records: Sequence[Record], evaluation: Evaluation, other: OtherDataset | None, root: str | None, preset: str
 ) -> list[EvaluationTask]:
-    """Finished records to evaluate on their own data set, or on ``other``; ``root``: where the own one lies now.
+    """Return the tasks for finished records, on their own data set (now in ``root``) or on another one.
 
     Raises:
-        UserError: an encoder and the images, or the neighbours and the images, do not go together.
+        UserError: an encoder does not fit the images, or there are fewer images than neighbours.
     """
     found, checked = [], set()
     find = functools.cache(_find)

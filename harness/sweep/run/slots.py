@@ -11,8 +11,13 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class Slots:
-    """``count`` processes at a time on ``device`` (cpu or cuda), each of ``threads`` threads; ``memory``: bytes for all
-    of them (0: unknown)."""
+    """How many processes run at a time.
+
+    Attributes:
+        threads: the threads of each process.
+        device: cpu or cuda.
+        memory: the bytes for all of them together; 0 if unknown.
+    """
 
     count: int
     threads: int
@@ -24,10 +29,10 @@ def divide(cells: int, slots: int | None, device: str, world_size: int = 1) -> S
     """Divide this machine among ``cells`` cells, ``slots`` of them at a time, of at most ``world_size`` processes.
 
     The division depends on the experiment, not on what is left of it: an interrupted cell goes on with as many
-    threads as it began with, and so to the same numbers. One thread a cell moves the most samples on CPUs.
+    threads as it began with, and so to the same numbers. On CPUs, one thread a cell trains the most samples per second.
 
     Raises:
-        UserError: cuda was asked for and there is no GPU, or fewer than a cell has processes.
+        UserError: the device is cuda and there is no GPU, or fewer than a cell has processes.
     """
     available = cores()
     cuda = gpus() if device in ("auto", "cuda") else []

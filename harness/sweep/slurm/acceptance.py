@@ -1,5 +1,6 @@
-"""A cluster's acceptance: a cell of several nodes is trained undisturbed, then again with an interruption, and the two
-must have the same numbers. What happens is what a sweep's cell meets: the same jobs, records and resumption.
+"""The acceptance test of a cluster: a cell of several nodes has the same numbers with and without an interruption.
+
+The cell is trained undisturbed, then again with an interruption, with the jobs, records and resumption of a sweep.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from harness.sweep.slurm.diagnosis import Diagnosis
 from harness.sweep.slurm.submission import Cluster, poll_scheduler, record_lost_outcomes
 
 FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"
-#: For everything, what waits in the queue included.
+#: The time limit of the whole test, including the time in the queue.
 SECONDS = 600.0
-#: Slurm may say that a job is over before a network's file system shows here what the job wrote last.
+#: How long a network's file system may take to show the last files of a job that is over.
 SEEN_SECONDS = 60.0
-#: Between two looks at the record, two lines of progress, two questions to Slurm.
+#: The time between two looks at the record, two lines of progress, and two queries to Slurm.
 POLL_SECONDS, SAY_SECONDS, ASK_SECONDS = 0.5, 15.0, 15.0
-#: GPUs add in varying order: by so many per cent accuracies may differ, which is some seven of the test's digits.
+#: By how many per cent accuracies may differ on GPUs, which add in varying order: about seven of the test's digits.
 TOLERANCE = 2.0
-#: Samples of a process in a step, and the most of all processes: there are 1,293 digits to train on.
+#: Samples of a process in a step, and the most of all processes together: there are 1,293 digits to train on.
 SHARE, LARGEST_BATCH = 32, 1024
-#: Where one cell trains about a minute.
+#: The size of a cell that trains for about a minute on a GPU.
 GPU_SIZE = ("backbone.width=64", "epochs=300")
 
 Say = Callable[[str], object]
 
 
 class NotDone(Exception):
-    """A training did not come to its end, or could not be interrupted; why, and what mends it."""
+    """A training did not end, or could not be interrupted; the message says why, and ``fix`` what to change."""
 
     def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)
@@ -52,28 +53,33 @@ class NotDone(Exception):
 
 
 def profile(words: Sequence[str]) -> Declaration:
-    """What ``cluster=NAME cluster.KEY=VALUE`` mean, composed and checked as for a sweep.
+    """Return the declaration for ``cluster=NAME cluster.KEY=VALUE``, composed and checked as for a sweep.
 
     Raises:
-        UserError: as a sweep's.
+        UserError: the profile or a value is not allowed.
     """
     return declare(FILE, words)
 
 
 def declared(words: Sequence[str], nodes: int) -> Declaration:
-    """The cell, as large as the cluster's processes need it."""
+    """Return the declaration of the cell, with a batch that is large enough for the cluster's processes."""
     cluster = profile(words).cluster
     ranks = nodes * cluster.gpus
     minutes = min(SECONDS / 60, cluster.time or SECONDS)
     batch = ranks * max(2, min(SHARE, LARGEST_BATCH // ranks))
     size = GPU_SIZE if cluster.device == "cuda" else ()
-    own = [f"cluster.nodes={nodes}", f"cluster.time={minutes:g}", "cluster.cells_per_job=1", f"batch_size={batch}"]
-    return declare(FILE, [*words, *own, *size])
+    overrides = [
+        f"cluster.nodes={nodes}",
+        f"cluster.time={minutes:g}",
+        "cluster.cells_per_job=1",
+        f"batch_size={batch}",
+    ]
+    return declare(FILE, [*words, *overrides, *size])
 
 
 @dataclass(frozen=True)
 class AcceptanceRun:
-    """One training of the cell, in a results folder of its own."""
+    """One training of the cell, in a separate results folder."""
 
     name: str
     declaration: Declaration
@@ -81,7 +87,7 @@ class AcceptanceRun:
 
     @cached_property
     def task(self) -> tuple[Task, Any]:
-        """The cell as a sweep submits it."""
+        """The cell as a sweep submits it, and its resources."""
         declaration, files = self.declaration, find("digits", None)
         ((cell, _),) = grid.expand(declaration, files).cells
         given = resources(declaration)(cell)
@@ -105,57 +111,61 @@ class AcceptanceRun:
         return Cluster.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
 
     def submit(self) -> None:
+        """Submit the cell, or submit it again."""
         self.cluster.submit([self.task])
 
     @property
     def job(self) -> str:
-        """The last one's id."""
+        """The id of the last job; empty before the first one."""
         batches = self.cluster.batches.all
         return batches[-1].job if batches else ""
 
     def progress(self) -> str:
+        """Return how far the training is, for people."""
         attempts = self.record.attempts()
         if not attempts:
-            said = self.cluster.batches.job_status(self.record.cell_id)
-            return f"job {self.job} {said.state.lower() if said else 'pending'} {said.why if said else ''}".rstrip()
+            status = self.cluster.batches.job_status(self.record.cell_id)
+            state, why = (status.state.lower(), status.why) if status else ("pending", "")
+            return f"job {self.job} {state} {why}".rstrip()
         epochs = self.declaration.settings["epochs"]
         return f"job {self.job}, attempt {len(attempts)}, epoch {self.epoch()} of {epochs}"
 
     def epoch(self) -> int:
+        """Return the last epoch that the last attempt has logged."""
         events = [event for attempt in self.record.attempts()[-1:] for event in attempt.events()]
         return max((int(event.get("epoch", 0)) for event in events), default=0)
 
     def error(self) -> str:
-        """With which the last attempt failed; empty where it has not."""
+        """Return the error of the last attempt; the empty string if it has not failed."""
         last = self.record.attempts()[-1:]
         ended = last[0].outcome() if last else None
         return ended.error if ended and ended.failed else ""
 
     def over(self) -> str:
-        """How the job ended, as the scheduler says; empty while it has not."""
-        said = self.cluster.batches.job_status(self.record.cell_id)
-        return f"job {self.job} is over: {said.state} {said.why}".rstrip() if said and said.over else ""
+        """Return how the job ended, as Slurm says; the empty string while it has not."""
+        status = self.cluster.batches.job_status(self.record.cell_id)
+        return f"job {self.job} is over: {status.state} {status.why}".rstrip() if status and status.over else ""
 
 
 def ending(attempt: Attempt) -> str:
-    """How an attempt ended; one without an outcome was killed."""
+    """Return how an attempt ended; one without an outcome was killed."""
     outcome = attempt.outcome()
     return outcome.reason if outcome else "killed"
 
 
 class Acceptance:
-    """``results``: a folder of its own; ``say``: is told how it goes."""
+    """The test, in the folder ``results``; ``say`` gets lines of progress."""
 
     def __init__(self, declaration: Declaration, results: Path, say: Say) -> None:
         self.reference = AcceptanceRun("undisturbed", declaration, results / "undisturbed")
-        self.disturbed = AcceptanceRun("interrupted", declaration, results / "interrupted")
+        self.interrupted = AcceptanceRun("interrupted", declaration, results / "interrupted")
         self.say, self.deadline = say, time.monotonic() + SECONDS
 
     def run(self) -> Iterator[Diagnosis]:
-        """Both trainings, one after the other, and what they show; no job is left behind."""
+        """Run both trainings, one after the other, and yield what they show; leave no job behind."""
         try:
             yield from self._train(self.reference)
-            yield from self._train(self.disturbed, self._interrupt)
+            yield from self._train(self.interrupted, self._interrupt)
             yield self._same_numbers()
             yield from self._throughput()
         except NotDone as why:
@@ -184,7 +194,7 @@ class Acceptance:
             yield Diagnosis(run.name, found)
 
     def _interrupt(self, run: AcceptanceRun) -> None:
-        """Once there is a checkpoint: back into the queue; or, where jobs may not, out of it and submitted again."""
+        """Requeue the job once it has a checkpoint; where that is not allowed, cancel it and submit the cell again."""
         self._wait(run, lambda: any(attempt.checkpoint.exists() for attempt in run.record.attempts()))
         (first,) = run.record.attempts()
         job = run.job
@@ -204,21 +214,25 @@ class Acceptance:
         self.say(f"{run.name}: job {run.job} submitted to go on")
 
     def _wait(self, run: AcceptanceRun, until: Callable[[], bool], may_be_over: bool = False) -> None:
-        """Raises NotDone where the run ends otherwise, or time is up."""
-        said = asked = alive = time.monotonic()
+        """Wait until a condition holds.
+
+        Raises:
+            NotDone: the run ended in another way, or the time is up.
+        """
+        printed_at = polled_at = alive_at = time.monotonic()
         while not until():
             now = time.monotonic()
-            if now - asked > ASK_SECONDS:
+            if now - polled_at > ASK_SECONDS:
                 poll_scheduler([run.cluster], at_once=True)
-                asked = now
+                polled_at = now
             logs = f"what {run.record.path}/attempts/*/stderr.log says"
             if error := run.error():
                 raise NotDone(f"{run.name}: {error}", logs)
             if not (why := run.over()):
-                alive = now
-            elif now - alive > SEEN_SECONDS:
+                alive_at = now
+            elif now - alive_at > SEEN_SECONDS:
                 record_lost_outcomes(run.cluster)
-                alive = now
+                alive_at = now
                 if not may_be_over:
                     raise NotDone(f"{run.name}: {run.error() or why}", logs)
             if now > self.deadline:
@@ -226,21 +240,21 @@ class Acceptance:
                     f"{run.name}: not done within {SECONDS / 60:.0f} minutes ({run.progress()})",
                     "harness doctor --full again when nodes are free, or cluster.partition=ANOTHER",
                 )
-            if now - said > SAY_SECONDS:
+            if now - printed_at > SAY_SECONDS:
                 self.say(f"{run.name}: {run.progress()}")
-                said = now
+                printed_at = now
             time.sleep(POLL_SECONDS)
 
     def _same_numbers(self) -> Diagnosis:
-        calm, disturbed = (
-            outcome.metrics for run in (self.reference, self.disturbed) if (outcome := run.record.outcome())
+        reference, interrupted = (
+            outcome.metrics for run in (self.reference, self.interrupted) if (outcome := run.record.outcome())
         )
-        apart = {name: abs(value - disturbed[name]) for name, value in calm.items()}
-        name = max(apart, key=lambda name: apart[name])
-        if not any(apart.values()):
-            return Diagnosis("same numbers", f"all {len(calm)} metrics to the last bit: {', '.join(calm)}")
-        found = f"{name} differs by {apart[name]:.2g}: {calm[name]:.2f} and {disturbed[name]:.2f} %"
-        if self.reference.declaration.cluster.device == "cuda" and apart[name] <= TOLERANCE:
+        differences = {name: abs(value - interrupted[name]) for name, value in reference.items()}
+        name = max(differences, key=lambda name: differences[name])
+        if not any(differences.values()):
+            return Diagnosis("same numbers", f"all {len(reference)} metrics to the last bit: {', '.join(reference)}")
+        found = f"{name} differs by {differences[name]:.2g}: {reference[name]:.2f} and {interrupted[name]:.2f} %"
+        if self.reference.declaration.cluster.device == "cuda" and differences[name] <= TOLERANCE:
             return Diagnosis("same numbers", f"{found}; GPUs add in varying order")
         fix = "cluster.constraint: nodes of one kind; if they are, please report this"
         return Diagnosis("same numbers", found, fix)
@@ -258,7 +272,7 @@ class Acceptance:
         return f"{nodes} node{'s' if nodes > 1 else ''}"
 
     def _leave_nothing(self) -> None:
-        for run in (self.reference, self.disturbed):
+        for run in (self.reference, self.interrupted):
             if "cluster" in run.__dict__ and run.record.outcome() is None and run.job:
                 try:
                     run.cluster.slurm.cancel([run.job])

@@ -1,4 +1,4 @@
-"""What Slurm says of a cluster before any job runs there: does it do what the profile asks of it?
+"""Checks of a cluster that need no job: does Slurm offer what the profile asks for?
 
 Every failed check names the key of the profile that fixes it. Nothing here starts a job; that is the business of
 ``harness.sweep.slurm.node_check``.
@@ -24,18 +24,18 @@ from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of
 from harness.sweep.slurm.diagnosis import Diagnosis
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
-#: Of nodes that run jobs, or will; a suffix says that they sleep, are planned for a job, ...
+#: The states of nodes that run jobs, or will; a suffix says that they sleep, are planned for a job, ...
 WORKING = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
-#: In sinfo: partition, with a star if it is the default, whether it is up, longest time; then of some of its nodes:
-#: how many, state, cores, MB, GPUs.
+#: The columns of sinfo: partition, the same with a star if it is the default, whether it is up, longest time; then, for
+#: a group of equal nodes: how many, state, cores, MB, GPUs.
 SINFO = "%R|%P|%a|%l|%D|%T|%c|%m|%G"
-#: Where what must change stands at the cluster.
+#: The fix of a check that the profile cannot change.
 ADMINISTRATORS = "nothing in the profile; ask the cluster's administrators for"
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Some nodes of a partition that are alike; ``gpus``: of each type ("" where it has none)."""
+    """Equal nodes of a partition; ``gpus`` has the number of GPUs by type, "" for GPUs without a type."""
 
     count: int
     state: str
@@ -53,7 +53,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Partition:
-    """``minutes``: the longest that a job may take; None: no limit."""
+    """A partition of the cluster; ``minutes`` is the longest time of a job, None if there is no limit."""
 
     name: str
     default: bool
@@ -63,14 +63,14 @@ class Partition:
 
     @property
     def working(self) -> int:
-        """Nodes that run jobs, or will."""
-        return sum(some.count for some in self.nodes if some.working)
+        """The number of nodes that run jobs, or will."""
+        return sum(group.count for group in self.nodes if group.working)
 
 
-def partitions(said: str) -> dict[str, Partition]:
-    """From the lines of sinfo."""
+def partitions(output: str) -> dict[str, Partition]:
+    """Read the partitions from the lines of sinfo."""
     found: dict[str, Partition] = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         name, starred, avail, limit, count, state, cpus, memory, gres = line.split("|", 8)
         part = found.setdefault(name, Partition(name, starred.endswith("*"), avail == "up", minutes(limit), []))
         gpus: dict[str, int] = {}
@@ -80,17 +80,17 @@ def partitions(said: str) -> dict[str, Partition]:
     return found
 
 
-def _number(said: str) -> int:
-    """``4``, or ``4+`` for nodes that differ."""
-    return int(said.rstrip("+"))
+def _number(text: str) -> int:
+    """Read ``4``, or ``4+`` for nodes that differ."""
+    return int(text.rstrip("+"))
 
 
 def minutes(limit: str) -> float | None:
-    """``2-00:00:00``, ``1:00:00``, ``30:00``; None for no limit."""
+    """Read a time limit such as ``2-00:00:00``, ``1:00:00`` or ``30:00``; return None for no limit."""
     if not re.fullmatch(r"(\d+-)?(\d+:)*\d+", limit):
         return None
     days, _, clock = limit.rpartition("-")
-    fields = [int(one) for one in clock.split(":")]
+    fields = [int(field) for field in clock.split(":")]
     hours, mins, seconds = [0] * (3 - len(fields)) + fields
     return 1440 * int(days or 0) + 60 * hours + mins + seconds / 60
 
@@ -100,21 +100,21 @@ def _count(number: int, noun: str, plural: str = "s") -> str:
 
 
 class Checks:
-    """``partition``: that of the profile, once it was found."""
+    """The checks of one profile; ``partition`` is the profile's partition once it is found."""
 
     def __init__(self, cluster: ClusterConfig, slurm: Slurm) -> None:
         self.cluster, self.slurm = cluster, slurm
         self.partition: Partition | None = None
 
     def run(self) -> Iterator[Diagnosis]:
-        """Until there is no use in asking on."""
-        for ask in (self._commands, self._controller, self._profile, self._partition, self._nodes, self._settings,
+        """Yield the checks one after another; stop after a failed one, on which the next ones depend."""
+        for check in (self._commands, self._controller, self._profile, self._partition, self._nodes, self._settings,
                     self._accounting, self._accepted):  # fmt: skip
             stop = False
             try:
-                for finding in ask():
-                    yield finding
-                    stop |= finding.failed
+                for diagnosis in check():
+                    yield diagnosis
+                    stop |= diagnosis.failed
             except Unreachable as why:
                 yield Diagnosis("Slurm", str(why), "harness doctor again, once Slurm answers")
                 stop = True
@@ -132,8 +132,8 @@ class Checks:
 
     def _controller(self) -> Iterator[Diagnosis]:
         with suppress(Unreachable):
-            said = self.slurm.ask("scontrol", "ping")
-            if up := re.search(r"at (\S+) is UP", said):
+            answer = self.slurm.ask("scontrol", "ping")
+            if up := re.search(r"at (\S+) is UP", answer):
                 version = self.slurm.ask("sinfo", "-V").split()[-1]
                 yield Diagnosis("Slurm", f"{version}, its controller on {up[1]} answers")
                 return
@@ -142,7 +142,7 @@ class Checks:
         )
 
     def _profile(self) -> Iterator[Diagnosis]:
-        """What this machine cannot know of the cluster."""
+        """Check the keys that this machine cannot guess for a cluster."""
         if self.cluster.device == "auto":
             yield Diagnosis("device", "auto: what nodes have cannot be seen from here", "cluster.device=cuda, or cpu")
         if not self.cluster.time:
@@ -151,7 +151,7 @@ class Checks:
     def _partition(self) -> Iterator[Diagnosis]:
         found = partitions(self.slurm.ask("sinfo", "-h", "-a", "-e", "-o", SINFO))
         wanted = self.cluster.partition
-        name = wanted.split(",")[0] if wanted else next((one.name for one in found.values() if one.default), "")
+        name = wanted.split(",")[0] if wanted else next((part.name for part in found.values() if part.default), "")
         if name not in found:
             what = f"there is no '{name}'{nearest(name, found)}" if wanted else "the cluster has no default"
             yield Diagnosis("partition", what, f"cluster.partition=NAME, of {', '.join(sorted(found))}")
@@ -161,7 +161,7 @@ class Checks:
             yield Diagnosis("partition", f"{name} takes no jobs now", "cluster.partition=ANOTHER, or wait")
             return
         longest = "of any length" if part.minutes is None else f"of up to {part.minutes:g} minutes"
-        total = sum(some.count for some in part.nodes)
+        total = sum(group.count for group in part.nodes)
         yield Diagnosis("partition", f"{name}{'' if wanted else ', the default'}: {total} nodes, jobs {longest}")
         asked = self.cluster.time or 0
         if part.minutes is not None and asked > part.minutes:
@@ -170,25 +170,27 @@ class Checks:
 
     def _nodes(self) -> Iterator[Diagnosis]:
         assert self.partition
-        cluster, nodes = self.cluster, [some for some in self.partition.nodes if some.working]
+        cluster, nodes = self.cluster, [group for group in self.partition.nodes if group.working]
         if not nodes:
-            states = ", ".join(sorted({some.state for some in self.partition.nodes}))
+            states = ", ".join(sorted({group.state for group in self.partition.nodes}))
             yield Diagnosis("nodes", f"none of {self.partition.name} works ({states})", "cluster.partition=ANOTHER")
             return
         cores, memory = cluster.gpus * cluster.cpus, 1024 * (cluster.memory or 0)
         gpus = cluster.gpus if cluster.device == "cuda" else 0
         kind = cluster.gpu_type if gpus else None
         most = {
-            "cores": max(some.cpus for some in nodes),
-            "memory": max(some.memory for some in nodes),
-            "gpus": max(some.gpus_of(kind) for some in nodes),
+            "cores": max(group.cpus for group in nodes),
+            "memory": max(group.memory for group in nodes),
+            "gpus": max(group.gpus_of(kind) for group in nodes),
         }
-        lacks = list(self._too_much(most, cores, memory, gpus))
-        yield from lacks
-        if lacks:
+        failed = list(self._too_much(most, cores, memory, gpus))
+        yield from failed
+        if failed:
             return
         fitting = sum(
-            some.count for some in nodes if some.cpus >= cores and some.memory >= memory and some.gpus_of(kind) >= gpus
+            group.count
+            for group in nodes
+            if group.cpus >= cores and group.memory >= memory and group.gpus_of(kind) >= gpus
         )
         asked = _count(cores, "core") + (f", {memory / 1024:g} GiB" if memory else "")
         asked += f", {_count(gpus, 'GPU')}{f' ({kind})' if kind else ''}" if gpus else ""
@@ -199,7 +201,7 @@ class Checks:
         yield Diagnosis("nodes", f"{fitting} of {self.partition.name} work and have what a job asks of each: {asked}")
 
     def _too_much(self, most: Mapping[str, int], cores: int, memory: float, gpus: int) -> Iterator[Diagnosis]:
-        """What no node has; ``most``: that any has."""
+        """Check the cores, memory and GPUs of a job against ``most``, the largest that any node has."""
         cluster = self.cluster
         if cores > most["cores"]:
             what = f"a job asks for {_count(cores, 'core')} of a node (cpus x gpus), the largest has {most['cores']}"
@@ -210,14 +212,14 @@ class Checks:
             yield Diagnosis("memory", what, f"cluster.memory={most['memory'] * 0.95 / 1024:.1f}")
         if gpus > most["gpus"]:
             kind = f" of type {cluster.gpu_type}" if cluster.gpu_type else ""
-            types = {name for some in self.partition.nodes for name in some.gpus if name} if self.partition else set()
+            types = {name for group in self.partition.nodes for name in group.gpus if name} if self.partition else set()
             fix = f"cluster.gpus={most['gpus']}" if most["gpus"] else "cluster.device=cpu, or cluster.partition=ANOTHER"
             if cluster.gpu_type and types - {cluster.gpu_type}:
                 fix += f"; or cluster.gpu_type, of {', '.join(sorted(types))}"
             yield Diagnosis("GPUs", f"a job asks for {gpus} of a node{kind}, the largest has {most['gpus']}", fix)
 
     def _accepted(self) -> Iterator[Diagnosis]:
-        """The batch script of a sweep, which Slurm judges without queueing it."""
+        """Let Slurm judge the batch script of a sweep without queueing it."""
         cluster = self.cluster
         given = Resources(cluster.gpus, cluster.nodes, cluster.time)
         with tempfile.TemporaryDirectory() as folder, outside_of_jobs():
@@ -235,29 +237,28 @@ class Checks:
         yield Diagnosis("a job", f"Slurm would take it: {_count(given.nodes, 'node')}, {per_node} on each")
 
     def _settings(self) -> Iterator[Diagnosis]:
-        said = self._config
-        yield Diagnosis("arrays", f"of up to {said.get('MaxArraySize', '1001')} jobs")
-        yield self._requeue(said)
-        yield self._preemption(said)
+        yield Diagnosis("arrays", f"of up to {self._config.get('MaxArraySize', '1001')} jobs")
+        yield self._requeue(self._config)
+        yield self._preemption(self._config)
 
     @cached_property
     def _config(self) -> dict[str, str]:
         lines = self.slurm.ask("scontrol", "show", "config").splitlines()
         return {key.strip(): value.strip() for key, equals, value in (line.partition("=") for line in lines) if equals}
 
-    def _requeue(self, said: Mapping[str, str]) -> Diagnosis:
+    def _requeue(self, config: Mapping[str, str]) -> Diagnosis:
         if not self.cluster.requeue:
             what = "off in the profile: an interrupted cell waits for the next harness sweep"
             return Diagnosis("requeue", what, "cluster.requeue=true, if the cluster allows it", needed=False)
-        if said.get("JobRequeue") == "0":
-            return Diagnosis("requeue", "by the jobs' own wish (the cluster's default is not to)")
+        if config.get("JobRequeue") == "0":
+            return Diagnosis("requeue", "jobs ask for it (it is not the cluster's default)")
         return Diagnosis("requeue", "an interrupted job goes back into the queue, and on from its checkpoint")
 
-    def _preemption(self, said: Mapping[str, str]) -> Diagnosis:
-        mode = said.get("PreemptMode", "OFF")
+    def _preemption(self, config: Mapping[str, str]) -> Diagnosis:
+        mode = config.get("PreemptMode", "OFF")
         if mode == "OFF":
             return Diagnosis("preemption", "there is none")
-        if "preempt_send_user_signal" in said.get("SlurmctldParameters", ""):
+        if "preempt_send_user_signal" in config.get("SlurmctldParameters", ""):
             return Diagnosis("preemption", f"{mode}; jobs are warned, and write a checkpoint")
         what = f"{mode}, without a warning: work since the last checkpoint (an epoch, or 30 seconds) may be lost"
         fix = f"{ADMINISTRATORS} SlurmctldParameters=preempt_send_user_signal"
@@ -267,14 +268,14 @@ class Checks:
         try:
             self.slurm.ask("sacct", "-X", "-n", "-P", "-S", "now", "-o", "JobID")
         except Unreachable as why:
-            what = f"{why}. Jobs are known while they are in the queue; how one ended that said nothing itself is not"
+            what = f"{why}. Jobs are known while they are in the queue; how a killed job ended is not"
             yield Diagnosis("accounting", what, f"{ADMINISTRATORS} slurmdbd", needed=False)
             return
         yield Diagnosis("accounting", "sacct answers")
         try:
             lines = self.slurm.ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}",
                                    "format=account,qos").splitlines()  # fmt: skip
-        except (Unreachable, UserError):  # a cluster may keep this to itself; it has taken the job above
+        except (Unreachable, UserError):  # a cluster may hide this; Slurm has accepted the job above
             return
         accounts = dict.fromkeys(line.partition("|")[0] for line in lines)
         qualities = dict.fromkeys(name for line in lines for name in line.partition("|")[2].split(",") if name)

@@ -1,8 +1,7 @@
-"""A sweep on a cluster: submit what is missing as job arrays, and let go.
+"""A submitted sweep: its cells go to Slurm as job arrays, and no process has to stay.
 
-Nobody has to stay: jobs read the sweep's ledger, records say what became of cells, and whoever looks later asks the
-scheduler once for all of them (``look``) and writes down how attempts ended that could not do so themselves
-(``settle``).
+Jobs read the sweep's ledger, and records say what became of cells. A later command asks Slurm once for all jobs
+(``poll_scheduler``), and writes down how attempts ended that could not do so themselves (``record_lost_outcomes``).
 """
 
 from __future__ import annotations
@@ -25,31 +24,32 @@ from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import SlurmAllocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
+from harness.sweep.run.retry import EndKind, failure_kind
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable
 
-#: Between two questions: at first, and at most, while nothing changes.
+#: The time between two queries: at first, and at most, while nothing changes.
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 180.0
-#: A batch without an id is not looked for while whoever submits it may still be doing so.
+#: How old a job array without an id must be before it is searched: its submitter may not be done yet.
 SUBMITTING_SECONDS = 90.0
-#: How an attempt ended of which the scheduler says that, and not the record.
+#: The cause of an interrupted attempt without an outcome, by the state of its job.
 INTERRUPTED = {"TIMEOUT": "time_limit", "PREEMPTED": "preempted", "CANCELLED": "cancelled"}
-#: What submitit says where its submitter has left it nothing to do.
+#: submitit's message in a job whose submitter died before it wrote the job's task.
 NO_PICKLE = "could not find submitted jobs"
-#: Cell ids in a job's comment.
+#: The largest number of cell ids in a job's comment.
 MOST_NAMED = 40
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a sweep's jobs go; ``cluster``: the declared profile, which the ledger keeps."""
+    """The cluster that a sweep's jobs go to; the ledger keeps its profile."""
 
     ledger: Ledger
     cluster: ClusterConfig
 
     @classmethod
     def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> Cluster:
-        """A new sweep, whose cells are about to be submitted; nobody watches over it: its jobs do not need that."""
+        """Open a new sweep whose cells are about to be submitted; no process watches over it."""
         facts = {"again": again, "cluster": asdict(cluster), "user": getpass.getuser()}
         ledger = Ledger.open(results, name, policy, **facts)
         ledger.close()
@@ -57,7 +57,7 @@ class Cluster:
 
     @classmethod
     def of(cls, ledger: Ledger) -> Cluster:
-        """That of a sweep that was submitted before."""
+        """Return the cluster of a sweep that was submitted before."""
         return cls(ledger, ClusterConfig.from_json(ledger.facts()["cluster"]))
 
     @property
@@ -81,10 +81,10 @@ class Cluster:
             file.write(f"{time.strftime('%F %T')} {line}\n")
 
     def submit(self, tasks: Sequence[tuple[Task, Resources]]) -> int:
-        """Write the intents, then submit; return how many cells the scheduler has taken.
+        """Write the submissions into the records, then submit; return how many cells Slurm has accepted.
 
         Raises:
-            UserError: the scheduler refuses a batch, or does not answer; what it has taken before stays.
+            UserError: Slurm refuses a job array or does not answer; the arrays before it stay submitted.
         """
         slurm, taken = self.slurm, 0
         try:
@@ -118,10 +118,12 @@ class Cluster:
         batches.write(replace(batch, job=job))
 
     def cancel(self, cells: Collection[str]) -> None:
-        """Take tasks back that have none but these cells; of other tasks the cells' own intents say so.
+        """Cancel the tasks that contain only these cells.
+
+        A task with other cells goes on; it skips these cells, since their records say that they are withdrawn.
 
         Raises:
-            UserError: the scheduler does not answer.
+            UserError: Slurm does not answer.
         """
         batches = self.batches
         tasks = [
@@ -130,7 +132,7 @@ class Cluster:
             for number, task in enumerate(batch.tasks)
             if batch.job
             and set(task) <= set(cells)
-            and all((said := batches.job_status(cell)) and not said.over for cell in task)
+            and all((status := batches.job_status(cell)) and not status.over for cell in task)
         ]
         try:
             self.slurm.cancel(tasks)
@@ -139,7 +141,7 @@ class Cluster:
             raise UserError(what, where="cluster") from None
 
     def scripts(self, tasks: Sequence[tuple[Task, Resources]], most: int) -> Iterator[str]:
-        """What ``submit`` would hand to sbatch."""
+        """Yield the batch scripts that ``submit`` would give to sbatch."""
         for number, (given, packs) in enumerate(arrays(tasks, self.cluster.cells_per_job, most), 1):
             ids = [[task.record.cell_id for task in pack] for pack in packs]
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
@@ -149,12 +151,12 @@ class Cluster:
 def arrays(
     tasks: Sequence[tuple[Task, Resources]], cells_per_job: int, most: int
 ) -> Iterator[tuple[Resources, list[list[Task]]]]:
-    """Cells by equal resources, packed into jobs, jobs into arrays of at most ``most`` tasks."""
+    """Group cells by equal resources, and pack them into jobs and arrays of at most ``most`` tasks."""
     by_resources: dict[Resources, list[Task]] = {}
     for task, given in tasks:
         by_resources.setdefault(given, []).append(task)
-    for given, some in by_resources.items():
-        packs = _chunks(some, cells_per_job)
+    for given, group in by_resources.items():
+        packs = _chunks(group, cells_per_job)
         while array := list(islice(packs, most)):
             yield given, array
 
@@ -166,17 +168,19 @@ def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
 
 
 def comment(batch: JobArray) -> str:
-    """Which cells a job has, in the order of its tasks."""
+    """Return the comment of a job: its cells, in the order of its tasks."""
     ids = [cell_id for task in batch.tasks for cell_id in task]
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return f"harness {batch.name.rsplit('-', 2)[0]}: {' '.join(ids[:MOST_NAMED])}{more}"
 
 
 def open_sweeps(results: Path, name: str = "*") -> list[Cluster]:
-    """The submitted sweeps (of an experiment at a scale) with tasks that may not be over, or are and not settled."""
+    """Return the submitted sweeps (of an experiment at a scale) that have open tasks, or outcomes still to record."""
     folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
-    found = [Ledger(folder) for folder in sorted(folders)]
-    return [Cluster.of(ledger) for ledger in found if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))]
+    ledgers = [Ledger(folder) for folder in sorted(folders)]
+    return [
+        Cluster.of(ledger) for ledger in ledgers if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))
+    ]
 
 
 def _is_open(batches: JobArrays) -> bool:
@@ -184,20 +188,21 @@ def _is_open(batches: JobArrays) -> bool:
 
 
 def poll_scheduler(clusters: Sequence[Cluster], at_once: bool = False) -> str:
-    """Ask the scheduler, in one question, what became of the open tasks of these sweeps, unless it was asked lately.
+    """Ask Slurm, in one query, about the open tasks of these sweeps, unless it was asked a short time ago.
 
-    Returns why it could not be asked; empty where it could or need not be.
+    Returns why it could not be asked; the empty string if it was asked, or need not be.
     """
     now = time.time()
     due = [cluster for cluster in clusters if at_once or _due(cluster.batches, now)]
     if not due:
         return ""
     try:
-        said, names = due[0].slurm.queue({cluster.ledger.facts().get("user") or getpass.getuser() for cluster in due})
+        users = {cluster.ledger.facts().get("user") or getpass.getuser() for cluster in due}
+        statuses, job_ids = due[0].slurm.queue(users)
         for cluster in due:
-            _reconcile(cluster, names, now)
-            _store_job_states(cluster, said, now)
-    except (Unreachable, UserError, OSError) as why:  # somebody who only reads the folder is shown what is known
+            _find_lost_arrays(cluster, job_ids, now)
+            _store_job_states(cluster, statuses, now)
+    except (Unreachable, UserError, OSError) as why:  # a user who may only read the folder sees what is known
         return why.what if isinstance(why, UserError) else str(why)
     return ""
 
@@ -207,15 +212,15 @@ def _due(batches: JobArrays, now: float) -> bool:
     return (now >= asked + pause or now < asked) and any(batches.open_cells())
 
 
-def _reconcile(cluster: Cluster, names: Mapping[str, str], now: float) -> None:
-    """Batches without an id: their submitter died in between. In the queue they have their name."""
+def _find_lost_arrays(cluster: Cluster, job_ids: Mapping[str, str], now: float) -> None:
+    """Find the ids of job arrays whose submitter died before it wrote the id; ``job_ids`` has the queue's, by name."""
     batches = cluster.batches
     for batch in batches.all:
         if batch.job or batch.failed or _being_submitted(cluster, batch, now):
             continue
-        job = names.get(batch.name, "")
+        job = job_ids.get(batch.name, "")
         if not job:
-            with suppress(Unreachable):  # without accounting the queue is all there is
+            with suppress(Unreachable):  # without accounting, only the queue is known
                 job = cluster.slurm.job_named(batch.name, batch.submitted)
         if not job:
             batches.write(replace(batch, failed="it never reached the queue"))
@@ -230,74 +235,73 @@ def _being_submitted(cluster: Cluster, batch: JobArray, now: float) -> bool:
     return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and process_exists(cluster.ledger.facts()))
 
 
-def _store_job_states(cluster: Cluster, said: Mapping[str, JobStatus], now: float) -> None:
-    """Write down what was said of the sweep's tasks; of those that are no longer in the queue, what accounting says."""
+def _store_job_states(cluster: Cluster, queue: Mapping[str, JobStatus], now: float) -> None:
+    """Write down the status of the sweep's tasks, from the queue or, for tasks that have left it, from accounting."""
     batches, before = cluster.batches, cluster.batches.queue
-    known = {task: one for task, one in before.statuses.items() if one.over}
+    over = {task: status for task, status in before.statuses.items() if status.over}
     submitted = {
         batch.task_id(task): batch.submitted for batch in batches.all if batch.job for task in range(len(batch.tasks))
     }
-    heard = {task: said[task] for task in submitted if task in said}
-    # What was being submitted while Slurm answered cannot be in its answer.
+    present = {task: queue[task] for task in submitted if task in queue}
+    # Tasks that were being submitted while Slurm answered cannot be in its answer.
     old = {task for task, when in submitted.items() if now - when > SUBMITTING_SECONDS}
-    lost = old - known.keys() - said.keys()
+    lost = old - over.keys() - queue.keys()
     past: dict[str, JobStatus] = {}
     if lost:
         with suppress(Unreachable):
             past = cluster.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
-    heard |= {task: past.get(task, JobStatus(GONE)) for task in lost}
-    everything = {**known, **heard}
-    changed = everything != before.statuses
+    statuses = {**over, **present, **{task: past.get(task, JobStatus(GONE)) for task in lost}}
+    changed = statuses != before.statuses
     pause = PAUSE_SECONDS if changed else min(LONGEST_PAUSE_SECONDS, 1.5 * before.pause)
-    batches.write_queue(Queue(now, max(pause, PAUSE_SECONDS), everything))
+    batches.write_queue(Queue(now, max(pause, PAUSE_SECONDS), statuses))
 
 
 def record_lost_outcomes(cluster: Cluster) -> None:
-    """Write into records how attempts ended that could not do so: their tasks are over, and they said nothing."""
+    """Write into the records how attempts ended whose tasks are over and that could not write it themselves."""
     batches = cluster.batches
     if batches.queue.settled:
         return
     for batch in batches.all:
         for number, cells in enumerate(batch.tasks):
-            said = batches.queue.statuses.get(batch.task_id(number)) if batch.job else None
-            if said and said.over:
-                _record_lost_outcomes_of_task(
-                    [Record(cluster.runs / cell_id) for cell_id in cells], said, batch, batch.task_id(number), cluster
-                )
+            task = batch.task_id(number)
+            status = batches.queue.statuses.get(task) if batch.job else None
+            if status and status.over:
+                records = [Record(cluster.runs / cell_id) for cell_id in cells]
+                _record_lost_outcomes_of_task(records, status, batch, task, cluster)
     batches.write_queue(replace(batches.queue, settled=True))
 
 
 def _record_lost_outcomes_of_task(
-    records: Sequence[Record], said: JobStatus, batch: JobArray, task: str, cluster: Cluster
+    records: Sequence[Record], status: JobStatus, batch: JobArray, task: str, cluster: Cluster
 ) -> None:
-    """Of one task: the attempts that it left without a word; or, if it failed before any began, its cells."""
+    """End the attempts that one task left without an outcome; if it failed before any began, fail its cells."""
     attempts = [attempt for record in records for attempt in record.attempts() if _of_task(attempt, task)]
-    failed = said.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL")
+    failed = status.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL")
     for attempt in attempts:
-        # Of a job that only vanished nothing is known: it may be on a node that cannot be reached.
-        unknown = said.state == GONE and attempt.alive(time.time())
+        # A job that Slurm does not know any more may still run, on a node that cannot be reached.
+        unknown = status.state == GONE and attempt.alive(time.time())
         if unknown or attempt.superseded() or attempt.record.outcome() or attempt.outcome_now():
             continue
         if failed:
-            _fail(attempt, said, cluster, task)
+            _fail(attempt, status, cluster, task)
         else:
-            attempt.end(Outcome("interrupted", cause=INTERRUPTED.get(said.state, "node_failure")))
+            attempt.end(Outcome("interrupted", cause=INTERRUPTED.get(status.state, "node_failure")))
     if failed and not attempts:
         for record in records:
-            _fail_before_beginning(record, said, batch, task, cluster)
+            _fail_before_beginning(record, status, batch, task, cluster)
 
 
 def _of_task(attempt: Attempt, task: str) -> bool:
     return bool((attempt.provenance().get("scheduler") or {}).get("task") == task)
 
 
-def _fail_before_beginning(record: Record, said: JobStatus, batch: JobArray, task: str, cluster: Cluster) -> None:
-    """An attempt for a job that ended before its cell began, if nobody has submitted or begun the cell since."""
+def _fail_before_beginning(record: Record, status: JobStatus, batch: JobArray, task: str, cluster: Cluster) -> None:
+    """Add a failed attempt for a job that ended before its cell began, unless the cell was submitted or begun since."""
     submission = record.submission() or Submission()
-    mine = (submission.sweep, submission.batch) == (cluster.ledger.path.name, batch.number)
-    words, _ = _last_error_line(cluster.profile.folder, task)
-    orphaned = NO_PICKLE in words  # its submitter died before submitit had left what the job was to do
-    if not mine or orphaned or submission.withdrawn or submission.attempts_before != len(record.attempts()):
+    is_of_task = (submission.sweep, submission.batch) == (cluster.ledger.path.name, batch.number)
+    error, _ = _last_error_line(cluster.profile.folder, task)
+    orphaned = NO_PICKLE in error
+    if not is_of_task or orphaned or submission.withdrawn or submission.attempts_before != len(record.attempts()):
         return
     try:
         scheduler = {"task": task, "job": "", "restart": 0}
@@ -305,30 +309,32 @@ def _fail_before_beginning(record: Record, said: JobStatus, batch: JobArray, tas
     except Busy:
         return
     attempt.log("stderr").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
-    _fail(attempt, said, cluster, task)
+    _fail(attempt, status, cluster, task)
 
 
-def _fail(last: Attempt, said: JobStatus, cluster: Cluster, task: str) -> None:
-    words, lacked_memory = _last_error_line(cluster.profile.folder, task)
-    why = f"job {task} {said.state.lower().replace('_', ' ')} ({said.why})"
-    if lacked_memory or said.state == "OUT_OF_MEMORY":
-        error, cause = f"{why}: more memory than cluster.memory allows: {words}", "out_of_memory"
+def _fail(attempt: Attempt, status: JobStatus, cluster: Cluster, task: str) -> None:
+    """End an attempt as failed, with the state of its job and the last line on its standard error."""
+    line, short_of_memory = _last_error_line(cluster.profile.folder, task)
+    why = f"job {task} {status.state.lower().replace('_', ' ')} ({status.why})"
+    if short_of_memory or status.state == "OUT_OF_MEMORY":
+        error, cause = f"{why}: more memory than cluster.memory allows: {line}", "out_of_memory"
     else:
-        error, cause = f"{why}: {words or 'no word on standard error'}", "error"
-    last.fail(error, cause)
-    if ended := last.outcome():
-        cluster.ledger.failed(last.record.cell_id, ended.cause, ended.error, final=ended.cause != "error")
+        error, cause = f"{why}: {line or 'nothing on standard error'}", "error"
+    attempt.fail(error, cause)
+    if outcome := attempt.outcome():
+        final = failure_kind(outcome.cause) is EndKind.FATAL
+        cluster.ledger.failed(attempt.record.cell_id, outcome.cause, outcome.error, final=final)
 
 
 def _error_output(folder: Path, task: str) -> str:
-    """What the job's ranks left on standard error."""
+    """Return what the job's ranks wrote to standard error."""
     paths = sorted(folder.glob(f"{task}_*_log.err"))
     return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
 
 
 def _last_error_line(folder: Path, task: str) -> tuple[str, bool]:
-    """The last line that is the job's own, and whether one says that memory was lacking."""
+    """Return the last line of the job itself on standard error, and whether a line says that memory was too small."""
     lines = [line for line in _error_output(folder, task).splitlines() if line.strip()]
-    lacked = [line for line in lines if re.search(r"exceeded memory limit|oom.kill", line, re.IGNORECASE)]
-    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
-    return (lacked or own or lines or [""])[-1][:500], bool(lacked)
+    memory = [line for line in lines if re.search(r"exceeded memory limit|oom.kill", line, re.IGNORECASE)]
+    of_job = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    return (memory or of_job or lines or [""])[-1][:500], bool(memory)

@@ -33,7 +33,7 @@ def probe(tmp_path: Path, **cluster: Any) -> Probe:
 def lacks(
     tmp_path: Path, said: NodeReport, came_back: set[int] | None = None, **cluster: Any
 ) -> list[tuple[str, str, str]]:
-    found = probe(tmp_path, **cluster)._findings(said, "t", set(range(4)) if came_back is None else came_back)
+    found = probe(tmp_path, **cluster)._diagnoses(said, "t", set(range(4)) if came_back is None else came_back)
     return [(one.what, one.found, one.fix) for one in found if one.failed]
 
 

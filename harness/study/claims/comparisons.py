@@ -153,7 +153,7 @@ def _refusal(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame], t
     elif confounds := _confounds(claim, setting, rows, [name for name in ESSENTIAL if name in table.axes]):
         reason = f"its arms differ in {confounds}, of which the claim says nothing"
     elif claim.metric == "val_knn" and table.manifest.preset:
-        reason = "the learning curve is of the sweep's own evaluation"
+        reason = "the learning curve was measured with the evaluation of the sweep, not with this one"
     elif claim.over:
         reason = _axis_refusal(claim, rows)
     return reason

@@ -183,12 +183,12 @@ MEASURES = {
     "ratio": Measure("the first arm's accuracy over the second's", ratio, (2,), 1.0, (2,), unit="times"),
     "equality": Measure("the first arm's accuracy less the second's", equality, (2,), None, (2,)),
     "ordering": Measure("every arm's accuracy less the next one's", ordering, tuple(range(3, 21)), keeps=False),
-    "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first loses",
+    "drop": Measure("the loss from the largest value to the smallest; of two arms, how much less the first one loses",
                     drop, (1, 2), along=True, ends=True),
     "drop_from_best": Measure("the loss from the best value to the smallest", drop_from_best, (1,), along=True),
     "spread": Measure("the difference of any two values", spread, (1,), None, (1,), along=True),
-    "slope": Measure("points for every doubling; of two arms, how much smaller the first one's are",
-                     slope, (1, 2), positive_margin=(1,), unit="points a doubling", along=True,
+    "slope": Measure("points gained with every doubling; of two arms, how much less the first one gains",
+                     slope, (1, 2), positive_margin=(1,), unit="points per doubling", along=True,
                      needs_positive_axis=True),
 }  # fmt: skip
 

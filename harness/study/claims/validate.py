@@ -58,7 +58,7 @@ def _check_margin(claim: Claim, where: str) -> None:
     """Check that a margin is declared if the measure has none: it must not be chosen by the result."""
     alone = MEASURES[claim.measure].along and len(claim.arms) == 1
     if claim.margin is None and (alone or MEASURES[claim.measure].margin is None):
-        what = f"{claim.name}: {claim.measure} takes a margin here"
+        what = f"{claim.name}: {claim.measure} needs a margin"
         raise UserError(what, where=f"{where}.margin", allowed="points of accuracy, such as margin: 0.5")
     if claim.margin is not None and not math.isfinite(claim.margin):
         raise UserError(f"{claim.name}: margin {claim.margin:g}", where=f"{where}.margin", allowed="a finite number")

@@ -196,7 +196,7 @@ def _remarks(instance: ClaimInstance) -> str:
     rows = pd.concat(list(instance.rows.values()))
     remarks = []
     if instance.dropped_seeds:
-        seeds = f"{count(instance.dropped_seeds, 'seed')} that some arm lacks"
+        seeds = f"{count(instance.dropped_seeds, 'seed')} that some arm does not have"
         remarks.append(f"{seeds} {'is' if instance.dropped_seeds == 1 else 'are'} left out")
     if instance.confounds:
         remarks.append(f"its arms differ in {instance.confounds}, too")
@@ -206,7 +206,7 @@ def _remarks(instance: ClaimInstance) -> str:
     if mixed := int((kinds > 1).sum()):
         remarks.append(f"in {mixed} of {count(len(kinds), 'seed')} the cells ran on different hardware")
     if (revisions := rows["revision"].nunique()) > 1:
-        remarks.append(f"the cells are of {revisions} revisions of the code")
+        remarks.append(f"the cells ran with {revisions} revisions of the code")
     return "".join(f"; {remark}" for remark in remarks)
 
 
@@ -226,8 +226,12 @@ def _next_step(word: str, evidence: Evidence, level: float) -> str:
     estimate = evidence.estimates[evidence.deciding]
     if estimate.error == 0:
         on_bound = evidence.distance < ROUNDING
-        return "nothing: it lies exactly on the bound" if on_bound else "more seeds: these all give the same number"
+        return (
+            "nothing: the estimate lies exactly on the bound"
+            if on_bound
+            else "more seeds: these all give the same number"
+        )
     needed = seeds_needed(estimate, evidence.distance, level)
     if needed is None:
-        return f"more than {MOST_SEEDS} seeds an arm, so near is it to the bound"
-    return f"about {needed} seeds an arm instead of {evidence.seeds}, if the mean stays where it is"
+        return f"more than {MOST_SEEDS} seeds per arm, since the estimate is so close to the bound"
+    return f"about {needed} seeds per arm instead of {evidence.seeds}, if the mean does not change"

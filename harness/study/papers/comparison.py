@@ -42,16 +42,17 @@ class PublishedComparison:
         if not self.number.published:
             return "its value could not be read"
         if not self.arm:
-            return "no such arm here"
+            return "no arm has this loss and method"
         if not self.comparable:
             more = len(self.differences) - MOST_DIFFERENCES
             rest = f", and {count(more, 'difference')} more" if more > 0 else ""
             return f"not comparable: {', '.join(self.differences[:MOST_DIFFERENCES])}{rest}"
         if self.expected.n < 2:
-            return "the same setting, but it takes two seeds of what was published to expect anything"
+            return "the same setting, but a prediction needs two seeds of the arm"
         inside = self.expected.low <= (self.number.value or 0.0) <= self.expected.high
-        place = "where one more run is expected" if inside else "not where one more run is expected"
-        return f"comparable: {place} ({self.expected.low:.2f} to {self.expected.high:.2f})"
+        place = "inside" if inside else "outside"
+        expected = f"{self.expected.low:.2f} to {self.expected.high:.2f}"
+        return f"comparable: {place} the range in which one more run is expected ({expected})"
 
 
 def of_claims(table: ResultTable) -> dict[str, list[PublishedComparison]]:

@@ -13,7 +13,7 @@ LEAD = {
     "CONTRADICTED": "No, as measured here",
     "INCONCLUSIVE": "These runs do not decide it",
     "INCOMPLETE": "Not yet",
-    "NOT COMPARABLE": "These cells cannot tell",
+    "NOT COMPARABLE": "These cells cannot decide it",
 }
 
 

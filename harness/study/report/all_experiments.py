@@ -52,6 +52,6 @@ def _overview(studies: Sequence[Study]) -> Overview:
 
 def _paper(name: str, rows: list[VerdictRow]) -> PaperSection:
     paper = papers().get(name)
-    title = f"{paper.title} ({paper.cite})" if paper else "Claims of no paper that is listed here"
-    caption = "In points of accuracy unless it says otherwise, at the levels of each experiment's own family of claims."
+    title = f"{paper.title} ({paper.cite})" if paper else "Claims without a listed paper"
+    caption = "In points of accuracy unless another unit is named; the levels are those of each experiment's claims."
     return PaperSection(title, caption, VerdictTable(rows))

@@ -179,7 +179,7 @@ def _measure(verdict: Verdict) -> str:
 
 def _published(study: Study) -> PrintedTable:
     """Return every number that claims refer to, and what others report on the same images."""
-    header = ["published", "by", "setting", "how it was read", "here", "comparison"]
+    header = ["published", "by", "setting", "how it was read", "measured", "comparison"]
     return _cut(header, [_published_row(item) for item in study.numbers], "harness/study/papers")
 
 
@@ -203,7 +203,9 @@ def _pairing(study: Study) -> list[str]:
     sentences = []
     for metric, effect in study.judged.effects.items():
         if effect.p != effect.p:
-            known = "fewer than three seeds or two complete arms, so that nothing is known of what seeds have in common"
+            known = (
+                "fewer than three seeds or two complete arms, so that it is not known whether seeds move arms together"
+            )
         else:
             known = (f"over {effect.arms} arms the seeds' mean correlation is {effect.correlation:.2f} "
                      f"(Friedman's test: p = {effect.p:.2g})")  # fmt: skip
@@ -260,20 +262,21 @@ def _run(table: ResultTable) -> list[tuple[str, str]]:
         ("Cells", f"{states}; {len(frame)} declared."),
         ("Cost", f"{done['seconds'].sum() / 3600:.2f} hours of cells (views, training and evaluation)."),
         ("Energy", _energy(done)),
-        ("Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; threads a cell: {threads or '–'}."),
+        ("Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; threads per cell: {threads or '–'}."),
         ("Revision", f"{revisions or '–'}."),
         ("Data", f"{manifest.dataset}, fingerprint {manifest.settings['dataset'].get('fingerprint', '–')}."),
-        ("Overrides", " ".join(manifest.overrides) or "none."),
+        ("Overrides", " ".join(manifest.overrides) or "None."),
     ]
 
 
 def _energy(done: pd.DataFrame) -> str:
     joules = done["joules"].dropna()
     if joules.empty:
-        return "not readable on this hardware."
+        return "Not readable on this hardware."
     return (
         f"{float(f'{joules.sum() / 3.6e6:.3g}'):,g} kWh by the counters of whole processor packages and GPUs, "
-        f"of {len(joules)} of {count(len(done), 'cell')}; cells side by side on one processor are counted in each."
+        f"of {len(joules)} of {count(len(done), 'cell')}; cells that run at the same time on one processor each count "
+        f"all of its energy."
     )
 
 

@@ -13,7 +13,7 @@ from harness.manifest import Manifest
 from harness.study.axes import Setting
 from harness.study.report.document import Design
 from harness.study.report.evaluation_text import added, described
-from harness.study.text import axis, shown
+from harness.study.text import axis, percent, shown
 
 
 def design(manifest: Manifest) -> Design:
@@ -38,7 +38,7 @@ def design(manifest: Manifest) -> Design:
         head_hidden=str(head["hidden"] or head["dim"]),
         head_dim=str(head["dim"]),
         bn_groups=_number(settings["bn_groups"]) if settings["bn_groups"] != 1 else "",
-        crop_min=f"{views['crop_min']:.0%}",
+        crop_min=percent(views["crop_min"]),
         flip=f"{views['flip']:g}",
         jitter=f"{views['jitter']:g}",
         gray=f"{views['gray']:g}",
@@ -49,7 +49,7 @@ def design(manifest: Manifest) -> Design:
         lr_rule=optimizer["lr_rule"],
         warmup_epochs=_number(optimizer["warmup_epochs"]),
         precision=settings["precision"],
-        validation=f"{settings['dataset']['validation']:.0%}",
+        validation=percent(settings["dataset"]["validation"]),
         evaluation=f"{described(manifest.evaluation)}{added(manifest)}",
     )
 

@@ -26,16 +26,16 @@ def _scale(manifest: Manifest) -> str:
 
 
 def _images(manifest: Manifest) -> str:
-    return f"One data set, {manifest.dataset}: nothing is known from here of another."
+    return f"All cells use one data set, {manifest.dataset}: the results say nothing about other data sets."
 
 
 def _seeds(table: ResultTable) -> str:
     arms = table.frame.groupby([name for name in table.axes if name != "seed"], sort=False)["seed"]
     few, most = int(arms.nunique().min()), int(arms.nunique().max())
-    seeds = f"{count(most, 'seed')} an arm" if few == most else f"{few} to {most} seeds an arm"
+    seeds = f"{count(most, 'seed')} per arm" if few == most else f"{few} to {most} seeds per arm"
     return (
-        f"{upper(seeds)}: an interval holds what a seed changes (weights, order of the images, views), and not what "
-        f"another machine or library would."
+        f"{upper(seeds)}: an interval covers what a seed changes (weights, order of the images, views), but not what "
+        f"another machine or library would change."
     )
 
 
@@ -44,20 +44,21 @@ def _tuned(table: ResultTable) -> str:
     if not fixed:
         return ""
     have = "has" if len(fixed) == 1 else "have"
-    return f"The {' and the '.join(fixed)} {have} one value for all arms: an arm that needs another is not at its best."
+    names = " and the ".join(fixed)
+    return f"The {names} {have} one value for all arms: an arm that needs another value is not at its best."
 
 
 def _cells(frame: pd.DataFrame) -> list[str]:
     found = []
     if missing := int((frame["state"] != "finished").sum()):
         no = f"{count(missing, 'cell')} of {len(frame):,} {'has' if missing == 1 else 'have'} no numbers"
-        found.append(f"{no}; what rests on them is not judged.")
+        found.append(f"{no}; claims that need them are not judged.")
     if collapsed := int((frame["collapse"] != "").sum()):
         found.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
     done = frame[frame["state"] == "finished"]
-    for name, word in (("revision", "revisions of the code"), ("hardware", "kinds of hardware")):
+    for name, words in (("revision", "with {} revisions of the code"), ("hardware", "on {} kinds of hardware")):
         if (several := done[name].nunique()) > 1:
-            found.append(f"The cells are of {several} {word}.")
+            found.append(f"The cells ran {words.format(several)}.")
     if dirty := int((done["dirty"] == True).sum()):  # noqa: E712  (None where it is not known)
         found.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
     return found
@@ -66,4 +67,4 @@ def _cells(frame: pd.DataFrame) -> list[str]:
 def _published(published: Sequence[PublishedComparison]) -> str:
     if not published or any(item.comparable for item in published):
         return ""
-    return "No published number that stands here is of the same setting: they are printed, and compared with nothing."
+    return "No published number has the same setting as an arm: the numbers are printed, but not compared."

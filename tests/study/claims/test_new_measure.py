@@ -46,7 +46,7 @@ def test_its_margin_must_be_above_zero_because_the_entry_says_so(synthetic: Synt
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [("margin: 1", "is measured along an axis"), ("over: batch_size", "takes a margin here")],
+    [("margin: 1", "is measured along an axis"), ("over: batch_size", "needs a margin")],
     ids=["axis", "margin"],
 )
 def test_what_its_claim_must_declare_follows_from_the_entry(synthetic: Synthetic, more: str, message: str) -> None:

@@ -50,7 +50,7 @@ def test_no_effect_is_inconclusive_and_says_how_many_seeds_would_do(synthetic: S
     (verdict,) = verdicts(synthetic, lambda axes: robust(axes, advantage=0.0))
     assert verdict.label == "INCONCLUSIVE"
     # 0, .1, .2: the mean is one standard deviation from 0. By G*Power, 10 seeds give a power of .80 (one-sided .025).
-    assert verdict.next_step == "about 10 seeds an arm instead of 3, if the mean stays where it is"
+    assert verdict.next_step == "about 10 seeds per arm instead of 3, if the mean does not change"
 
 
 def test_two_seeds_decide_nothing_however_clear(synthetic: Synthetic) -> None:
@@ -80,7 +80,7 @@ def test_a_scale_that_is_not_comparable_is_measured_but_decides_nothing(syntheti
     (verdict,) = verdicts(synthetic, robust, "comparable=false", "caveat='toys'")
     assert verdict.label == "NOT COMPARABLE"
     assert verdict.why.endswith("but toys")
-    assert answer([verdict]).startswith("These cells cannot tell: toys. From batch size 256 to 64, DCL changes by")
+    assert answer([verdict]).startswith("These cells cannot decide it: toys. From batch size 256 to 64, DCL changes by")
 
 
 @pytest.mark.parametrize(("override", "why"), [("axes.loss=[infonce]", "DCL"), ("axes.batch_size=[64]", "two values")])
@@ -88,7 +88,7 @@ def test_a_claim_about_arms_that_were_cut_away_says_so(synthetic: Synthetic, ove
     (verdict,) = verdicts(synthetic, robust, override)
     assert verdict.label == "NOT COMPARABLE"
     assert why in verdict.why
-    assert answer([verdict]) == f"These cells cannot tell: {verdict.why}."
+    assert answer([verdict]) == f"These cells cannot decide it: {verdict.why}."
 
 
 def test_a_claim_about_other_cells_says_which(synthetic: Synthetic) -> None:
@@ -177,7 +177,7 @@ def test_arms_that_are_equal_to_the_last_digit_are_equal_and_neither_is_better(s
         accuracy = lambda axes: seeds[axes["batch_size"]][axes["seed"]]  # noqa: E731
         (verdict,) = verdicts(synthetic, accuracy, "axes.loss=[dcl,flatnce]", made)
         assert (verdict.label, verdict.measured.low, verdict.measured.high) == (word, 0, 0)
-    assert verdict.next_step == "nothing: it lies exactly on the bound"
+    assert verdict.next_step == "nothing: the estimate lies exactly on the bound"
 
 
 @pytest.mark.parametrize(("bent", "word"), [(0.0, "REPRODUCED"), (3.0, "CONTRADICTED"), (0.6, "INCONCLUSIVE")])
@@ -332,7 +332,7 @@ def test_cells_on_different_hardware_and_of_several_revisions_are_flagged(synthe
     table.frame.loc[elsewhere, "revision"] = "1" * 40
     (verdict,) = judge(table).verdicts
     assert "in 1 of 3 seeds the cells ran on different hardware" in verdict.why
-    assert verdict.why.endswith("the cells are of 2 revisions of the code")
+    assert verdict.why.endswith("the cells ran with 2 revisions of the code")
 
 
 def flat(of: Callable[[Axes], bool]) -> dict[str, Callable[[Axes], float]]:

@@ -40,7 +40,9 @@ def test_what_nobody_read_is_not_there(synthetic: Synthetic) -> None:
 NUMBER = Number("paper", "id", "read-paper", "table 1", "test_knn", 83.0)
 
 
-@pytest.mark.parametrize(("value", "words"), [(81.0, "where one more run is expected"), (90.0, "not where")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(81.0, "inside the range in which one more run is expected"), (90.0, "outside the range")]
+)
 def test_a_comparable_number_is_held_against_the_prediction_interval(value: float, words: str) -> None:
     values = [80.0, 81.0, 82.0]
     arm = {"loss": "dcl"}
@@ -56,4 +58,7 @@ def test_what_is_not_comparable_is_compared_with_nothing() -> None:
         NUMBER, {"loss": "dcl"}, ["epochs 3 instead of 200"], Interval(1, 0, 2, 3), Interval(1, 0, 2, 3)
     )
     assert found.summary == "not comparable: epochs 3 instead of 200"
-    assert PublishedComparison(NUMBER, {}, [], mean_interval([]), mean_interval([])).summary == "no such arm here"
+    assert (
+        PublishedComparison(NUMBER, {}, [], mean_interval([]), mean_interval([])).summary
+        == "no arm has this loss and method"
+    )

@@ -34,11 +34,14 @@ def test_limitations_are_what_manifest_and_records_show(synthetic: Synthetic) ->
     table = tidy(manifest, results)
     table.frame.loc[table.frame["seed"] == 1, "revision"] = "1" * 40
     said = content(study(table)).limitations
-    assert said[0] == "One data set, scikit-learn digits (8x8): nothing is known from here of another."
-    assert said[1].startswith("3 seeds an arm: ")
+    assert (
+        said[0]
+        == "All cells use one data set, scikit-learn digits (8x8): the results say nothing about other data sets."
+    )
+    assert said[1].startswith("3 seeds per arm: ")
     assert said[2].startswith("The temperature and the learning rate have one value for all arms")
-    assert "4 cells of 12 have no numbers; what rests on them is not judged." in said
-    assert "The cells are of 2 revisions of the code." in said
+    assert "4 cells of 12 have no numbers; claims that need them are not judged." in said
+    assert "The cells ran with 2 revisions of the code." in said
 
 
 PUBLISHED = (
@@ -135,7 +138,7 @@ def test_the_energy_is_that_of_the_cells_whose_counters_were_read(synthetic: Syn
     def said() -> str:
         return dict(content(study(tidy(manifest, results))).run)["Energy"]
 
-    assert said() == "not readable on this hardware."
+    assert said() == "Not readable on this hardware."
     read = [{"processor": 1.2e6, "gpu": 2.4e6}, {"processor": 828e3}, {"processor": 0.0}]  # of four cells
     for cell, joules in zip(manifest.cells, read, strict=False):
         path = Record(results / "runs" / cell.cell_id).path / "outcome.json"
@@ -143,5 +146,5 @@ def test_the_energy_is_that_of_the_cells_whose_counters_were_read(synthetic: Syn
     assert tidy(manifest, results).frame["joules"].dropna().tolist() == [3.6e6, 828e3]
     assert said() == (
         "1.23 kWh by the counters of whole processor packages and GPUs, of 2 of 4 cells; "
-        "cells side by side on one processor are counted in each."
+        "cells that run at the same time on one processor each count all of its energy."
     )

@@ -154,7 +154,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "a claim along nothing": (edited("over: batch_size", "over: ''"), ["claims[0].over", "along an axis"]),
     "a claim along an unknown axis": (edited("over: batch_size", "over: size"), ["claims[0].over", "'size'"]),
     "a claim of too many arms": (edited("loss=dcl, loss=infonce", "loss=dcl, loss=dclw, loss=eqco"), ["takes 1 or 2"]),
-    "a claim of one arm without a margin": (edited("[loss=dcl, loss=infonce]", "[loss=dcl]"), ["takes a margin here"]),
+    "a claim of one arm without a margin": (edited("[loss=dcl, loss=infonce]", "[loss=dcl]"), ["needs a margin"]),
     "a margin that is a word": (edited("over: batch_size", "over: batch_size\n    margin: half"), ["no number"]),
     "a margin of nothing": (edited("over: batch_size", "over: batch_size\n    margin: .nan"), ["a finite number"]),
     "a claim along seeds": (edited("over: batch_size", "over: seed"), ["claims[0].over", "no axis of numbers"]),

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake that its reader can mend; the command line prints it without a traceback.
+    """A mistake that the user can correct; the command line prints it without a traceback.
 
     Args:
         what: what is wrong, in one clause.
         where: the place to look at, such as ``experiments/x.yaml:12: axes.batch_size``.
+        key: the dotted key of a declaration that is wrong, where its place is not known yet; see ``located``.
         allowed: what would have been right.
         next_command: what to type next.
     """
 
-    def __init__(self, what: str, *, where: str = "", allowed: str = "", next_command: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", key: str = "", allowed: str = "", next_command: str = "") -> None:
         self.what = what
         self.where = where
+        self.key = key
         self.allowed = allowed
         self.next_command = next_command
-        super().__init__(str(self))
+        super().__init__(what)
 
     def __str__(self) -> str:
         what = shortened(self.what)
@@ -31,6 +34,27 @@ class UserError(Exception):
         if self.next_command:
             lines.append(f"  next:    {self.next_command}")
         return "\n".join(lines)
+
+
+@contextmanager
+def below(key: str) -> Iterator[None]:
+    """Put ``key`` in front of the key of a UserError that is raised within: ``arms`` becomes ``claims[0].arms``."""
+    try:
+        yield
+    except UserError as error:
+        dot = "." if key and error.key and not error.key.startswith("[") else ""
+        error.key = f"{key}{dot}{error.key}"
+        raise
+
+
+@contextmanager
+def located(place: Callable[[str], str]) -> Iterator[None]:
+    """Give a UserError that is raised within its place, if it has none: ``place`` finds it by the error's key."""
+    try:
+        yield
+    except UserError as error:
+        error.where = error.where or place(error.key)
+        raise
 
 
 def shortened(text: str, most: int = 600) -> str:

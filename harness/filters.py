@@ -56,7 +56,7 @@ def is_filter(word: str) -> bool:
     return bool(re.search(r"[<>=]", word))
 
 
-def parse(text: str, resolve: Callable[[str], str], where: str) -> Filter:
+def parse(text: str, resolve: Callable[[str], str]) -> Filter:
     """Read a filter; ``resolve`` turns a name into its path.
 
     Raises:
@@ -67,14 +67,14 @@ def parse(text: str, resolve: Callable[[str], str], where: str) -> Filter:
     for word in words:
         found = CONDITION.fullmatch(word)
         if not found:
-            raise UserError(f"'{word}' is no condition", where=where, allowed=ALLOWED)
+            raise UserError(f"'{word}' is no condition", allowed=ALLOWED)
         name, sign, right = found.groups()
         values = tuple(right.split(","))
         if sign in ORDER and not (len(values) == 1 and _number(values[0]) is not None):
-            raise UserError(f"'{word}' compares with something that is no number", where=where, allowed=ALLOWED)
+            raise UserError(f"'{word}' compares with something that is no number", allowed=ALLOWED)
         conditions.append(Condition(resolve(name), sign, values))
     if not conditions:
-        raise UserError("an empty filter", where=where, allowed=ALLOWED)
+        raise UserError("an empty filter", allowed=ALLOWED)
     return Filter(text, tuple(conditions))
 
 

@@ -50,7 +50,7 @@ def test_every_scale_has_cells_and_says_what_it_cannot_say(path: Path, scale: st
 @pytest.mark.parametrize(("path", "scale"), SCALES)
 def test_its_claims_can_be_measured_and_name_their_paper(path: Path, scale: str) -> None:
     declaration = declare(path, [f"scale={scale}"])
-    check_claims(declaration.claims, declaration.locator.where)  # also that published numbers exist
+    check_claims(declaration.claims)  # also that published numbers exist
     for claim in declaration.claims:
         assert claim.paper in papers(), claim.name
 

@@ -15,7 +15,7 @@ NAMES = {"loss": "loss.name", "temperature": "loss.temperature", "alpha": "loss.
 
 
 def matches(text: str) -> bool:
-    return parse(text, lambda name: NAMES.get(name, name), "here").matches(CELL.__getitem__)
+    return parse(text, lambda name: NAMES.get(name, name)).matches(CELL.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ def test_names_are_not_taken_for_filters() -> None:
 
 
 def test_numbers_of_a_table_are_in_order_like_others() -> None:
-    condition = parse("batch_size>=256", str, "here").conditions[0]
+    condition = parse("batch_size>=256", str).conditions[0]
     assert [condition.holds(value) for value in numpy.array([64, 256, 512])] == [False, True, True]
     assert condition.holds(numpy.float64(256.0))

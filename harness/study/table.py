@@ -88,7 +88,7 @@ class ResultTable:
         import pandas as pd
 
         matching = pd.Series(True, index=self.frame.index)
-        for condition in parse(text, short_name, "").conditions if text else ():
+        for condition in parse(text, short_name).conditions if text else ():
             if condition.path in self.frame:
                 column = self.frame[condition.path]
                 matching &= column.map({value: condition.holds(value) for value in column.unique()}).astype(bool)

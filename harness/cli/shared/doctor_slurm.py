@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import UserError, below, located
 from harness.sweep.declare.limits import check_range
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.slurm.acceptance import Acceptance, declared, profile
@@ -57,7 +57,8 @@ def _profile(words: Sequence[str]) -> ClusterConfig:
     cluster = profile(words).cluster
     for key, value in vars(cluster).items():
         if value is not None:
-            check_range(f"cluster.{key}", value, f"command line: cluster.{key}")
+            with located(lambda key: f"command line: {key}"), below(f"cluster.{key}"):
+                check_range(f"cluster.{key}", value)
     if cluster.scheduler == "none":
         raise UserError(
             "this cluster is the present machine",

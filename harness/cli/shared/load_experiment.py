@@ -15,7 +15,7 @@ from harness.datasets import DatasetFiles, DatasetMissing, FixedDataset
 from harness.environment.gpus import gpus, hardware
 from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
-from harness.errors import UserError
+from harness.errors import UserError, located
 from harness.manifest import Manifest
 from harness.plugins import register
 from harness.store.index import Index
@@ -142,7 +142,8 @@ def other_scale(path: str, scale: str, results: Path, plugins: Sequence[Path]) -
 
 def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plugins: Sequence[Path]) -> Declared:
     expansion = grid.expand(declaration, files)
-    check_claims(declaration.claims, declaration.locator.where)
+    with located(declaration.locator.where):
+        check_claims(declaration.claims)
     manifest = grid.manifest(declaration, files, expansion, str(revision()["revision"]))
     own = [str(file.resolve()) for file in plugins]
     plan = make_plan(expansion.cells, Index(results / "runs"))

@@ -21,7 +21,7 @@ from harness import filters
 from harness.cell import OWN, Cell, paths, short_name
 from harness.cli.shared.arguments import command, short_names
 from harness.cli.shared.completion import swept_experiments
-from harness.errors import UserError
+from harness.errors import UserError, located
 from harness.filters import Filter
 from harness.manifest import Expected, Manifest
 from harness.store.index import Index
@@ -225,12 +225,13 @@ def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
         if name in (STATE, COLLAPSED):
             return name
         try:
-            return OWN + bare if bare in own else field_path(name, "command line")
+            return OWN + bare if bare in own else field_path(name)
         except UserError as error:
-            allowed = f"scale=NAME, {STATE}, {COLLAPSED}, {error.allowed}"
-            raise UserError(error.what, where=error.where, allowed=allowed) from None
+            error.allowed = f"scale=NAME, {STATE}, {COLLAPSED}, {error.allowed}"
+            raise
 
-    return filters.parse(text, resolve, "command line")
+    with located(lambda key: "command line"):
+        return filters.parse(text, resolve)
 
 
 def _filtered(groups: Sequence[Group], only: Filter, index: Index) -> list[Group]:

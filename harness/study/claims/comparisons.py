@@ -105,7 +105,7 @@ def arm_names(arms: Sequence[str]) -> list[str]:
 def named(text: str) -> str:
     """Return a filter in words: ``loss=dcl epochs=100`` is ``DCL, epochs 100``."""
     words = []
-    for condition in parse(text, short_name, "").conditions:
+    for condition in parse(text, short_name).conditions:
         values = " or ".join(phrase(condition.path, value) for value in condition.values)
         words.append(values if condition.sign == "=" else f"{condition.path} {condition.sign} {condition.values[0]}")
     return ", ".join(words)
@@ -176,7 +176,7 @@ def _common_values(over: str, rows: Mapping[str, pd.DataFrame]) -> set[float]:
 
 def _confounds(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame], axes: Sequence[str]) -> str:
     """Say on which of these axes the arms differ although neither the claim nor the setting names them."""
-    filters = [parse(text, short_name, "") for text in (claim.at, *claim.arms) if text]
+    filters = [parse(text, short_name) for text in (claim.at, *claim.arms) if text]
     named_axes = {condition.path for parsed in filters for condition in parsed.conditions}
     named_axes |= {short_name(claim.over), *setting}
     differing = []

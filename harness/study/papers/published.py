@@ -133,8 +133,8 @@ def papers() -> dict[str, Paper]:
     return {name: _paper(name) for name in _names()}
 
 
-def number(reference: str, where: str = "") -> Number:
-    """Return the number that ``paper.id`` refers to; ``where`` names the place of the reference.
+def number(reference: str) -> Number:
+    """Return the number that ``paper.id`` refers to.
 
     Raises:
         UserError: There is no such number.
@@ -142,11 +142,11 @@ def number(reference: str, where: str = "") -> Number:
     name, _, identifier = reference.partition(".")
     if name not in _names():
         what = f"unknown paper '{name}'{nearest(name, _names())}"
-        raise UserError(what, where=where, allowed=", ".join(_names()))
+        raise UserError(what, allowed=", ".join(_names()))
     known = _paper(name).numbers
     if identifier not in known:
         what = f"{name} has no number '{identifier}'{nearest(identifier, known)}"
-        raise UserError(what, where=where, allowed=", ".join(known) or "none: no number of it could be read")
+        raise UserError(what, allowed=", ".join(known) or "none: no number of it could be read")
     return known[identifier]
 
 

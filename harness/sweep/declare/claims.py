@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, below, nearest
 from harness.manifest import Claim
 from harness.sweep.declare.fields import field_path, read_filter
 from harness.sweep.declare.limits import type_of
@@ -16,47 +16,49 @@ REQUIRED = ("name", "says", "source", "measure", "arms")
 LISTS = ("arms", "published")
 
 
-def read_claim(item: Any, where: str) -> Claim:
+def read_claim(item: Any) -> Claim:
     """Check the shape of a claim, and that its filters are about fields of cells.
 
     Raises:
         UserError: a key or value that is not allowed.
     """
     if not isinstance(item, Mapping):
-        raise UserError("a claim is a mapping", where=where, allowed=", ".join(NAMES))
+        raise UserError("a claim is a mapping", allowed=", ".join(NAMES))
     for key in item:
         if key not in NAMES:
-            raise UserError(f"unknown key '{key}'{nearest(str(key), NAMES)}", where=where, allowed=", ".join(NAMES))
+            raise UserError(f"unknown key '{key}'{nearest(str(key), NAMES)}", allowed=", ".join(NAMES))
     if missing := [name for name in REQUIRED if name not in item]:
-        raise UserError(f"a claim needs {', '.join(missing)}", where=where, allowed=", ".join(NAMES))
-    claim = Claim(**{key: _value(key, value, where) for key, value in item.items()})
+        raise UserError(f"a claim needs {', '.join(missing)}", allowed=", ".join(NAMES))
+    claim = Claim(**{key: _value(key, value) for key, value in item.items()})
     for key, text in [("arms", arm) for arm in claim.arms] + [("at", claim.at), ("comparable", claim.comparable)]:
         if text or key == "arms":
-            read_filter(text, f"{where}.{key}")
+            with below(key):
+                read_filter(text)
     if claim.over:
-        _check_axis(claim, f"{where}.over")
+        with below("over"):
+            _check_axis(claim)
     return claim
 
 
-def _check_axis(claim: Claim, where: str) -> None:
+def _check_axis(claim: Claim) -> None:
     """Accuracy is kept or lost along numbers, of which a seed is none."""
-    path = field_path(claim.over, where)
+    path = field_path(claim.over)
     if path == "seed" or type_of(path) not in (int, float):
         what = f"{claim.name}: '{claim.over}' is no axis of numbers along which accuracy could be kept"
-        raise UserError(what, where=where, allowed="an axis of numbers, such as batch_size")
+        raise UserError(what, allowed="an axis of numbers, such as batch_size")
 
 
-def _value(key: str, value: Any, where: str) -> Any:
+def _value(key: str, value: Any) -> Any:
     if key in LISTS:
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise UserError("a list of words belongs here", where=f"{where}.{key}", allowed=f"{key}: [..., ...]")
+            raise UserError("a list of words belongs here", key=key, allowed=f"{key}: [..., ...]")
         return value
     if key == "margin":
         if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise UserError(f"{value!r} is no number", where=f"{where}.margin", allowed="points, such as 0.5")
+            raise UserError(f"{value!r} is no number", key=key, allowed="points, such as 0.5")
         return None if value is None else float(value)
     if isinstance(value, Mapping | list):
-        raise UserError("one value belongs here", where=f"{where}.{key}", allowed="a word or a sentence")
+        raise UserError("one value belongs here", key=key, allowed="a word or a sentence")
     if key in ("name", "says", "source") and not str(value or "").strip():
-        raise UserError("a sentence belongs here", where=f"{where}.{key}", allowed="text that is not empty")
+        raise UserError("a sentence belongs here", key=key, allowed="text that is not empty")
     return str(value)

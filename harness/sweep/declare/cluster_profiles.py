@@ -7,6 +7,7 @@ A profile is a file of the keys of ``cluster:`` for one cluster: ``slurm/cluster
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, below, located, nearest
 from harness.sweep.declare.limits import check_range
+from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.declare.source_map import Locator
 
 #: What belongs at keys that Slurm itself writes otherwise.
@@ -46,7 +48,7 @@ def find(name: str) -> Path | None:
     return next((path for folder in folders() if (path := folder / f"{name}.yaml").is_file()), None)
 
 
-def load(path: Path, schema: type[Any]) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """The values that a profile sets, checked against the schema of ``cluster:``.
 
     Raises:
@@ -56,19 +58,24 @@ def load(path: Path, schema: type[Any]) -> dict[str, Any]:
         raise UserError(
             "no such profile", where=f"command line: cluster={path}", allowed=", ".join(names()) or "none yet"
         )
-    where = Locator(path, "", []).where
-    loaded, known = OmegaConf.to_container(OmegaConf.load(path), resolve=False), [item.name for item in fields(schema)]
+    locator, known = Locator(path, "", []), [item.name for item in fields(ClusterConfig)]
+    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     if not isinstance(loaded, dict) or not loaded:
         raise UserError("a profile is a mapping of keys", where=str(path), allowed=", ".join(known))
     values = {str(key): value for key, value in loaded.items()}
     for key, value in values.items():
-        if key not in known:
-            raise UserError(f"unknown key '{key}'{nearest(key, known)}", where=where(key), allowed=", ".join(known))
-        try:
-            OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-        except OmegaConfBaseException:
-            allowed = FORMS.get(key, "see docs/slurm.md")
-            raise UserError(f"{value!r} does not belong here", where=where(key), allowed=allowed) from None
-        if value is not None:
-            check_range(f"cluster.{key}", value, where(key))
+        with located(locator.where), below(key):
+            _check_key(key, value, known)
     return values
+
+
+def _check_key(key: str, value: Any, known: Sequence[str]) -> None:
+    if key not in known:
+        raise UserError(f"unknown key '{key}'{nearest(key, known)}", allowed=", ".join(known))
+    try:
+        OmegaConf.merge(OmegaConf.structured(ClusterConfig), {key: value})
+    except OmegaConfBaseException:
+        allowed = FORMS.get(key, "see docs/slurm.md")
+        raise UserError(f"{value!r} does not belong here", allowed=allowed) from None
+    if value is not None:
+        check_range(f"cluster.{key}", value)

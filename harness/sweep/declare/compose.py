@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.cell import Cell
-from harness.errors import UserError, nearest
+from harness.errors import UserError, below, located, nearest
 from harness.evaluation import Evaluation
 from harness.manifest import Claim
 from harness.store.ledger import Policy
@@ -34,7 +34,8 @@ from harness.sweep.declare import cluster_profiles
 from harness.sweep.declare.claims import read_claim
 from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment, ExperimentSchema
 from harness.sweep.declare.source_map import Locator, key_lines
-from harness.sweep.declare.translate_errors import _belongs, _first_line, _translated, _unknown_key
+from harness.sweep.declare.translate_errors import expected_at, first_line, translated, unknown_key
+from harness.sweep.declare.trees import leaves, nested
 
 #: Open mappings, whose keys the command line may add without Hydra's ``+``.
 OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
@@ -88,31 +89,55 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     """
     raw = _loaded(path, [])
     scale, rest = _chosen_scale(raw, overrides)
-    locator = Locator(path, scale, rest)
-    _check_shape({key: value for key, value in raw.items() if key != "defaults"}, ExperimentSchema, "", locator)
+    locator = Locator(path, scale, overrides)
+    with located(locator.where):
+        _check_shape({key: value for key, value in raw.items() if key != "defaults"}, ExperimentSchema)
+        _refuse_interpolation(rest)
+        overlay = _overlay(raw, scale)
+        chosen = {**_group_values(rest), **_profile_values(rest)}
+        composed = _in_order(overlay, chosen, rest, raw.get("defaults") or [])
+        experiment = _compose(path, composed)
+        claims = [_claim(index, item) for index, item in enumerate(experiment.claims)]
+    return Declaration(path.stem, path, scale, list(raw["scales"]), experiment, claims, rest, locator, chosen)
+
+
+def _claim(index: int, item: Any) -> Claim:
+    with below(f"claims[{index}]"):
+        return read_claim(item)
+
+
+def _overlay(raw: Mapping[str, Any], scale: str) -> Mapping[str, Any]:
+    """Return what the chosen scale sets, by key.
+
+    Raises:
+        UserError: there is no such scale, or it sets what is not allowed.
+    """
     scales = raw.get("scales") or {}
     for name, overlay in scales.items():
         if not isinstance(overlay or {}, Mapping):
-            where = locator.where(f"scales.{name}")
-            raise UserError("scales are named overlays", where=where, allowed="scales: {NAME: {KEY: VALUE}}")
+            allowed = "scales: {NAME: {KEY: VALUE}}"
+            raise UserError("scales are named overlays", key=f"scales.{name}", allowed=allowed)
     if scale not in scales:
-        raise UserError(
-            f"no scale '{scale}'{nearest(scale, scales)}",
-            where="command line: scale" if f"scale={scale}" in overrides else locator.where("scale"),
-            allowed=", ".join(scales) or "an experiment needs at least one scale below scales:",
-        )
-    _refuse_interpolation(rest)
-    overlaid = scales[scale] or {}
-    settings = {key: value for key, value in overlaid.items() if not (key in GROUPS and isinstance(value, str))}
-    _check_shape(_nested(settings), ExperimentSchema, "", locator)
-    overlay = _as_overrides(overlaid, taken={override.partition("=")[0].lstrip("+") for override in rest})
-    own = [_own_group(override) for override in rest]
-    typed = [f"++{override}" if override.startswith(OPEN) else override for override in own]
-    chosen = {**_group_values(rest), **_profile_values(rest)}
-    again = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
-    experiment = _compose(path, _with_absent_groups([*overlay, *again, *typed], raw.get("defaults") or []), locator)
-    claims = [read_claim(item, locator.where(f"claims[{index}]")) for index, item in enumerate(experiment.claims)]
-    return Declaration(path.stem, path, scale, list(scales), experiment, claims, rest, locator, chosen)
+        allowed = ", ".join(scales) or "an experiment needs at least one scale below scales:"
+        raise UserError(f"no scale '{scale}'{nearest(scale, scales)}", key="scale", allowed=allowed)
+    overlay = scales[scale] or {}
+    _check_shape(nested({key: value for key, value in overlay.items() if not _is_choice(key, value)}), ExperimentSchema)
+    return typing.cast("Mapping[str, Any]", overlay)
+
+
+def _is_choice(key: str, value: Any) -> bool:
+    """Whether a key of an overlay chooses a group by its name, such as ``backbone: resnet18``."""
+    return key in GROUPS and isinstance(value, str)
+
+
+def _in_order(
+    overlay: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]], rest: Sequence[str], defaults: Sequence[Any]
+) -> list[str]:
+    """Return Hydra's overrides, later ones of which win: the scale's, those of chosen groups, the command line's."""
+    of_scale = _as_overrides(overlay, taken={override.partition("=")[0].lstrip("+") for override in rest})
+    of_groups = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
+    typed = [f"++{override}" if override.startswith(OPEN) else override for override in map(_own_group, rest)]
+    return _with_absent_groups([*of_scale, *of_groups, *typed], defaults)
 
 
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -151,9 +176,7 @@ def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
                 allowed=f"{', '.join(known)}, or the path of a profile",
                 next_command=f"a profile in {where} (docs/slurm.md)",
             )
-        return {
-            override: {f"cluster.{key}": value for key, value in cluster_profiles.load(path, ClusterConfig).items()}
-        }
+        return {override: {f"cluster.{key}": value for key, value in cluster_profiles.load(path).items()}}
     return {}
 
 
@@ -162,14 +185,6 @@ def _own_group(override: str) -> str:
     group, _, name = override.lstrip("+").partition("=")
     own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
     return override if own else "cluster=slurm"
-
-
-def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree's values by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
@@ -202,7 +217,7 @@ def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
     """A scale's overlay in Hydra's grammar; a group that the command line chooses is left to it."""
     found = []
     for key, value in overlay.items():
-        if key in GROUPS and isinstance(value, str):
+        if _is_choice(key, value):
             found += [] if key in taken else [f"{key}={value}"]
         elif isinstance(value, Mapping):
             found += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
@@ -248,7 +263,7 @@ def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
     try:
         raw = _plain(OmegaConf.load(path))
     except _MALFORMED as error:
-        raise UserError(f"not plain values: {_first_line(error)}", where=str(path), allowed="plain YAML") from None
+        raise UserError(f"not plain values: {first_line(error)}", where=str(path), allowed="plain YAML") from None
     defaults = raw.get("defaults", [])
     where = f"{path}:{lines.get('defaults', 1)}: defaults"
     if not isinstance(defaults, list) or not all(isinstance(item, str | dict) and item for item in defaults):
@@ -266,60 +281,46 @@ def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
     return raw
 
 
-def _nested(overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """An overlay with its dotted keys as mappings."""
-    tree: dict[str, Any] = {}
-    for key, value in overlay.items():
-        first, _, rest = key.partition(".")
-        if rest and isinstance(tree.get(first, {}), dict):
-            tree[first] = {**tree.get(first, {}), rest: value}
-        else:
-            tree[first] = value
-    return {key: _nested(value) if isinstance(value, dict) else value for key, value in tree.items()}
-
-
-def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
+def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str = "") -> None:
     """Refuse an unknown key, and a list or mapping where something else belongs."""
     hints = typing.get_type_hints(schema)
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise _unknown_key(key, locator)
+            raise unknown_key(key)
         hint = hints[name]
         kind = Mapping if is_dataclass(hint) else {list: list, dict: Mapping}.get(typing.get_origin(hint))
         if kind and not isinstance(value, kind):
             what = f"a {'list' if kind is list else 'mapping of keys'} belongs here"
-            raise UserError(what, where=locator.where(key), allowed=_belongs(key, hint))
+            raise UserError(what, key=key, allowed=expected_at(key, hint))
         if kind is None and isinstance(value, Mapping | list):
-            raise UserError("one value belongs here", where=locator.where(key), allowed=_belongs(key, hint))
+            raise UserError("one value belongs here", key=key, allowed=expected_at(key, hint))
         if is_dataclass(hint):
-            _check_shape(value, typing.cast("type[Any]", hint), f"{key}.", locator)
+            _check_shape(value, typing.cast("type[Any]", hint), f"{key}.")
 
 
-def _compose(path: Path, overrides: list[str], locator: Locator) -> Experiment:
+def _compose(path: Path, overrides: list[str]) -> Experiment:
     ConfigStore.instance().store(name="schema", node=ExperimentSchema)
     search = f"hydra.searchpath=['file://{CONF}']"
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
             config = compose(path.stem, overrides=[search, *overrides])
     except (HydraException, *_MALFORMED) as error:
-        raise _translated(error, locator) from None
+        raise translated(error) from None
     if OmegaConf.get_type(config) is not ExperimentSchema:
-        raise UserError(
-            "the defaults lack the typed schema", where=locator.where("defaults"), allowed="defaults: [schema, ...]"
-        )
-    _refuse_unknown(_plain(config), ExperimentSchema, "", locator)
+        raise UserError("the defaults lack the typed schema", key="defaults", allowed="defaults: [schema, ...]")
+    _refuse_unknown(_plain(config), ExperimentSchema)
     return typing.cast("Experiment", OmegaConf.to_object(config))
 
 
-def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str, locator: Locator) -> None:
-    """Hydra's ``+`` and a scale's overlay can add keys to a typed node; nothing would ever read them."""
+def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str = "") -> None:
+    """Refuse keys that Hydra's ``+`` or a scale's overlay has added to a typed node; nothing would ever read them."""
     hints = typing.get_type_hints(schema)
     for name, value in values.items():
         if name not in hints:
-            raise _unknown_key(f"{prefix}{name}", locator)
+            raise unknown_key(f"{prefix}{name}")
         if is_dataclass(hints[name]):
-            _refuse_unknown(value, typing.cast("type[Any]", hints[name]), f"{prefix}{name}.", locator)
+            _refuse_unknown(value, typing.cast("type[Any]", hints[name]), f"{prefix}{name}.")
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ FIXED = {
 }
 
 
-def field_path(name: str, where: str) -> str:
+def field_path(name: str) -> str:
     """The path of a field: ``batch_size``, ``temperature`` (loss.temperature), ``loss`` (loss.name).
 
     Raises:
@@ -29,7 +29,7 @@ def field_path(name: str, where: str) -> str:
     """
     if name.removeprefix("loss.").startswith("own.") or name in own_parameters():
         own = name.removeprefix("loss.").removeprefix("own.")
-        check_own(own, where)
+        check_own(own)
         return OWN + own
     known = paths(Cell)
     for candidate in (name, f"{name}.name"):
@@ -39,19 +39,19 @@ def field_path(name: str, where: str) -> str:
     if len(ends) != 1:
         short = sorted({short_name(path) for path in known} | set(own_parameters()))
         what = f"several fields are called '{name}'" if ends else f"unknown field '{name}'{nearest(name, short)}"
-        raise UserError(what, where=where, allowed=", ".join(ends or short))
+        raise UserError(what, allowed=", ".join(ends or short))
     return ends[0]
 
 
-def variable_path(name: str, where: str) -> str:
+def variable_path(name: str) -> str:
     """The path of a field that may differ between the cells of an experiment.
 
     Raises:
         UserError: there is no such field, or it may not.
     """
-    path = field_path(name, where)
+    path = field_path(name)
     if path in FIXED:
-        raise UserError(f"'{name}' cannot be an axis", where=where, allowed=FIXED[path])
+        raise UserError(f"'{name}' cannot be an axis", allowed=FIXED[path])
     return path
 
 
@@ -61,39 +61,39 @@ def own_parameters() -> list[str]:
     return sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters} - known)
 
 
-def check_own(name: str, where: str) -> None:
+def check_own(name: str) -> None:
     """Raises a UserError where no user's loss has such a parameter."""
     known = own_parameters()
     if name not in known:
         what = f"no loss has a parameter '{name}'{nearest(name, known)}"
-        raise UserError(what, where=where, allowed=", ".join(known) or "--plugin FILE brings own losses")
+        raise UserError(what, allowed=", ".join(known) or "--plugin FILE brings own losses")
 
 
-def read_filter(text: Any, where: str) -> Filter:
+def read_filter(text: Any) -> Filter:
     """A filter over the fields of cells, such as ``loss=dcl batch_size<=64``.
 
     Raises:
         UserError: it is no filter, or it compares a field with what that cannot hold.
     """
     if not isinstance(text, str):
-        raise UserError(f"{text!r} is no filter", where=where, allowed=ALLOWED)
-    found = filters.parse(text, lambda name: field_path(name, where), where)
+        raise UserError(f"{text!r} is no filter", allowed=ALLOWED)
+    found = filters.parse(text, field_path)
     for condition in found.conditions:
         for value in condition.values:
-            _check_compared(condition.path, condition.sign, value, where)
+            _check_compared(condition.path, condition.sign, value)
     return found
 
 
-def _check_compared(path: str, sign: str, value: str, where: str) -> None:
+def _check_compared(path: str, sign: str, value: str) -> None:
     kind = type_of(path)
     if sign in ORDER and kind in (str, bool):
-        raise UserError(f"{short_name(path)} has no order", where=where, allowed="= and !=")
+        raise UserError(f"{short_name(path)} has no order", allowed="= and !=")
     if path in NAMES:
-        check_range(path, value, where)
+        check_range(path, value)
     if kind is bool and value.lower() not in ("true", "false"):
-        raise UserError(f"'{value}' is not of type bool", where=where, allowed="true, false")
+        raise UserError(f"'{value}' is not of type bool", allowed="true, false")
     if kind in (int, float):
         try:
             float(value)
         except ValueError:
-            raise UserError(f"'{value}' is not of type {kind.__name__}", where=where, allowed="a number") from None
+            raise UserError(f"'{value}' is not of type {kind.__name__}", allowed="a number") from None

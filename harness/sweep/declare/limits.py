@@ -78,7 +78,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
 POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
 
 
-def check_value(path: str, value: Any, where: str) -> Any:
+def check_value(path: str, value: Any) -> Any:
     """The value in its declared type.
 
     Raises:
@@ -89,9 +89,9 @@ def check_value(path: str, value: Any, where: str) -> Any:
     fits = fits and isinstance(value, bool) == (wanted is bool)
     if not fits:
         read = ", as which YAML reads no, off and yes, on without quotes" if isinstance(value, bool) else ""
-        raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", where=where, allowed=wanted.__name__)
+        raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", allowed=wanted.__name__)
     value = wanted(value)
-    check_range(path, value, where)
+    check_range(path, value)
     return value
 
 
@@ -101,19 +101,18 @@ def type_of(path: str) -> type[Any]:
     return next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
 
 
-def check_range(path: str, value: Any, where: str) -> None:
+def check_range(path: str, value: Any) -> None:
     """Raises a UserError where the value is unknown or out of its range."""
     if path in NAMES and value not in NAMES[path]:
         raise UserError(
             f"unknown {short_name(path)} '{value}'{nearest(value, NAMES[path])}",
-            where=where,
             allowed=", ".join(NAMES[path]),
         )
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{value} is no number", where=where, allowed="a finite number")
+        raise UserError(f"{value} is no number", allowed="a finite number")
     low, high = LIMITS.get(path, (None, None))
     if (low is not None and value < low) or (high is not None and value > high):
         limits = f"{low:g} <= value" if high is None else f"{low:g} <= value <= {high:g}"
-        raise UserError(f"{value} is out of range", where=where, allowed=limits)
+        raise UserError(f"{value} is out of range", allowed=limits)
     if path in POSITIVE and not value > 0:
-        raise UserError(f"{value} is out of range", where=where, allowed="value > 0")
+        raise UserError(f"{value} is out of range", allowed="value > 0")

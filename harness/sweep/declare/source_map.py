@@ -22,6 +22,7 @@ class Locator:
         self._lines = key_lines(path)
 
     def where(self, key: str) -> str:
+        """Return the line of the file, or the override of the command line, that sets the key."""
         for one in (key, *_above(key)):
             if one in self._overridden:
                 return f"command line: {shortened(self._overridden[one], 200)}"

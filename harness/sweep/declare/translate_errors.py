@@ -9,10 +9,9 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 from harness.sweep.declare.schema import GROUPS, ExperimentSchema
-from harness.sweep.declare.source_map import Locator
 
 
-def _belongs(key: str, hint: Any) -> str:
+def expected_at(key: str, hint: Any) -> str:
     """What belongs at a key, in words."""
     if is_dataclass(hint):
         names = ", ".join(item.name for item in fields(hint))
@@ -23,34 +22,34 @@ def _belongs(key: str, hint: Any) -> str:
     return ", ".join(kinds[one] for one in found or [hint])
 
 
-def _unknown_key(key: str, locator: Locator) -> UserError:
+def unknown_key(key: str) -> UserError:
     siblings = _siblings(key)
     what = f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], siblings)}"
-    return UserError(what, where=locator.where(key), allowed=", ".join(siblings))
+    return UserError(what, key=key, allowed=", ".join(siblings))
 
 
-def _translated(error: Exception, locator: Locator) -> UserError:
+def translated(error: Exception) -> UserError:
     """Hydra's and OmegaConf's messages, said in this project's form."""
     text = f"{error}\n{error.__cause__ or ''}"
     if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         if group[1] not in GROUPS:
             what = f"unknown group '{group[1]}'{nearest(group[1], GROUPS)}"
-            return UserError(what, where=locator.where("defaults"), allowed=", ".join(GROUPS))
+            return UserError(what, key="defaults", allowed=", ".join(GROUPS))
         what = f"no {group[1]} '{group[2]}'{nearest(group[2], options)}"
-        return UserError(what, where=locator.where(group[1]), allowed=", ".join(options))
+        return UserError(what, key=group[1], allowed=", ".join(options))
     unknown = re.search(r"Key '([^']+)' (?:not in|is not in struct)", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown:
-        return _unknown_key(full_key[1] if full_key else unknown[1], locator)
+        return unknown_key(full_key[1] if full_key else unknown[1])
     merged = re.search(r"Error merging override \W*([\w.]+)=", text)
     key = full_key[1] if full_key else merged[1] if merged else "defaults"
     wrong_value = re.search(r"(Value|Cannot|Invalid) .*", text)
-    what = wrong_value[0] if wrong_value else _first_line(error)
-    return UserError(what, where=locator.where(key), allowed=_wanted(key))
+    what = wrong_value[0] if wrong_value else first_line(error)
+    return UserError(what, key=key, allowed=_wanted(key))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
     said = [line for line in lines if "raised while composing" not in line] or lines
     return said[0].strip() if said else type(error).__name__
@@ -61,7 +60,7 @@ def _wanted(key: str) -> str:
     node: Any = ExperimentSchema
     for name in key.split("."):
         node = typing.get_type_hints(node).get(name) if is_dataclass(node) else None
-    return _belongs(key, node) if node else "what docs/experiments.md explains"
+    return expected_at(key, node) if node else "what docs/experiments.md explains"
 
 
 def _siblings(key: str) -> list[str]:

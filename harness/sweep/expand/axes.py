@@ -15,11 +15,12 @@ from typing import Any
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.cell import OWN, short_name
-from harness.errors import UserError
+from harness.errors import UserError, below
 from harness.filters import Filter
-from harness.sweep.declare.compose import Declaration, leaves
+from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import read_filter, variable_path
 from harness.sweep.declare.limits import check_value
+from harness.sweep.declare.trees import leaves
 
 #: More points than anybody trains, and more than a plan can hold.
 MOST_POINTS = 1_000_000
@@ -85,79 +86,79 @@ def grids(declaration: Declaration) -> list[Grid]:
         UserError: an unknown axis, a value that its field cannot take, or conditions that depend on each other.
     """
     experiment = declaration.experiment
-    common = _factors(declaration, "axes", "zip", experiment.axes, experiment.zip)
+    common = _factors("axes", "zip", experiment.axes, experiment.zip)
     found = []
     for name, node in experiment.grids.items():
         key = f"grids.{name}"
         if not isinstance(node, Mapping):
-            where = declaration.locator.where(key)
-            raise UserError("a grid is a mapping of axes", where=where, allowed="grids: {NAME: {AXIS: [VALUES]}}")
+            raise UserError("a grid is a mapping of axes", key=key, allowed="grids: {NAME: {AXIS: [VALUES]}}")
         axes = {axis: given for axis, given in node.items() if axis != "zip"}
-        own = _factors(declaration, key, f"{key}.zip", axes, node.get("zip", []))
-        found.append(Grid(str(name), (*own, *_kept(declaration, common, own))))
+        own = _factors(key, f"{key}.zip", axes, node.get("zip", []))
+        found.append(Grid(str(name), (*own, *_kept(common, own))))
     found = found or [Grid("", tuple(common))]
     conditions = _conditions(declaration, found)
-    return [replace(grid, factors=_in_order(declaration, grid.factors, conditions)) for grid in found]
+    return [replace(grid, factors=_in_order(grid.factors, conditions)) for grid in found]
 
 
-def _factors(declaration: Declaration, axes_key: str, zip_key: str, axes: Mapping[str, Any], zips: Any) -> list[Factor]:
+def _factors(axes_key: str, zip_key: str, axes: Mapping[str, Any], zips: Any) -> list[Factor]:
     """Axes that vary together stand before those that vary alone, so that seeds may stay last."""
-    groups = _groups(declaration, zip_key, zips)
-    found = [_factor(declaration, f"{zip_key}[{index}]", group) for index, group in enumerate(groups)]
-    found += [_factor(declaration, axes_key, {name: given}) for name, given in leaves(axes).items()]
+    groups = _groups(zip_key, zips)
+    found = [_factor(f"{zip_key}[{index}]", group) for index, group in enumerate(groups)]
+    found += [_factor(axes_key, {name: given}) for name, given in leaves(axes).items()]
     seen: dict[str, str] = {}
     for path, key in (item for factor in found for item in factor.keys.items()):
         if path in seen:
             what = f"{short_name(path)} varies twice, here and as {seen[path]}"
-            raise UserError(what, where=declaration.locator.where(key), allowed="one of them")
+            raise UserError(what, key=key, allowed="one of them")
         seen[path] = key
     return found
 
 
-def _groups(declaration: Declaration, key: str, zips: Any) -> list[Mapping[str, Any]]:
+def _groups(key: str, zips: Any) -> list[Mapping[str, Any]]:
     example = "zip: [{batch_size: [32, 512], lr: [0.1, 0.3]}]"
     if not isinstance(zips, list):
-        raise UserError("zip is a list of groups of axes", where=declaration.locator.where(key), allowed=example)
+        raise UserError("zip is a list of groups of axes", key=key, allowed=example)
     for index, group in enumerate(zips):
         if not isinstance(group, Mapping) or len(leaves(group)) < 2:
-            where = declaration.locator.where(f"{key}[{index}]")
-            raise UserError("a group of a zip has two axes or more", where=where, allowed=example)
+            what = "a group of a zip has two axes or more"
+            raise UserError(what, key=f"{key}[{index}]", allowed=example)
     return [leaves(group) for group in zips]
 
 
-def _factor(declaration: Declaration, key: str, group: Mapping[str, Any]) -> Factor:
+def _factor(key: str, group: Mapping[str, Any]) -> Factor:
     """The axes of ``group``, which vary together."""
     columns: dict[str, list[Any]] = {}
     keys: dict[str, str] = {}
     for name, given in group.items():
-        where = declaration.locator.where(f"{key}.{name}")
-        path, values = _column(name, given, where)
+        with below(f"{key}.{name}"):
+            path, values = _column(name, given)
         if path in columns:
-            raise UserError(f"{short_name(path)} stands twice in one zip", where=where, allowed="one of them")
+            raise UserError(f"{short_name(path)} stands twice in one zip", key=f"{key}.{name}", allowed="one of them")
         columns[path], keys[path] = values, f"{key}.{name}"
         first = next(iter(columns))
         if len(values) != len(columns[first]):
             what = f"{short_name(first)} has {len(columns[first])} values and {short_name(path)} {len(values)}"
-            raise UserError(f"axes of a zip vary together: {what}", where=where, allowed="lists of one length")
+            raise UserError(f"axes of a zip vary together: {what}", key=keys[path], allowed="lists of one length")
     rows = list(zip(*columns.values(), strict=True))
     if len(set(rows)) < len(rows):
-        raise UserError("a value is listed twice" if len(group) == 1 else "a row of a zip is listed twice", where=where)
+        what = "a value is listed twice" if len(group) == 1 else "a row of a zip is listed twice"
+        raise UserError(what, key=list(keys.values())[-1])
     return Factor(tuple(dict(zip(columns, row, strict=True)) for row in rows), keys)
 
 
-def _column(name: str, given: Any, where: str) -> tuple[str, list[Any]]:
-    path = variable_path(name, where)
+def _column(name: str, given: Any) -> tuple[str, list[Any]]:
+    path = variable_path(name)
     if path == "seed" and isinstance(given, int) and not isinstance(given, bool):
         if not 1 <= given <= MOST_POINTS:
-            raise UserError(f"{given} seeds are out of range", where=where, allowed=f"1 <= value <= {MOST_POINTS}")
+            raise UserError(f"{given} seeds are out of range", allowed=f"1 <= value <= {MOST_POINTS}")
         return path, list(range(given))
     if not isinstance(given, list) or not given:
         example = "such as [0, 1, 2], or how many" if path == "seed" else "such as [32, 64, 128]"
-        raise UserError("an axis is a list of values", where=where, allowed=example)
-    return path, [check_value(path, value, where) for value in given]
+        raise UserError("an axis is a list of values", allowed=example)
+    return path, [check_value(path, value) for value in given]
 
 
-def _kept(declaration: Declaration, common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
+def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
     """The common factors that a grid does not replace by its own."""
     replaced = {path: key for factor in own for path, key in factor.keys.items()}
     kept = []
@@ -165,36 +166,46 @@ def _kept(declaration: Declaration, common: Iterable[Factor], own: Iterable[Fact
         again = [path for path in factor.keys if path in replaced]
         if again and len(factor.keys) > 1:
             what = f"{short_name(again[0])} varies twice, here and as {factor.keys[again[0]]}"
-            raise UserError(what, where=declaration.locator.where(replaced[again[0]]), allowed="one of them")
+            raise UserError(what, key=replaced[again[0]], allowed="one of them")
         kept += [] if again else [factor]
     return kept
 
 
 def _conditions(declaration: Declaration, found: Iterable[Grid]) -> dict[str, Filter]:
     """``when``, by path."""
-    place = declaration.locator.where
-    derived = {variable_path(str(name), place(f"derive.{name}")) for name in declaration.experiment.derive}
+    derived = derived_paths(declaration)
     conditions = {}
     for name, text in leaves(declaration.experiment.when).items():
-        where = place(f"when.{name}")
-        path, only = variable_path(name, where), read_filter(text, where)
-        factors = [factor for grid in found for factor in grid.factors if path in factor.keys]
-        if not factors:
-            varying = dict.fromkeys(short_name(path) for grid in found for path in grid.keys)
-            raise UserError(f"'{name}' is no axis", where=where, allowed=", ".join(varying) or "an axis; there is none")
-        if any(len(factor.keys) > 1 for factor in factors):
-            what = f"{name} varies together with others and cannot have a condition of its own"
-            raise UserError(what, where=where, allowed="an axis that stands alone, or grids:")
-        if early := only.paths & derived:
-            what = f"{short_name(early.pop())} is derived, which comes after conditions"
-            raise UserError(what, where=where, allowed="fields that are declared")
+        with below(f"when.{name}"):
+            path, only = variable_path(name), read_filter(text)
+            _check_condition(name, path, found)
+            if early := only.paths & derived:
+                what = f"{short_name(early.pop())} is derived, which comes after conditions"
+                raise UserError(what, allowed="fields that are declared")
         conditions[path] = only
     return conditions
 
 
-def _in_order(
-    declaration: Declaration, factors: Iterable[Factor], conditions: Mapping[str, Filter]
-) -> tuple[Factor, ...]:
+def _check_condition(name: str, path: str, grids: Iterable[Grid]) -> None:
+    factors = [factor for grid in grids for factor in grid.factors if path in factor.keys]
+    if not factors:
+        varying = dict.fromkeys(short_name(path) for grid in grids for path in grid.keys)
+        raise UserError(f"'{name}' is no axis", allowed=", ".join(varying) or "an axis; there is none")
+    if any(len(factor.keys) > 1 for factor in factors):
+        what = f"{name} varies together with others and cannot have a condition of its own"
+        raise UserError(what, allowed="an axis that stands alone, or grids:")
+
+
+def derived_paths(declaration: Declaration) -> set[str]:
+    """Return the paths of the fields of ``derive``."""
+    paths = set()
+    for name in declaration.experiment.derive:
+        with below(f"derive.{name}"):
+            paths.add(variable_path(str(name)))
+    return paths
+
+
+def _in_order(factors: Iterable[Factor], conditions: Mapping[str, Filter]) -> tuple[Factor, ...]:
     """The factors with their conditions, each after those that its condition reads, otherwise as declared."""
     waiting = [replace(factor, only=conditions.get(next(iter(factor.keys)))) for factor in factors]
     ordered: list[Factor] = []
@@ -203,9 +214,8 @@ def _in_order(
         ready = [factor for factor in waiting if not (factor.only and factor.only.paths & open_paths)]
         if not ready:
             names = [short_name(path) for factor in waiting for path in factor.keys if factor.only]
-            where = declaration.locator.where(f"when.{names[0]}")
             what = f"the conditions of {', '.join(names)} depend on each other" if names[1:] else "it depends on itself"
-            raise UserError(what, where=where, allowed="conditions on other axes, without a circle")
+            raise UserError(what, key=f"when.{names[0]}", allowed="conditions on other axes, without a circle")
         ordered.append(ready[0])
         waiting = [factor for factor in waiting if factor is not ready[0]]
     return tuple(ordered)
@@ -225,29 +235,28 @@ def included(declaration: Declaration, found: Iterable[Grid], declared: Mapping[
     singles = []
     for index, node in enumerate(declaration.experiment.include):
         key = f"include[{index}]"
-        where = declaration.locator.where(key)
         if not isinstance(node, Mapping) or not node:
             example = "include: [{loss: dcl, batch_size: 1024, seed: 0}]"
-            raise UserError("an included cell is a mapping of fields", where=where, allowed=example)
-        point, keys = _single(declaration, key, leaves(node))
+            raise UserError("an included cell is a mapping of fields", key=key, allowed=example)
+        point, keys = _single(key, leaves(node))
         for path, only in axes.items():
             if path in point or not _exists(path, only, {**declared, **point}):
                 continue
             if len(values[path]) > 1:
                 what = f"{short_name(path)} has several values and is not named"
-                raise UserError(what, where=where, allowed=", ".join(map(str, values[path][:20])))
+                raise UserError(what, key=key, allowed=", ".join(map(str, values[path][:20])))
             (point[path],), keys[path] = values[path], key
         singles.append(Grid(key, (Factor((point,), keys),)))
     return singles
 
 
-def _single(declaration: Declaration, key: str, node: Mapping[str, Any]) -> tuple[Point, dict[str, str]]:
+def _single(key: str, node: Mapping[str, Any]) -> tuple[Point, dict[str, str]]:
     point: Point = {}
     keys: dict[str, str] = {}
     for name, value in node.items():
-        where = declaration.locator.where(f"{key}.{name}")
-        path = variable_path(name, where)
-        point[path], keys[path] = check_value(path, value, where), f"{key}.{name}"
+        with below(f"{key}.{name}"):
+            path = variable_path(name)
+            point[path], keys[path] = check_value(path, value), f"{key}.{name}"
     return point, keys
 
 

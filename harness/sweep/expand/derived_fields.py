@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cell import short_name
-from harness.errors import UserError, nearest
+from harness.errors import UserError, below, nearest
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import variable_path
 from harness.sweep.declare.limits import check_value, type_of
@@ -54,12 +54,12 @@ READ = ("batch_size", "epochs", "steps")
 
 @dataclass(frozen=True)
 class Derived:
-    """A field and its rule; ``where``: where that was declared."""
+    """A field and its rule; ``key``: where the rule is declared, such as ``derive.lr``."""
 
     path: str
     rule: Callable[[float, TrainingLength], float]
     number: float
-    where: str
+    key: str
 
     def value(self, length: TrainingLength) -> Any:
         """In the field's type, rounded to ten digits: .1 of 3 epochs is the .3 that somebody else declares.
@@ -67,13 +67,13 @@ class Derived:
         Raises:
             UserError: the field cannot hold it.
         """
-        try:
-            value = float(f"{self.rule(self.number, length):.10g}")
-        except ValueError as error:
-            allowed = "a number that divides every larger batch size"
-            raise UserError(str(error), where=self.where, allowed=allowed) from None
-        whole = type_of(self.path) is int and value.is_integer()
-        return check_value(self.path, int(value) if whole else value, self.where)
+        with below(self.key):
+            try:
+                value = float(f"{self.rule(self.number, length):.10g}")
+            except ValueError as error:
+                raise UserError(str(error), allowed="a number that divides every larger batch size") from None
+            whole = type_of(self.path) is int and value.is_integer()
+            return check_value(self.path, int(value) if whole else value)
 
 
 def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Derived]:
@@ -85,36 +85,37 @@ def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Deri
     keys = {path: key for grid in grids for path, key in grid.keys.items()}
     found: dict[str, Derived] = {}
     for name, node in declaration.experiment.derive.items():
-        where = declaration.locator.where(f"derive.{name}")
-        path = variable_path(str(name), where)
-        if path in keys:
-            what = f"{short_name(path)} is derived here and varies as {keys[path]}"
-            raise UserError(what, where=where, allowed="one of them")
-        if path in found or path in READ:
-            what = f"{short_name(path)} is derived twice" if path in found else f"{name} is what rules read"
-            raise UserError(what, where=where, allowed="any other field")
-        found[path] = _read(path, node, where)
+        with below(f"derive.{name}"):
+            path = variable_path(str(name))
+            if path in keys:
+                what = f"{short_name(path)} is derived here and varies as {keys[path]}"
+                raise UserError(what, allowed="one of them")
+            if path in found or path in READ:
+                what = f"{short_name(path)} is derived twice" if path in found else f"{name} is what rules read"
+                raise UserError(what, allowed="any other field")
+            rule, number = _read(node)
+        found[path] = Derived(path, rule, number, f"derive.{name}")
     return list(found.values())
 
 
-def _read(path: str, node: Any, where: str) -> Derived:
+def _read(node: Any) -> tuple[Callable[[float, TrainingLength], float], float]:
     example = f"one of {', '.join(RULES)} with its number, such as {{fraction_of_epochs: 0.1}}"
     if not isinstance(node, Mapping) or len(node) != 1:
-        raise UserError("a derived field has one rule", where=where, allowed=example)
+        raise UserError("a derived field has one rule", allowed=example)
     ((rule, number),) = node.items()
     if rule not in RULES:
-        raise UserError(f"unknown rule '{rule}'{nearest(str(rule), RULES)}", where=where, allowed=", ".join(RULES))
+        raise UserError(f"unknown rule '{rule}'{nearest(str(rule), RULES)}", allowed=", ".join(RULES))
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise UserError(f"{rule}: {number!r} is no number", where=where, allowed=example)
-    return Derived(path, RULES[rule], float(number), where)
+        raise UserError(f"{rule}: {number!r} is no number", allowed=example)
+    return RULES[rule], float(number)
 
 
 def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
     """Raises a UserError where epochs and steps are both declared: each of them says how long a cell trains."""
-    budget, where = declaration.budget, declaration.locator.where
+    budget = declaration.budget
     if len(budget) > 1:
         remedy = "budget: {epochs: 100} or budget: {steps: 10000}; budget.epochs=null takes one back"
-        raise UserError("a budget is of epochs or of steps, not of both", where=where("budget.steps"), allowed=remedy)
+        raise UserError("a budget is of epochs or of steps, not of both", key="budget.steps", allowed=remedy)
     given = next((f"budget.{name}" for name in budget), "")
     if not given and declaration.settings["steps"] is not None:
         given = "steps"
@@ -124,4 +125,4 @@ def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
         if keys and (other or len(keys) == 2):
             first, *rest = keys
             what = f"{first} vary, and {other or keys[rest[0]]} too says how long a cell trains"
-            raise UserError(what, where=where(keys[first]), allowed="one of them")
+            raise UserError(what, key=keys[first], allowed="one of them")

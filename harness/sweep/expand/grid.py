@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from harness.cell import OWN, Cell, get, paths, short_name, versionless_id
 from harness.datasets import DatasetFiles
-from harness.errors import UserError
+from harness.errors import UserError, below, located
 from harness.filters import Filter
 from harness.manifest import Exclusion, Expected, Manifest
-from harness.sweep.declare.compose import Declaration, leaves
-from harness.sweep.declare.fields import check_own, field_path, read_filter
+from harness.sweep.declare.compose import Declaration
+from harness.sweep.declare.fields import check_own, read_filter
 from harness.sweep.declare.limits import check_range, check_value
-from harness.sweep.declare.validate import Where, check_evaluation, check_parts, check_sizes, check_world, train_images
-from harness.sweep.expand.axes import MOST_POINTS, Grid, Point, grids, included
+from harness.sweep.declare.trees import leaves
+from harness.sweep.expand.axes import MOST_POINTS, Grid, Point, derived_paths, grids, included
 from harness.sweep.expand.cell_builder import Builder
 from harness.sweep.expand.derived_fields import Derived, check_budget, derived_fields
+from harness.sweep.expand.image_counts import train_images
 from harness.sweep.expand.resources import resources
+from harness.sweep.expand.validate import check_evaluation, check_parts, check_sizes, check_world
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class Expansion:
 
 
 def shadowed_overrides(declaration: Declaration) -> list[str]:
-    """What a group that the command line chose sets in vain, because an axis varies it."""
-    declared = grids(declaration)
+    """Say which values of a group that the command line chose have no effect, because an axis varies the field."""
+    with located(declaration.locator.where):
+        declared = grids(declaration)
     return [
         f"{override} sets {path} to {value}, but an axis varies it: axes.{short_name(path)}=[{value}] takes it"
         for override, values in declaration.chosen.items()
@@ -58,11 +62,16 @@ def shadowed_overrides(declaration: Declaration) -> list[str]:
 
 
 def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
-    """Every cell, the last axis varying fastest, all checked; a cell of several grids stands there once.
+    """Return every cell, the last axis varying fastest, all checked; a cell of several grids stands there once.
 
     Raises:
         UserError: a cell that cannot run, an exclusion of nothing, or more points than anybody trains.
     """
+    with located(declaration.locator.where):
+        return _expand(declaration, files)
+
+
+def _expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
     settings = _settings(declaration, files)
     _check_settings(declaration, settings)
     declared = leaves(settings)
@@ -78,22 +87,21 @@ def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
     found: dict[str, Cell] = {}
     stands: dict[str, tuple[str, ...]] = {}
     for index, grid in enumerate(every):
-        where = _places(declaration, grid, rules)
         can_exclude = exclusions if index < len(crossed) else []  # not what is included by name
-        for point in grid.points(declared):
-            cell = builder.cell(point)
-            if can_exclude and _excluded(cell, can_exclude):
-                continue
-            check(cell, where)
-            before = stands.get(cell.cell_id, ())
-            if grid.name in before:
-                raise _twice(grid, point, cell, where)
-            stands[cell.cell_id] = (*before, grid.name)
-            found.setdefault(cell.cell_id, cell)
+        with _declared_keys(declaration, grid, rules):
+            for point in grid.points(declared):
+                cell = builder.cell(point)
+                if can_exclude and _excluded(cell, can_exclude):
+                    continue
+                check(cell)
+                before = stands.get(cell.cell_id, ())
+                if grid.name in before:
+                    raise _twice(grid, point, cell)
+                stands[cell.cell_id] = (*before, grid.name)
+                found.setdefault(cell.cell_id, cell)
     _refuse_unmatched(exclusions)
     if not found:
-        place = declaration.locator.where("exclude")
-        raise UserError("every cell is excluded", where=place, allowed="fewer exclusions")
+        raise UserError("every cell is excluded", key="exclude", allowed="fewer exclusions")
     axes = list(dict.fromkeys(path for grid in every for path in grid.keys))
     return Expansion(
         [(cell, {path: get(cell, path) for path in axes}) for cell in found.values()],
@@ -109,16 +117,18 @@ def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
 
 
 def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> None:
-    where = declaration.locator.where
     for group in ("evaluate", "cluster", "failures", "budget"):
         for name, value in vars(getattr(declaration.experiment, group)).items():
             if value is not None:
-                check_range(f"{group}.{name}", value, where(f"{group}.{name}"))
+                with below(f"{group}.{name}"):
+                    check_range(f"{group}.{name}", value)
     for path, value in leaves(settings).items():
         if path in paths(Cell) and value is not None:
-            check_value(path, value, where(path.removesuffix(".name")))
+            with below(path.removesuffix(".name")):
+                check_value(path, value)
     for name in settings["loss"]["own"]:
-        check_own(name, where(OWN + name))
+        with below(OWN + name):
+            check_own(name)
 
 
 def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Any]) -> None:
@@ -127,18 +137,24 @@ def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: 
     if count > MOST_POINTS:
         key = "grids" if declaration.experiment.grids else "axes"
         what = f"the axes have {count:,} points"
-        raise UserError(what, where=declaration.locator.where(key), allowed=f"at most {MOST_POINTS:,}")
+        raise UserError(what, key=key, allowed=f"at most {MOST_POINTS:,}")
 
 
-def _places(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Where:
-    """Where a field of this grid's cells was declared."""
-    derived_at = {rule.path: rule.where for rule in rules}
-    budget = {name: f"budget.{name}" for name in declaration.budget}
-    keys = {**budget, **grid.keys}
-    return lambda path: derived_at.get(path) or declaration.locator.where(keys.get(path, path))
+@contextmanager
+def _declared_keys(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Iterator[None]:
+    """Name the key that declares a field, where an error names the field of a cell: ``axes.lr`` for optimizer.lr."""
+    keys = {name: f"budget.{name}" for name in declaration.budget} | grid.keys
+    keys |= {rule.path: rule.key for rule in rules}
+    if declaration.experiment.resources:
+        keys |= {"cluster.gpus": "resources", "cluster.micro_batch": "resources"}
+    try:
+        yield
+    except UserError as error:
+        error.key = keys.get(error.key, error.key)
+        raise
 
 
-def _twice(grid: Grid, point: Point, cell: Cell, where: Where) -> UserError:
+def _twice(grid: Grid, point: Point, cell: Cell) -> UserError:
     """Two points of a grid give this cell: they differ only in what its loss or method lacks."""
     lacking = [path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1]
     same = lacking[0]
@@ -146,7 +162,7 @@ def _twice(grid: Grid, point: Point, cell: Cell, where: Where) -> UserError:
     name, axis = short_name(same), "method" if owner is cell.method else "loss"
     return UserError(
         f"{owner.name} has no {name}: two points of the grid are one cell",
-        where=where(same),
+        key=same,
         allowed=f"one value, or grids: of those that have it, or when: {{{name}: {axis}=NAME}}",
     )
 
@@ -157,31 +173,28 @@ class _Check:
     def __init__(self, declaration: Declaration, files: DatasetFiles) -> None:
         self._declaration, self._files = declaration, files
         self._resources = resources(declaration)
-        self._lr_is_derived = any(name in ("lr", "optimizer.lr") for name in declaration.experiment.derive)
+        self._lr_is_derived = "optimizer.lr" in derived_paths(declaration)
         self._checked: set[tuple[int | None, ...]] = set()
 
-    def __call__(self, cell: Cell, where: Where) -> None:
+    def __call__(self, cell: Cell) -> None:
         given = self._resources(cell)
         ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
         parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
         if parts not in self._checked:
-            check_parts(cell, self._files, where)
-            check_evaluation(self._declaration.evaluation, cell, self._files, where)
+            check_parts(cell, self._files)
+            check_evaluation(self._declaration.evaluation, cell, self._files)
             self._checked.add(parts)
         sizes = (id(cell.optimizer), cell.batch_size, cell.bn_groups, cell.epochs, cell.steps, ranks, micro_batch)
         if sizes not in self._checked:
-            check_sizes(cell, self._files, where)
-            check_world(cell, ranks, micro_batch, self._place_of_ranks)
-            self._refuse_scaling_twice(cell, where)
+            check_sizes(cell, self._files)
+            check_world(cell, ranks, micro_batch)
+            self._refuse_scaling_twice(cell)
             self._checked.add(sizes)
 
-    def _place_of_ranks(self, key: str) -> str:
-        return self._declaration.locator.where("resources" if self._declaration.experiment.resources else key)
-
-    def _refuse_scaling_twice(self, cell: Cell, where: Where) -> None:
+    def _refuse_scaling_twice(self, cell: Cell) -> None:
         if self._lr_is_derived and cell.optimizer.lr_rule != "constant":
             what = f"lr is derived, and lr_rule {cell.optimizer.lr_rule} would scale it again"
-            raise UserError(what, where=where("optimizer.lr"), allowed="optimizer.lr_rule: constant")
+            raise UserError(what, key="optimizer.lr", allowed="optimizer.lr_rule: constant")
 
 
 @dataclass
@@ -190,7 +203,7 @@ class _Exclusion:
 
     only: Filter
     reason: str
-    where: str
+    key: str
     cells: set[str] = field(default_factory=set)
     idle: bool = True
 
@@ -198,14 +211,15 @@ class _Exclusion:
 def _exclusions(declaration: Declaration) -> list[_Exclusion]:
     found = []
     for index, node in enumerate(declaration.experiment.exclude):
-        where = declaration.locator.where(f"exclude[{index}]")
+        key = f"exclude[{index}]"
         example = "exclude: [{where: loss=dcl batch_size<=64, reason: diverges}]"
         if not isinstance(node, Mapping) or set(node) != {"where", "reason"}:
-            raise UserError("an exclusion has 'where' and 'reason'", where=where, allowed=example)
+            raise UserError("an exclusion has 'where' and 'reason'", key=key, allowed=example)
         if not isinstance(node["reason"], str) or not node["reason"].strip():
-            raise UserError("an exclusion needs a reason", where=where, allowed=example)
-        only = read_filter(node["where"], declaration.locator.where(f"exclude[{index}].where"))
-        found.append(_Exclusion(only, node["reason"].strip(), where))
+            raise UserError("an exclusion needs a reason", key=key, allowed=example)
+        with below(f"{key}.where"):
+            only = read_filter(node["where"])
+        found.append(_Exclusion(only, node["reason"].strip(), key))
     return found
 
 
@@ -223,14 +237,13 @@ def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
     for exclusion in exclusions:
         if exclusion.idle:
             what = f"no cell has {exclusion.only.text}: nothing is excluded"
-            raise UserError(what, where=exclusion.where, allowed="a filter that matches, or exclude=[]")
+            raise UserError(what, key=exclusion.key, allowed="a filter that matches, or exclude=[]")
 
 
 def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
     """The settings with what follows from them, where that is the same for all cells, and None where it differs."""
     settings = _settings(declaration, files)
-    derived_paths = {field_path(str(name), "") for name in declaration.experiment.derive}
-    for path in derived_paths | ({"epochs"} if any(cell.steps for cell in cells) else set()):
+    for path in derived_paths(declaration) | ({"epochs"} if any(cell.steps for cell in cells) else set()):
         found = {get(cell, path) for cell in cells}
         value = found.pop() if len(found) == 1 else None
         group, _, name = path.rpartition(".")

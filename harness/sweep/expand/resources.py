@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from harness.cell import Cell, get
-from harness.errors import UserError, nearest
+from harness.errors import UserError, below, nearest
+from harness.filters import Filter
 from harness.store.submission import RunConfig
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import read_filter
@@ -52,13 +53,10 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
     default = Resources(cluster.gpus, cluster.nodes, cluster.time, cluster.micro_batch)
     entries = []
     for index, node in enumerate(declaration.experiment.resources):
-        key = f"resources[{index}]"
-        given = _entry(declaration, key, node)
-        place = declaration.locator.where(f"{key}.where")
-        only = read_filter(node["where"], place)
-        if "seed" in only.paths:
-            what = "cells that differ only in their seed get the same resources"
-            raise UserError(what, where=place, allowed="a filter without seed")
+        with below(f"resources[{index}]"):
+            given = _entry(node)
+            with below("where"):
+                only = _filter(node["where"])
         entries.append((only, given))
 
     def of(cell: Cell) -> Resources:
@@ -69,20 +67,27 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
     return of if entries else lambda cell: default
 
 
-def _entry(declaration: Declaration, key: str, node: Any) -> dict[str, Any]:
-    where = declaration.locator.where
+def _filter(text: Any) -> Filter:
+    only = read_filter(text)
+    if "seed" in only.paths:
+        what = "cells that differ only in their seed get the same resources"
+        raise UserError(what, allowed="a filter without seed")
+    return only
+
+
+def _entry(node: Any) -> dict[str, Any]:
     example = "{where: batch_size>=1024, gpus: 2, nodes: 1, time: 120}"
     if not isinstance(node, Mapping) or "where" not in node or len(node) < 2:
-        raise UserError("an entry of resources has 'where' and what is given", where=where(key), allowed=example)
+        raise UserError("an entry of resources has 'where' and what is given", allowed=example)
     given = {}
     for name, value in node.items():
-        place = where(f"{key}.{name}")
         if name == "where":
             continue
-        if name not in KINDS:
-            raise UserError(f"unknown key '{name}'{nearest(str(name), KINDS)}", where=place, allowed=", ".join(KINDS))
-        if isinstance(value, bool) or not isinstance(value, int if KINDS[name] is int else int | float):
-            raise UserError(f"{value!r} is not of type {KINDS[name].__name__}", where=place, allowed=example)
-        check_range(f"cluster.{name}", value, place)
+        with below(str(name)):
+            if name not in KINDS:
+                raise UserError(f"unknown key '{name}'{nearest(str(name), KINDS)}", allowed=", ".join(KINDS))
+            if isinstance(value, bool) or not isinstance(value, int if KINDS[name] is int else int | float):
+                raise UserError(f"{value!r} is not of type {KINDS[name].__name__}", allowed=example)
+            check_range(f"cluster.{name}", value)
         given[str(name)] = KINDS[name](value)
     return given

@@ -22,7 +22,7 @@ from harness.datasets.image_folder import image_files
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.files import Json, cache_folder, read_json, write_json
-from harness.sweep.declare.validate import bank_count, train_count
+from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
 
 #: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many

@@ -15,7 +15,7 @@ from harness.datasets import DatasetFiles
 from harness.evaluation import Evaluation
 from harness.store.index import Index
 from harness.store.record import Record
-from harness.sweep.declare.validate import bank_count, steps_of
+from harness.sweep.expand.image_counts import bank_count, steps_of
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from harness import datasets, json_process
 from harness.cell import Cell, Dataset
 from harness.datasets import DATASETS, DatasetFiles, DatasetMissing, FixedDataset, ImageFolder
-from harness.errors import UserError
+from harness.errors import UserError, located
 from harness.evaluation import Evaluation
 from harness.store.record import Record
-from harness.sweep.declare.validate import check_backbone, check_evaluation
+from harness.sweep.expand.validate import check_backbone, check_evaluation
 from harness.sweep.run.slots import Slots
 
 
@@ -101,8 +101,9 @@ def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evalua
         fitting = ", ".join(name for name, entry in DATASETS.items() if entry.channels == own.channels)
         raise UserError(what, where=f"--dataset {dataset.name}", allowed=fitting)
     there = replace(cell, dataset=dataset)
-    check_backbone(there, where)
-    check_evaluation(replace(evaluation, curve_bank=files.labelled), there, files, where)  # without a curve
+    with located(where):
+        check_backbone(there)
+        check_evaluation(replace(evaluation, curve_bank=files.labelled), there, files)  # without a curve
 
 
 def run(todo: Sequence[EvaluationTask], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:

@@ -155,8 +155,8 @@ def test_what_is_named_unread_has_no_number() -> None:
 
 
 def test_an_unknown_reference_names_a_near_one() -> None:
-    with pytest.raises(UserError, match=r"x.yaml:3: dcl has no number 'simclr_dcl_in1k_256'.*, did you mean 'simclr"):
-        number("dcl.simclr_dcl_in1k_256", where="x.yaml:3")
+    with pytest.raises(UserError, match=r"dcl has no number 'simclr_dcl_in1k_256'.*, did you mean 'simclr"):
+        number("dcl.simclr_dcl_in1k_256")
     with pytest.raises(UserError, match="unknown paper 'dclw', did you mean 'dcl'"):
         number("dclw.anything")
     with pytest.raises(UserError, match="none: no number of it could be read"):

@@ -67,10 +67,7 @@ def _drawable(table: ResultTable, verdict: Verdict) -> Iterator[tuple[str, dict[
     first the claim's own axis, then those that its filters name, then the main axis."""
     claim = verdict.claim
     filtered = [
-        condition.path
-        for text in (claim.at, *claim.arms)
-        if text
-        for condition in parse(text, short_name, "").conditions
+        condition.path for text in (claim.at, *claim.arms) if text for condition in parse(text, short_name).conditions
     ]
     for along in dict.fromkeys((short_name(claim.over), *filtered, table.main_axis)):
         if along not in table.frame:
@@ -89,7 +86,7 @@ def _numeric(arm: ResultTable, along: str) -> ResultTable:
 
 
 def _without(axis: str, text: str) -> str:
-    return " ".join(word for word in text.split() if parse(word, short_name, "").conditions[0].path != axis)
+    return " ".join(word for word in text.split() if parse(word, short_name).conditions[0].path != axis)
 
 
 def _places(arms: Sequence[pd.DataFrame], table: ResultTable) -> list[int]:

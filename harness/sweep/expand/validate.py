@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.catalog.backbones import BACKBONES
@@ -13,78 +13,71 @@ from harness.cell import Cell
 from harness.datasets import DATASETS, DatasetFiles, FixedDataset, ImageFolder
 from harness.errors import UserError
 from harness.evaluation import LINEAR_PROBES, Evaluation
-
-Where = Callable[[str], str]
-
-
-def check_cell(cell: Cell, files: DatasetFiles, where: Where) -> None:
-    """Raises a UserError where the cell's fields do not go together."""
-    check_parts(cell, files, where)
-    check_sizes(cell, files, where)
+from harness.sweep.expand.image_counts import bank_count, steps_per_epoch, train_count
 
 
-def check_parts(cell: Cell, files: DatasetFiles, where: Where) -> None:
+def check_parts(cell: Cell, files: DatasetFiles) -> None:
     """Raises a UserError where loss, method, data set and backbone do not go together."""
-    _check_parameters("loss", cell.loss, LOSSES[cell.loss.name].parameters, where)
-    _check_parameters("method", cell.method, METHODS[cell.method.name].parameters, where)
+    _check_parameters("loss", cell.loss, LOSSES[cell.loss.name].parameters)
+    _check_parameters("method", cell.method, METHODS[cell.method.name].parameters)
     if LOSSES[cell.loss.name].negatives != "pairs" and not METHODS[cell.method.name].every_loss:
         raise UserError(
             f"{cell.method.name} chooses each query's candidates, and {cell.loss.name} cannot be told which",
-            where=where("loss.name"),
+            key="loss.name",
             allowed=", ".join(name for name, entry in LOSSES.items() if entry.negatives == "pairs"),
         )
     if cell.dataset.validation > 0.5 or train_count(cell, files) == files.train:
         held_out = files.train - train_count(cell, files)
         what = f"{held_out} of {files.train} training images would be held out"
-        raise UserError(what, where=where("dataset.validation"), allowed=f"{1 / files.train:.2g} <= value <= 0.5")
+        raise UserError(what, key="dataset.validation", allowed=f"{1 / files.train:.2g} <= value <= 0.5")
     dataset = DATASETS[cell.dataset.name]
     if cell.dataset.stream and not isinstance(dataset, ImageFolder):
         what = f"{cell.dataset.name} is held in memory; only an image folder is streamed"
-        raise UserError(what, where=where("dataset.stream"), allowed="false, or dataset=imagefolder")
-    check_backbone(cell, where)
+        raise UserError(what, key="dataset.stream", allowed="false, or dataset=imagefolder")
+    check_backbone(cell)
     if isinstance(dataset, FixedDataset) and dataset.image_size != cell.dataset.image_size:
         raise UserError(
             f"{cell.dataset.name} has images of {dataset.image_size} pixels",
-            where=where("dataset.image_size"),
+            key="dataset.image_size",
             allowed=str(dataset.image_size),
         )
 
 
-def check_sizes(cell: Cell, files: DatasetFiles, where: Where) -> None:
+def check_sizes(cell: Cell, files: DatasetFiles) -> None:
     """Raises a UserError where batch size, batch-norm groups and warm-up do not go together."""
     train = train_count(cell, files)
     if cell.batch_size > train:
         raise UserError(
             f"batch size {cell.batch_size} is larger than the {train} training images "
             f"({files.train} less {cell.dataset.validation:.0%} for validation)",
-            where=where("batch_size"),
+            key="batch_size",
             allowed=f"2 <= value <= {train}",
         )
     if cell.batch_size % cell.bn_groups or cell.batch_size // cell.bn_groups < 2:
         raise UserError(
             f"a batch of {cell.batch_size} cannot be divided into {cell.bn_groups} groups of at least two samples",
-            where=where("bn_groups"),
+            key="bn_groups",
             allowed=f"a divisor of {cell.batch_size}, at most {cell.batch_size // 2}",
         )
     epochs = cell.steps / steps_per_epoch(cell, files) if cell.steps else cell.epochs
     if cell.optimizer.warmup_epochs >= epochs:
         raise UserError(
             f"a warm-up of {cell.optimizer.warmup_epochs:g} epochs leaves nothing of {epochs:g}",
-            where=where("optimizer.warmup_epochs"),
+            key="optimizer.warmup_epochs",
             allowed=f"0 <= value < {epochs:g}",
         )
 
 
-def _check_parameters(group: str, component: Any, known: Mapping[str, Parameter], where: Where) -> None:
+def _check_parameters(group: str, component: Any, known: Mapping[str, Parameter]) -> None:
     for name, limits in known.items():
         value = getattr(component, name) if hasattr(component, name) else component.own[name]
         if value not in limits:
             raise UserError(
-                f"{component.name}: {name} {value} is out of range", where=where(f"{group}.{name}"), allowed=str(limits)
+                f"{component.name}: {name} {value} is out of range", key=f"{group}.{name}", allowed=str(limits)
             )
 
 
-def check_backbone(cell: Cell, where: Where) -> None:
+def check_backbone(cell: Cell) -> None:
     """Raises a UserError where the encoder does not take images of this size."""
     size, backbone = cell.dataset.image_size, cell.backbone
     fitting = [
@@ -95,26 +88,26 @@ def check_backbone(cell: Cell, where: Where) -> None:
     ]
     stems = BACKBONES[backbone.name].sizes
     if backbone.stem not in stems:
-        raise UserError(f"{backbone.name} has no such stem", where=where("backbone.stem"), allowed=", ".join(stems))
+        raise UserError(f"{backbone.name} has no such stem", key="backbone.stem", allowed=", ".join(stems))
     low, high = stems[backbone.stem]
     if not low <= size <= high:
         what = f"{backbone.name} with the {backbone.stem} stem takes images of {low} to {high} pixels, not {size}"
-        raise UserError(what, where=where("backbone.name"), allowed=", ".join(fitting))
+        raise UserError(what, key="backbone.name", allowed=", ".join(fitting))
 
 
-def check_world(cell: Cell, world_size: int, micro_batch: int | None, where: Where) -> None:
+def check_world(cell: Cell, world_size: int, micro_batch: int | None) -> None:
     """Raises a UserError where so many ranks cannot hold equal shares of the batch and of its batch-norm groups, or
     micro-batches of that size no whole groups."""
     if cell.batch_size % world_size:
         raise UserError(
             f"{world_size} ranks cannot share a batch of {cell.batch_size}",
-            where=where("cluster.gpus"),
+            key="cluster.gpus",
             allowed=f"a divisor of {cell.batch_size}",
         )
     if cell.bn_groups % world_size and world_size % cell.bn_groups:
         raise UserError(
             f"{world_size} ranks cannot hold {cell.bn_groups} batch-norm groups",
-            where=where("cluster.gpus"),
+            key="cluster.gpus",
             allowed=f"a divisor or a multiple of bn_groups ({cell.bn_groups})",
         )
     if micro_batch is None:
@@ -122,54 +115,29 @@ def check_world(cell: Cell, world_size: int, micro_batch: int | None, where: Whe
     if (share := cell.batch_size // world_size) % micro_batch:
         raise UserError(
             f"micro-batches of {micro_batch} cannot make up the {share} samples that a process holds of a batch",
-            where=where("cluster.micro_batch"),
+            key="cluster.micro_batch",
             allowed=f"a divisor of {share}",
         )
     if cell.bn_groups % (cell.batch_size // micro_batch):
         raise UserError(
             f"a batch-norm group of {cell.batch_size // cell.bn_groups} samples does not pass the network whole in "
             f"micro-batches of {micro_batch}: its statistics need all of it at once",
-            where=where("bn_groups"),
+            key="bn_groups",
             allowed=f"bn_groups: a multiple of {cell.batch_size // micro_batch} at batch size {cell.batch_size}, or "
             f"derive: {{bn_groups: {{groups_of: {micro_batch}}}}} for every batch size",
         )
 
 
-def check_evaluation(evaluation: Evaluation, cell: Cell, files: DatasetFiles, where: Where) -> None:
+def check_evaluation(evaluation: Evaluation, cell: Cell, files: DatasetFiles) -> None:
     """Raises a UserError where the evaluation asks for more neighbours than there are, or leaves its probe open."""
     bank = min(bank_count(cell, files), evaluation.curve_bank)
     if evaluation.knn_k > bank:
         raise UserError(
             f"{evaluation.knn_k} neighbours are more than the bank of {bank} images",
-            where=where("evaluate.knn_k"),
+            key="evaluate.knn_k",
             allowed=f"1 <= value <= {bank}",
         )
     needed = LINEAR_PROBES[evaluation.linear]
     if getattr(evaluation, needed) is None:
         what = f"the linear probe '{evaluation.linear}' needs {needed}"
-        raise UserError(what, where=where(f"evaluate.{needed}"), allowed="a number")
-
-
-def train_count(cell: Cell, files: DatasetFiles) -> int:
-    """Training images left after the validation images are held out."""
-    return train_images(cell.dataset.validation, files)
-
-
-def train_images(validation: float, files: DatasetFiles) -> int:
-    """Those left when this fraction is held out."""
-    return files.train - round(files.labelled * validation)
-
-
-def steps_per_epoch(cell: Cell, files: DatasetFiles) -> int:
-    """The last partial batch is dropped."""
-    return train_count(cell, files) // cell.batch_size
-
-
-def steps_of(cell: Cell, files: DatasetFiles) -> int:
-    """Optimiser steps of the whole cell."""
-    return cell.steps or cell.epochs * steps_per_epoch(cell, files)
-
-
-def bank_count(cell: Cell, files: DatasetFiles) -> int:
-    """Labelled training images left after the validation images are held out."""
-    return files.labelled - round(files.labelled * cell.dataset.validation)
+        raise UserError(what, key=f"evaluate.{needed}", allowed="a number")

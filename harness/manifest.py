@@ -7,18 +7,23 @@ family of claims is fixed before the results are seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.cell import Dataset, from_dict
+from harness.cell import Dataset, from_dict, short_name
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 
 #: The key of ``Expected.versionless_id`` in a manifest's file.
 VERSIONLESS_KEY = "kin"
+
+
+def label(values: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the name of a cell, or of an arm, by its values at these paths: ``loss=dcl batch_size=32 seed=0``."""
+    return " ".join(f"{short_name(path)}={'–' if values[path] is None else values[path]}" for path in paths)
 
 
 @dataclass(frozen=True)

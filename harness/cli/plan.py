@@ -19,7 +19,7 @@ from harness.cell import short_name
 from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
 from harness.cli.shared.disk_space import DiskSpace, required_space
 from harness.cli.shared.load_experiment import Declared, load
-from harness.cli.shared.plan_text import arm_name, refusals, sources
+from harness.cli.shared.plan_text import refusals, sources
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
@@ -116,7 +116,7 @@ def _arms(declared: Declared, estimate: PlanEstimate | None) -> Table:
     """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
     arms: dict[str, list[Entry]] = {}
     for entry in declared.plan.entries:
-        arms.setdefault(arm_name(entry, declared.manifest.varying), []).append(entry)
+        arms.setdefault(entry.arm_label(declared.manifest.varying), []).append(entry)
     table = Table("arm", box=None, pad_edge=False, header_style="")
     for name in ("finished", "a cell", "memory"):
         table.add_column(name, justify="right", no_wrap=True)

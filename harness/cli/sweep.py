@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command, short_names
+from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.disk_space import confirm_space, required_space
 from harness.cli.shared.load_experiment import Declared, load, other_scale
@@ -160,7 +160,7 @@ def _refusals(declared: Declared, estimate: PlanEstimate) -> list[str]:
 
 
 def _name(declared: Declared, entry: Entry) -> str:
-    return short_names(entry.axes, declared.manifest.varying) or entry.cell.cell_id
+    return entry.label(declared.manifest.varying)
 
 
 def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from harness.cell import short_name
 
 Experiment = Annotated[
     str, typer.Argument(help="An experiment file, such as experiments/dcl_batchsize.yaml.", show_default=False)
@@ -36,8 +34,3 @@ def command(
     store = ["--tracking-uri", tracking_uri] if tracking_uri else []
     own = [word for file in plugins for word in ("--plugin", str(file))]
     return shlex.join(["harness", verb, *words, *folder, *store, *own])
-
-
-def short_names(axes: Mapping[str, Any], names: Sequence[str]) -> str:
-    """``loss=dcl batch_size=32 seed=0``: these axes by their short names."""
-    return " ".join(f"{short_name(path)}={'–' if axes[path] is None else axes[path]}" for path in names)

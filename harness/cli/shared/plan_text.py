@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from harness.cli.shared.arguments import short_names
 from harness.cli.shared.text import count, size
-from harness.sweep.plan.plan import Entry, Plan, PlanEstimate
+from harness.sweep.plan.plan import Plan, PlanEstimate
 
 
 def sources(estimate: PlanEstimate) -> str:
@@ -16,20 +15,16 @@ def sources(estimate: PlanEstimate) -> str:
     return ", ".join(f"{count(cells)} {source}" for cells, source in known if cells)
 
 
-def arm_name(entry: Entry, varying: Sequence[str]) -> str:
-    return short_names(entry.axes, [path for path in varying if path != "seed"]) or "all"
-
-
 def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
     """Failed cells that a sweep leaves alone, and what to do about each."""
     for entry in plan.not_retried():
-        name = short_names(entry.axes, varying) or entry.cell.cell_id
+        name = entry.label(varying)
         yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
 def refusals(estimate: PlanEstimate, varying: Sequence[str]) -> Iterator[str]:
     """Every arm that is too large for this machine, and what to do about it."""
-    refused = Counter((arm_name(entry, varying), estimate.memory(entry)) for entry in estimate.refused)
+    refused = Counter((entry.arm_label(varying), estimate.memory(entry)) for entry in estimate.refused)
     here = size(estimate.memory_limit)
     for (name, needed), cells in refused.items():
         yield f"{name} ({count(cells)}) needs about {size(needed)} of memory, this machine has {here}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.shared.arguments import command, short_names
+from harness.cli.shared.arguments import command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.disk_space import confirm_space, required_space
 from harness.cli.shared.load_experiment import Declared
@@ -123,7 +123,7 @@ class Submitted:
         found = []
         for entry in entries:
             given = of(entry.cell)
-            name = short_names(entry.axes, varying) or entry.cell.cell_id
+            name = entry.label(varying)
             submission = replace(self.submission, run=given.run_config(self.submission.run, entry.cell))
             found.append((Task(entry.record, entry.cell, name, submission), given))
         return found

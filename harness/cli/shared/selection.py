@@ -19,11 +19,11 @@ import typer
 
 from harness import filters
 from harness.cell import OWN, Cell, paths, short_name
-from harness.cli.shared.arguments import command, short_names
+from harness.cli.shared.arguments import command
 from harness.cli.shared.completion import swept_experiments
 from harness.errors import UserError, located
 from harness.filters import Filter
-from harness.manifest import Expected, Manifest
+from harness.manifest import Expected, Manifest, label
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.declare import safe_yaml
@@ -93,8 +93,7 @@ class Selection:
                 found.setdefault(cell.cell_id, self._values(cell, group.manifest))
         varying = _varying(list(found.values())) or NAMING
         return {
-            cell_id: short_names({path: values.get(path) for path in varying}, varying)
-            for cell_id, values in found.items()
+            cell_id: label({path: values.get(path) for path in varying}, varying) for cell_id, values in found.items()
         }
 
     def _values(self, cell: Expected, manifest: Manifest | None) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def names_in(group: Group) -> dict[str, str]:
     assert group.manifest
     varying = _varying([cell.axes for cell in group.cells]) or group.manifest.varying or NAMING
     fixed = {path: _declared(group.manifest.settings, path) for path in varying}
-    return {cell.cell_id: short_names({**fixed, **cell.axes}, varying) for cell in group.cells}
+    return {cell.cell_id: label({**fixed, **cell.axes}, varying) for cell in group.cells}
 
 
 def state_of(index: Index, cell: Expected) -> str:

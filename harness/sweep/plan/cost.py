@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import json_process
-from harness.cell import Backbone, Cell, Head, Method, get, paths, short_name
+from harness.cell import Backbone, Cell, Head, Method, get, paths
 from harness.datasets import DatasetFiles
 from harness.datasets.image_folder import image_files
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.files import Json, cache_folder, read_json, write_json
+from harness.manifest import label
 from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
 
@@ -139,7 +140,8 @@ def measure(
 def _called(cell: Cell, among: Iterable[Cell]) -> str:
     """A cell by what differs between those that are measured."""
     varying = [path for path in paths() if path != "seed" and len({get(one, path) for one in among}) > 1]
-    return " ".join(f"{short_name(path)}={get(cell, path)}" for path in varying or NAMING)
+    shown = varying or NAMING
+    return label({path: get(cell, path) for path in shown}, shown)
 
 
 def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:

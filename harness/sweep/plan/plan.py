@@ -13,6 +13,7 @@ from typing import Any
 from harness.cell import Cell, canonical_json, from_dict, versionless_id
 from harness.datasets import DatasetFiles
 from harness.evaluation import Evaluation
+from harness.manifest import label
 from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.expand.image_counts import bank_count, steps_of
@@ -41,6 +42,14 @@ class Entry:
     @property
     def record(self) -> Record:
         return Record(self.runs / self.cell.cell_id)
+
+    def label(self, varying: Sequence[str]) -> str:
+        """Return the cell's name: its values on the varying axes, or its id if there are none."""
+        return label(self.axes, varying) or self.cell.cell_id
+
+    def arm_label(self, varying: Sequence[str]) -> str:
+        """Return the common name of the cells that differ from this one only in their seed."""
+        return label(self.axes, [path for path in varying if path != "seed"]) or "all"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """CONTRACT 1. A Cell is one training run, fully typed; its identity is ``cell_id``.
 
 Everything that changes a run's numbers is a field here, and nothing else is: devices, paths, threads, logging and
-evaluation are told to a run through its record.
+evaluation reach a run through its record's submission.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Component:
 
     @functools.cached_property
     def canonical(self) -> str:
-        """Its share of ``canonical_json``."""
+        """This component's part of ``canonical_json``."""
         return _written(_identity(dataclasses.asdict(self), type(self).__name__.lower()))  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class Loss(Component):
-    """Parameters as the catalogue describes them; None where the loss lacks one.
+    """Parameters as the catalogue describes them; None where the loss does not have one.
 
     ``temperature`` divides every similarity; ``own``: parameters of a user's loss that no other loss has.
     """
@@ -79,7 +79,7 @@ class Loss(Component):
 class Method(Component):
     """``queue``: embeddings kept of earlier batches; ``ema``: momentum of the key encoder; ``symmetric``: both views
     are queries in turn; ``shuffle``: keys change their batch-norm groups; ``negatives``: keys drawn a step;
-    ``predictor``: its hidden units. None where the method lacks one.
+    ``predictor``: its hidden units. None where the method has none.
     """
 
     name: str = "simclr"
@@ -176,12 +176,12 @@ class Cell:
 
     @functools.cached_property
     def cell_id(self) -> str:
-        """First 12 hex digits of the sha256 of the canonical JSON."""
+        """The first 12 hex digits of the sha256 of the canonical JSON."""
         return _digest(canonical_json(self))
 
 
 def versionless_id(cell: Cell) -> str:
-    """What stays of an identity when a component's version is raised: 12 hex digits of all but the versions."""
+    """Return 12 hex digits of all but the versions, which stay when a component's version is raised."""
     return _digest(canonical_json(cell, without="versions"))
 
 
@@ -194,7 +194,7 @@ _BEGINNINGS = [(name, f'"{name}":') for name in sorted(item.name for item in fie
 
 
 def canonical_json(cell: Cell, without: str = "") -> str:
-    """Sorted keys, no spaces; without fields that are None (a parameter that a loss lacks is no part of the run) and
+    """Return JSON with sorted keys and no spaces, without fields that are None (no part of the run) and
     without those that hold their birth value."""
     parts, values = [], vars(cell)
     for name, beginning in _BEGINNINGS:
@@ -252,7 +252,7 @@ def _typed(hint: Any, value: Any) -> Any:
 
 @functools.cache
 def paths(cls: Any = Cell, prefix: str = "") -> dict[str, Any]:
-    """Dotted paths of the fields that a user may declare, with their types: ``{"loss.temperature": float, ...}``."""
+    """Return the dotted paths that a user may declare, with their types: ``{"loss.temperature": float, ...}``."""
     hints = _hints(cls)
     found: dict[str, Any] = {}
     for item in fields(cls):
@@ -269,12 +269,12 @@ def paths(cls: Any = Cell, prefix: str = "") -> dict[str, Any]:
 
 
 def short_name(path: str) -> str:
-    """A path's name in tables and messages: ``loss.name`` is ``loss``, ``loss.temperature`` is ``temperature``."""
+    """Return a path's short name: ``loss.name`` is ``loss``, ``loss.temperature`` is ``temperature``."""
     return path.removesuffix(".name").rsplit(".", 1)[-1]
 
 
 def get(cell: Cell, path: str) -> Any:
-    """The value at a dotted path."""
+    """Return the value at a dotted path."""
     return _reader(path)(cell)
 
 

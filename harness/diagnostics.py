@@ -1,4 +1,4 @@
-"""Has an encoder collapsed? Read from the diagnostics that a cell logs at every epoch."""
+"""Whether an encoder has collapsed, by the diagnostics that a cell logs at every epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE_LINE = 1.5
 
 
 def collapse(metrics: Mapping[str, float], initial: Mapping[str, float] | None = None) -> str:
-    """Why the embeddings of validation images count as collapsed; empty where they do not, or were not looked at.
+    """Return why the embeddings of validation images count as collapsed; empty where they do not, or were not measured.
 
     Untrained embeddings, too, are nearly one point, and a head without batch norm leaves that slowly: an encoder that
     is better than at epoch 0 (``initial``) has not collapsed.

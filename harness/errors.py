@@ -58,11 +58,11 @@ def located(place: Callable[[str], str]) -> Iterator[None]:
 
 
 def shortened(text: str, most: int = 600) -> str:
-    """What a file or a command line holds may be of any length, and must not push the rest off the screen."""
+    """Return the text, cut at ``most`` letters, so that a long value does not push the rest off the screen."""
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A suggestion such as ``, did you mean 'batch_size'?``, or nothing where no name is near."""
+    """Return a suggestion such as ``, did you mean 'batch_size'?``, or nothing where no name is near."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,5 @@
-"""How an encoder is judged. Told to a run beside its cell, so that a record can be evaluated again without training.
+"""How an encoder is judged. It stands in the submission, not in the cell, so that a record can be evaluated again
+without training.
 
 What changes the final numbers is the identity of an evaluation, like ``cell_id`` of a training run: ``final``, ``key``.
 """
@@ -23,7 +24,9 @@ BIRTH_VALUES = {"linear": "lbfgs"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``knn_k`` neighbours, votes weighted by exp(cosine / ``knn_temperature``), or one vote each where that is None.
+    """The settings of one evaluation.
+
+    ``knn_k`` neighbours vote, weighted by exp(cosine / ``knn_temperature``), or with one vote each where that is None.
 
     ``linear``: the linear probe: lbfgs with a ridge ``penalty``, or adam or sgd for ``linear_epochs``.
     ``every``: epochs between points of the learning curve; ``curve_bank``: how many training images its nearest
@@ -40,7 +43,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> Evaluation:
-        """The settings that a record holds, which may be older than some of the fields."""
+        """Return the settings that a record holds, which may be older than some of the fields."""
         known = {**BIRTH_VALUES, **settings}
         return cls(**{name: known[name] for name in _NAMES if name in known})
 
@@ -49,7 +52,7 @@ _NAMES = tuple(item.name for item in fields(Evaluation))
 
 
 def final(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change the final numbers; the others only shape the learning curve, or belong to another probe.
+    """Return the settings that change the final numbers; the others shape the curve only, or are another probe's.
 
     Args:
         settings: of an ``Evaluation``; those of a record may be older than some of its fields.
@@ -60,7 +63,7 @@ def final(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key(settings: Mapping[str, Any], dataset: Dataset) -> str:
-    """12 hex digits: equal where the settings that change numbers, and the images, are equal."""
+    """Return 12 hex digits, which are equal where the settings that change numbers, and the images, are equal."""
     numbers = {name: float(value) if isinstance(value, int) else value for name, value in final(settings).items()}
     identity = {"settings": numbers, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))

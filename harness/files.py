@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``."""
+    """Return ``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
@@ -68,5 +68,5 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def draft_prefix(path: Path) -> str:
-    """How the names of the drafts of a file begin."""
+    """Return how the names of a file's drafts begin."""
     return f".{path.name}."

@@ -1,4 +1,4 @@
-"""Which cells: ``loss=dcl,infonce batch_size<=64 seed!=0``, for conditions of a declaration and for verbs.
+"""Filters that choose cells, as ``loss=dcl,infonce batch_size<=64 seed!=0`` in declarations and on the command line.
 
 Conditions are separated by blanks and all of them hold; a comma separates alternatives of ``=`` (one of them) and
 ``!=`` (none of them).
@@ -22,14 +22,14 @@ ALLOWED = "such as 'loss=dcl,infonce batch_size<=64 seed!=0'"
 
 @dataclass(frozen=True)
 class Condition:
-    """``path`` is a dotted field of a cell, or whatever else the caller's names stand for (``state``)."""
+    """One condition; ``path`` is a dotted field of a cell, or another name that the caller resolves (``state``)."""
 
     path: str
     sign: str
     values: tuple[str, ...]
 
     def holds(self, value: Any) -> bool:
-        """An absent value equals nothing and is in no order."""
+        """Whether the value fulfils the condition; an absent value equals nothing and is in no order."""
         if self.sign in ORDER:
             return _is_number(value) and bool(ORDER[self.sign](value, float(self.values[0])))
         return any(_equal(value, wanted) for wanted in self.values) == (self.sign == "=")
@@ -37,7 +37,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Filter:
-    """``text``: as it was written."""
+    """Conditions that must all hold; ``text``: the filter as it was written."""
 
     text: str
     conditions: tuple[Condition, ...]

@@ -80,7 +80,9 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``axes`` maps each axis (a dotted field of Cell) to its values, in declared order.
+    """What an experiment at a scale expects.
+
+    ``axes`` maps each axis (a dotted field of Cell) to its values, in declared order.
 
     ``settings``: the values of a Cell's fields that are on no axis, None for a field that follows from others and
     differs between cells. ``coinciding``: how many cells stand in several grids.
@@ -117,21 +119,21 @@ class Manifest:
 
     @property
     def own_dataset(self) -> Dataset:
-        """What the cells are trained on."""
+        """The data set that the cells are trained on."""
         return from_dict(Dataset, self.settings["dataset"])
 
     def evaluated(self, preset: str, evaluation: Evaluation, on: Dataset | None) -> Manifest:
-        """The same cells under an added evaluation."""
+        """Return the manifest of the same cells under an added evaluation."""
         other = on if on != self.own_dataset else None
         return dataclasses.replace(self, evaluation=dataclasses.asdict(evaluation), preset=preset, on=other)
 
     @property
     def varying(self) -> list[str]:
-        """The axes with more than one value: what tells cells apart."""
+        """The axes with more than one value, by which cells differ."""
         return [path for path, values in self.axes.items() if len(values) > 1]
 
     def write(self, results: Path) -> Path:
-        """As what the experiment expects from now on."""
+        """Write the manifest as what the experiment expects from now on, and return its path."""
         path = self.file(results, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.save(path)
@@ -165,8 +167,8 @@ class Manifest:
 
     @classmethod
     def all_of(cls, results: Path) -> tuple[list[Manifest], dict[str, UserError]]:
-        """Of every experiment that was swept into this folder; and, by name, what is wrong with those that cannot be
-        read: they must not keep anybody from the others."""
+        """Return every manifest in this folder; and, by name, what is wrong with those that cannot be read, so that one
+        damaged file does not hide the others."""
         found: list[Manifest] = []
         damaged: dict[str, UserError] = {}
         for path in sorted((results / "manifests").glob("*.json")):
@@ -178,7 +180,7 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """What was saved there.
+        """Read a manifest.
 
         Raises:
             UserError: it is damaged, or of another version of harness.

@@ -52,10 +52,7 @@ def register(files: Iterable[str | Path]) -> None:
 
 
 def _announced(point: importlib.metadata.EntryPoint) -> LossEntry | None:
-    """The loss of an entry point; None where its package is broken, which must not stop who does not name the loss.
-
-    To find a submodule's file Python imports the packages around it.
-    """
+    """Return the loss of an entry point; None where its package is broken, which concerns its own users only."""
     try:
         spec = importlib.util.find_spec(point.module)
         found = losses_in(Path(spec.origin)) if spec and spec.origin else {}
@@ -66,7 +63,7 @@ def _announced(point: importlib.metadata.EntryPoint) -> LossEntry | None:
 
 
 def losses_in(file: Path) -> dict[str, LossEntry]:
-    """The losses that a Python file defines, by name.
+    """Return the losses that a Python file defines, by name.
 
     Raises:
         UserError: there is no such file, it is no Python, or it defines no loss.
@@ -128,12 +125,12 @@ def _entry(node: ast.FunctionDef, file: Path, source: str, properties: dict[str,
 
 
 def _range(name: str, default: float) -> Range:
-    """Any number; above zero for a temperature."""
+    """Return the allowed range: any number; above zero for a temperature."""
     return Range(TEMPERATURE.low if name == "temperature" else -INFINITY, INFINITY, default)
 
 
 def _number(node: ast.expr | None) -> float | None:
-    """What a default says, if it is a number: 0.3, 1, -0.3."""
+    """Return the number of a default such as 0.3, 1 or -0.3; None where it is none."""
     try:
         value = ast.literal_eval(node) if node else None
     except ValueError:
@@ -142,7 +139,7 @@ def _number(node: ast.expr | None) -> float | None:
 
 
 def _assigned_properties(tree: ast.Module, functions: set[str], file: Path) -> dict[str, dict[str, bool]]:
-    """``my_loss.unit_norm = False`` and the like, by function."""
+    """Return the properties that are assigned as in ``my_loss.unit_norm = False``, by function."""
     found: dict[str, dict[str, bool]] = {}
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):

@@ -1,4 +1,4 @@
-"""Which of this machine's cores and GPUs are taken, among all the sweeps of one user.
+"""Locks on this machine's cores and GPUs, shared by all the sweeps of one user.
 
 A unit (a core, a GPU) is a file that is locked while a process computes on it. The lock is of the open file, which the
 process inherits: the kernel frees it when the last of those who hold it has ended. So neither a killed sweep nor the
@@ -16,19 +16,19 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Of this machine and user; never on a shared file system, where a lock may hold on one machine only."""
+    """The folder of this machine and user; never on a shared file system, where a lock may hold on one machine only."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"harness-slots-{os.getuid()}"
 
 
 @dataclass(frozen=True)
 class DeviceLease:
-    """Units that are held by whoever has these descriptors open."""
+    """Units that are held by every process that has these descriptors open."""
 
     descriptors: tuple[int, ...]
 
     def release(self) -> None:
-        """Of this process; one that has inherited them still holds its units."""
+        """Release this process's hold; a process that has inherited the descriptors still holds the units."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
@@ -50,7 +50,7 @@ def acquire(units: Iterable[str], count: int) -> DeviceLease | None:
 
 
 def free(units: Iterable[str]) -> int:
-    """How many of these units nobody holds."""
+    """How many of these units no process holds."""
     found = DeviceLease(tuple(descriptor for unit in units if (descriptor := _locked(unit)) is not None))
     found.release()
     return len(found.descriptors)

@@ -11,8 +11,8 @@ STARTED = float(os.environ.get("HARNESS_JOB_STARTED", time.monotonic()))
 
 
 def current_job() -> dict[str, Any]:
-    """The scheduler's job that this process belongs to, its task's id, and how often it was started before; empty
-    outside of one."""
+    """Return the scheduler's job of this process, its task's id, and how often it was started before; empty where there
+    is no job."""
     job, array = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_JOB_ID", "")
     if not job:
         return {}
@@ -26,6 +26,6 @@ def rank_in_job() -> int:
 
 
 def stop_cause(minutes: float, grace_seconds: float) -> str:
-    """Why a scheduler sends its warning signal: the time limit of so many minutes, if it is near, or a preemption."""
+    """Return why a scheduler warns: because the time limit of so many minutes is near, or for a preemption."""
     left = 60 * minutes - (time.monotonic() - STARTED)
     return "time_limit" if left < 1.5 * grace_seconds + 30 else "preempted"

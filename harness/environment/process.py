@@ -12,7 +12,7 @@ from harness.files import Json
 
 
 def process_exists(owner: Mapping[str, Any]) -> bool:
-    """Whether this ``process_identity`` is there; on another machine that cannot be seen, and is assumed."""
+    """Whether the process of this ``process_identity`` exists, which is assumed of one on another machine."""
     here = process_identity()
     if (owner.get("host"), owner.get("boot")) != (here["host"], here["boot"]):
         return True
@@ -20,7 +20,7 @@ def process_exists(owner: Mapping[str, Any]) -> bool:
 
 
 def process_identity() -> Json:
-    """Host, boot and process: a process id alone is reused."""
+    """Return host, boot and process, because a process id alone is used again."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -30,7 +30,7 @@ def process_identity() -> Json:
 
 
 def _process_started(pid: int) -> str:
-    """When the process started, in ticks since boot; empty where it does not exist (or is a zombie)."""
+    """Return when the process started, in ticks since boot; empty where it does not exist or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

@@ -1,5 +1,4 @@
-"""The code that results come from: its git revision, none where the package is installed without its history, and a
-hash of its sources."""
+"""The code that results come from: its git revision, where the package has its history, and a hash of its sources."""
 
 from __future__ import annotations
 
@@ -10,14 +9,14 @@ from pathlib import Path
 
 
 def revision() -> dict[str, str | bool]:
-    """``{"revision": <hash or "">, "dirty": whether tracked files under harness/ differ from it}``."""
+    """Return ``{"revision": <hash or "">, "dirty": whether tracked files under harness/ differ from it}``."""
     folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    # A copy inside somebody else's repository must not borrow that repository's revision.
+    # A copy inside another project's repository must not report that repository's revision.
     try:
         ours = bool(git("ls-files", "--error-unmatch", "environment/revision.py"))
         return {
@@ -30,7 +29,7 @@ def revision() -> dict[str, str | bool]:
 
 @functools.cache
 def source_hash() -> str:
-    """12 hex digits over the sources that compute a cell: informs, but never makes a result stale."""
+    """Return 12 hex digits over the sources that compute a cell, which inform but never make a result stale."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     folders = [package / "ssl", package / "datasets"]

@@ -5,7 +5,7 @@ Whatever an archive holds, an import overwrites nothing, writes nowhere but belo
 all or nothing: everything is unpacked beside them and checked before the first record is renamed into its place.
 
 A cell that has finished there and not here is completed: what finished it there becomes a new attempt here, after those
-that are here, which stay. It begins as any attempt does, so that nobody else computes the cell at that moment.
+that are here, which stay. It begins as any attempt does, so that no other process computes the cell then.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ MOST_MEMBERS = 10_000_000
 
 @dataclass
 class Imported:
-    """Cell ids, or names of manifests: ``added``; and those that stand here already with the same or other content.
+    """What became of the records or manifests of an archive: their cell ids or names, by what was done.
 
-    ``completed``: cells that had not finished here; ``running``: those that are left to whoever computes them here.
+    ``completed``: cells that had not finished here; ``running``: those that a process computes here, which are left alone.
     """
 
     added: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Imported:
 
 
 def export(records: Iterable[Record], manifests: Sequence[Manifest], results: Path, to: Path, encoders: bool) -> None:
-    """Write the archive; it is there once it is whole.
+    """Write the archive, which exists once it is whole.
 
     Raises:
         UserError: there is such a file.
@@ -76,7 +76,7 @@ def export(records: Iterable[Record], manifests: Sequence[Manifest], results: Pa
 
 
 def _exported(record: Record, encoders: bool) -> Iterator[Path]:
-    """Folders too: what an attempt's age is read from is when its folder changed."""
+    """Yield the paths of a record to export; folders too, because an attempt's age is when its folder changed."""
     yield record.path
     for path in sorted(record.path.rglob("*")):
         name = path.relative_to(record.path).as_posix()
@@ -128,7 +128,7 @@ def _unpack(file: Path, folder: Path) -> None:
 
 
 def _checked(archive: tarfile.TarFile, file: Path, free: int) -> list[tarfile.TarInfo]:
-    """Its members, if they are what an export writes, and fit here."""
+    """Return the archive's members, if an export writes such members and they fit on this disk."""
     members: list[tarfile.TarInfo] = []
     size = 0
     for member in archive:
@@ -145,7 +145,7 @@ def _checked(archive: tarfile.TarFile, file: Path, free: int) -> list[tarfile.Ta
 
 
 def _extract(archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo], folder: Path) -> None:
-    """Files and folders with their times, and nothing else that an archive may say of them (modes, owners, links).
+    """Write files and folders with their times, without what else an archive may hold of them (modes, owners, links).
 
     (Python's own filter for that is not there before 3.11.4.)
     """
@@ -211,7 +211,7 @@ def _place_manifests(paths: Sequence[Path], folder: Path) -> Imported:
 
 
 def _complete(imported: Record, here: Record) -> str:
-    """Move what finished the cell there into a new attempt here; what became of the cell, as ``Imported`` calls it."""
+    """Move what finished the cell there into a new attempt here; return its field of ``Imported``."""
     theirs, outcome = _finished(imported)
     try:
         attempt = Record.prepare(here.path.parent, imported.cell()).begin({})
@@ -227,7 +227,7 @@ def _complete(imported: Record, here: Record) -> str:
         here.add_evaluation(path.stem, read_json(path) or {})
     try:
         attempt.end(outcome)
-    except Superseded:  # somebody else has begun the cell meanwhile, because this took minutes
+    except Superseded:  # another process has begun the cell, because this took minutes
         return "different" if here.state() == "finished" else "running"
     return "completed"
 
@@ -240,7 +240,7 @@ def _finished(record: Record) -> tuple[Attempt, Outcome]:
 
 
 def _same(imported: Path, here: Path) -> bool:
-    """Whether every imported file is here with the same content."""
+    """Whether each imported file exists here with the same content."""
     files = [path for path in imported.rglob("*") if path.is_file()]
     return all(_same_file(path, here / path.relative_to(imported)) for path in files)
 

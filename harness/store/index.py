@@ -1,4 +1,4 @@
-"""What all records below a folder say, remembered between commands: 10,000 records are not 30,000 opens.
+"""A summary of every record below a folder, remembered between commands: 10,000 records are not 30,000 opens.
 
 Only what has come to rest is remembered: the files of a finished record, of one whose last attempt has ended, and of
 one that was never begun do not change without touching a folder. So an entry holds while the modification times of the
@@ -47,7 +47,7 @@ RUN_CONFIG = ("micro_batch", "compile")
 
 @dataclass(frozen=True)
 class Summary:
-    """What one record says.
+    """The summary of one record.
 
     ``state``: one of ``record.STATES`` but stale (``Index.state_of``).
     ``versionless_id``: its identity without the versions of components; ``cell``: the content of cell.json, defaults
@@ -77,7 +77,7 @@ class Summary:
 
     @property
     def val_knn(self) -> float | None:
-        """The last point of the curve."""
+        """The last point of the learning curve."""
         return self.curve[-1][1] if self.curve else None
 
     @property
@@ -109,7 +109,7 @@ class Summary:
         return self.state == "finished" or self.attempts == 0 or self.ended is not None
 
     def to_json(self) -> Json:
-        """The fields as the file of the memory holds them."""
+        """The fields as the cache file holds them."""
         typed = {"submission": self.submission, "outcome": self.outcome, "ended": self.ended}
         return {**vars(self), **{name: value and value.to_json() for name, value in typed.items()}}
 
@@ -136,7 +136,7 @@ class Index:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the disk again."""
+        """Read the disk again."""
         self._listed = _listed(self.runs)
         self._seen: dict[str, Summary] = {}
         self._alive: dict[Path, bool] = {}
@@ -154,7 +154,7 @@ class Index:
         return self._seen[cell_id]
 
     def finished_with_other_version(self, versionless_id: str) -> list[str]:
-        """Finished cells of this identity without versions."""
+        """Return the finished cells that have this identity without versions."""
         if self._finished_by_versionless_id is None:
             self._finished_by_versionless_id = defaultdict(list)
             for cell_id in self.cell_ids():
@@ -168,7 +168,7 @@ class Index:
         return "stale" if state == "missing" and self.finished_with_other_version(versionless_id) else state
 
     def job_status(self, cell_id: str) -> JobStatus | None:
-        """What the scheduler last said of the job that has this cell; None where none has it."""
+        """Return the last known status of the job that has this cell; None where no job has it."""
         batches = self._scheduled(self[cell_id])
         return batches.job_status(cell_id) if batches else None
 
@@ -181,11 +181,11 @@ class Index:
         return Record(self.runs / cell_id)
 
     def last_attempt(self, cell_id: str) -> Attempt:
-        """Of a cell that was begun."""
+        """Return the last attempt at a cell that was begun."""
         return Attempt(self.record(cell_id), self[cell_id].attempt)
 
     def metrics(self, cell_id: str, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
-        """What ``Record.metrics`` says; files are opened only for evaluations that were added."""
+        """Return what ``Record.metrics`` does; files are opened only for evaluations that were added."""
         summary = self[cell_id]
         if summary.outcome is None:
             return None
@@ -221,15 +221,15 @@ class Index:
         return summary
 
     def _queued(self, summary: Summary) -> bool:
-        """Whether a sweep that is alive means to begin it, or a scheduler's job that is not over has it."""
+        """Whether a sweep that is alive will begin it, or a scheduler's job that is not over has it."""
         submission = summary.submission
         folder = self.record(summary.cell_id).sweep_folder(submission)
         if submission is None or folder is None or submission.withdrawn:
             return False
         begun = submission.attempts_before != summary.attempts
         if batches := self._scheduled(summary):
-            said = batches.job_status(summary.cell_id)
-            return said is not None and not said.over and not (begun and summary.state == "failed")
+            status = batches.job_status(summary.cell_id)
+            return status is not None and not status.over and not (begun and summary.state == "failed")
         if begun:
             return False
         if folder not in self._alive:
@@ -267,7 +267,7 @@ def _listed(runs: Path) -> set[str]:
 
 
 def _times(folder: str, attempt: int) -> list[int] | None:
-    """When the three folders changed; None where one is gone."""
+    """Return when the three folders changed; None where one is gone."""
     paths = [folder, f"{folder}/attempts", *([f"{folder}/attempts/{attempt}"] if attempt else [])]
     try:
         return [os.stat(path).st_mtime_ns for path in paths]
@@ -306,7 +306,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
 
 
 def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
-    """A running attempt has not ended."""
+    """Return how many attempts ended by each cause; a running attempt has not ended."""
     over = numbers[:-1] if state == "running" else numbers
     outcomes = (Attempt(record, number).outcome() for number in over)
     return dict(Counter(outcome.reason if outcome else "killed" for outcome in outcomes))

@@ -1,10 +1,10 @@
-"""What a sweep has in a scheduler's queue: its batches, and what the scheduler last said of them.
+"""The job arrays of a sweep in a scheduler's queue, and the states that the scheduler last gave.
 
 ::
 
     results/sweeps/<experiment>.<scale>.<n>/
         batches/<n>.json         one submission: its cells by task, its name there, its job's id once it is known
-        queue.json               when the scheduler was last asked, when it may be asked again, and what it said
+        queue.json               when the scheduler was last asked, when it may be asked again, and its answer
 
 A batch is written before it is submitted, its id after; a name tells it apart from any other, so that a batch whose
 submitter died between the two is found in the queue. A task's id is the job's, or ``<job>_<task>`` in an array.
@@ -22,19 +22,20 @@ from pathlib import Path
 
 from harness.files import read_json, write_json
 
-#: Of jobs that are over; whatever else a scheduler says of a job, it may still run, also a failed node's that it runs
-#: again.
+#: The states of jobs that are over; in any other state a job may still run, also after a node failed.
 OVER = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 })  # fmt: skip
-#: Of a job of which the scheduler knows nothing any more.
+#: The state of a job of which the scheduler knows nothing any more.
 GONE = "GONE"
+#: The key of ``Queue.statuses`` in its file.
+STATUSES_KEY = "said"
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What the scheduler says of a task: its state, and why it waits or how it ended."""
+    """The state that the scheduler gives a task, and why the task waits or how it ended."""
 
     state: str
     why: str = ""
@@ -46,7 +47,8 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class JobArray:
-    """``tasks``: the cell ids of each task; ``job``: empty until the scheduler has it; ``failed``: why it never had."""
+    """One job array; ``tasks``: the cell ids of each task; ``job``: empty until it has an id; ``failed``: the reason, where
+    it never had one."""
 
     number: int
     name: str
@@ -61,8 +63,11 @@ class JobArray:
 
 @dataclass(frozen=True)
 class Queue:
-    """``asked``: when, ``pause``: for how many seconds not again, ``said``: by task id; ``settled``: whether records
-    know how those ended that are over."""
+    """What the scheduler answered last.
+
+    ``asked``: when; ``pause``: for how many seconds it is not asked again; ``statuses``: by task id; ``settled``:
+    whether the records have the outcome of every task that is over.
+    """
 
     asked: float = 0.0
     pause: float = 0.0
@@ -71,7 +76,7 @@ class Queue:
 
 
 class JobArrays:
-    """The batches of the sweep whose ledger lies in ``folder``; reads nothing until asked, and then once."""
+    """The batches of the sweep whose ledger lies in ``folder``; each file is read once, when it is needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +88,7 @@ class JobArrays:
 
     @cached_property
     def all(self) -> list[JobArray]:
-        """First to last."""
+        """All job arrays, first to last."""
         numbers = sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
         found = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
         return [JobArray(**content) for content in found if content]
@@ -91,23 +96,23 @@ class JobArrays:
     @cached_property
     def queue(self) -> Queue:
         content = read_json(self.folder / "queue.json") or {}
-        said = {task: JobStatus(*words) for task, words in content.get("said", {}).items()}
-        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), said, content.get("settled", False))
+        statuses = {task: JobStatus(*state) for task, state in content.get(STATUSES_KEY, {}).items()}
+        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), statuses, content.get("settled", False))
 
     @cached_property
     def _task_of(self) -> dict[str, tuple[JobArray, int]]:
-        """The last task that has a cell."""
+        """The last job array and task of each cell."""
         return {cell: (batch, task) for batch in self.all for task, cells in enumerate(batch.tasks) for cell in cells}
 
     def task_id(self, cell_id: str) -> str:
-        """Of the task that last had the cell; empty where none has, or where its batch has no id."""
+        """Return the id of the task that last had the cell; empty where none has, or where its job array has no id."""
         batch, task = self._task_of.get(cell_id, (None, 0))
         return batch.task_id(task) if batch and batch.job else ""
 
     def job_status(self, cell_id: str) -> JobStatus | None:
-        """What the scheduler last said of the task that has this cell; None where there is none.
+        """Return the last known status of the task that has this cell; None where there is none.
 
-        A batch that was submitted since it was asked waits; one without an id may yet be in the queue.
+        A job array that was submitted after the last answer waits; one without an id may still be in the queue.
         """
         batch, task = self._task_of.get(cell_id, (None, 0))
         if batch is None or batch.failed:
@@ -117,11 +122,11 @@ class JobArrays:
         return self.queue.statuses.get(batch.task_id(task), JobStatus("PENDING", "submitted"))
 
     def open_cells(self) -> Iterator[str]:
-        """Those whose task is not over, as far as is known."""
-        return (cell for cell in self._task_of if (said := self.job_status(cell)) and not said.over)
+        """Yield the cells whose task is not over, as far as is known."""
+        return (cell for cell in self._task_of if (status := self.job_status(cell)) and not status.over)
 
     def add(self, tasks: Sequence[Sequence[str]]) -> JobArray:
-        """A batch that is about to be submitted; a sweep's folder has one submitter."""
+        """Write down a job array that is about to be submitted; a sweep's folder has one submitter."""
         (self.folder / "batches").mkdir(exist_ok=True)
         number = max((batch.number for batch in self.all), default=0) + 1
         batch = JobArray(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
@@ -133,12 +138,12 @@ class JobArrays:
         self.forget()
 
     def write_queue(self, queue: Queue) -> None:
-        said = {task: [one.state, one.why] for task, one in queue.statuses.items()}
-        content = {"asked": queue.asked, "pause": queue.pause, "said": said, "settled": queue.settled}
+        statuses = {task: [status.state, status.why] for task, status in queue.statuses.items()}
+        content = {"asked": queue.asked, "pause": queue.pause, STATUSES_KEY: statuses, "settled": queue.settled}
         write_json(self.folder / "queue.json", content)
         self.forget()
 
     def forget(self) -> None:
-        """Read anew when asked."""
+        """Forget what was read, so that it is read again."""
         for name in ("all", "queue", "_task_of"):
             self.__dict__.pop(name, None)

@@ -1,17 +1,17 @@
-"""What a sweep writes down of itself: that it is alive, how its cells failed, and whether more of them may start.
+"""The ledger of a sweep: whether it is alive, how its cells failed, and whether more of them may start.
 
 ::
 
     results/sweeps/<experiment>.<scale>.<n>/
         sweep.json               who runs it, and its policy
         manifest.json            what it was declared to run
-        heartbeat                touched while somebody watches over it
+        heartbeat                touched while a process supervises it
         failures/<cell_id>.json  cause and error of a cell's last failure
         finished                 there once any cell has finished
         stopped.json             why no more cells start
 
-Every job reads it before it begins and adds to it when it ends; so a sweep is stopped for all its jobs, wherever they
-wait, and nobody has to stay alive for that.
+Every job reads the ledger before it begins and adds to it when it ends. So a sweep is stopped for all its jobs,
+wherever they wait, and no process has to stay alive for that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from harness.store.record import STALE_SECONDS
 
 @dataclass(frozen=True)
 class Policy:
-    """When a sweep tries again and when it stops, as its experiment declares it below ``failures``.
+    """The rules by which a sweep tries cells again and stops, as its experiment declares it below ``failures``.
 
     ``retries``: how often a cell is tried again after an error; ``max_failures``: once so many cells have failed, no
     more start (None: there is no such limit); ``max_identical_failures``: once so many cells have failed with the same
@@ -60,7 +60,7 @@ def declared_key(item: Field[Any]) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """``cause``: error, diverged, out_of_memory or killed; ``final``: the cell is not tried again."""
+    """A cell's last failure; ``cause``: error, diverged, out_of_memory or killed; ``final``: it is not tried again."""
 
     cell_id: str
     cause: str
@@ -69,7 +69,7 @@ class Failure:
 
     @property
     def kind(self) -> str:
-        """The error without its numbers: two cells that diverge at other steps fail alike."""
+        """The error without its numbers, so that two cells that diverge at other steps have the same."""
         return re.sub(r"\d[\d.e+-]*", "#", self.error)
 
 
@@ -81,7 +81,7 @@ class Ledger:
 
     @classmethod
     def open(cls, results: Path, name: str, policy: Policy, **facts: Any) -> Ledger:
-        """A new folder ``<name>.<n>``, this process's own."""
+        """Make a new folder ``<name>.<n>`` for the sweep that this process begins."""
         folder = results / "sweeps"
         folder.mkdir(parents=True, exist_ok=True)
         taken = [path.suffix[1:] for path in folder.glob(f"{name}.*") if path.suffix[1:].isdigit()]
@@ -119,7 +119,7 @@ class Ledger:
         (self.path / "heartbeat").touch()
 
     def alive(self, now: float) -> bool:
-        """Whether somebody watches over the sweep: the heartbeat moved, and on this machine the process exists."""
+        """Whether a process supervises the sweep: the heartbeat moved, and on this machine the process exists."""
         try:
             beat = (self.path / "heartbeat").stat().st_mtime
         except FileNotFoundError:
@@ -127,7 +127,7 @@ class Ledger:
         return now - beat <= STALE_SECONDS and process_exists(self.facts())
 
     def close(self) -> None:
-        """Nobody watches over it any more."""
+        """Remove the heartbeat: no process supervises the sweep any more."""
         with suppress(FileNotFoundError):
             (self.path / "heartbeat").unlink()
 
@@ -141,7 +141,7 @@ class Ledger:
             (self.path / "failures" / f"{cell_id}.json").unlink()
 
     def failed(self, cell_id: str, cause: str, error: str, final: bool) -> None:
-        """``final``: the cell is not tried again."""
+        """Write down a failure; ``final``: the cell is not tried again."""
         write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:
@@ -154,7 +154,7 @@ class Ledger:
         write_json(self.path / "stopped.json", {"reason": reason})
 
     def stop_reason(self) -> str:
-        """Why no more cells of this sweep may start; empty while they may."""
+        """Return why no more cells of this sweep may start; empty while they may."""
         if stopped := read_json(self.path / "stopped.json"):
             return str(stopped["reason"])
         failures, policy = self.failures(), self.policy()

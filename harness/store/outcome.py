@@ -11,7 +11,9 @@ from harness.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class Outcome:
-    """``state``: finished, failed or interrupted; ``cause`` and ``error``: why it failed or was interrupted.
+    """How an attempt ended.
+
+    ``state``: finished, failed or interrupted; ``cause`` and ``error``: why it failed or was interrupted.
 
     The other fields are those of a finished attempt: ``metrics`` in per cent under the settings of ``evaluation``,
     ``peak_lr``: the highest learning rate, ``dropped``: images left out of each epoch, ``train_seconds`` without and
@@ -42,7 +44,7 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """The cause in a word; the state where there is none."""
+        """Return the cause in a word; the state where there is none."""
         return self.cause or self.state
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any] | None) -> Outcome | None:
-        """The outcome that a file holds; None where there is no file, or where it says nothing of a state."""
+        """The outcome that a file holds; None where there is no file, or where it has no state."""
         if not content or "state" not in content:
             return None
         known = {name: content[name] for name in _NAMES if name in content}

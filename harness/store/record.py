@@ -1,4 +1,4 @@
-"""CONTRACT 2. A Record is one cell's directory on disk, the only truth about what happened to it.
+"""CONTRACT 2. A Record is one cell's directory on disk, the only source of what happened to the cell.
 
 ::
 
@@ -6,12 +6,12 @@
         cell.json               what to compute
         submission.json         how it was last submitted: data, device, threads, evaluation, sweep, scheduler id
         attempts/<n>/           provenance.json  events.jsonl  stdout.log  stderr.log  checkpoint.pt  heartbeat
-                                encoder.safetensors  outcome.json  stop (somebody asks it to)
+                                encoder.safetensors  outcome.json  stop (a request to end)
         outcome.json            the published outcome of the attempt that finished first
         evaluations/<key>.json  evaluations that were added to the finished cell
 
 An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
-whoever is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
+even one that is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
 different machines are never compared: a heartbeat's age is read on the file system that holds it.
 """
 
@@ -50,7 +50,7 @@ STALE_SECONDS = 120.0
 
 
 class Busy(Exception):
-    """The cell is being computed by somebody who is alive."""
+    """Another process, which is alive, computes the cell."""
 
 
 class Superseded(Exception):
@@ -59,13 +59,13 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """The directory of one cell; cheap to construct, reads nothing until asked."""
+    """The directory of one cell; it is cheap to construct, and reads nothing until a method is called."""
 
     path: Path
 
     @classmethod
     def prepare(cls, runs: Path, cell: Cell) -> Record:
-        """The record of ``cell`` below ``runs``, created where it does not exist yet."""
+        """Return the record of ``cell`` below ``runs``, and create it where it does not exist yet."""
         record = cls(runs / cell.cell_id)
         (record.path / "attempts").mkdir(parents=True, exist_ok=True)
         if not (record.path / "cell.json").exists():
@@ -77,7 +77,7 @@ class Record:
         return self.path.name
 
     def cell(self) -> Cell:
-        """What to compute.
+        """The cell that this record is about.
 
         Raises:
             UserError: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
@@ -101,7 +101,7 @@ class Record:
         return written
 
     def withdraw(self) -> None:
-        """Take the intent back: whoever has the cell in a queue will not start it."""
+        """Take the submission back: a process that has the cell in a queue will not start it."""
         withdrawn = replace(self.submission() or Submission(), withdrawn_at=time.time())
         write_json(self.path / "submission.json", withdrawn.to_json())
 
@@ -124,7 +124,7 @@ class Record:
         return Outcome.from_json(read_json(self.path / "outcome.json"))
 
     def encoder(self) -> Path | None:
-        """The kept weights; None before the cell has finished, and in a record that came here without them."""
+        """The file of the trained weights; None before the cell has finished, and where they were not imported."""
         outcome = self.outcome()
         if outcome is None:
             return None
@@ -149,7 +149,7 @@ class Record:
         return read_json(self.path / "evaluations" / f"{key}.json")
 
     def add_evaluation(self, key: str, content: Mapping[str, Any]) -> None:
-        """Publish an evaluation; where somebody else was faster, theirs stands: it has the same numbers."""
+        """Publish an evaluation; where another process was faster, its evaluation stays: it has the same numbers."""
         folder = self.path / "evaluations"
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as draft, suppress(FileExistsError):
@@ -165,10 +165,10 @@ class Record:
         return [Attempt(self, number) for number in numbers]
 
     def state(self) -> str:
-        """One of missing, running, finished, failed; a dead attempt leaves its cell missing, to be taken up again.
+        """Return missing, running, finished or failed; a dead attempt leaves its cell missing, to be computed again.
 
-        (Queued and stale are said by who knows of sweeps and of other records: ``harness.store.index``.)
-        Reads only, so a heartbeat's age is by this machine's clock; ``begin``, which decides, asks the file system's.
+        The states queued and stale need sweeps and other records: ``harness.store.index`` finds them.
+        It only reads, so a heartbeat's age is by this machine's clock; ``begin`` uses the file system's.
         """
         if (self.path / "outcome.json").exists():
             return "finished"
@@ -181,7 +181,7 @@ class Record:
         return "running" if attempts[-1].alive(time.time()) else "missing"
 
     def events(self) -> list[Json]:
-        """Events of all attempts, merged: the last attempt wins per (metric, step); ordered by step."""
+        """Return the events of all attempts by step; of equal metrics and steps the last attempt's counts."""
         merged: dict[int, Json] = {}
         for attempt in self.attempts():
             for event in attempt.events():
@@ -191,10 +191,10 @@ class Record:
         return [merged[step] for step in sorted(merged)]
 
     def begin(self, provenance: Mapping[str, Any]) -> Attempt:
-        """Claim the cell: a new attempt after the last, if that one is dead.
+        """Begin a new attempt at the cell, if the last one is dead.
 
         Raises:
-            Busy: the cell has finished, the last attempt is alive, or somebody else has just begun.
+            Busy: the cell has finished, the last attempt is alive, or another process has just begun one.
         """
         attempts = self.attempts()
         last = attempts[-1].outcome() if attempts else None
@@ -209,14 +209,14 @@ class Record:
         try:
             attempt.path.mkdir(parents=True)
         except FileExistsError:
-            raise Busy(f"cell {self.cell_id} has just been started by somebody else") from None
+            raise Busy(f"cell {self.cell_id} has just been started by another process") from None
         attempt.heartbeat_file.touch()
         write_json(attempt.provenance_file, {**process_identity(), "started": time.time(), **provenance})
         return attempt
 
     @staticmethod
     def _restarted(last: Attempt, provenance: Mapping[str, Any]) -> bool:
-        """Whether the scheduler started the last attempt's job again: it is dead, however fresh its heartbeat."""
+        """Whether the scheduler has started the last attempt's job again: then the attempt is dead."""
         before, now = last.provenance().get("scheduler") or {}, provenance.get("scheduler") or {}
         return bool(now) and before.get("job") == now["job"] and bool(before["restart"] < now["restart"])
 
@@ -259,7 +259,7 @@ class Attempt:
 
     @property
     def heartbeat_file(self) -> Path:
-        """Touched while the attempt is alive; its content is the progress."""
+        """The file that is touched while the attempt is alive; its content is the progress."""
         return self.path / "heartbeat"
 
     @property
@@ -272,11 +272,11 @@ class Attempt:
 
     @property
     def stop_file(self) -> Path:
-        """There once somebody has asked the attempt to stop."""
+        """The file that exists once the attempt was asked to stop."""
         return self.path / "stop"
 
     def log(self, stream: str) -> Path:
-        """What the attempt has written to ``stdout`` or ``stderr``."""
+        """The file of what the attempt has written to ``stdout`` or ``stderr``."""
         return self.path / f"{stream}.log"
 
     def provenance(self) -> Json:
@@ -287,12 +287,12 @@ class Attempt:
         return Outcome.from_json(read_json(self.outcome_file))
 
     def outcome_now(self) -> Outcome | None:
-        """The outcome, whatever this machine remembers of a shared file system: a new entry renews what it knows."""
+        """Return the outcome as a shared file system has it now: a new entry renews what this machine caches."""
         _clock_of(self.path)
         return self.outcome()
 
     def progress(self) -> Json:
-        """What the attempt last said of itself: step, steps, epoch, loss, rate."""
+        """Return the progress that the attempt last wrote: step, steps, epoch, loss, rate."""
         return read_json(self.heartbeat_file) or {}
 
     def holder(self) -> str:
@@ -313,7 +313,7 @@ class Attempt:
         return (self.record.path / "attempts" / str(self.number + 1)).exists()
 
     def request_stop(self, cause: str) -> None:
-        """Ask whoever computes this attempt, on whatever machine, to write its checkpoint and end."""
+        """Ask the process that computes this attempt, on whatever machine, to write its checkpoint and end."""
         write_json(self.stop_file, {"cause": cause})
 
     def stop_requested(self) -> str:
@@ -327,7 +327,7 @@ class Attempt:
             file.write(line + "\n")
 
     def events(self) -> Iterator[Json]:
-        """Complete lines only: a kill may tear the last one."""
+        """Yield the events of complete lines: a kill may tear the last line."""
         try:
             lines = self.events_file.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
@@ -360,7 +360,7 @@ class Attempt:
                 os.close(original)
 
     def fail(self, error: str, cause: str = "error", rank: int = 0) -> None:
-        """End as failed, because of an error, of having diverged, or for lack of memory (out_of_memory).
+        """End as failed: because of an error, because it diverged, or because memory was too small (out_of_memory).
 
         Ranks after the first only leave a note, and rank 0, which fails with them because it lost them, ends with the
         note's error: theirs came first.
@@ -373,7 +373,7 @@ class Attempt:
         self.end(Outcome("failed", cause=first["cause"], error=first["error"]))
 
     def end(self, outcome: Outcome) -> None:
-        """Write how the attempt ended; a finished one is published, unless an earlier finisher was there first.
+        """Write how the attempt ended; a finished one is published, unless another was published before.
 
         Raises:
             Superseded: a later attempt has begun; nothing is published.
@@ -386,7 +386,7 @@ class Attempt:
         self.publish()
 
     def publish(self) -> None:
-        """Make this attempt's outcome the cell's; whoever does it, it is done once.
+        """Publish this attempt's outcome as the cell's, which is done only once.
 
         Raises:
             Superseded: another attempt's was published before.

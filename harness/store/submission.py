@@ -19,7 +19,7 @@ class RunConfig:
 
     ``threads`` of each of its ``world_size`` processes; ``device``: cpu or cuda; ``root``: the folder of the images;
     ``micro_batch``: samples that a process passes through the network at a time, None for all that it holds;
-    ``memory``: bytes that the whole cell needs, 0 where nobody knows; ``source_hash``: of the code that must compute
+    ``memory``: bytes that the whole cell needs, 0 where that is unknown; ``source_hash``: of the code that must compute
     it, empty where any code may.
     """
 

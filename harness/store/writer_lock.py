@@ -1,4 +1,4 @@
-"""Whose turn it is to write to a store: claimed like an attempt at a cell, so that it works on any shared folder."""
+"""A lock for the one writer of a store: taken like an attempt at a cell, so that it works on any shared folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.store.record import Busy, Heartbeat, Record
 
 @contextmanager
 def writer_lock(claims: Path) -> Iterator[int]:
-    """Hold the turn; gives its number, which is one more than the last holder's.
+    """Hold the lock, and give the number of this hold, which is one more than the last holder's.
 
     A holder who has died is superseded. Should one come back to life (a laptop that slept), then two may write for a
     moment: that costs a run which the mirror removes again, and no points.
 
     Raises:
-        Busy: somebody who is alive holds it.
+        Busy: another process, which is alive, holds it.
     """
     claims.mkdir(parents=True, exist_ok=True)
     queue = Record(claims)

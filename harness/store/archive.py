@@ -44,7 +44,7 @@ MOST_MEMBERS = 10_000_000
 class Imported:
     """What became of the records or manifests of an archive: their cell ids or names, by what was done.
 
-    ``completed``: cells that had not finished here; ``running``: those that a process computes here, which are left alone.
+    ``completed``: cells that had not finished here; ``running``: those that are being computed here.
     """
 
     added: list[str] = field(default_factory=list)

@@ -47,8 +47,8 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class JobArray:
-    """One job array; ``tasks``: the cell ids of each task; ``job``: empty until it has an id; ``failed``: the reason, where
-    it never had one."""
+    """One job array; ``tasks``: the cell ids of each task; ``job``: empty until it has an id; ``failed``: why
+    it has none."""
 
     number: int
     name: str

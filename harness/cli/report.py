@@ -15,7 +15,7 @@ from harness.cli.shared.text import count
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.study.report.abstract import tally
-from harness.study.text import in_unit, setting
+from harness.study.text import in_unit, setting_label
 from harness.sweep.tracking.tracking_uri import default_uri
 
 
@@ -54,7 +54,7 @@ def report(
     print(written.answer)
     for verdict in written.verdicts:
         measured = " ".join(in_unit(verdict.measured, verdict.unit)) if verdict.measured.n > 1 else ""
-        place = f" ({setting(verdict.setting)})" if verdict.setting else ""
+        place = f" ({setting_label(verdict.setting)})" if verdict.setting else ""
         print(f"  {verdict.label:15} {verdict.claim.name}{place} {measured}")
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)

@@ -20,7 +20,7 @@ from harness.study.claims.verdict_json import as_json as plain
 from harness.study.claims.verdicts import Verdict, judge
 from harness.study.frame import tidy
 from harness.study.report.abstract import tally
-from harness.study.text import in_unit, percent, setting, upper
+from harness.study.text import in_unit, percent, setting_label, upper
 
 
 def verify(
@@ -65,13 +65,13 @@ def _print(verdicts: list[Verdict]) -> None:
         table.add_column(name, no_wrap=name in ("verdict", "interval"), overflow="fold")
     for verdict in verdicts:
         measured = verdict.measured
-        name = f"{verdict.claim.name} ({setting(verdict.setting)})" if verdict.setting else verdict.claim.name
+        name = f"{verdict.claim.name} ({setting_label(verdict.setting)})" if verdict.setting else verdict.claim.name
         known = [*in_unit(measured, verdict.unit), percent(verdict.level)] if measured.n > 1 else ["–", "–", "–"]
         table.add_row(verdict.label, name, *known, str(measured.n or "–"))
     console = Console(highlight=False)
     console.print(table)
     for verdict in verdicts:
-        name = f"{verdict.claim.name}{f' ({setting(verdict.setting)})' if verdict.setting else ''}"
+        name = f"{verdict.claim.name}{f' ({setting_label(verdict.setting)})' if verdict.setting else ''}"
         console.print(f"\n[bold]{name}[/bold]: {verdict.claim.says}\n  {upper(verdict.why)}.")
         if verdict.label not in ("REPRODUCED", "CONTRADICTED"):
             console.print(f"  What would settle it: {verdict.next_step}.")

@@ -9,12 +9,12 @@ from harness.catalog.losses import loss_label
 from harness.catalog.methods import METHODS
 from harness.study.statistics import Interval
 
-#: The value on an axis that a cell has no value on: a loss without a temperature, for example.
+#: What the table has for a cell without a value on an axis, such as a loss without a temperature.
 ABSENT = "–"
-#: The names of axes that are not their fields' names with spaces.
-UNITS = {"batch_size": "batch size", "lr": "learning rate", "lr_rule": "rule of the learning rate"}
+#: The labels of axes that are more than the name of the field.
+AXIS_LABELS = {"batch_size": "batch size", "lr": "learning rate", "lr_rule": "rule of the learning rate"}
 #: The labels of a figure's scale of accuracy.
-METRIC_WORDS = {
+METRIC_LABELS = {
     "test_knn": "kNN accuracy, test images (%)",
     "test_linear": "linear probe, test images (%)",
     "init_knn": "kNN accuracy before training (%)",
@@ -23,12 +23,12 @@ METRIC_WORDS = {
 }
 
 
-def axis(name: str) -> str:
+def axis_label(name: str) -> str:
     """Return the name of an axis in words: ``batch size``."""
-    return UNITS.get(name, name.replace("_", " "))
+    return AXIS_LABELS.get(name, name.replace("_", " "))
 
 
-def shown(name: str, value: object) -> str:
+def value_label(name: str, value: object) -> str:
     """Return a value on the axis ``name`` as people know it: ``DCL``, ``0.1``."""
     if name == "loss":
         return loss_label(str(value))
@@ -37,14 +37,14 @@ def shown(name: str, value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def phrase(name: str, value: object) -> str:
+def axis_and_value(name: str, value: object) -> str:
     """Return ``batch size 32``; losses and methods are known by their names alone."""
-    return shown(name, value) if name in ("loss", "method") else f"{axis(name)} {shown(name, value)}"
+    return value_label(name, value) if name in ("loss", "method") else f"{axis_label(name)} {value_label(name, value)}"
 
 
-def setting(values: Mapping[Any, object]) -> str:
+def setting_label(values: Mapping[Any, object]) -> str:
     """Return ``temperature 0.2, MoCo v2``, without axes on which a loss or method has no value."""
-    return ", ".join(phrase(name, value) for name, value in values.items() if value != ABSENT)
+    return ", ".join(axis_and_value(name, value) for name, value in values.items() if value != ABSENT)
 
 
 def signed(number: float) -> str:

@@ -12,9 +12,7 @@ from harness.manifest import Claim
 from harness.study.axes import Setting, settings
 from harness.study.claims.measures import MEASURES, Accuracies
 from harness.study.table import ResultTable
-from harness.study.text import ABSENT, phrase, shown
-from harness.study.text import axis as axis_word
-from harness.study.text import setting as setting_words
+from harness.study.text import ABSENT, axis_and_value, axis_label, setting_label, value_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +61,7 @@ class ClaimInstance:
         for name, rows in self.rows.items() if MEASURES[self.claim.measure].keeps else ():
             reference = rows[rows[over] == rows[over].max()] if over else rows
             if (reference["collapse"] != "").all():
-                place = f" at {phrase(over, reference[over].iloc[0])}" if over else ""
+                place = f" at {axis_and_value(over, reference[over].iloc[0])}" if over else ""
                 return f"all cells of {name}{place} collapsed, which leaves no accuracy to keep"
         return ""
 
@@ -106,7 +104,7 @@ def named(text: str) -> str:
     """Return a filter in words: ``loss=dcl epochs=100`` is ``DCL, epochs 100``."""
     words = []
     for condition in parse(text, short_name).conditions:
-        values = " or ".join(phrase(condition.path, value) for value in condition.values)
+        values = " or ".join(axis_and_value(condition.path, value) for value in condition.values)
         words.append(values if condition.sign == "=" else f"{condition.path} {condition.sign} {condition.values[0]}")
     return ", ".join(words)
 
@@ -146,7 +144,7 @@ def _refusal(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame], t
     """Say why these cells cannot speak about the claim, whatever their accuracies; empty if they can."""
     reason = ""
     if absent := [name for name, arm in rows.items() if arm.empty]:
-        place = f" at {setting_words(setting)}" if setting else ""
+        place = f" at {setting_label(setting)}" if setting else ""
         reason = f"no cells with {' or '.join(absent)} were declared{place}"
     elif sum(map(len, rows.values())) > len(set().union(*(arm["cell_id"] for arm in rows.values()))):
         reason = "its arms share cells"
@@ -163,9 +161,9 @@ def _axis_refusal(claim: Claim, rows: Mapping[str, pd.DataFrame]) -> str:
     over = short_name(claim.over)
     common = _common_values(over, rows)
     if len(common) < 2:
-        return f"it takes at least two values of {axis_word(over)}"
+        return f"it takes at least two values of {axis_label(over)}"
     if MEASURES[claim.measure].needs_positive_axis and min(common) <= 0:
-        return f"{claim.measure} takes values of {axis_word(over)} above zero, and one of them is {min(common):g}"
+        return f"{claim.measure} takes values of {axis_label(over)} above zero, and one of them is {min(common):g}"
     return ""
 
 
@@ -182,7 +180,7 @@ def _confounds(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame],
     differing = []
     for axis in axes:
         values = [set(arm[axis]) - {ABSENT} for arm in rows.values() if axis in arm]
-        known = [", ".join(shown(axis, value) for value in sorted(some, key=str)) for some in values if some]
+        known = [", ".join(value_label(axis, value) for value in sorted(some, key=str)) for some in values if some]
         if axis not in named_axes and len(set(known)) > 1:
-            differing.append(f"{axis_word(axis)} ({' and '.join(known)})")
+            differing.append(f"{axis_label(axis)} ({' and '.join(known)})")
     return ", ".join(differing)

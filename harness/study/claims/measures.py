@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from harness.cell import short_name
 from harness.manifest import Claim
-from harness.study.text import axis, signed
+from harness.study.text import axis_label, signed
 
 if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
     import pandas as pd
@@ -133,7 +133,7 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     small, large = columns[0], columns[-1]
     losses = {name: table[large] - table[small] for name, table in arms.items()}
     changes = " and ".join(f"{name} changes by {signed(-loss.mean())}" for name, loss in losses.items())
-    summary = f"from {axis(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
+    summary = f"from {axis_label(short_name(claim.over))} {large:g} to {small:g}, {changes} points"
     return MeasuredContrasts([_less(losses, "loss of")], _smaller(losses, margin), summary)
 
 
@@ -144,7 +144,7 @@ def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> MeasuredCon
     needs no choice. (Two arms cannot be compared in this way: docs/statistics.md.)
     """
     ((name, table),) = arms.items()
-    along, smallest, best = axis(short_name(claim.over)), table.columns[0], table.mean().idxmax()
+    along, smallest, best = axis_label(short_name(claim.over)), table.columns[0], table.mean().idxmax()
     change = signed((table[smallest] - table[best]).mean())
     summary = f"down to {along} {smallest:g}, {name} is best at {best:g} and changes by {change} points from there"
     contrasts = [Contrast(f"{along} {value:g} − {smallest:g}", table[value], table[smallest])
@@ -155,7 +155,7 @@ def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> MeasuredCon
 def spread(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     """Every value of the axis less every other one: no two may differ by more than the margin."""
     ((name, table),) = arms.items()
-    along = axis(short_name(claim.over))
+    along = axis_label(short_name(claim.over))
     contrasts = [Contrast(f"{along} {value:g} − {other:g}", table[value], table[other])
                  for value, other in itertools.combinations(table.columns, 2)]  # fmt: skip
     means = ", ".join(f"{mean:.2f} at {value:g}" for value, mean in table.mean().items())
@@ -174,7 +174,7 @@ def slope(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
     gains = " and ".join(f"{name} gains {signed(slope.mean())}" for name, slope in slopes.items())
     flat = TrueRange(-margin, margin) if len(slopes) == 1 else TrueRange(margin, INFINITY)
     return MeasuredContrasts(
-        [_less(slopes, "gain of")], flat, f"{gains} points for every doubling of {axis(short_name(claim.over))}"
+        [_less(slopes, "gain of")], flat, f"{gains} points for every doubling of {axis_label(short_name(claim.over))}"
     )
 
 

@@ -23,8 +23,7 @@ from harness.study.report.design import design
 from harness.study.report.document import Chapter, ClaimSection, PrintedTable, VerdictRow, VerdictTable
 from harness.study.report.tables import for_people
 from harness.study.table import METRICS, ResultTable
-from harness.study.text import METRIC_WORDS, axis, count, in_unit, percent, shown, upper
-from harness.study.text import setting as setting_words
+from harness.study.text import METRIC_LABELS, axis_label, count, in_unit, percent, setting_label, upper, value_label
 
 HEADERS = {
     "q_mean": "q",
@@ -94,7 +93,7 @@ def content(study: Study) -> Chapter:
         caveat=upper(manifest.caveat),
         cells_line=f"{finished} of {count(len(frame), 'cell')}",
         panels=len(table.settings(along)) if along else 1,
-        heading=f"Accuracy against {axis(along)}" if along else "Accuracy",
+        heading=f"Accuracy against {axis_label(along)}" if along else "Accuracy",
         table=_cut(list(arms.columns), arms.to_numpy().tolist(), f"{manifest.name}.table.csv"),
         verdicts=VerdictTable(rows[:MOST_ROWS], _note(len(rows), f"{manifest.name}.claims.json")),
         pairing=_pairing(study),
@@ -134,7 +133,7 @@ def _verdict(verdict: Verdict, study: Study) -> VerdictRow:
         name=verdict.claim.name,
         says=verdict.claim.says,
         source=_source(verdict.claim),
-        setting=setting_words(verdict.setting),
+        setting=setting_label(verdict.setting),
         published=_published_values(study.published.get(verdict.claim.name, [])),
         measured=mean if measured.n else "–",
         interval=f"{bounds} ({percent(verdict.level)})" if measured.n > 1 else "–",
@@ -171,9 +170,9 @@ def _claim(name: str, study: Study) -> ClaimSection:
 def _measure(verdict: Verdict) -> str:
     """Say what is measured, of which arms, and where the claim is true."""
     claim = verdict.claim
-    along = f" along {axis(short_name(claim.over))}" if claim.over else ""
+    along = f" along {axis_label(short_name(claim.over))}" if claim.over else ""
     place = f" at {named(claim.at)}" if claim.at else ""
-    true = f"; true where that is {verdict.true}" if verdict.true else ""
+    true = f"; true if that is {verdict.true}" if verdict.true else ""
     return f"{MEASURES[claim.measure].says}{along}{place}: {', '.join(map(named, claim.arms))}{true}"
 
 
@@ -210,7 +209,7 @@ def _pairing(study: Study) -> list[str]:
             known = (f"over {effect.arms} arms the seeds' mean correlation is {effect.correlation:.2f} "
                      f"(Friedman's test: p = {effect.p:.2g})")  # fmt: skip
         how = "paired by seed" if effect.paired else "not paired (Welch's interval)"
-        sentences.append(f"{METRIC_WORDS[metric]}: {known}; differences are {how}.")
+        sentences.append(f"{METRIC_LABELS[metric]}: {known}; differences are {how}.")
     return sentences
 
 
@@ -222,9 +221,9 @@ def _diagnostics(table: ResultTable) -> PrintedTable:
     means = frame.groupby(keys or ["loss"], sort=False, as_index=False)[names].mean()
     rows = []
     for _, arm in means[means[names].notna().any(axis=1)].iterrows():
-        labels = [shown(key, arm[key]) for key in keys]
+        labels = [value_label(key, arm[key]) for key in keys]
         rows.append([*labels, *("–" if pd.isna(arm[name]) else f"{arm[name]:.3g}" for name in names)])
-    header = [*(axis(key) for key in keys), *(HEADERS[name] for name in names)]
+    header = [*(axis_label(key) for key in keys), *(HEADERS[name] for name in names)]
     return _cut(header, rows, f"{table.manifest.name}.csv", len(keys))
 
 
@@ -233,7 +232,7 @@ def _collapsed(table: ResultTable) -> list[str]:
     frame, sentences = table.frame, []
     names = [name for name in table.axes if frame[name].nunique() > 1]
     for cell in frame[frame["collapse"] != ""].to_dict("records"):
-        place = setting_words({name: cell[name] for name in names})
+        place = setting_label({name: cell[name] for name in names})
         sentences.append(f"{cell['cell_id']}{f' ({place})' if place else ''}: {cell['collapse']}")
     left = len(sentences) - MOST_ROWS
     return [*sentences[:MOST_ROWS], *([f"and {left:,} more, in {table.manifest.name}.csv"] if left > 0 else [])]
@@ -284,7 +283,7 @@ def _appendix(table: ResultTable) -> PrintedTable:
     """Return a row for each cell, missing ones included."""
     frame = table.frame
     axes = [name for name in table.axes if frame[name].nunique() > 1]
-    header = ["cell", *map(axis, axes), "state", *(name.replace("_", " ") for name in METRICS), "minutes"]
+    header = ["cell", *map(axis_label, axes), "state", *(name.replace("_", " ") for name in METRICS), "minutes"]
     rows = []
     for cell in frame.to_dict("records"):
         numbers = ["–" if pd.isna(cell[name]) else f"{cell[name]:.2f}" for name in METRICS]

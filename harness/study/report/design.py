@@ -13,7 +13,7 @@ from harness.manifest import Manifest
 from harness.study.axes import Setting
 from harness.study.report.document import Design
 from harness.study.report.evaluation_text import added, described
-from harness.study.text import axis, percent, shown
+from harness.study.text import axis_label, percent, value_label
 
 
 def design(manifest: Manifest) -> Design:
@@ -30,7 +30,7 @@ def design(manifest: Manifest) -> Design:
     return Design(
         methods=[_with_parameters("method", name, METHODS, settings["method"], values) for name in methods],
         losses=[_with_parameters("loss", name, LOSSES, settings["loss"], values) for name in losses],
-        varied="; ".join(f"{axis(name)} {', '.join(map(str, some))}" for name, some in known.items() if some),
+        varied="; ".join(f"{axis_label(name)} {', '.join(map(str, some))}" for name, some in known.items() if some),
         seeds=", ".join(map(str, seeds)),
         backbone=f"{BACKBONES[backbone['name']].label}{stem}",
         width=str(backbone["width"]),
@@ -73,4 +73,4 @@ def _with_parameters(
     values = filled({**declared, "name": name}, parameters)
     fixed = {key: values[key] for key in parameters if key in values and key not in axes}
     text = ", ".join(f"{key.replace('_', ' ')} {str(value).lower()}" for key, value in fixed.items())
-    return shown(axis, name) + (f" ({text})" if text else "")
+    return value_label(axis, name) + (f" ({text})" if text else "")

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.manifest import Manifest
 from harness.study.papers.comparison import PublishedComparison
 from harness.study.table import ResultTable
-from harness.study.text import axis, count, upper
+from harness.study.text import axis_label, count, upper
 
 #: The settings that a fair comparison would tune for every arm separately.
 TUNED = ("temperature", "lr")
@@ -40,7 +40,7 @@ def _seeds(table: ResultTable) -> str:
 
 
 def _tuned(table: ResultTable) -> str:
-    fixed = [axis(name) for name in TUNED if name not in table.axes or table.frame[name].nunique() < 2]
+    fixed = [axis_label(name) for name in TUNED if name not in table.axes or table.frame[name].nunique() < 2]
     if not fixed:
         return ""
     have = "has" if len(fixed) == 1 else "have"

@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("report.typ")
 def write_pdf(document: Document, figures: Mapping[str, bytes], path: Path) -> None:
     """Typeset a document; ``figures``: SVGs by the names of their files in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiled = typst.compile(  # type: ignore[call-overload]  # its stub lacks the form with several files
+    compiled = typst.compile(  # type: ignore[call-overload]  # its stub does not have the form with several files
         {"main.typ": TEMPLATE.read_bytes(), **figures},
         sys_inputs={"data": json.dumps(dataclasses.asdict(document))},
         format="pdf",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.study.statistics import Interval
 from harness.study.table import ResultTable
-from harness.study.text import axis, shown
+from harness.study.text import axis_label, value_label
 
 TABLE_METRICS = {"test_knn": "kNN (%)", "test_linear": "linear probe (%)"}
 
@@ -20,9 +20,9 @@ def for_people(table: ResultTable) -> pd.DataFrame:
     text = pd.DataFrame(index=arms.index)
     for name in table.setting_axes:
         if arms[name].nunique() > 1:
-            text[axis(name)] = [shown(name, value) for value in arms[name]]
+            text[axis_label(name)] = [value_label(name, value) for value in arms[name]]
     text["batch size"] = arms["batch_size"].astype(str)
-    text["loss"] = [shown("loss", name) for name in arms["loss"]]
+    text["loss"] = [value_label("loss", name) for name in arms["loss"]]
     for metric, header in TABLE_METRICS.items():
         cells = zip(arms[metric], arms[f"{metric}_low"], arms[f"{metric}_high"], arms["k"], strict=True)
         text[header] = [with_interval(Interval(*numbers)) for numbers in cells]

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from harness.catalog.losses import loss_label
 from harness.study.report.plots import style
 from harness.study.table import ResultTable
-from harness.study.text import METRIC_WORDS
-from harness.study.text import setting as setting_words
+from harness.study.text import METRIC_LABELS, setting_label
 
 ROW_INCHES = 0.22
 #: The most that fit a page; the table has the others.
@@ -41,7 +40,7 @@ def _by_arm(table: ResultTable) -> Figure:
     every = table.arms.frame
     names = [name for name in (*table.setting_axes, "loss") if every[name].nunique() > 1] or ["loss"]
     arms = every.head(MOST_ROWS)
-    labels = [setting_words(arm) for arm in arms[names].to_dict("records")]
+    labels = [setting_label(arm) for arm in arms[names].to_dict("records")]
     figure = Figure(figsize=(1.4 * style.PANEL_INCHES[0], 1.2 + ROW_INCHES * len(arms)), layout="constrained")
     axes = figure.subplots()
     heights = range(len(arms))
@@ -50,7 +49,7 @@ def _by_arm(table: ResultTable) -> Figure:
     axes.plot(arms["init_knn"], heights, "|", color="#D55E00", markersize=9, markeredgewidth=2, label="initial encoder")
     axes.set_yticks(heights, labels)
     axes.invert_yaxis()
-    axes.set_xlabel(METRIC_WORDS["test_knn"])
+    axes.set_xlabel(METRIC_LABELS["test_knn"])
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     style.say_what_is_left_out(figure, len(arms), len(every), "arms")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -65,9 +64,9 @@ def _along(table: ResultTable, along: str) -> Figure:
     losses = style.order(table.manifest)
     for axes, setting in zip(panels, shown, strict=True):
         _panel(axes, table.arms.in_setting(setting).frame, losses, along)
-        axes.set_title(setting_words(table.varying(setting)))
+        axes.set_title(setting_label(table.varying(setting)))
     for axes in panels[:: style.PANELS_A_ROW]:
-        axes.set_ylabel(METRIC_WORDS["test_knn"])
+        axes.set_ylabel(METRIC_LABELS["test_knn"])
     style.say_what_is_left_out(figure, len(shown), len(every), "settings")
     style.legend(figure, style.handles_of(panels))
     return figure

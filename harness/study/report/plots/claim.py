@@ -18,8 +18,7 @@ from harness.study.papers.comparison import PublishedComparison
 from harness.study.report.plots import style
 from harness.study.statistics import mean_interval
 from harness.study.table import ResultTable
-from harness.study.text import ABSENT, METRIC_WORDS
-from harness.study.text import setting as setting_words
+from harness.study.text import ABSENT, METRIC_LABELS, setting_label
 
 INCHES = 7.6
 ROW_INCHES = 0.3
@@ -120,8 +119,8 @@ def _draw_arms(
             _draw_published(axes, item, item.number.setting[along], style.of(drawn_as[loss])["color"])
     values = [value for arm in arms.values() for value in arm.frame[along]]
     style.scale(axes, along, [*values, *(item.number.setting[along] for item in along_axis)])
-    axes.set_ylabel(METRIC_WORDS[metric])
-    axes.set_title(setting_words(verdict.setting), fontsize=9)
+    axes.set_ylabel(METRIC_LABELS[metric])
+    axes.set_title(setting_label(verdict.setting), fontsize=9)
 
 
 def _draw_points(axes: Axes, table: ResultTable, verdict: Verdict) -> None:
@@ -136,7 +135,7 @@ def _draw_points(axes: Axes, table: ResultTable, verdict: Verdict) -> None:
                       color=look["color"], marker=look["marker"])  # fmt: skip
     axes.set_xticks([])  # the legend names them
     axes.set_xlim(-0.5, len(verdict.cells) - 0.5)
-    axes.set_ylabel(METRIC_WORDS[verdict.claim.metric])
+    axes.set_ylabel(METRIC_LABELS[verdict.claim.metric])
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 
@@ -158,7 +157,7 @@ def _draw_contrasts(axes: Axes, rows: Sequence[tuple[Verdict, Compared]], first:
         axes.plot(compared.values, [height + 0.22] * len(compared.values), ".", color="#0072B2", markersize=4,
                   label="a seed")  # fmt: skip
         axes.plot([usual.mean], [height], "D", color="black", markersize=5)
-        words = [compared.label if several else "", setting_words(verdict.setting)]
+        words = [compared.label if several else "", setting_label(verdict.setting)]
         labels.append("\n".join(textwrap.fill(word, WRAP) for word in words if word))
     _shade(axes, first)
     axes.set_yticks(range(len(rows)), labels, fontsize=7.5)

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.catalog.losses import loss_label
 from harness.study.report.plots import style
 from harness.study.table import CURVE, ResultTable
-from harness.study.text import setting as setting_words
+from harness.study.text import setting_label
 
 MOST_PANELS = 4
 
@@ -42,7 +42,7 @@ def gradients(table: ResultTable) -> bytes | None:
             style.scale(axes, along, rows[along].tolist())
             axes.set_ylabel(word)
             axes.set_ylim(bottom=0)
-        figure.suptitle(setting_words(table.varying(setting)), fontsize=9)
+        figure.suptitle(setting_label(table.varying(setting)), fontsize=9)
         style.legend(figure, style.handles_of([left, right]))
         return style.svg(figure)
 
@@ -59,7 +59,7 @@ def curves(table: ResultTable) -> bytes | None:
         figure, panels = style.grid_of_panels(len(shown), (3.8, 2.7))
         for axes, setting in zip(panels, shown, strict=True):
             _curves(axes, known.in_setting(setting).frame, table.in_setting(setting).frame, losses)
-            axes.set_title(setting_words(table.varying(setting)), fontsize=9)
+            axes.set_title(setting_label(table.varying(setting)), fontsize=9)
         for axes in panels[:: style.PANELS_A_ROW]:
             axes.set_ylabel("kNN, validation images (%)")
         style.say_what_is_left_out(figure, len(shown), len(every), "settings")

@@ -10,8 +10,7 @@ from harness.catalog.losses import loss_label
 from harness.study.axes import is_numeric
 from harness.study.report.plots import style
 from harness.study.table import ResultTable
-from harness.study.text import axis as axis_word
-from harness.study.text import setting as setting_words
+from harness.study.text import axis_label, setting_label
 
 #: The settings that are tuned, those whose map says most first.
 TUNED = ("temperature", "lr", "weight_decay", "momentum")
@@ -28,7 +27,7 @@ def heatmap(table: ResultTable) -> bytes | None:
     if not across or not down:
         return None
     setting = max(table.settings(across, down), key=lambda setting: len(table.in_setting(setting).frame))
-    title = setting_words(table.varying(setting))
+    title = setting_label(table.varying(setting))
     frame = table.in_setting(setting).frame
     losses = list(frame["loss"].drop_duplicates())[:MOST_PANELS]
     rows, columns = (sorted(frame[name].unique()) for name in (down, across))
@@ -43,8 +42,8 @@ def heatmap(table: ResultTable) -> bytes | None:
         for axes, (name, means) in zip(panels, maps.items(), strict=True):
             axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
             _label(axes, means, of_loss[name].groupby([down, across]).size().unstack(), (low + high) / 2)
-            axes.set_xlabel(axis_word(across))
-            axes.set_ylabel(axis_word(down))
+            axes.set_xlabel(axis_label(across))
+            axes.set_ylabel(axis_label(down))
             axes.set_title(loss_label(name), fontsize=9)
         figure.colorbar(panels[0].images[0], ax=panels, label="kNN, test images (%)", shrink=0.9)
         figure.suptitle(title, fontsize=9)

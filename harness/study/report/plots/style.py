@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from harness.cell import short_name
 from harness.manifest import Manifest
-from harness.study.text import axis as axis_word
+from harness.study.text import axis_label
 
 # The colours of Okabe and Ito differ for the colour-blind; lightness, dashes and markers differ in grey.
 COLOURS = ("#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
@@ -96,7 +96,7 @@ def scale(axes: Axes, name: str, values: Sequence[float]) -> None:
     shown = values if len(values) <= 9 else values[:: math.ceil(len(values) / 8)]
     axes.set_xticks(shown, [f"{value:g}" for value in shown])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"{axis_word(name)}{' (samples)' if name == 'batch_size' else ''}")
+    axes.set_xlabel(f"{axis_label(name)}{' (samples)' if name == 'batch_size' else ''}")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 

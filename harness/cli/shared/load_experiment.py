@@ -144,11 +144,12 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plug
     expansion = grid.expand(declaration, files)
     with located(declaration.locator.where):
         check_claims(declaration.claims)
+        slots = _slots(declaration, expansion)
     manifest = grid.manifest(declaration, files, expansion, str(revision()["revision"]))
     own = [str(file.resolve()) for file in plugins]
     plan = make_plan(expansion.cells, Index(results / "runs"))
     _refuse_other_evaluations(plan, declaration, results)
-    return Declared(declaration, files, expansion, manifest, plan, _slots(declaration, expansion), own)
+    return Declared(declaration, files, expansion, manifest, plan, slots, own)
 
 
 def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Path) -> None:
@@ -192,16 +193,16 @@ def _cluster_slots(declaration: Declaration, cells: int, ranks: int) -> Slots:
     Raises:
         UserError: the profile lacks what this machine cannot know of the cluster.
     """
-    cluster, where = declaration.cluster, declaration.locator.where
+    cluster = declaration.cluster
     if cluster.device == "auto":
         what = "what a cluster's nodes have cannot be seen from here"
-        raise UserError(what, where=where("cluster.device"), allowed="cpu, cuda")
+        raise UserError(what, key="cluster.device", allowed="cpu, cuda")
     if not cluster.time:
         what = "a cluster's jobs need a time limit, in minutes"
-        raise UserError(what, where=where("cluster.time"), allowed="value > 0, such as cluster.time=240")
+        raise UserError(what, key="cluster.time", allowed="value > 0, such as cluster.time=240")
     if cluster.cells_per_job > 1 and ranks > 1:
         what = f"cells of {ranks} processes have a job each"
-        raise UserError(what, where=where("cluster.cells_per_job"), allowed="1")
+        raise UserError(what, key="cluster.cells_per_job", allowed="1")
     return Slots((cluster.throttle or cells) * ranks, cluster.cpus, cluster.device)
 
 

@@ -1,4 +1,4 @@
-"""What varies: axes, axes that vary together, and axes that exist only under a condition; as one grid or several. Pure.
+"""The grids of an experiment: axes, axes that vary together, and axes that exist only under a condition.
 
 A grid is a row of factors: an axis, or the axes of a ``zip``. Its points are the product of their values, where a
 factor whose condition does not hold is left out.
@@ -22,7 +22,7 @@ from harness.sweep.declare.fields import read_filter, variable_path
 from harness.sweep.declare.limits import check_value
 from harness.sweep.declare.trees import leaves
 
-#: More points than anybody trains, and more than a plan can hold.
+#: The limit on the points of all grids; a plan cannot hold more.
 MOST_POINTS = 1_000_000
 
 Point = dict[str, Any]
@@ -30,15 +30,18 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True)
 class Factor:
-    """``rows``: the values that are crossed with those of other factors; ``keys``: where each field was declared;
-    ``only``: where the factor exists."""
+    """An axis, or the axes of a ``zip``.
+
+    ``rows``: the values that are crossed with those of other factors; ``keys``: the key that declares each field;
+    ``only``: the condition under which the factor exists.
+    """
 
     rows: tuple[Point, ...]
     keys: Mapping[str, str]
     only: Filter | None = None
 
     def extended(self, points: Iterable[Point], declared: Mapping[str, Any]) -> Iterator[Point]:
-        """Every point with every row of this factor; as it was, where the condition does not hold."""
+        """Yield every point with every row of this factor, or unchanged if the condition does not hold for it."""
         rows, only = self.rows, self.only
         for point in points:
             if only and not only.matches(lambda path, at=point: at.get(path, declared.get(path))):  # type: ignore[misc]
@@ -50,29 +53,29 @@ class Factor:
 
 @dataclass(frozen=True)
 class Grid:
-    """Points, the last factor varying fastest; ``name`` is empty where the experiment has one grid only."""
+    """The product of some factors; ``name`` is empty if the experiment has only one grid."""
 
     name: str
     factors: tuple[Factor, ...]
 
     @property
     def keys(self) -> dict[str, str]:
-        """The fields that vary here, and where each was declared."""
+        """Return the fields that vary in this grid, each with the key that declares it."""
         return {path: key for factor in self.factors for path, key in factor.keys.items()}
 
     def values(self, path: str) -> list[Any]:
-        """The different values of a field, in declared order."""
+        """Return the different values of a field, in declared order."""
         return list(dict.fromkeys(row[path] for factor in self.factors for row in factor.rows if path in row))
 
     def points(self, declared: Mapping[str, Any]) -> Iterator[Point]:
-        """``declared``: the values of fields that do not vary, for conditions."""
+        """Yield the points, the last factor varying fastest; ``declared``: values of fixed fields, for conditions."""
         points: Iterable[Point] = [{}]
         for factor in self.factors:
             points = factor.extended(points, declared)
         return iter(points)
 
     def count(self, declared: Mapping[str, Any], most: int) -> int:
-        """How many points there are; where conditions leave some out, counted no further than ``most``."""
+        """Return the number of points; if conditions leave some out, it is counted only up to ``most``."""
         bound = math.prod(len(factor.rows) for factor in self.factors)
         if bound <= most or not any(factor.only for factor in self.factors):
             return bound
@@ -80,7 +83,7 @@ class Grid:
 
 
 def grids(declaration: Declaration) -> list[Grid]:
-    """The grid of ``axes`` and ``zip``, or each of ``grids`` with them added.
+    """Return the grid of ``axes`` and ``zip``, or each of ``grids`` with their axes added.
 
     Raises:
         UserError: an unknown axis, a value that its field cannot take, or conditions that depend on each other.
@@ -101,7 +104,7 @@ def grids(declaration: Declaration) -> list[Grid]:
 
 
 def _factors(axes_key: str, zip_key: str, axes: Mapping[str, Any], zips: Any) -> list[Factor]:
-    """Axes that vary together stand before those that vary alone, so that seeds may stay last."""
+    """Return the factors; axes that vary together come first, so that the seeds stay last."""
     groups = _groups(zip_key, zips)
     found = [_factor(f"{zip_key}[{index}]", group) for index, group in enumerate(groups)]
     found += [_factor(axes_key, {name: given}) for name, given in leaves(axes).items()]
@@ -126,7 +129,7 @@ def _groups(key: str, zips: Any) -> list[Mapping[str, Any]]:
 
 
 def _factor(key: str, group: Mapping[str, Any]) -> Factor:
-    """The axes of ``group``, which vary together."""
+    """Return the factor of the axes of ``group``, which vary together."""
     columns: dict[str, list[Any]] = {}
     keys: dict[str, str] = {}
     for name, given in group.items():
@@ -159,7 +162,7 @@ def _column(name: str, given: Any) -> tuple[str, list[Any]]:
 
 
 def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
-    """The common factors that a grid does not replace by its own."""
+    """Return the common factors that a grid does not replace by its own."""
     replaced = {path: key for factor in own for path, key in factor.keys.items()}
     kept = []
     for factor in common:
@@ -172,7 +175,7 @@ def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
 
 
 def _conditions(declaration: Declaration, found: Iterable[Grid]) -> dict[str, Filter]:
-    """``when``, by path."""
+    """Return the conditions of ``when`` by the path of their axis."""
     derived = derived_paths(declaration)
     conditions = {}
     for name, text in leaves(declaration.experiment.when).items():
@@ -206,7 +209,7 @@ def derived_paths(declaration: Declaration) -> set[str]:
 
 
 def _in_order(factors: Iterable[Factor], conditions: Mapping[str, Filter]) -> tuple[Factor, ...]:
-    """The factors with their conditions, each after those that its condition reads, otherwise as declared."""
+    """Return the factors in declared order, but each one after the factors that its condition reads."""
     waiting = [replace(factor, only=conditions.get(next(iter(factor.keys)))) for factor in factors]
     ordered: list[Factor] = []
     while waiting:
@@ -222,7 +225,7 @@ def _in_order(factors: Iterable[Factor], conditions: Mapping[str, Filter]) -> tu
 
 
 def included(declaration: Declaration, found: Iterable[Grid], declared: Mapping[str, Any]) -> list[Grid]:
-    """Each cell of ``include`` as a grid of one point; an axis of one value may be left out there.
+    """Return a grid of one point for each cell of ``include``, which may leave out an axis of one value.
 
     Raises:
         UserError: an unknown field, a value that it cannot take, or an axis of several values that is not named.

@@ -1,4 +1,4 @@
-"""Cells of points, quickly: what thousands of cells share is made once. Pure."""
+"""The builder of cells; parts that thousands of cells share are made once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPONENTS: dict[str, type[Component]] = {
 
 
 class Builder:
-    """Makes the cell of a point.
+    """Builds the cell of a point.
 
     Args:
         settings: the fields that do not vary.
@@ -48,7 +48,7 @@ class Builder:
         return Cell(**fields, versions=self._versions_of(fields["loss"].name, fields["method"].name))
 
     def _following(self, point: Point) -> Point:
-        """The epochs that so many steps begin, and what is derived."""
+        """Return the epochs that follow from a number of steps, and the derived fields."""
         read = ("batch_size", "epochs", "steps")
         key = tuple([point.get(name, self._settings[name]) for name in read])
         if key not in self._followed:
@@ -60,7 +60,7 @@ class Builder:
         return self._followed[key]
 
     def _layout(self, paths: tuple[str, ...]) -> dict[str, list[str]]:
-        """Paths by the field of Cell that they lie in."""
+        """Group the paths by the field of Cell that they belong to."""
         if paths not in self._layouts:
             layout: dict[str, list[str]] = {}
             for path in paths:
@@ -93,7 +93,7 @@ class Builder:
 
 
 def _component(name: str, tree: Mapping[str, Any]) -> Component:
-    """Losses and methods get the defaults of what is left open, and None for what they lack."""
+    """Return the component; parameters that are left open get their defaults, parameters that it does not have None."""
     if name == "loss":
         loss = LOSSES[tree["name"]]
         tree = {**filled(tree, loss.parameters), "source": loss.source or None}

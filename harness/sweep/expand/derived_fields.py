@@ -1,4 +1,4 @@
-"""What follows from the rest of a cell: the epochs that so many steps begin, and the fields of ``derive``. Pure."""
+"""The fields of ``derive``, whose values follow from batch size and length of training; and the budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.sweep.expand.axes import Grid
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """What rules read of a cell: ``epochs`` is a fraction where its optimiser steps end within one."""
+    """The facts about a cell that rules read; ``epochs`` is a fraction if its steps end within an epoch."""
 
     batch_size: int
     epochs: float
@@ -36,8 +36,7 @@ def sqrt_in_batch_size(at_256: float, length: TrainingLength) -> float:
 
 
 def groups_of(samples: float, length: TrainingLength) -> float:
-    """How many groups of so many samples a batch has, one where it is smaller; raises ValueError where one would not be
-    full."""
+    """Return how many groups of this size a batch has, one if it is smaller; raise a ValueError if one is not full."""
     if 0 < length.batch_size <= samples:
         return 1
     if samples <= 0 or length.batch_size % samples:
@@ -48,13 +47,13 @@ def groups_of(samples: float, length: TrainingLength) -> float:
 RULES: dict[str, Callable[[float, TrainingLength], float]] = {
     rule.__name__: rule for rule in (fraction_of_epochs, linear_in_batch_size, sqrt_in_batch_size, groups_of)
 }
-#: Rules read these.
+#: The fields that rules read, and that can therefore not be derived.
 READ = ("batch_size", "epochs", "steps")
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A field and its rule; ``key``: where the rule is declared, such as ``derive.lr``."""
+    """A field and its rule; ``key`` declares the rule, such as ``derive.lr``."""
 
     path: str
     rule: Callable[[float, TrainingLength], float]
@@ -62,7 +61,7 @@ class Derived:
     key: str
 
     def value(self, length: TrainingLength) -> Any:
-        """In the field's type, rounded to ten digits: .1 of 3 epochs is the .3 that somebody else declares.
+        """Return the value in the field's type, rounded to ten digits: 0.1 of 3 epochs equals a declared 0.3.
 
         Raises:
             UserError: the field cannot hold it.
@@ -77,7 +76,7 @@ class Derived:
 
 
 def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Derived]:
-    """The rules of ``derive``.
+    """Return the rules of ``derive``.
 
     Raises:
         UserError: no such field or rule, or a field that varies already.
@@ -111,7 +110,7 @@ def _read(node: Any) -> tuple[Callable[[float, TrainingLength], float], float]:
 
 
 def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
-    """Raises a UserError where epochs and steps are both declared: each of them says how long a cell trains."""
+    """Raise a UserError if both epochs and steps are declared: each of them says how long a cell trains."""
     budget = declaration.budget
     if len(budget) > 1:
         remedy = "budget: {epochs: 100} or budget: {steps: 10000}; budget.epochs=null takes one back"

@@ -1,4 +1,4 @@
-"""From a declaration to cells: every point of its grids, less what it excludes, and what it includes. Pure."""
+"""The cells of a declaration: every point of its grids, without the excluded and with the included ones."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from harness.sweep.expand.validate import check_evaluation, check_parts, check_s
 
 @dataclass(frozen=True)
 class Expansion:
-    """``cells``: each with its value on every axis; ``coinciding``: the grids of each cell that stands in several."""
+    """The cells, each with its value on every axis; ``shared_between_grids``: the grids of cells in several."""
 
     cells: list[tuple[Cell, dict[str, Any]]]
     exclusions: list[Exclusion]
     shared_between_grids: dict[str, tuple[str, ...]]
 
     def notes(self) -> list[str]:
-        """Why there are fewer cells than the grids have points."""
+        """Explain why there are fewer cells than the grids have points."""
         shared = Counter(self.shared_between_grids.values())
         twice = [
             f"{count} cell{' stands' if count == 1 else 's stand'} in {len(names)} grids ({', '.join(names)}) "
@@ -50,7 +50,7 @@ class Expansion:
 
 
 def shadowed_overrides(declaration: Declaration) -> list[str]:
-    """Say which values of a group that the command line chose have no effect, because an axis varies the field."""
+    """Return a note for each value of a chosen group that has no effect because an axis varies the field."""
     with located(declaration.locator.where):
         declared = grids(declaration)
     return [
@@ -62,10 +62,10 @@ def shadowed_overrides(declaration: Declaration) -> list[str]:
 
 
 def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
-    """Return every cell, the last axis varying fastest, all checked; a cell of several grids stands there once.
+    """Return every cell, the last axis varying fastest, all checked; a cell of several grids is listed once.
 
     Raises:
-        UserError: a cell that cannot run, an exclusion of nothing, or more points than anybody trains.
+        UserError: a cell cannot run, an exclusion matches no cell, or there are too many points.
     """
     with located(declaration.locator.where):
         return _expand(declaration, files)
@@ -87,7 +87,7 @@ def _expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
     found: dict[str, Cell] = {}
     stands: dict[str, tuple[str, ...]] = {}
     for index, grid in enumerate(every):
-        can_exclude = exclusions if index < len(crossed) else []  # not what is included by name
+        can_exclude = exclusions if index < len(crossed) else []  # cells of ``include`` are not excluded
         with _declared_keys(declaration, grid, rules):
             for point in grid.points(declared):
                 cell = builder.cell(point)
@@ -111,7 +111,7 @@ def _expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
 
 
 def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
-    """The values of a Cell's fields, the data set's fingerprint included."""
+    """Return the values of a Cell's fields, with the fingerprint of the data set."""
     settings = declaration.settings
     return {**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}}
 
@@ -132,7 +132,7 @@ def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> No
 
 
 def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Any]) -> None:
-    """Before a cell is made: an axis too many must not take an hour and all memory to be noticed."""
+    """Count the points before a cell is made, because too many would fill the memory before the mistake is noticed."""
     count = sum(grid.count(declared, MOST_POINTS + 1) for grid in every)
     if count > MOST_POINTS:
         key = "grids" if declaration.experiment.grids else "axes"
@@ -142,7 +142,7 @@ def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: 
 
 @contextmanager
 def _declared_keys(declaration: Declaration, grid: Grid, rules: Sequence[Derived]) -> Iterator[None]:
-    """Name the key that declares a field, where an error names the field of a cell: ``axes.lr`` for optimizer.lr."""
+    """Replace the field in an error by the key that declares it, such as ``optimizer.lr`` by ``axes.lr``."""
     keys = {name: f"budget.{name}" for name in declaration.budget} | grid.keys
     keys |= {rule.path: rule.key for rule in rules}
     if declaration.experiment.resources:
@@ -155,7 +155,7 @@ def _declared_keys(declaration: Declaration, grid: Grid, rules: Sequence[Derived
 
 
 def _twice(grid: Grid, point: Point, cell: Cell) -> UserError:
-    """Two points of a grid give this cell: they differ only in what its loss or method lacks."""
+    """Return the error for two points of a grid that give one cell, because its loss or method ignores an axis."""
     lacking = [path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1]
     same = lacking[0]
     owner = cell.method if same.startswith("method.") else cell.loss
@@ -168,7 +168,7 @@ def _twice(grid: Grid, point: Point, cell: Cell) -> UserError:
 
 
 class _Check:
-    """Checks cells; what a cell shares with one that was checked before is not checked again."""
+    """Checks cells; parts that were checked in an earlier cell are not checked again."""
 
     def __init__(self, declaration: Declaration, files: DatasetFiles) -> None:
         self._declaration, self._files = declaration, files
@@ -179,7 +179,11 @@ class _Check:
     def __call__(self, cell: Cell) -> None:
         given = self._resources(cell)
         ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
-        parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: an id stays theirs
+        parts = (
+            id(cell.method),
+            id(cell.loss),
+            id(cell.backbone),
+        )  # the builder keeps them: ids stay valid
         if parts not in self._checked:
             check_parts(cell, self._files)
             check_evaluation(self._declaration.evaluation, cell, self._files)
@@ -199,7 +203,7 @@ class _Check:
 
 @dataclass
 class _Exclusion:
-    """``cells``: the ids of those that it excludes and no exclusion before it; ``idle`` until it matches a cell."""
+    """An entry of ``exclude``; ``cells``: the ids that it is the first to exclude; ``idle``: it has matched no cell."""
 
     only: Filter
     reason: str
@@ -233,7 +237,7 @@ def _excluded(cell: Cell, exclusions: Sequence[_Exclusion]) -> bool:
 
 
 def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
-    """An exclusion of nothing is a typo, or an axis has changed since."""
+    """Refuse an exclusion without a cell: it has a typo, or an axis has changed since it was written."""
     for exclusion in exclusions:
         if exclusion.idle:
             what = f"no cell has {exclusion.only.text}: nothing is excluded"
@@ -241,7 +245,7 @@ def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
 
 
 def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
-    """The settings with what follows from them, where that is the same for all cells, and None where it differs."""
+    """Return the settings with the derived fields, which are None if they differ between cells."""
     settings = _settings(declaration, files)
     for path in derived_paths(declaration) | ({"epochs"} if any(cell.steps for cell in cells) else set()):
         found = {get(cell, path) for cell in cells}
@@ -252,7 +256,7 @@ def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell
 
 
 def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion, revision: str) -> Manifest:
-    """What the study will expect."""
+    """Return the manifest, which tells the study what to expect."""
     experiment, cells = declaration.experiment, expansion.cells
     axes = {path: list(dict.fromkeys(point[path] for _, point in cells)) for path in cells[0][1]}
     return Manifest(

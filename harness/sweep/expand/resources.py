@@ -1,4 +1,4 @@
-"""What each cell is given to run on: the cluster's defaults, and the entries of ``resources`` that match it. Pure."""
+"""The resources of each cell: the cluster's defaults, changed by the entries of ``resources`` that match it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from harness.sweep.declare.limits import check_range
 
 @dataclass(frozen=True)
 class Resources:
-    """``gpus``: processes of the cell on each of its ``nodes``; ``time``: minutes, for schedulers; ``micro_batch``:
-    samples that a process passes through the network at a time, None for all that it holds."""
+    """The hardware and the time of one cell.
+
+    ``gpus``: processes of the cell on each of its ``nodes``; ``time``: the minutes that a scheduler grants;
+    ``micro_batch``: samples that a process passes through the network at a time (None: its whole share).
+    """
 
     gpus: int
     nodes: int
@@ -31,12 +34,12 @@ class Resources:
         return self.gpus * self.nodes
 
     def micro_batch_of(self, cell: Cell) -> int | None:
-        """None where each process's share of the cell's batch passes in one."""
+        """Return the micro-batch, or None if the share of a process is not larger."""
         smaller = self.micro_batch is not None and self.micro_batch < cell.batch_size // self.world_size
         return self.micro_batch if smaller else None
 
     def run_config(self, common: RunConfig, cell: Cell) -> RunConfig:
-        """How the cell is run: as all cells are (``common``), on these resources."""
+        """Return how the cell is run: ``common`` settings of all cells, on these resources."""
         return replace(common, world_size=self.world_size, micro_batch=self.micro_batch_of(cell))
 
 
@@ -44,7 +47,7 @@ KINDS: dict[str, type[Any]] = {"gpus": int, "nodes": int, "time": float, "micro_
 
 
 def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
-    """The resources of a cell; of several entries that match it the later one wins, key by key.
+    """Return a function from a cell to its resources; if several entries match, later keys win.
 
     Raises:
         UserError: an entry without a filter, or with a key or value that is not allowed.

@@ -1,4 +1,4 @@
-"""What a declaration may say: every limit is checked before anything runs."""
+"""The checks of whole cells, before anything runs; an error names the field of the cell as its key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.sweep.expand.image_counts import bank_count, steps_per_epoch, train
 
 
 def check_parts(cell: Cell, files: DatasetFiles) -> None:
-    """Raises a UserError where loss, method, data set and backbone do not go together."""
+    """Raise a UserError if loss, method, data set and backbone cannot be combined."""
     _check_parameters("loss", cell.loss, LOSSES[cell.loss.name].parameters)
     _check_parameters("method", cell.method, METHODS[cell.method.name].parameters)
     if LOSSES[cell.loss.name].negatives != "pairs" and not METHODS[cell.method.name].every_loss:
         raise UserError(
-            f"{cell.method.name} chooses each query's candidates, and {cell.loss.name} cannot be told which",
+            f"{cell.method.name} chooses the candidates of each query, which {cell.loss.name} cannot take",
             key="loss.name",
             allowed=", ".join(name for name, entry in LOSSES.items() if entry.negatives == "pairs"),
         )
@@ -44,7 +44,7 @@ def check_parts(cell: Cell, files: DatasetFiles) -> None:
 
 
 def check_sizes(cell: Cell, files: DatasetFiles) -> None:
-    """Raises a UserError where batch size, batch-norm groups and warm-up do not go together."""
+    """Raise a UserError if batch size, batch-norm groups and warm-up cannot be combined."""
     train = train_count(cell, files)
     if cell.batch_size > train:
         raise UserError(
@@ -78,7 +78,7 @@ def _check_parameters(group: str, component: Any, known: Mapping[str, Parameter]
 
 
 def check_backbone(cell: Cell) -> None:
-    """Raises a UserError where the encoder does not take images of this size."""
+    """Raise a UserError if the encoder does not take images of this size."""
     size, backbone = cell.dataset.image_size, cell.backbone
     fitting = [
         f"{name} with the {stem} stem"
@@ -96,8 +96,8 @@ def check_backbone(cell: Cell) -> None:
 
 
 def check_world(cell: Cell, world_size: int, micro_batch: int | None) -> None:
-    """Raises a UserError where so many ranks cannot hold equal shares of the batch and of its batch-norm groups, or
-    micro-batches of that size no whole groups."""
+    """Raise a UserError if the ranks cannot share the batch and its batch-norm groups equally, or if a micro-batch
+    would cut a batch-norm group."""
     if cell.batch_size % world_size:
         raise UserError(
             f"{world_size} ranks cannot share a batch of {cell.batch_size}",
@@ -129,7 +129,7 @@ def check_world(cell: Cell, world_size: int, micro_batch: int | None) -> None:
 
 
 def check_evaluation(evaluation: Evaluation, cell: Cell, files: DatasetFiles) -> None:
-    """Raises a UserError where the evaluation asks for more neighbours than there are, or leaves its probe open."""
+    """Raise a UserError if the evaluation needs more neighbours than there are images, or its probe has no setting."""
     bank = min(bank_count(cell, files), evaluation.curve_bank)
     if evaluation.knn_k > bank:
         raise UserError(

@@ -1,5 +1,7 @@
-"""What cells take of time, disk and memory, measured in a subprocess (planning never imports torch), remembered per
-machine; and what this machine has."""
+"""The time, disk space and memory of cells, measured in a subprocess and remembered for each machine.
+
+The subprocess keeps torch out of planning, which must start fast.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,18 @@ from harness.manifest import label
 from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
 
-#: On a CPU a step costs as many seconds as it has images, and a step of 4096 would take minutes to measure: so many
-#: images of 32x32 pixels are enough, or fewer larger ones.
+#: The images of a step that is measured on a CPU, there 64 of 32x32 pixels, or fewer larger ones. The time of a step is
+#: proportional to its images, and a step of 4096 would take minutes to measure.
 CPU_BATCH, CPU_PIXELS, CPU_FEWEST = 64, 64 * 32 * 32, 4
-#: Files of a streamed data set that are decoded, which tells how long one takes.
+#: How many files of a streamed data set are decoded to measure the time of one.
 DECODED = 16
-#: What a cell is called by that is measured alone.
+#: The fields that name a cell if only one is measured.
 NAMING = ("loss.name", "backbone.name", "batch_size")
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one training image, of the features of one image, and of starting a cell; bytes of its files."""
+    """Seconds of one training image, of the features of one image and of the start of a cell; bytes of its files."""
 
     sample: float
     feature: float
@@ -48,7 +50,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Shape:
-    """Cells of one shape cost the same an image."""
+    """The facts that decide the time of an image: cells of one shape take the same."""
 
     backbone: Backbone
     head: Head
@@ -65,7 +67,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Cells of one footprint need the same memory; ``loss``: with the content of a user's own."""
+    """The facts that decide the memory of a cell; ``loss``: its name, and the hash of the code if it is a user's."""
 
     shape: Shape
     loss: str
@@ -74,7 +76,7 @@ class Footprint:
 
 
 def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
-    """Of the step that is measured for this cell: of whole micro-batches, two at least, where it has several."""
+    """Return the shape of the step that is measured for this cell; with micro-batches it has two or more whole ones."""
     enough = max(CPU_FEWEST, min(CPU_BATCH, CPU_PIXELS // cell.dataset.image_size**2))
     batch_size = cell.batch_size if device == "cuda" else min(cell.batch_size, enough)
     part = min(micro_batch, batch_size // 2) if micro_batch else batch_size
@@ -104,7 +106,7 @@ def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
 
 @dataclass(frozen=True)
 class Costs:
-    """``memory``: peak bytes of a whole cell on a CPU, of one of its processes on GPUs; 0 where nobody knows."""
+    """The measured costs; ``memory``: peak bytes of a whole cell on a CPU, of one process on GPUs (0: unknown)."""
 
     device: str
     steps: Mapping[Shape, StepCost]
@@ -114,11 +116,12 @@ class Costs:
 def measure(
     cells: Iterable[tuple[Cell, Resources]], files: DatasetFiles, threads: int, device: str, plugins: Sequence[str] = ()
 ) -> Costs:
-    """Measure one of every kind of these cells, each with what it is given, or recall what was measured on this machine
-    with this torch and these sources.
+    """Return the costs of every kind of these cells, measured now or remembered from an earlier measurement.
+
+    A measurement is remembered for this machine, this torch and these sources.
 
     Raises:
-        UserError: one of them cannot be measured here; what was measured before it is remembered.
+        UserError: one of them cannot be measured on this machine; earlier measurements are kept.
     """
     cells = list(cells)
     steps = {shape(cell, device, given.micro_batch_of(cell)): cell for cell, given in cells}
@@ -138,7 +141,7 @@ def measure(
 
 
 def _called(cell: Cell, among: Iterable[Cell]) -> str:
-    """A cell by what differs between those that are measured."""
+    """Return the name of a cell by the fields in which the measured cells differ."""
     varying = [path for path in paths() if path != "seed" and len({get(one, path) for one in among}) > 1]
     shown = varying or NAMING
     return label({path: get(cell, path) for path in shown}, shown)
@@ -202,7 +205,7 @@ def _torch_version() -> str:
 
 
 def _run(request: Json, threads: int, device: str, called: Callable[[str], str]) -> Iterator[tuple[str, Json]]:
-    """Yield what the measuring process finds, as soon as it has found it.
+    """Yield the key and the costs of each measurement as soon as it is done.
 
     Raises:
         UserError: the process ended before it had found everything; ``called`` names the cell of a key.

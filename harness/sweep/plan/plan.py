@@ -1,4 +1,4 @@
-"""What is there, what is missing, and what it would cost. Pure but for reading records."""
+"""The plan of a sweep: which cells are finished, which are missing, and what they would cost."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from harness.sweep.expand.image_counts import bank_count, steps_of
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 
-#: Another try at a cell that failed for one of these would end as the first did.
+#: The causes of failure for which another attempt would fail in the same way.
 HOPELESS = ("diverged", "out_of_memory")
-#: What a cell leaves beside checkpoints and encoder: provenance, logs, and events of some hundred epochs.
+#: The size of the other files of a cell: provenance, logs, and the events of some hundred epochs.
 LOG_BYTES = 100_000
 
-#: Arm, world size and micro-batch, by which cells are taken to last equally long on one kind of processor.
+#: Arm, world size and micro-batch: cells with the same key are assumed to take equally long on the same hardware.
 TimingKey = tuple[str, int, int | None]
 
 
@@ -61,23 +61,25 @@ class Plan:
         return Counter(entry.state for entry in self.entries)
 
     def to_run(self, rerun_stale: bool = False) -> list[Entry]:
-        """What a sweep runs: cells that are missing, or failed for a reason that may have gone; ``rerun_stale``: also
-        those of which only an earlier version has finished."""
+        """Return the cells that a sweep runs: the missing ones, and failed ones that may succeed now.
+
+        ``rerun_stale``: also cells of which only an earlier version has finished.
+        """
         states = ("missing", "failed", "stale") if rerun_stale else ("missing", "failed")
         return [entry for entry in self.entries if entry.state in states and entry.cause not in HOPELESS]
 
     def not_retried(self) -> list[Entry]:
-        """Failed cells that would fail again."""
+        """Return the failed cells that would fail again."""
         return [entry for entry in self.entries if entry.cause in HOPELESS]
 
     def evaluated_otherwise(self, evaluation: Mapping[str, Any]) -> list[Entry]:
-        """Finished cells without numbers under these settings: those that they have would not be comparable."""
+        """Return the finished cells without results of this evaluation; results of another are not comparable."""
         finished = [entry for entry in self.entries if entry.state == "finished"]
         return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, evaluation) is None]
 
 
 def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Plan:
-    """The states of all cells."""
+    """Return the plan, with the state of every cell."""
     begun = bool(index.cell_ids())
     entries = []
     for cell, axes in cells:
@@ -90,8 +92,10 @@ def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Pla
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What one cell takes. ``finished``: whether its seconds are those of finished seeds of its arm, or follow from a
-    measured step; ``disk``: bytes of its files (None: unknown); ``memory``: bytes of the whole cell on a CPU, of each
+    """The cost of one cell.
+
+    ``finished``: whether its seconds are those of finished seeds of its arm, and not of a measured step; ``disk``: the
+    bytes of its files (None: unknown); ``memory``: bytes of the whole cell on a CPU, of each
     process on GPUs (0: unknown)."""
 
     seconds: float
@@ -103,7 +107,9 @@ class CostEstimate:
 
 @dataclass(frozen=True)
 class PlanEstimate:
-    """What some cells would take. ``entries``: those that fit into ``memory_limit`` bytes; ``refused``: the others;
+    """The cost of some cells.
+
+    ``entries``: those that fit into ``memory_limit`` bytes; ``refused``: the others;
     ``needs``: of all of them, by cell id; ``wall_hours``: until the last of ``entries`` has finished."""
 
     entries: list[Entry]
@@ -123,12 +129,12 @@ class PlanEstimate:
 
     @property
     def by_records(self) -> int:
-        """How many cells' seconds are those of finished seeds."""
+        """Return for how many cells the seconds are those of finished seeds."""
         return sum(need.finished for need in self._fitting)
 
     @property
     def by_steps(self) -> int:
-        """How many cells' seconds follow from a measured step."""
+        """Return for how many cells the seconds follow from a measured step."""
         return len(self.entries) - self.by_records
 
     def memory(self, entry: Entry) -> int:
@@ -142,7 +148,7 @@ class PlanEstimate:
 def estimate(
     entries: Sequence[Entry], need_of: Callable[[Cell], CostEstimate], processes: int, memory_limit: int
 ) -> PlanEstimate:
-    """What these cells would take, in their order, on a machine that runs so many processes at a time."""
+    """Return the cost of these cells, run in this order on a machine with this number of ``processes`` at a time."""
     by_arm: dict[str, CostEstimate] = {}
     needs: dict[str, CostEstimate] = {}
     fitting: list[Entry] = []
@@ -165,7 +171,7 @@ def estimate_cell(
     files: DatasetFiles,
     evaluation: Evaluation,
 ) -> CostEstimate:
-    """What a cell takes; ``finished``: seconds of a cell from records."""
+    """Return the cost of a cell; ``finished``: the seconds of finished cells, from their records."""
     ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
     cost, known = costs.steps[shape(cell, costs.device, micro_batch)], finished.get(timing_key(cell, given))
     return CostEstimate(
@@ -178,7 +184,7 @@ def estimate_cell(
 
 
 def arm_id(cell: Cell) -> str:
-    """Equal for cells that differ only in their seed."""
+    """Return the identity of an arm, equal for cells that differ only in their seed."""
     return canonical_json(cell, without="seed")
 
 
@@ -187,8 +193,8 @@ def timing_key(cell: Cell, given: Resources) -> TimingKey:
 
 
 def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[TimingKey, float]:
-    """Median over the finished cells, of those that ran on this hardware (None: on any) with so many threads, and whose
-    networks were compiled or not."""
+    """Return the median seconds of finished cells that ran on this hardware (None: any), with as many threads, and
+    with networks compiled or not."""
     found = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
         how = summary.ran.get("threads"), bool(summary.ran.get("compile"))
@@ -200,8 +206,10 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
 
 
 def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:
-    """Until the last of these jobs (seconds, processes) ends, when each begins as soon as there is room for its
-    processes, and none before the one in front of it."""
+    """Return the seconds until the last of these jobs, given as (seconds, processes), has ended.
+
+    A job begins as soon as its processes are free, and not before the job in front of it.
+    """
     free = [0.0] * processes
     for seconds, wanted in jobs:
         taken = [heapq.heappop(free) for _ in range(min(wanted, processes))]
@@ -213,8 +221,10 @@ def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:
 
 
 def seconds_of(cell: Cell, files: DatasetFiles, evaluation: Evaluation, cost: StepCost, ranks: int = 1) -> float:
-    """Estimated seconds of one cell: steps, whose images the ranks share, and features of all images twice and of the
-    curve's at each point.
+    """Return the estimated seconds of one cell.
+
+    They are those of its steps, whose images the ranks share, of the features of all images twice, and of the features
+    of the learning curve at each of its points.
 
     The linear probe on augmented images (sgd) takes the features of the bank anew in each of its epochs.
     """

@@ -1,4 +1,4 @@
-"""A claim as an experiment declares it. ``harness.study.claims.measures`` says what its measure needs."""
+"""The claims of an experiment file. What each measure needs is checked in ``harness.study.claims.validate``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTS = ("arms", "published")
 
 
 def read_claim(item: Any) -> Claim:
-    """Check the shape of a claim, and that its filters are about fields of cells.
+    """Return the claim, after its keys, its values and its filters were checked.
 
     Raises:
         UserError: a key or value that is not allowed.
@@ -41,7 +41,7 @@ def read_claim(item: Any) -> Claim:
 
 
 def _check_axis(claim: Claim) -> None:
-    """Accuracy is kept or lost along numbers, of which a seed is none."""
+    """Refuse an axis without an order of numbers; a seed is a name, not a number."""
     path = field_path(claim.over)
     if path == "seed" or type_of(path) not in (int, float):
         what = f"{claim.name}: '{claim.over}' is no axis of numbers along which accuracy could be kept"
@@ -50,7 +50,7 @@ def _check_axis(claim: Claim) -> None:
 
 def _value(key: str, value: Any) -> Any:
     if key in LISTS:
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise UserError("a list of words belongs here", key=key, allowed=f"{key}: [..., ...]")
         return value
     if key == "margin":

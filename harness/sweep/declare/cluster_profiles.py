@@ -1,4 +1,4 @@
-"""Cluster profiles: what ``cluster=NAME`` means where NAME is no group of harness's own.
+"""Cluster profiles: the meaning of ``cluster=NAME`` if NAME is not one of the clusters in ``harness/conf``.
 
 A profile is a file of the keys of ``cluster:`` for one cluster: ``slurm/clusters/NAME.yaml`` of the present folder,
 ``~/.config/harness/clusters/NAME.yaml`` of the user, or any file by its path.
@@ -20,7 +20,7 @@ from harness.sweep.declare.limits import check_range
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.declare.source_map import Locator
 
-#: What belongs at keys that Slurm itself writes otherwise.
+#: The form of values that Slurm itself writes in another way.
 FORMS = {
     "time": "minutes, such as 240",
     "memory": "GiB, such as 64",
@@ -32,24 +32,25 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def folders() -> list[Path]:
+    """Return the folders that are searched for profiles, in order."""
     config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return [Path("slurm/clusters"), Path(config) / "harness" / "clusters"]
 
 
 def names() -> list[str]:
-    """The profiles that ``cluster=`` finds."""
+    """Return the names of the profiles that ``cluster=`` finds."""
     return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
 
 
 def find(name: str) -> Path | None:
-    """The file of a profile; None where there is none."""
+    """Return the file of a profile, or None if there is none."""
     if name.endswith(SUFFIXES):
         return Path(name)
     return next((path for folder in folders() if (path := folder / f"{name}.yaml").is_file()), None)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The values that a profile sets, checked against the schema of ``cluster:``.
+    """Return the values that a profile sets, checked against the schema of ``cluster:``.
 
     Raises:
         UserError: the file does not exist, or has a key or value that is not allowed.

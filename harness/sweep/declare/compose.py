@@ -1,11 +1,11 @@
-"""The declaration: one YAML file, composed by Hydra from typed groups, its scale's overlay, and overrides.
+"""The declaration: one YAML file, composed by Hydra from typed groups, the overlay of its scale, and overrides.
 
-The fields of a Cell stand at the top level of an experiment, beside what makes cells of them (axes, zip, grids, when,
-derive, budget, exclude, include), what describes the study (title, scales, claims) and what is told to a run without
-being part of its identity (evaluation, cluster, resources, failures, where the data lie). docs/experiments.md explains
-each.
+An experiment has four kinds of keys at its top level: the fields of a Cell; the keys that make cells of them (axes,
+zip, grids, when, derive, budget, exclude, include); the keys that describe the study (title, scales, claims); and the
+settings of a run that are no part of its identity (evaluate, cluster, resources, failures, dataset.root).
+docs/experiments.md explains each.
 
-A scale is a named overlay inside the file: it becomes overrides that precede those of the command line.
+A scale is a named overlay inside the file. It becomes overrides that come before those of the command line.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from harness.sweep.declare.source_map import Locator, key_lines
 from harness.sweep.declare.translate_errors import expected_at, first_line, translated, unknown_key
 from harness.sweep.declare.trees import leaves, nested
 
-#: Open mappings, whose keys the command line may add without Hydra's ``+``.
+#: The mappings to which the command line may add keys without Hydra's ``+``.
 OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A composed experiment at one scale; ``chosen``: what the groups that the command line chose set, by override."""
+    """A composed experiment at one scale; ``chosen``: the values that each group of the command line sets."""
 
     name: str
     path: Path
@@ -107,7 +107,7 @@ def _claim(index: int, item: Any) -> Claim:
 
 
 def _overlay(raw: Mapping[str, Any], scale: str) -> Mapping[str, Any]:
-    """Return what the chosen scale sets, by key.
+    """Return the values that the chosen scale sets, by key.
 
     Raises:
         UserError: there is no such scale, or it sets what is not allowed.
@@ -141,10 +141,10 @@ def _in_order(
 
 
 def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the groups chosen on the command line set, by override, as dotted keys and values.
+    """Return the values that the groups of the command line set, by override and dotted key.
 
-    Hydra composes groups first and values after them, so that a value of the file or of its scale would overrule a
-    group that the command line names; these values are therefore set again, after the scale's.
+    Hydra composes groups before values, so that a value of the file or of its scale would overrule a group that the
+    command line names. Therefore these values are set again, after those of the scale.
     """
     found = {}
     for override in overrides:
@@ -157,7 +157,7 @@ def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What a cluster profile sets, as a group that the command line chooses does.
+    """Return the values that a cluster profile sets, by override and dotted key.
 
     Raises:
         UserError: there is no such profile, or it sets what is not allowed.
@@ -181,21 +181,21 @@ def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _own_group(override: str) -> str:
-    """A profile's values are set over the defaults of Slurm."""
+    """Return the override; a cluster profile becomes ``cluster=slurm``, over which its values are set."""
     group, _, name = override.lstrip("+").partition("=")
     own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
     return override if own else "cluster=slurm"
 
 
 def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
-    """Hydra's ``+`` for a group that the file's defaults do not name (``views=moco_v2``): it is added at their end."""
+    """Return the overrides with Hydra's ``+`` for groups that the defaults of the file do not name."""
     present = {key.split()[-1] for item in defaults if isinstance(item, Mapping) for key in item}
     absent = tuple(f"{group}=" for group in GROUPS if group not in present)
     return [f"+{override}" if override.startswith(absent) else override for override in overrides]
 
 
 def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """The scale that the overrides or the file name, and the other overrides."""
+    """Return the scale, named by an override or by the file, and the other overrides."""
     scale, rest = str(raw.get("scale", "")), []
     for override in overrides:
         key, _, value = override.partition("=")
@@ -214,7 +214,7 @@ def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str
 
 
 def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
-    """A scale's overlay in Hydra's grammar; a group that the command line chooses is left to it."""
+    """Return the overlay of a scale as overrides, without the groups that the command line chooses."""
     found = []
     for key, value in overlay.items():
         if _is_choice(key, value):
@@ -227,7 +227,7 @@ def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
 
 
 def _grammar(value: Any) -> str:
-    """A plain value in Hydra's override grammar."""
+    """Return a plain value in Hydra's override grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -243,21 +243,21 @@ def _grammar(value: Any) -> str:
 
 
 def _refuse_interpolation(overrides: Sequence[str]) -> None:
-    """As in a file (``harness.sweep.declare.safe_yaml``)."""
+    """Refuse ``${...}`` in overrides, as ``safe_yaml`` does in files."""
     for override in overrides:
         if "${" in override:
             raise UserError("interpolation is not allowed", where=f"command line: {override}", allowed="plain values")
 
 
-#: What YAML and OmegaConf raise on what is no plain value after all (``!!int word``), and on a name that no file has.
+#: The errors of YAML and OmegaConf about values that are not plain (``!!int word``), and about files that do not exist.
 _MALFORMED = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError, OSError)
 
 
 def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
-    """The plain values of an experiment file; the files that its defaults bring in are looked at like itself.
+    """Return the plain values of an experiment file; the files that its defaults include are checked in the same way.
 
     Raises:
-        UserError: one of them is no plain YAML, or brings itself in.
+        UserError: one of them is not plain YAML, or includes itself.
     """
     lines = key_lines(path)
     try:

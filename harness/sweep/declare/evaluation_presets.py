@@ -1,4 +1,4 @@
-"""The named evaluations of ``conf/evaluate/``, for verbs that add one to finished records."""
+"""The named evaluations of ``conf/evaluate/``, which verbs add to finished records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Evaluation:
-    """The evaluation of a preset.
+    """Return the evaluation of a preset.
 
     Raises:
         UserError: there is none of this name.
@@ -33,5 +33,5 @@ def load(name: str) -> Evaluation:
 
 
 def named(settings: Mapping[str, Any]) -> str | None:
-    """The preset that gives the same final numbers as these settings, if there is one."""
+    """Return the name of the preset with the same final numbers as these settings, or None."""
     return next((name for name in names() if final(asdict(load(name))) == final(settings)), None)

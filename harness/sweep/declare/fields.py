@@ -1,4 +1,4 @@
-"""The fields of a Cell as a declaration names them (``batch_size``, ``temperature``, ``loss``), and filters of them."""
+"""The names of a Cell's fields in a declaration (``batch_size``, ``temperature``, ``loss``), and filters over them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import UserError, nearest
 from harness.filters import ALLOWED, ORDER, Filter
 from harness.sweep.declare.limits import NAMES, check_range, type_of
 
-#: Fields that no axis can vary: a group's file sets more than its name, and a report names one data set.
+#: The fields that no axis can vary: the file of a group sets more than its name, and a report names one data set.
 FIXED = {
     "dataset.name": "one experiment a data set",
     "dataset.image_size": "one experiment an image size",
@@ -22,7 +22,7 @@ FIXED = {
 
 
 def field_path(name: str) -> str:
-    """The path of a field: ``batch_size``, ``temperature`` (loss.temperature), ``loss`` (loss.name).
+    """Return the path of a field: ``batch_size``, ``temperature`` (loss.temperature), ``loss`` (loss.name).
 
     Raises:
         UserError: there is no such field, or the short name is ambiguous.
@@ -44,7 +44,7 @@ def field_path(name: str) -> str:
 
 
 def variable_path(name: str) -> str:
-    """The path of a field that may differ between the cells of an experiment.
+    """Return the path of a field that may differ between the cells of an experiment.
 
     Raises:
         UserError: there is no such field, or it may not.
@@ -56,13 +56,13 @@ def variable_path(name: str) -> str:
 
 
 def own_parameters() -> list[str]:
-    """Parameters that only users' own losses have."""
+    """Return the parameters that only losses of users have."""
     known = {item.name for item in dataclasses.fields(Loss)}
     return sorted({name for entry in LOSSES.values() if entry.file for name in entry.parameters} - known)
 
 
 def check_own(name: str) -> None:
-    """Raises a UserError where no user's loss has such a parameter."""
+    """Raise a UserError if no loss of a user has this parameter."""
     known = own_parameters()
     if name not in known:
         what = f"no loss has a parameter '{name}'{nearest(name, known)}"
@@ -70,7 +70,7 @@ def check_own(name: str) -> None:
 
 
 def read_filter(text: Any) -> Filter:
-    """A filter over the fields of cells, such as ``loss=dcl batch_size<=64``.
+    """Return a filter over the fields of cells, such as ``loss=dcl batch_size<=64``.
 
     Raises:
         UserError: it is no filter, or it compares a field with what that cannot hold.

@@ -31,7 +31,7 @@ NAMES: dict[str, Collection[str]] = {
     "evaluate.linear": LINEAR_PROBES,
 }
 
-#: Closed intervals; None is no limit.
+#: The closed interval of each field; None is no limit.
 LIMITS: dict[str, tuple[float | None, float | None]] = {
     "dataset.image_size": (4, 1024),
     "views.crop_min": (0.01, 1),
@@ -74,12 +74,12 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "evaluate.curve_bank": (1, None),
 }
 
-#: Open at zero: 0 < value.
+#: The fields that must be larger than zero.
 POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
 
 
 def check_value(path: str, value: Any) -> Any:
-    """The value in its declared type.
+    """Return the value in its declared type.
 
     Raises:
         UserError: wrong type, unknown name, or out of range.
@@ -96,13 +96,13 @@ def check_value(path: str, value: Any) -> Any:
 
 
 def type_of(path: str) -> type[Any]:
-    """str, bool, float or int."""
+    """Return the type of a field: str, bool, float or int."""
     hint = float if path.startswith(OWN) else paths(Cell)[path]
     return next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
 
 
 def check_range(path: str, value: Any) -> None:
-    """Raises a UserError where the value is unknown or out of its range."""
+    """Raise a UserError if the value is unknown or out of range."""
     if path in NAMES and value not in NAMES[path]:
         raise UserError(
             f"unknown {short_name(path)} '{value}'{nearest(value, NAMES[path])}",

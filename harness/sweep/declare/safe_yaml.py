@@ -1,6 +1,8 @@
-"""An experiment file is plain YAML: everything else is refused here, before Hydra composes it.
+"""The reader of experiment files as plain YAML: everything else is refused before Hydra composes the file.
 
-A file may come from anywhere. It is looked at as nodes of text: nothing in it is run, opened or multiplied.
+An experiment file may be downloaded from a public place, so it is treated as hostile: a tag could run code, an
+interpolation could read the environment, nested aliases could fill the memory. The file is therefore read as nodes of
+text; nothing in it is run, opened or multiplied.
 """
 
 from __future__ import annotations
@@ -13,23 +15,23 @@ import yaml
 from harness.errors import UserError, shortened
 
 MOST_BYTES = 1_000_000
-#: A comma or a line's end for each value: more would be parsed for minutes.
+#: The limit on commas and line ends, one for each value: parsing more would take minutes.
 MOST_VALUES = 20_000
-#: With what aliases stand for counted as often as they stand there.
+#: The limit on values, if every alias is replaced by the values that it refers to.
 MOST_NODES = 100_000
 DEEPEST = 30
 
 TAG = "tag:yaml.org,2002:"
 _PLAIN = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge")}
-#: Numbers that YAML reads in another base than they are written in.
+#: The numbers that YAML reads in another base than the decimal one.
 _ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 def read(path: Path) -> yaml.MappingNode:
-    """The nodes of an experiment file.
+    """Return the nodes of an experiment file.
 
     Raises:
-        UserError: the file does not exist, is no plain YAML, or no mapping.
+        UserError: the file does not exist, is not plain YAML, or is not a mapping.
     """
     text = _text(path)
     if (values := text.count(",") + text.count("\n")) > MOST_VALUES:
@@ -56,7 +58,7 @@ def _text(path: Path) -> str:
     if path.suffix != ".yaml":
         raise UserError("an experiment is a .yaml file", where=str(path), allowed="NAME.yaml")
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise UserError("it is no file", where=str(path), allowed="a .yaml file")
         if path.stat().st_size > MOST_BYTES:
             raise UserError("it is too large", where=str(path), allowed=f"at most {MOST_BYTES:,} bytes")
@@ -80,9 +82,9 @@ def _no_yaml(why: str, path: Path, line: int) -> UserError:
 
 
 def _size(node: yaml.Node, path: Path, known: dict[int, int], above: list[yaml.Node]) -> int:
-    """How many nodes there are below this one; each is looked at once, however often it is referred to."""
+    """Return how many nodes there are, this one included; each is visited only once, even if aliases repeat it."""
     line = node.start_mark.line + 1
-    if any(node is one for one in above):
+    if any(node is parent for parent in above):
         raise _refused("an anchor that holds itself", path, line)
     if len(above) > DEEPEST:
         raise _refused(f"more than {DEEPEST} levels", path, line)
@@ -110,7 +112,7 @@ def _refuse_odd(node: yaml.Node, path: Path, line: int) -> None:
     if not isinstance(node, yaml.ScalarNode):
         return
     if "${" in node.value:
-        # What a cell is must be readable in its file: an environment variable would make it depend on the shell.
+        # The cells must follow from the file alone; an environment variable would make them depend on the shell.
         raise UserError("interpolation is not allowed", where=f"{path}:{line}", allowed="plain values")
     if node.style is None and node.tag in (f"{TAG}int", f"{TAG}float") and _ODD_NUMBER.fullmatch(node.value):
         base = "base 60" if ":" in node.value else "octal"

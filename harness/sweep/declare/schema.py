@@ -20,22 +20,33 @@ GROUPS = tuple(sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() a
 
 @dataclass
 class ClusterConfig:
-    """Where cells run: ``scheduler`` is none (this machine) or slurm; ``device``: auto, cpu or cuda; ``micro_batch``:
-    samples that a process passes through the network at a time (None: its whole share of the batch); ``compile``:
-    whether torch compiles the networks.
+    """A cluster profile: the machine that cells run on, and how.
 
-    ``gpus``: processes of a cell on each of its ``nodes``, each with a GPU of its own, or with cores where there is
-    none; ``ask_hours``: device-hours above which a sweep asks first.
-
-    On this machine, ``slots``: cells at a time (None: as many as there are GPUs, or cores).
-
-    On a cluster, ``time``: minutes that a job gets at a time; ``partition``, ``account``, ``qos``, ``constraint``: as
-    sbatch takes them; ``cpus``: of each process; ``memory``: GiB of each node; ``gpu_type``: of ``--gpus-per-node``;
-    ``throttle``: array tasks that run at once; ``max_jobs``: of one experiment in the queue; ``cells_per_job``: small
-    cells that share a job, one after another; ``requeue``: whether an interrupted job goes back into the queue;
-    ``grace``: seconds before its end that a job is warned; ``sbatch``: more options, by name; ``srun``: more arguments;
-    ``python``: the command that runs Python there (a container's); ``setup``: lines before it; ``interface``: the
-    network between nodes; ``stage``: a folder of each node that the images are copied to first.
+    Attributes:
+        scheduler: none (this machine) or slurm.
+        device: auto, cpu or cuda.
+        gpus: processes of a cell on each of its nodes; each has one GPU, or some cores if the device is the CPU.
+        nodes: nodes of a cell.
+        micro_batch: samples that a process passes through the network at a time (None: its share of the batch).
+        compile: whether torch compiles the networks.
+        ask_hours: device-hours above which a sweep asks for confirmation.
+        slots: on this machine, cells that run at a time (None: as many as there are GPUs, or cores).
+        time: on a cluster, minutes of a job; a cell that needs more continues in its next job.
+        partition, account, qos, constraint: options of sbatch.
+        cpus: cores of each process.
+        memory: GiB of each node.
+        gpu_type: type in ``--gpus-per-node``.
+        throttle: array tasks that run at a time.
+        max_jobs: cells of one experiment in the queue.
+        cells_per_job: small cells that share a job, one after another.
+        requeue: whether an interrupted job goes back into the queue.
+        grace: seconds between the warning of a job and its end.
+        sbatch: more options of sbatch, by their names.
+        srun: more arguments of srun.
+        python: the command that runs Python on the nodes, for example in a container.
+        setup: shell lines before that command.
+        interface: the network interface between nodes.
+        stage: a folder of each node that the images are copied to first.
     """
 
     scheduler: str = "none"
@@ -68,14 +79,13 @@ class ClusterConfig:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ClusterConfig:
-        """Return the profile that a sweep wrote down; keys of other versions are passed over, absent ones get their
-        defaults."""
+        """Return a stored profile; unknown keys are ignored, and absent keys get their defaults."""
         return cls(**{item.name: stored[item.name] for item in fields(cls) if item.name in stored})
 
 
 @dataclass
 class BudgetConfig:
-    """What every cell may train: ``epochs``, or optimiser ``steps``."""
+    """The length of training of every cell: ``epochs``, or optimiser ``steps``."""
 
     epochs: int | None = None
     steps: int | None = None
@@ -112,8 +122,10 @@ _Failures = _mutable(Policy)
 
 @dataclass
 class DatasetConfig(_Dataset):  # type: ignore[misc, valid-type]
-    """See ``harness.cell.Dataset``; ``root``, the folder of the images, and ``title``, what a report calls them, are no
-    part of a cell's identity."""
+    """The data set of all cells, see ``harness.cell.Dataset``.
+
+    ``root``, the folder of the images, and ``title``, their name in a report, are no part of a cell's identity.
+    """
 
     name: str = Dataset.name
     root: str | None = None
@@ -122,12 +134,12 @@ class DatasetConfig(_Dataset):  # type: ignore[misc, valid-type]
 
 @dataclass
 class EvaluateConfig(_Evaluation):  # type: ignore[misc, valid-type]
-    """See ``harness.evaluation.Evaluation``."""
+    """The evaluation of all cells, see ``harness.evaluation.Evaluation``."""
 
 
 @dataclass
 class Experiment:
-    """What an experiment file declares besides the settings of its cells."""
+    """The keys of an experiment file besides the fields of a Cell."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -153,4 +165,4 @@ class Experiment:
 
 @dataclass
 class ExperimentSchema(Experiment, _Settings):  # type: ignore[misc, valid-type]
-    """Every key of an experiment file: the fields of a Cell, and those of ``Experiment``."""
+    """The keys of an experiment file: the fields of a Cell, and those of ``Experiment``."""

@@ -1,4 +1,4 @@
-"""Where a key of an experiment was written: a line of its file, its scale's overlay, or the command line."""
+"""The place of each key of an experiment: a line of its file, of its scale's overlay, or the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.sweep.declare.safe_yaml import TAG, read
 
 
 class Locator:
-    """Names the place of a dotted key, for error messages."""
+    """Finds the place of a dotted key, for error messages."""
 
     def __init__(self, path: Path, scale: str, overrides: Sequence[str]) -> None:
         self._path = path
@@ -23,28 +23,28 @@ class Locator:
 
     def where(self, key: str) -> str:
         """Return the line of the file, or the override of the command line, that sets the key."""
-        for one in (key, *_above(key)):
-            if one in self._overridden:
-                return f"command line: {shortened(self._overridden[one], 200)}"
-        # An item of a list may have no line of its own, where the list was merged into its mapping.
-        for one in (key, *(above for above in _above(key) if "[" in key)):
-            for candidate in (f"scales.{self._scale}.{one}", one):
+        for candidate in (key, *_above(key)):
+            if candidate in self._overridden:
+                return f"command line: {shortened(self._overridden[candidate], 200)}"
+        # An item of a list has no line if the list was merged into its mapping; then the line of the list is taken.
+        for name in (key, *(above for above in _above(key) if "[" in key)):
+            for candidate in (f"scales.{self._scale}.{name}", name):
                 if candidate in self._lines:
                     return f"{self._path}:{self._lines[candidate]}: {key}"
         return f"{self._path}: {key} (default)"
 
 
 def _above(key: str) -> Iterator[str]:
-    """``exclude[0]`` and ``exclude`` of ``exclude[0].where``."""
+    """Yield the keys above a key: ``exclude[0]`` and ``exclude`` for ``exclude[0].where``."""
     while key := re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", key):
         yield key
 
 
 def key_lines(path: Path) -> dict[str, int]:
-    """The line of every dotted key of an experiment file.
+    """Return the line of every dotted key of an experiment file.
 
     Raises:
-        UserError: the file does not exist, is no plain YAML, or no mapping.
+        UserError: the file does not exist, is not plain YAML, or is not a mapping.
     """
     lines: dict[str, int] = {}
     _collect(read(path), "", lines, path)
@@ -80,7 +80,7 @@ def _collect_key(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str,
 
 
 def _collect_merged(key: yaml.Node, value: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
-    """``<<: *anchor``: the keys of another mapping, where they are not given."""
+    """Collect the keys that ``<<: *anchor`` merges from another mapping, unless the mapping itself has them."""
     for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
         if not isinstance(mapping, yaml.MappingNode):
             where = f"{path}:{key.start_mark.line + 1}"

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, translated into errors with a place and what is allowed."""
+"""The translation of Hydra's and OmegaConf's errors into user errors with a key and the allowed values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.sweep.declare.schema import GROUPS, ExperimentSchema
 
 
 def expected_at(key: str, hint: Any) -> str:
-    """What belongs at a key, in words."""
+    """Return a description of the values that a key may have."""
     if is_dataclass(hint):
         names = ", ".join(item.name for item in fields(hint))
         return f"{names}; or in defaults, - {key}: NAME" if key in GROUPS else names
     kinds = {int: "a whole number", float: "a number", str: "a word", bool: "true, false", type(None): "null"}
     kinds |= {list: "a list, [] for none", dict: "a mapping, {} for none", Any: "true, false"}
-    found = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict) else [typing.get_origin(hint)]
-    return ", ".join(kinds[one] for one in found or [hint])
+    types = typing.get_args(hint) if typing.get_origin(hint) not in (list, dict) else [typing.get_origin(hint)]
+    return ", ".join(kinds[kind] for kind in types or [hint])
 
 
 def unknown_key(key: str) -> UserError:
@@ -29,7 +29,7 @@ def unknown_key(key: str) -> UserError:
 
 
 def translated(error: Exception) -> UserError:
-    """Hydra's and OmegaConf's messages, said in this project's form."""
+    """Return the user error that an error of Hydra or OmegaConf stands for."""
     text = f"{error}\n{error.__cause__ or ''}"
     if group := re.search(r"Could not find '(\w+)/(\S+)'", text):
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
@@ -46,17 +46,17 @@ def translated(error: Exception) -> UserError:
     key = full_key[1] if full_key else merged[1] if merged else "defaults"
     wrong_value = re.search(r"(Value|Cannot|Invalid) .*", text)
     what = wrong_value[0] if wrong_value else first_line(error)
-    return UserError(what, key=key, allowed=_wanted(key))
+    return UserError(what, key=key, allowed=_expected(key))
 
 
 def first_line(error: Exception) -> str:
     lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    said = [line for line in lines if "raised while composing" not in line] or lines
-    return said[0].strip() if said else type(error).__name__
+    causes = [line for line in lines if "raised while composing" not in line] or lines
+    return causes[0].strip() if causes else type(error).__name__
 
 
-def _wanted(key: str) -> str:
-    """What belongs at a key of the schema, or where that is explained."""
+def _expected(key: str) -> str:
+    """Return a description of the values that a key of the schema may have, or the page that explains them."""
     node: Any = ExperimentSchema
     for name in key.split("."):
         node = typing.get_type_hints(node).get(name) if is_dataclass(node) else None
@@ -64,7 +64,7 @@ def _wanted(key: str) -> str:
 
 
 def _siblings(key: str) -> list[str]:
-    """The keys that the schema has beside ``key``."""
+    """Return the keys that the schema has at the level of ``key``."""
     node: Any = ExperimentSchema
     for name in key.split(".")[:-1]:
         node = typing.get_type_hints(node).get(name)

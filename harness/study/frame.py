@@ -43,7 +43,8 @@ def tidy(manifest: Manifest, results: Path) -> ResultTable:
 
 
 def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
-    fixed, found = manifest.settings, index[cell.cell_id]
+    """Return the row of a cell; a cell without numbers has only its state and its place on the axes."""
+    fixed, summary = manifest.settings, index[cell.cell_id]
     values = {"loss": fixed["loss"]["name"], **{name: fixed[name] for name in ("batch_size", "epochs", "seed")}}
     values |= {short_name(path): value for path, value in cell.axes.items()}
     axes = {name: ABSENT if value is None else value for name, value in values.items()}
@@ -54,26 +55,26 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         CURVE: [],
         **axes,
     }
-    outcome, metrics = found.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
+    outcome, metrics = summary.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
     if outcome is None:
         return row
     if metrics is None:
         return {**row, "state": "missing"}
     then = outcome.evaluation
-    judged_then = manifest.on is None and then is not None and final(vars(then)) == final(manifest.evaluation)
-    last = found.last["metrics"] if found.last else {}
+    same_evaluation = manifest.on is None and then is not None and final(vars(then)) == final(manifest.evaluation)
+    last = summary.last["metrics"] if summary.last else {}
     joules = sum(outcome.joules.values()) or None  # a virtual machine's counters may stand still
     return {
         **row,
         **metrics,
-        # The curve was measured while the cell was trained: numbers of two evaluations do not stand in one row.
-        "val_knn": found.val_knn if judged_then else None,
-        CURVE: found.curve if judged_then else [],
-        "collapse": found.collapse,
+        # The curve was measured while the cell was trained: a row has numbers of one evaluation only.
+        "val_knn": summary.val_knn if same_evaluation else None,
+        CURVE: summary.curve if same_evaluation else [],
+        "collapse": summary.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: {**vars(outcome), "joules": joules}[name] for name in COST},
         "attempts": outcome.attempt,
-        **{name: found.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
+        **{name: summary.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
         **axes,  # an axis of the same name, such as steps, was declared
     }
 

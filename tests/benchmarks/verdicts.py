@@ -358,7 +358,7 @@ CASES = [
 def seeds_that_settle(rng: np.random.Generator, repetitions: int) -> None:
     """What an inconclusive claim asks for, and the power that it would really have with it."""
     table = Table(
-        "What an inconclusive claim asks for: seeds an arm, and the power (per cent) that these really have; quartiles "
+        "What inconclusive claims ask for: seeds per arm, and the power (per cent) that these really have; quartiles "
         f"and per cent of the inconclusive ones of {repetitions:,} experiments.",
         ["truth", "seeds", "inconclusive", "seeds of power 80", "asked for", "power reached", "80 reached",
          "more than 200 asked for", "seems false"],
@@ -447,7 +447,7 @@ def experiment(seeds: int) -> ResultTable:
 
 
 def whole_experiments(rng: np.random.Generator, repetitions: int) -> None:
-    """Whether the words of ``judge`` are those of the parts that the tables above were made of."""
+    """Count how often ``judge`` gives the same verdicts as the parts that the tables above were made with."""
     table = experiment(seeds=5)
     for design in NORMAL:
         equal = 0

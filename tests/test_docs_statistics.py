@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.shared.load_experiment import Declared, load
+from harness.cli.shared.load_experiment import load
 from harness.study.claims.measures import MEASURES
 from harness.study.claims.verdicts import WORDS, judge
 from harness.study.frame import tidy
+from harness.sweep.launch import Declared
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")

@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.arguments import Results, Yes, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, select
@@ -28,7 +27,7 @@ POLL_SECONDS = 0.5
 def cancel(
     target: Target,
     results: Results = Path("results"),
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Stop queued and running cells; checkpoints are kept.

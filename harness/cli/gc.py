@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.arguments import Results, Yes, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
 from harness.cli.shared.text import size
@@ -19,7 +16,7 @@ from harness.store.record import Attempt, Record
 def gc(
     target: AnyTarget = None,
     results: Results = Path("results"),
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove checkpoints that are no longer needed.

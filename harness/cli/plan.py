@@ -16,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cell import short_name
-from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
-from harness.cli.shared.disk_space import DiskSpace, required_space
-from harness.cli.shared.load_experiment import Declared, load
+from harness.cli.shared.arguments import Experiment, Overrides, Plugin, RerunStale, Results, command
+from harness.cli.shared.disk_space import described
+from harness.cli.shared.load_experiment import load
 from harness.cli.shared.plan_text import refusals, sources
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
+from harness.sweep.launch import Declared
+from harness.sweep.plan.disk_space import DiskSpace
 from harness.sweep.plan.plan import Entry, PlanEstimate
 
 #: Arms that are listed one by one.
@@ -36,9 +38,7 @@ def plan(
     overrides: Overrides = None,
     results: Results = Path("results"),
     plugin: Plugin = None,
-    rerun_stale: Annotated[
-        bool, typer.Option("--rerun-stale", help="Count cells of an earlier version of the code as missing.")
-    ] = False,
+    rerun_stale: RerunStale = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, for scripts.")] = False,
 ) -> None:
     """Show which cells are missing and what they would cost.
@@ -55,7 +55,7 @@ def plan(
         estimate = declared.estimate(wanted)
     except UserError as error:
         unknown = str(error)
-    room = required_space(declared, estimate.entries if estimate else wanted, estimate, results)
+    room = declared.disk_space(estimate.entries if estimate else wanted, estimate, results)
     options = ["--rerun-stale"] if rerun_stale else []
     again = command("sweep", [experiment, *(overrides or []), *options], results, plugins=plugin or [])
     if as_json:
@@ -140,12 +140,12 @@ def _facts(
     if estimate is None:
         yield "To run", f"{count(len(wanted))} ({at_a_time})"
         yield "Cost", f"unknown: {unknown}"
-        yield from ((one.what, str(one)) for one in room)
+        yield from ((one.what, described(one)) for one in room)
         return
     yield "To run", f"{count(len(estimate.entries))}: about {hours(estimate.wall_hours)} ({at_a_time})"
     if estimate.entries:
         yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
-        yield from ((one.what, str(one)) for one in room)
+        yield from ((one.what, described(one)) for one in room)
     for refusal in refusals(estimate, declared.manifest.varying):
         yield "No room", refusal
 

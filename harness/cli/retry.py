@@ -7,11 +7,11 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.arguments import Results, TrackingUri, Yes, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.run_locally import Foreground
 from harness.cli.shared.run_on_slurm import one_submitter
@@ -35,11 +35,9 @@ from harness.sweep.slurm.submission import Cluster
 def retry(
     target: Target,
     results: Results = Path("results"),
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
-    tracking_uri: Annotated[
-        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
-    ] = "",
+    tracking_uri: TrackingUri = "",
 ) -> None:
     """Train failed cells again, each from its last checkpoint.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.shared.arguments import Experiment, Overrides, Plugin, Results, command
+from harness.cli.shared.arguments import Experiment, Overrides, Plugin, RerunStale, Results, TrackingUri, Yes, command
 from harness.cli.shared.confirm import confirm
-from harness.cli.shared.disk_space import confirm_space, required_space
-from harness.cli.shared.load_experiment import Declared, load, other_scale
+from harness.cli.shared.disk_space import confirm_space
+from harness.cli.shared.load_experiment import load, other_scale
 from harness.cli.shared.plan_text import not_retried, refusals
 from harness.cli.shared.run_locally import Foreground
 from harness.cli.shared.run_on_slurm import Submitted
@@ -24,95 +23,90 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
-from harness.store.submission import RunConfig, Submission
-from harness.sweep.plan.plan import Entry, PlanEstimate
+from harness.sweep.launch import Declared
+from harness.sweep.plan.plan import PlanEstimate
 from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
-from harness.sweep.run.supervisor import Task
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print exactly what would be submitted; write and run nothing.")
+]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="On a cluster: stay until all jobs have ended, and submit again what may succeed."),
+]
+AllowCodeDrift = Annotated[
+    bool, typer.Option("--allow-code-drift", help="On a cluster: jobs run even if the code changes after this.")
+]
 
 
 def sweep(
     experiment: Experiment,
     overrides: Overrides = None,
     results: Results = Path("results"),
-    tracking_uri: Annotated[
-        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
-    ] = "",
+    tracking_uri: TrackingUri = "",
     plugin: Plugin = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, whatever it costs.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print exactly what would be submitted; write and run nothing.")
-    ] = False,
-    rerun_stale: Annotated[
-        bool, typer.Option("--rerun-stale", help="Also train stale cells: those of an older version of a component.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="On a cluster: stay until all has ended, and submit again what may succeed.")
-    ] = False,
-    allow_code_drift: Annotated[
-        bool, typer.Option("--allow-code-drift", help="On a cluster: jobs run although the code changes after this.")
-    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    rerun_stale: RerunStale = False,
+    wait: Wait = False,
+    allow_code_drift: AllowCodeDrift = False,
 ) -> None:
     """Train every missing cell of an experiment.
 
-    The results are copied to MLflow while the sweep runs. The same command again trains only what is missing, and
-    interrupted cells go on from their checkpoints. Ctrl-C once: no new cell starts, and running cells write their
-    checkpoints and stop; twice: everything stops at once.
+    The results are copied to MLflow meanwhile. The same command again trains only what is missing; interrupted cells go
+    on from their checkpoints. Ctrl-C once: no new cell starts, and running cells write their checkpoints and stop;
+    twice: everything stops at once.
 
-    On a cluster (cluster=NAME, docs/slurm.md) it submits jobs and ends. The same command again submits what is still
-    missing; harness status shows how far the jobs are, and harness sync copies their results to MLflow.
+    On a cluster (cluster=NAME, docs/slurm.md) it submits jobs and ends. harness status shows how far they are, harness
+    sync copies their results to MLflow, and the same command again submits what is still missing.
     """
-    plugins = plugin or []
     refresh_job_states(results, settling=not dry_run)
-    options = ["--rerun-stale"] if rerun_stale else []
-    again = command("sweep", [experiment, *(overrides or []), *options], results, tracking_uri, plugins)
-    declared = load(experiment, overrides or [], results, plugins=plugins, may_download=not dry_run)
+    words = [experiment, *(overrides or []), *(["--rerun-stale"] if rerun_stale else [])]
+    again = command("sweep", words, results, tracking_uri, plugin or [])
+    declared = load(experiment, overrides or [], results, plugins=plugin or [], may_download=not dry_run)
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
-        submission = _submission(declared, "" if allow_code_drift else source_hash())
+        submission = declared.submission("" if allow_code_drift else source_hash())
         submitted = Submitted(declared, results, tracking_uri, again, submission, rerun_stale)
         submitted.print_scripts() if dry_run else submitted.run(yes, wait)
-        return
-    to_run = declared.plan.to_run(rerun_stale=rerun_stale)
-    others = [entry for entry in declared.plan.entries if entry.state in ("running", "queued")]
-    on_cluster = [entry for entry in others if _is_submitted(declared, entry)]
-    elsewhere = [entry for entry in others if not _is_submitted(declared, entry)]
-    estimate = declared.estimate(to_run)
-    if dry_run:
-        _print_jobs(_tasks(declared, estimate), _refusals(declared, estimate))
-        return
-    print(f"{declared.manifest.name}: {states(declared.plan.counts())}", flush=True)
+    elif dry_run:
+        _print_jobs(declared, rerun_stale)
+    else:
+        complete = _run_here(declared, results, tracking_uri, again, yes, rerun_stale)
+        _closing_lines(experiment, declared, results, tracking_uri, plugin or [])
+        raise typer.Exit(0 if complete else 1)
+
+
+def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, yes: bool, rerun_stale: bool) -> bool:
+    """Train the missing cells on this machine; return whether all cells of the experiment have finished."""
+    plan, counts = declared.plan, declared.plan.counts()
+    missing, elsewhere = plan.to_run(rerun_stale=rerun_stale), declared.in_progress(on_cluster=False)
+    on_cluster = declared.in_progress(on_cluster=True)
+    estimate = declared.estimate(missing)
+    print(f"{declared.manifest.name}: {states(counts)}", flush=True)
     _agree(declared, estimate, results, yes, again)
     declared.manifest.write(results)
     # What runs elsewhere is waited for, and taken over when its holder dies.
-    tasks = [*_tasks(declared, estimate), *_tasks(declared, declared.estimate(elsewhere))]
-    stale = 0 if rerun_stale else declared.plan.counts()["stale"]
+    tasks = [*declared.tasks(estimate), *declared.tasks(declared.estimate(elsewhere))]
+    stale = 0 if rerun_stale else counts["stale"]
     if stale:
         print(f"{count(stale)} of an older version of a component: {again} --rerun-stale trains the present one")
     if on_cluster:
         print(f"{count(len(on_cluster))} left to a cluster's jobs (harness status; harness cancel takes them back)")
-    if not to_run and not elsewhere and not stale and not on_cluster:
+    if not missing and not elsewhere and not stale and not on_cluster:
         print("Nothing is missing.")
     slots = declared.slots
     if slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
         slots = replace(slots, memory=estimate.memory_limit)
-    policy = declared.declaration.failures
-    foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, policy)
-    complete = foreground.run(tasks, declared.plan.counts()["finished"], len(declared.plan.entries))
-    _closing_lines(experiment, declared, results, tracking_uri, plugins)
-    if not complete or estimate.refused or declared.plan.not_retried() or stale or on_cluster:
-        raise typer.Exit(1)
-
-
-def _is_submitted(declared: Declared, entry: Entry) -> bool:
-    """Whether a cluster's job has the cell."""
-    said = declared.plan.index.job_status(entry.cell.cell_id)
-    return said is not None and not said.over
+    foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, declared.declaration.failures)
+    complete = foreground.run(tasks, counts["finished"], len(plan.entries))
+    return complete and not (estimate.refused or plan.not_retried() or stale or on_cluster)
 
 
 def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
-    """A manifest is what an experiment expects: cells that a living sweep of it still has to run must stay in it.
+    """Refuse to write a manifest without cells that a running sweep of the experiment still has to train.
 
     Raises:
         UserError: there is such a sweep, with open cells that are not declared here.
@@ -137,7 +131,8 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 
 def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
-    for line in [*not_retried(declared.plan, declared.manifest.varying), *_refusals(declared, estimate)]:
+    varying = declared.manifest.varying
+    for line in [*not_retried(declared.plan, varying), *refusals(estimate, varying)]:
         print(line)
     if not estimate.entries:
         return
@@ -152,48 +147,15 @@ def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool,
     most = declared.declaration.cluster.ask_hours
     if estimate.device_hours > most:
         confirm(f"That is more than {most:g} device-hours (cluster.ask_hours). Train?", yes, again)
-    confirm_space(required_space(declared, estimate.entries, estimate, results), yes, again)
+    confirm_space(declared.disk_space(estimate.entries, estimate, results), yes, again)
 
 
-def _refusals(declared: Declared, estimate: PlanEstimate) -> list[str]:
-    return list(refusals(estimate, declared.manifest.varying))
-
-
-def _name(declared: Declared, entry: Entry) -> str:
-    return entry.label(declared.manifest.varying)
-
-
-def _tasks(declared: Declared, estimate: PlanEstimate) -> list[Task]:
-    """What the supervisor runs, or waits for: cells for which there is room."""
-    common, given = _submission(declared), declared.resources
-    if any(given(entry.cell).nodes > 1 for entry in estimate.entries):
-        raise UserError("this machine is one node, and there are cells of several", where="cluster.nodes", allowed="1")
-    tasks = []
-    for entry in estimate.entries:
-        run = given(entry.cell).run_config(replace(common.run, memory=estimate.memory(entry)), entry.cell)
-        tasks.append(Task(entry.record, entry.cell, _name(declared, entry), replace(common, run=run)))
-    return tasks
-
-
-def _submission(declared: Declared, source_hash: str = "") -> Submission:
-    """How every cell is run, but for what its resources decide."""
-    root = declared.declaration.experiment.dataset.root
-    run = RunConfig(
-        threads=declared.slots.threads,
-        device=declared.slots.device,
-        root=str(Path(root).resolve()) if root else None,
-        evaluation=declared.declaration.evaluation,
-        compile=declared.declaration.cluster.compile,
-        plugins=tuple(declared.plugins),
-        source_hash=source_hash,
-    )
-    return Submission(run, experiment=declared.manifest.experiment, scale=declared.manifest.scale)
-
-
-def _print_jobs(tasks: Sequence[Task], refusals: Sequence[str]) -> None:
-    """What would be submitted, in order, and why other cells would not."""
+def _print_jobs(declared: Declared, rerun_stale: bool) -> None:
+    """Print what would be submitted, in order, and why other cells would not."""
+    estimate = declared.estimate(declared.plan.to_run(rerun_stale=rerun_stale))
+    tasks = declared.tasks(estimate)
     scheduler = LocalScheduler(Slots(1, 1, "cpu"))
-    for line in refusals:
+    for line in refusals(estimate, declared.manifest.varying):
         print(f"# {line}")
     if tasks:
         print("# (a sweep writes cell.json and submission.json into each record before it begins)")

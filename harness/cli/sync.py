@@ -6,11 +6,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from harness.cli.shared.arguments import Results
+from harness.cli.shared.arguments import Results, TrackingUri
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
 from harness.errors import UserError
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 def sync(
     target: AnyTarget = None,
-    tracking_uri: Annotated[
-        str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")
-    ] = "",
+    tracking_uri: TrackingUri = "",
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from harness.cell import Cell
 from harness.cli.main import app
-from harness.cli.shared import load_experiment, text
+from harness.cli.shared import text
 from harness.cli.shared.load_experiment import load
 from harness.datasets import DatasetFiles
 from harness.environment import gpus
@@ -21,6 +21,7 @@ from harness.evaluation import Evaluation
 from harness.files import cache_folder
 from harness.store.outcome import Outcome
 from harness.store.record import Record
+from harness.sweep import launch
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
 from tests.support.small_files import image_folder
@@ -39,9 +40,9 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
         needs = {footprint(cell, given.world_size): GIB * (4 if cell.batch_size == 256 else 1) for cell, given in cells}
         return Costs(device, {shape(cell, device): a_step for cell, _ in cells}, needs)
 
-    monkeypatch.setattr(load_experiment, "measure", measured)
-    monkeypatch.setattr(load_experiment, "memory_bytes", lambda device: 2 * GIB)
-    monkeypatch.setattr(load_experiment, "hardware", lambda device: "a processor")
+    monkeypatch.setattr(launch, "measure", measured)
+    monkeypatch.setattr(launch, "memory_bytes", lambda device: 2 * GIB)
+    monkeypatch.setattr(launch, "hardware", lambda device: "a processor")
 
 
 def planned(*arguments: str) -> str:
@@ -134,7 +135,7 @@ def test_where_nothing_can_be_measured_the_rest_is_shown(tiny: Path, monkeypatch
     def refuse(*arguments: object) -> None:
         raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .")
 
-    monkeypatch.setattr(load_experiment, "measure", refuse)
+    monkeypatch.setattr(launch, "measure", refuse)
     said = planned(*arguments(tiny))
     assert "6 cells: 6 missing" in said
     assert "unknown: torch is missing" in said
@@ -149,7 +150,7 @@ def test_many_arms_are_not_listed_one_by_one(tiny: Path) -> None:
 
 
 def test_a_disk_that_is_too_full_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.cli.shared.disk_space.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("harness.sweep.plan.disk_space.free_bytes", lambda folder: 1000)
     assert "NOT ENOUGH" in planned(*arguments(tiny))
 
 

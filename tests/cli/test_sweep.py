@@ -64,7 +64,7 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(folder: Path) -> Non
 def test_a_dry_run_leaves_out_what_a_sweep_would_refuse(folder: Path) -> None:
     with_limit = (
         "import sys; sys.argv = ['harness', 'sweep', 'tiny.yaml', *{words!r}]\n"
-        "import harness.cli.shared.load_experiment as declared; declared.memory_bytes = lambda device: 2**20\n"
+        "import harness.sweep.launch as launch; launch.memory_bytes = lambda device: 2**20\n"
         "import harness.cli.main; harness.cli.main.main()"
     )
     command = [sys.executable, "-c", with_limit.format(words=[*FEW, "--dry-run"])]

@@ -23,7 +23,13 @@ Plugin = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="A Python file of your own losses, to be named on the axis loss; may be repeated."),
 ]
-Results = Annotated[Path, typer.Option(help="Where records, manifests and tables lie.")]
+TrackingUri = Annotated[str, typer.Option(help="An MLflow tracking URI; by default sqlite in the results folder.")]
+RerunStale = Annotated[
+    bool,
+    typer.Option("--rerun-stale", help="Treat stale cells, trained by older code of a component, as missing."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Results = Annotated[Path, typer.Option(help="The folder of records, manifests and tables.")]
 
 
 def command(

@@ -1,19 +1,16 @@
-"""From the command line to checked cells, their plan, and what it would cost."""
+"""Load an experiment from the words of a command line: compose it, check it, and find its data set."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from harness import datasets, evaluation
-from harness.cell import Cell
 from harness.cli.shared.arguments import command
 from harness.datasets import DatasetFiles, DatasetMissing, FixedDataset
-from harness.environment.gpus import gpus, hardware
-from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
 from harness.errors import UserError, located
 from harness.manifest import Manifest
@@ -23,86 +20,12 @@ from harness.study.claims.validate import check_claims
 from harness.sweep.declare import evaluation_presets
 from harness.sweep.declare.compose import Declaration, declare
 from harness.sweep.expand import grid
-from harness.sweep.expand.grid import Expansion
-from harness.sweep.expand.resources import Resources, resources
-from harness.sweep.plan.cost import measure
+from harness.sweep.launch import Declared, slots_of
 from harness.sweep.plan.plan import (
-    CostEstimate,
     Entry,
     Plan,
-    PlanEstimate,
-    arm_id,
-    estimate,
-    estimate_cell,
-    finished_seconds,
     make_plan,
-    timing_key,
 )
-from harness.sweep.run.slots import Slots, divide
-
-
-@dataclass(frozen=True)
-class Declared:
-    """An experiment at one scale, composed, checked and compared with the records."""
-
-    declaration: Declaration
-    files: DatasetFiles
-    expansion: Expansion
-    manifest: Manifest
-    plan: Plan
-    slots: Slots
-    plugins: list[str]
-
-    @property
-    def resources(self) -> Callable[[Cell], Resources]:
-        """Of each cell."""
-        return resources(self.declaration)
-
-    @property
-    def on_cluster(self) -> bool:
-        return self.declaration.cluster.scheduler != "none"
-
-    def estimate(self, entries: Sequence[Entry]) -> PlanEstimate:
-        """What these cells would take on this machine: by the finished seeds of their arms, else by measured steps.
-
-        For a cluster without GPUs the steps are measured here all the same; for one with GPUs, where this machine has
-        none, finished seeds are all there is.
-
-        Raises:
-            UserError: a step cannot be measured.
-        """
-        of, slots, evaluation = self.resources, self.slots, self.declaration.evaluation
-        memory = self.declaration.cluster.memory if self.on_cluster else None
-
-        if self.on_cluster and slots.device == "cuda" and not gpus():
-            return estimate(entries, self._known_needs(), slots.count, 0)
-        arms = {arm_id(entry.cell): entry.cell for entry in entries}
-        cells = [(cell, of(cell)) for cell in arms.values()]
-        costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
-        finished = finished_seconds(self.plan.index, hardware(slots.device), slots.threads, self._compiled)
-
-        def need_of(cell: Cell) -> CostEstimate:
-            return estimate_cell(cell, of(cell), costs, finished, self.files, evaluation)
-
-        limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
-        return estimate(entries, need_of, slots.count, limit)
-
-    @property
-    def _compiled(self) -> bool:
-        return self.declaration.cluster.compile
-
-    def _known_needs(self) -> Callable[[Cell], CostEstimate]:
-        """Of arms that have finished seeds, on whatever hardware of the cluster."""
-        finished = finished_seconds(self.plan.index, None, self.slots.threads, self._compiled)
-
-        def need_of(cell: Cell) -> CostEstimate:
-            given = self.resources(cell)
-            seconds = finished.get(timing_key(cell, given))
-            if seconds is None:
-                raise UserError("there is no GPU here to measure a step, and no seed of some arm has finished yet")
-            return CostEstimate(seconds, True, None, 0, given.world_size)
-
-        return need_of
 
 
 def load(
@@ -144,7 +67,7 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plug
     expansion = grid.expand(declaration, files)
     with located(declaration.locator.where):
         check_claims(declaration.claims)
-        slots = _slots(declaration, expansion)
+        slots = slots_of(declaration, expansion)
     manifest = grid.manifest(declaration, files, expansion, str(revision()["revision"]))
     own = [str(file.resolve()) for file in plugins]
     plan = make_plan(expansion.cells, Index(results / "runs"))
@@ -177,33 +100,6 @@ def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
         if wanted <= {cell.cell_id for cell in manifest.cells}:
             return [manifest.name]
     return sorted(wanted)
-
-
-def _slots(declaration: Declaration, expansion: Expansion) -> Slots:
-    cluster, of = declaration.cluster, resources(declaration)
-    ranks = max(of(cell).world_size for cell, _ in expansion.cells)
-    if cluster.scheduler != "none":
-        return _cluster_slots(declaration, len(expansion.cells), ranks)
-    return divide(len(expansion.cells), cluster.slots, cluster.device, ranks)
-
-
-def _cluster_slots(declaration: Declaration, cells: int, ranks: int) -> Slots:
-    """As many jobs at once as the cluster is asked for, whatever it gives.
-
-    Raises:
-        UserError: the profile lacks what this machine cannot know of the cluster.
-    """
-    cluster = declaration.cluster
-    if cluster.device == "auto":
-        what = "what a cluster's nodes have cannot be seen from here"
-        raise UserError(what, key="cluster.device", allowed="cpu, cuda")
-    if not cluster.time:
-        what = "a cluster's jobs need a time limit, in minutes"
-        raise UserError(what, key="cluster.time", allowed="value > 0, such as cluster.time=240")
-    if cluster.cells_per_job > 1 and ranks > 1:
-        what = f"cells of {ranks} processes have a job each"
-        raise UserError(what, key="cluster.cells_per_job", allowed="1")
-    return Slots((cluster.throttle or cells) * ranks, cluster.cpus, cluster.device)
 
 
 def _download(name: str, folder: str) -> None:

@@ -6,25 +6,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from harness.cli.shared.arguments import command
 from harness.cli.shared.confirm import confirm
-from harness.cli.shared.disk_space import confirm_space, required_space
-from harness.cli.shared.load_experiment import Declared
+from harness.cli.shared.disk_space import confirm_space
 from harness.cli.shared.plan_text import not_retried, refusals
 from harness.cli.shared.text import count, hours, states
 from harness.errors import UserError
-from harness.store.index import Index
 from harness.store.ledger import Ledger
 from harness.store.record import Busy
 from harness.store.submission import Submission
 from harness.store.writer_lock import writer_lock
 from harness.sweep.expand.resources import Resources
-from harness.sweep.plan.plan import Entry, Plan, PlanEstimate, make_plan
+from harness.sweep.launch import Declared
+from harness.sweep.plan.plan import Entry, Plan, PlanEstimate
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.endings import is_submitted_again
 from harness.sweep.slurm.submission import Cluster, open_sweeps, poll_scheduler, record_lost_outcomes
@@ -82,7 +81,7 @@ class Submitted:
             if wait:
                 self._wait(ledger)
         self._say_what_next(bool(entries), wait)
-        if wait and not all(entry.state == "finished" for entry in self._present().entries):
+        if wait and not all(entry.state == "finished" for entry in self.declared.plan_now().entries):
             raise typer.Exit(1)
 
     def _cluster(self, ledger: Ledger) -> Cluster:
@@ -100,33 +99,24 @@ class Submitted:
         return list(refusals(estimate, self.declared.manifest.varying)) if estimate else []
 
     def _agree(self, entries: Sequence[Entry], estimate: PlanEstimate | None, yes: bool) -> None:
-        cluster, of = self.declared.declaration.cluster, self.declared.resources
-        given = [of(entry.cell) for entry in entries]
+        cluster = self.declared.declaration.cluster
         device = "GPU-hours" if cluster.device == "cuda" else "core-hours"
         if estimate:
             about = estimate.device_hours
-            said = f"about {about:.2g} {device}, {hours(estimate.wall_hours)} once they all run"
+            cost = f"about {about:.2g} {device}, {hours(estimate.wall_hours)} once they all run"
         else:
-            about = sum((one.time or 0) / 60 * one.world_size for one in given)
-            said = (
-                f"at most {about:.2g} {device} if every cell needs its whole time limit once; nobody knows better yet"
-            )
+            about = self.declared.hours_at_most(entries)
+            cost = f"at most {about:.2g} {device}, if every cell needs its whole time limit; its cost is not known yet"
         where = cluster.partition or "the default partition"
-        print(f"{count(len(entries))} to submit to {where}: {said}", flush=True)
+        print(f"{count(len(entries))} to submit to {where}: {cost}", flush=True)
         if about > cluster.ask_hours:
             limit = f"more than {cluster.ask_hours:g} device-hours (cluster.ask_hours)"
             confirm(f"That is {limit}. Submit?", yes, self.again)
-        confirm_space(required_space(self.declared, entries, estimate, self.results), yes, self.again)
+        confirm_space(self.declared.disk_space(entries, estimate, self.results), yes, self.again)
 
     def _tasks(self, entries: Sequence[Entry]) -> list[tuple[Task, Resources]]:
-        of, varying = self.declared.resources, self.declared.manifest.varying
-        found = []
-        for entry in entries:
-            given = of(entry.cell)
-            name = entry.label(varying)
-            submission = replace(self.submission, run=given.run_config(self.submission.run, entry.cell))
-            found.append((Task(entry.record, entry.cell, name, submission), given))
-        return found
+        declared = self.declared
+        return [(declared.task(entry, self.submission), declared.resources(entry.cell)) for entry in entries]
 
     def _submit(self, entries: Sequence[Entry], ledger: Ledger | None) -> Ledger | None:
         """Submit what of these is still missing and has room, for a sweep or for a new one; return the sweep's ledger.
@@ -135,7 +125,7 @@ class Submitted:
             UserError: somebody else is submitting, or the cluster refuses.
         """
         with one_submitter(self.results):
-            open_still = {entry.cell.cell_id for entry in self._present().to_run(self.rerun_stale)}
+            open_still = {entry.cell.cell_id for entry in self.declared.plan_now().to_run(self.rerun_stale)}
             entries = [entry for entry in entries if entry.cell.cell_id in open_still]
             most = self.declared.declaration.cluster.max_jobs
             chosen = entries if most is None else entries[: max(0, most - self._open())]
@@ -158,13 +148,8 @@ class Submitted:
         clusters = open_sweeps(self.results, self.declared.manifest.name)
         return sum(1 for cluster in clusters for _ in cluster.batches.open_cells())
 
-    def _present(self) -> Plan:
-        """The plan as it is now."""
-        cells = [(entry.cell, dict(entry.axes)) for entry in self.declared.plan.entries]
-        return make_plan(cells, Index(self.results / "runs"))
-
     def _wait(self, ledger: Ledger | None) -> None:
-        """Until nothing is in the queue and nothing may be submitted again; Ctrl-C ends only the waiting."""
+        """Wait until no job is left and none may be submitted again; Ctrl-C ends only the waiting."""
         name, before, trouble = self.declared.manifest.name, "", ""
         try:
             while True:
@@ -172,7 +157,7 @@ class Submitted:
                 poll_scheduler(clusters)
                 for cluster in clusters:
                     record_lost_outcomes(cluster)
-                plan = self._present()
+                plan = self.declared.plan_now()
                 counts, waiting = plan.counts(), _waiting(plan)
                 line = f"{states(counts)}{f' ({waiting})' if waiting else ''}"
                 if line != before:
@@ -209,7 +194,7 @@ class Submitted:
 
 
 def _waiting(plan: Plan) -> str:
-    """Why queued cells do not run, by the scheduler's word."""
+    """Return the scheduler's reasons for which queued cells wait, each with the number of cells."""
     said = (plan.index.job_status(entry.cell.cell_id) for entry in plan.entries if entry.state == "queued")
     why = Counter(one.why for one in said if one and one.why)
     return ", ".join(f"{cells} {reason}" for reason, cells in why.items())

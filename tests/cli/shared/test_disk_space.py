@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Dataset
-from harness.cli.shared import disk_space
-from harness.cli.shared.disk_space import confirm_space, required_space
-from harness.cli.shared.load_experiment import Declared, load
+from harness.cli.shared.disk_space import confirm_space, described
+from harness.cli.shared.load_experiment import load
 from harness.datasets.image_folder import cached_images
 from harness.errors import UserError
 from harness.files import cache_folder
+from harness.sweep.launch import Declared
+from harness.sweep.plan import disk_space
 from harness.sweep.plan.plan import CostEstimate, PlanEstimate
 from tests.support.small_files import image_folder
 
@@ -38,7 +39,7 @@ def estimated(declared: Declared) -> PlanEstimate:
 
 def found(tiny: Path, words: list[str]) -> list[disk_space.DiskSpace]:
     declared = load(str(tiny), words, tiny.parent / "results")
-    return required_space(declared, declared.plan.entries, estimated(declared), tiny.parent / "results")
+    return declared.disk_space(declared.plan.entries, estimated(declared), tiny.parent / "results")
 
 
 def declared_dataset(tiny: Path, words: list[str]) -> Dataset:
@@ -54,19 +55,19 @@ def test_results_and_images_of_one_disk_must_both_fit_on_it(
         assert (of_results.needed, of_images.needed) == (RESULTS, IMAGES)
         assert of_images.folder == cache_folder() / "images"
         assert of_results.lacking == of_images.lacking == lacking
-        assert ("NOT ENOUGH" in str(of_images)) == lacking
+        assert ("NOT ENOUGH" in described(of_images)) == lacking
 
 
 def test_each_of_two_disks_must_have_room_for_its_own(
     tiny: Path, on_images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_space, "_device", lambda folder: int(folder.name == "images"))
+    monkeypatch.setattr(disk_space, "disk_of", lambda folder: int(folder.name == "images"))
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: RESULTS if folder.name == "results" else IMAGES - 1)
     of_results, of_images = found(tiny, on_images)
     assert (of_results.lacking, of_images.lacking) == (False, True)
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 2**11 if folder.name == "results" else 2**12)
     asked: list[str] = []
-    monkeypatch.setattr(disk_space, "confirm", lambda question, yes, again: asked.append(question))
+    monkeypatch.setattr("harness.cli.shared.disk_space.confirm", lambda question, yes, again: asked.append(question))
     confirm_space(found(tiny, on_images), yes=False, again="harness sweep")
     assert [re.findall(r"\d+ KiB", question) for question in asked] == [["117 KiB", "2 KiB"], ["120 KiB", "4 KiB"]]
 
@@ -91,7 +92,7 @@ def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
     of_results, of_images = found(tiny, [*on_images, "cluster=here.yaml"])
     assert not of_results.lacking
     assert not of_images.lacking
-    assert str(of_images) == "120 KiB in the cache of each node (XDG_CACHE_HOME), once where they share it"
+    assert described(of_images) == "120 KiB in the cache of each node (XDG_CACHE_HOME), once where they share it"
     here = cached_images(declared_dataset(tiny, on_images))
     here.parent.mkdir(parents=True)
     here.touch()
@@ -101,4 +102,4 @@ def test_the_cache_of_a_clusters_nodes_is_not_this_machines(
 
 def test_images_are_said_where_nobody_knows_what_cells_cost(tiny: Path, on_images: list[str]) -> None:
     declared = load(str(tiny), on_images, tiny.parent / "results")
-    assert [one.what for one in required_space(declared, declared.plan.entries, None, tiny.parent)] == ["Images"]
+    assert [one.what for one in declared.disk_space(declared.plan.entries, None, tiny.parent)] == ["Images"]

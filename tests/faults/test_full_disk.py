@@ -71,7 +71,7 @@ def test_a_sweep_on_a_full_disk_ends_with_a_line_that_names_it(tiny: Path, small
     command = [sys.executable, "-m", "harness.cli.main", "sweep", str(tiny), *words, "--results", str(small_disk)]
     asked = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert asked.returncode == 2
-    assert re.search(r"They write about \d+ KiB into \S+/, and \d+ KiB are free there", asked.stderr)
+    assert re.search(r"The cells write about \d+ KiB into \S+/, and \d+ KiB are free there", asked.stderr)
     ended = subprocess.run([*command, "--yes"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

@@ -19,6 +19,12 @@ class BackboneEntry:
     sizes: Mapping[str, tuple[int, int]]
     version: int = 1
 
+    def stem_label(self, stem: str) -> str:
+        """Return a stem's name in tables; empty for a backbone that has no choice of stems."""
+        return STEMS[stem] if len(self.sizes) > 1 else ""
+
+
+STEMS = {"cifar": "3x3 stem, no max-pool", "imagenet": "ImageNet stem"}
 
 _CIFAR_STEM, _IMAGENET_STEM = (16, 96), (32, 1024)
 
@@ -30,5 +36,3 @@ BACKBONES = {
     "resnet50": BackboneEntry(label="ResNet-50", module="resnet", sizes=_STEMS),
     "convnet": BackboneEntry(label="four-layer conv net", module="convnet", sizes={"cifar": (8, 64)}),
 }
-
-STEMS = {"cifar": "3x3 stem, no max-pool", "imagenet": "ImageNet stem"}

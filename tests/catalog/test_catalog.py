@@ -89,6 +89,11 @@ def test_a_backbone_has_its_settings_and_is_built_for_the_sizes_that_it_takes(na
         assert encoder(torch.zeros(2, 3, smallest, smallest)).shape == (2, encoder.features)
 
 
+def test_a_backbone_without_a_choice_of_stems_has_none_in_tables() -> None:
+    assert BACKBONES["resnet18"].stem_label("imagenet") == "ImageNet stem"
+    assert BACKBONES["convnet"].stem_label("cifar") == ""
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_its_class_its_settings_and_its_parameters(name: str) -> None:
     assert issubclass(methods.CLASSES[name], TrainingMethod)

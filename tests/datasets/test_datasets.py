@@ -129,7 +129,7 @@ def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_named_with_those_that_there_are() -> None:
-    for find_it in (lambda: find("kmnist", None), lambda: OtherDataset.find("kmnist", None)):
-        with pytest.raises(UserError, match="unknown dataset 'kmnist'") as caught:
+    for find_it in (lambda: find("no_such_set", None), lambda: OtherDataset.find("no_such_set", None)):
+        with pytest.raises(UserError, match="unknown dataset 'no_such_set'") as caught:
             find_it()
         assert caught.value.allowed == ", ".join(DATASETS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from harness.catalog.backbones import BACKBONES, STEMS
+from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import LOSSES, LossEntry
 from harness.catalog.methods import METHODS, MethodEntry
 from harness.catalog.parameters import filled
@@ -26,13 +26,14 @@ def design(manifest: Manifest) -> Design:
     losses, methods = (values.pop(name, [settings[name]["name"]]) for name in ("loss", "method"))
     seeds = values.pop("seed", [settings["seed"]])
     known = {name: [value for value in declared if value is not None] for name, declared in values.items()}
-    stem = f" ({STEMS[backbone['stem']]})" if backbone["name"] != "convnet" else ""
+    entry = BACKBONES[backbone["name"]]
+    stem = entry.stem_label(backbone["stem"])
     return Design(
         methods=[_with_parameters("method", name, METHODS, settings["method"], values) for name in methods],
         losses=[_with_parameters("loss", name, LOSSES, settings["loss"], values) for name in losses],
         varied="; ".join(f"{axis_label(name)} {', '.join(map(str, some))}" for name, some in known.items() if some),
         seeds=", ".join(map(str, seeds)),
-        backbone=f"{BACKBONES[backbone['name']].label}{stem}",
+        backbone=entry.label + (f" ({stem})" if stem else ""),
         width=str(backbone["width"]),
         head_layers=str(head["layers"]),
         head_hidden=str(head["hidden"] or head["dim"]),

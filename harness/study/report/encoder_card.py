@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.catalog.backbones import BACKBONES, STEMS
+from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import loss_label
 from harness.catalog.methods import METHODS
 from harness.cell import Cell
@@ -27,10 +27,11 @@ def readme(record: Record, about: dict[str, Any]) -> str:
     assert outcome
     assert outcome.evaluation
     label = METHODS[cell.method.name].label
-    backbone = BACKBONES[cell.backbone.name].label
+    entry = BACKBONES[cell.backbone.name]
+    backbone, stem = entry.label, entry.stem_label(cell.backbone.stem)
     revision = record.attempts()[outcome.attempt - 1].provenance().get("revision") or "unknown"
     facts = {
-        "encoder": f"{backbone}, width {cell.backbone.width}, {STEMS[cell.backbone.stem]}, without a projector",
+        "encoder": f"{backbone}, width {cell.backbone.width}{f', {stem}' if stem else ''}, without a projector",
         "method": label,
         "loss": ", ".join([loss_label(cell.loss.name), *_parameters(cell)]),
         "data": f"{DATASETS[cell.dataset.name].label}, {cell.dataset.image_size} pixels, fingerprint "

@@ -54,7 +54,7 @@ def cancel(
             records[cell_id].withdraw()
     queued = {cell_id for cell_id, state in was.items() if state == "queued"}
     for cluster in open_sweeps(results):
-        cluster.cancel(queued)
+        cluster.cancel(cluster.open_tasks(queued))
     _stop(records)
     listed = [
         {

@@ -29,7 +29,7 @@ from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.slots import Slots, divide
 from harness.sweep.run.supervisor import Task
-from harness.sweep.slurm.submission import Cluster
+from harness.sweep.slurm.submission import SlurmScheduler
 
 
 def retry(
@@ -112,9 +112,10 @@ def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster:
     sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
     assert sweep
     with one_submitter(results):
-        submitted = Cluster.open(results, name, Ledger(sweep).policy(), cluster, again)
+        submitted = SlurmScheduler.open(results, name, Ledger(sweep).policy(), cluster, again)
         Manifest.read(results, name).save(submitted.ledger.manifest)
-        print(f"{count(submitted.submit(tasks))} submitted as {submitted.ledger.path.name}")
+        ids = submitted.submit([submitted.job(*task) for task in tasks])
+        print(f"{count(len(ids))} submitted as {submitted.ledger.path.name}")
     return True
 
 

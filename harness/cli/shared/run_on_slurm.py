@@ -26,7 +26,7 @@ from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import Entry, Plan, PlanEstimate
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.endings import is_submitted_again
-from harness.sweep.slurm.submission import Cluster, open_sweeps, poll_scheduler, record_lost_outcomes
+from harness.sweep.slurm.submission import SlurmScheduler, open_sweeps, poll_scheduler, record_lost_outcomes
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri
 
@@ -55,7 +55,7 @@ class Submitted:
         cluster = self._cluster(Ledger(self.results / "sweeps" / f"{self.declared.manifest.name}.N"))
         for line in self._refusals(estimate):
             print(f"# {line}")
-        for script in cluster.scripts(self._tasks(entries), USUAL_ARRAY):
+        for script in cluster.scripts([cluster.job(*task) for task in self._tasks(entries)], USUAL_ARRAY):
             print(script)
 
     def run(self, yes: bool, wait: bool) -> None:
@@ -84,8 +84,8 @@ class Submitted:
         if wait and not all(entry.state == "finished" for entry in self.declared.plan_now().entries):
             raise typer.Exit(1)
 
-    def _cluster(self, ledger: Ledger) -> Cluster:
-        return Cluster(ledger, self.declared.declaration.cluster)
+    def _cluster(self, ledger: Ledger) -> SlurmScheduler:
+        return SlurmScheduler(ledger, self.declared.declaration.cluster)
 
     def _estimate(self, entries: Sequence[Entry]) -> PlanEstimate | None:
         """What they would take; None where nobody knows: a GPU's steps cannot be measured where there is none."""
@@ -131,15 +131,20 @@ class Submitted:
             chosen = entries if most is None else entries[: max(0, most - self._open())]
             if chosen:
                 ledger = ledger or self._ledger()
-                taken = self._cluster(ledger).submit(self._tasks(chosen))
-                print(f"{count(taken)} submitted as {ledger.path.name}", flush=True)
+                cluster, tasks = self._cluster(ledger), self._tasks(chosen)
+                for task, _ in tasks:
+                    task.prepare()
+                submitted = cluster.submit([cluster.job(*task) for task in tasks])
+                print(f"{count(len(submitted))} submitted as {ledger.path.name}", flush=True)
         if (left := len(entries) - len(chosen)) and (chosen or ledger is None):
             print(f"{count(left)} wait until there is room in the queue (cluster.max_jobs is {most})", flush=True)
         return ledger
 
     def _ledger(self) -> Ledger:
         declaration, manifest = self.declared.declaration, self.declared.manifest
-        ledger = Cluster.open(self.results, manifest.name, declaration.failures, declaration.cluster, self.again).ledger
+        ledger = SlurmScheduler.open(
+            self.results, manifest.name, declaration.failures, declaration.cluster, self.again
+        ).ledger
         manifest.save(ledger.manifest)
         return ledger
 

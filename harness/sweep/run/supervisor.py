@@ -51,6 +51,10 @@ class Task:
     name: str
     submission: Submission
 
+    def prepare(self) -> Record:
+        """Create the record's folder, if it does not exist yet."""
+        return Record.prepare(self.record.path.parent, self.cell)
+
     def job(self, submission: Submission) -> Job:
         return Job(self.record.path, f"{submission.experiment} {self.name}", submission)
 
@@ -112,7 +116,7 @@ class Sweep:
     def start(self, watched: TaskState) -> None:
         """Write the submission into the record, then queue the job."""
         task = watched.task
-        record = Record.prepare(task.record.path.parent, task.cell)
+        record = task.prepare()
         watched.attempts = len(record.attempts())
         submission = record.submit(replace(task.submission, sweep=self.ledger.path.name))
         (watched.job,) = self.scheduler.submit([task.job(submission)])

@@ -25,7 +25,7 @@ from harness.sweep.expand.resources import resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Unreachable
 from harness.sweep.slurm.diagnosis import Diagnosis
-from harness.sweep.slurm.submission import Cluster, poll_scheduler, record_lost_outcomes
+from harness.sweep.slurm.submission import SlurmScheduler, poll_scheduler, record_lost_outcomes
 
 FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"
 #: The time limit of the whole test, including the time in the queue.
@@ -106,13 +106,15 @@ class AcceptanceRun:
         return self.task[0].record
 
     @cached_property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> SlurmScheduler:
         name = f"{self.declaration.name}.{self.declaration.scale}"
-        return Cluster.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
+        return SlurmScheduler.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
 
     def submit(self) -> None:
         """Submit the cell, or submit it again."""
-        self.cluster.submit([self.task])
+        task, given = self.task
+        task.prepare()
+        self.cluster.submit([self.cluster.job(task, given)])
 
     @property
     def job(self) -> str:

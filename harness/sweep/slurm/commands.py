@@ -22,6 +22,7 @@ from harness.errors import UserError
 from harness.store.job_arrays import JobStatus
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
+from harness.sweep.run.scheduler import JobInfo, JobState
 from harness.sweep.slurm.job import JobTask
 
 #: The time limit of one command; while the controller is down, commands fail after about ten seconds.
@@ -46,6 +47,16 @@ REFUSALS = (
     ("unrecognized option|invalid option", "it does not know this option", "sbatch"),
     ("contact slurm controller|connection|timed out", "the controller does not answer", ""),
 )
+
+#: The states of tasks that have not begun, or wait to begin again.
+WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+#: The states of tasks that have ended by themselves; tasks in any other final state are lost.
+ENDED = {
+    "COMPLETED": JobState.DONE,
+    "FAILED": JobState.FAILED,
+    "OUT_OF_MEMORY": JobState.FAILED,
+    "BOOT_FAIL": JobState.FAILED,
+}
 
 
 class Unreachable(Exception):
@@ -117,10 +128,19 @@ class Slurm:
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config"))
         return max(1, int(found[1])) if found else 1001  # 0 means that the cluster has no arrays
 
-    def cancel(self, tasks: Collection[str]) -> None:
-        """Cancel these jobs or tasks with one scancel."""
+    def cancel(self, tasks: Collection[str], at_once: bool = False) -> None:
+        """Cancel these jobs or tasks with one scancel; ``at_once``, without the time to write a checkpoint."""
         if tasks:
-            self.ask("scancel", *sorted(tasks))
+            self.ask("scancel", *(["--signal=KILL", "--full"] if at_once else []), *sorted(tasks))
+
+
+def job_info(status: JobStatus) -> JobInfo:
+    """Return the state of a task in the words of a scheduler in general."""
+    if status.state in WAITING:
+        return JobInfo(JobState.PENDING, status.why)
+    if not status.over:
+        return JobInfo(JobState.RUNNING, status.why)
+    return JobInfo(ENDED.get(status.state, JobState.LOST), f"{status.state} {status.why}".rstrip())
 
 
 def no_slurm(command: str) -> UserError:

@@ -25,8 +25,9 @@ from harness.store.submission import SlurmAllocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.retry import EndKind, failure_kind
+from harness.sweep.run.scheduler import Job, JobInfo, JobState
 from harness.sweep.run.supervisor import Task
-from harness.sweep.slurm.commands import Profile, Slurm, Unreachable
+from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, job_info
 
 #: The time between two queries: at first, and at most, while nothing changes.
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 180.0
@@ -41,14 +42,17 @@ MOST_NAMED = 40
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """The cluster that a sweep's jobs go to; the ledger keeps its profile."""
+class SlurmScheduler:
+    """The scheduler of a submitted sweep (see ``harness.sweep.run.scheduler``); the sweep's ledger keeps its profile.
+
+    The jobs need no process that watches over them, and a cell that is interrupted requeues itself.
+    """
 
     ledger: Ledger
     cluster: ClusterConfig
 
     @classmethod
-    def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> Cluster:
+    def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> SlurmScheduler:
         """Open a new sweep whose cells are about to be submitted; no process watches over it."""
         facts = {"again": again, "cluster": asdict(cluster), "user": getpass.getuser()}
         ledger = Ledger.open(results, name, policy, **facts)
@@ -56,8 +60,8 @@ class Cluster:
         return cls(ledger, cluster)
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Cluster:
-        """Return the cluster of a sweep that was submitted before."""
+    def of(cls, ledger: Ledger) -> SlurmScheduler:
+        """Return the scheduler of a sweep that was submitted before."""
         return cls(ledger, ClusterConfig.from_json(ledger.facts()["cluster"]))
 
     @property
@@ -80,53 +84,89 @@ class Cluster:
         with suppress(OSError), (self.ledger.path / "slurm.log").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%F %T')} {line}\n")
 
-    def submit(self, tasks: Sequence[tuple[Task, Resources]]) -> int:
-        """Write the submissions into the records, then submit; return how many cells Slurm has accepted.
+    def job(self, task: Task, given: Resources) -> Job:
+        """Return the job of a task on these resources."""
+        allocation = SlurmAllocation(given.nodes, given.time or 0, self.cluster.grace, self.cluster.stage)
+        return task.job(replace(task.submission, slurm=allocation, sweep=self.ledger.path.name))
+
+    def script(self, job: Job) -> str:
+        return next(self.scripts([job], 1))
+
+    def scripts(self, jobs: Sequence[Job], most: int) -> Iterator[str]:
+        """Yield the batch scripts that ``submit`` would give to sbatch, for arrays of at most ``most`` tasks."""
+        for number, (given, packs) in enumerate(arrays(jobs, self.cluster.cells_per_job, most), 1):
+            ids = [[job.record.name for job in pack] for pack in packs]
+            batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
+            yield self.profile.script(batch.name, comment(batch), len(packs), given)
+
+    def submit(self, jobs: Sequence[Job]) -> list[str]:
+        """Write the submissions into the prepared records, then submit them as job arrays; return their tasks' ids.
+
+        Cells that share a task have the same id.
 
         Raises:
             UserError: Slurm refuses a job array or does not answer; the arrays before it stay submitted.
         """
-        slurm, taken = self.slurm, 0
+        task_ids: dict[Path, str] = {}
         try:
-            most = slurm.most_array_tasks()
-            for given, packs in arrays(tasks, self.cluster.cells_per_job, most):
-                self._submit(given, packs)
-                taken += sum(map(len, packs))
+            for given, packs in arrays(jobs, self.cluster.cells_per_job, self.slurm.most_array_tasks()):
+                batch = self._submit_array(given, packs)
+                task_ids |= {job.record: batch.task_id(task) for task, pack in enumerate(packs) for job in pack}
         except Unreachable as why:
             raise UserError(
-                f"{why}; {taken} of {len(tasks)} cells are submitted",
+                f"{why}; {len(task_ids)} of {len(jobs)} cells are submitted",
                 where="cluster",
                 next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
             ) from None
-        return taken
+        return [task_ids[job.record] for job in jobs]
 
-    def _submit(self, given: Resources, packs: Sequence[Sequence[Task]]) -> None:
+    def _submit_array(self, given: Resources, packs: Sequence[Sequence[Job]]) -> JobArray:
         batches = self.batches
-        batch = batches.add([[task.record.cell_id for task in pack] for pack in packs])
-        for task in (task for pack in packs for task in pack):
-            record = Record.prepare(task.record.path.parent, task.cell)
-            slurm = SlurmAllocation(given.nodes, given.time or 0, self.cluster.grace, self.cluster.stage)
-            submission = replace(task.submission, slurm=slurm, sweep=self.ledger.path.name, batch=batch.number)
-            record.submit(submission)
-        paths = [[task.record.path.absolute() for task in pack] for pack in packs]
+        batch = batches.add([[job.record.name for job in pack] for pack in packs])
+        for job in (job for pack in packs for job in pack):
+            Record(job.record).submit(replace(job.submission, batch=batch.number))
+        paths = [[job.record.absolute() for job in pack] for pack in packs]
         try:
-            job = self.profile.submit(batch.name, comment(batch), paths, given)
+            job_id = self.profile.submit(batch.name, comment(batch), paths, given)
         except UserError as refusal:
             batches.write(replace(batch, failed=str(refusal)))
             raise
-        self._log(f"sbatch: job {job}, {len(packs)} tasks")
-        batches.write(replace(batch, job=job))
+        self._log(f"sbatch: job {job_id}, {len(packs)} tasks")
+        submitted = replace(batch, job=job_id)
+        batches.write(submitted)
+        return submitted
 
-    def cancel(self, cells: Collection[str]) -> None:
-        """Cancel the tasks that contain only these cells.
+    def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:
+        """Return what Slurm last said of these tasks; it is asked at most every PAUSE_SECONDS, whatever the timeout."""
+        deadline = time.monotonic() + timeout
+        while True:
+            poll_scheduler([self])
+            statuses = self.batches.queue.statuses
+            jobs = {task: job_info(statuses.get(task, JobStatus("PENDING"))) for task in ids}
+            left = deadline - time.monotonic()
+            if left <= 0 or any(info.state.over for info in jobs.values()):
+                return jobs
+            time.sleep(min(left, PAUSE_SECONDS))
 
-        A task with other cells goes on; it skips these cells, since their records say that they are withdrawn.
+    def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
+        """Cancel these tasks; ``at_once``, running ones get no time to write a checkpoint.
 
         Raises:
             UserError: Slurm does not answer.
         """
+        try:
+            self.slurm.cancel(ids, at_once)
+        except Unreachable as why:
+            what = f"{why}; the cells are withdrawn, and their jobs will end as soon as they begin"
+            raise UserError(what, where="cluster") from None
+
+    def open_tasks(self, cells: Collection[str]) -> list[str]:
+        """Return the ids of open tasks that contain only these cells.
+
+        A task with other cells must go on; it skips the cells whose records say that they are withdrawn.
+        """
         batches = self.batches
-        tasks = [
+        return [
             batch.task_id(number)
             for batch in batches.all
             for number, task in enumerate(batch.tasks)
@@ -134,35 +174,28 @@ class Cluster:
             and set(task) <= set(cells)
             and all((status := batches.job_status(cell)) and not status.over for cell in task)
         ]
-        try:
-            self.slurm.cancel(tasks)
-        except Unreachable as why:
-            what = f"{why}; the cells are withdrawn, and their jobs will end as soon as they begin"
-            raise UserError(what, where="cluster") from None
-
-    def scripts(self, tasks: Sequence[tuple[Task, Resources]], most: int) -> Iterator[str]:
-        """Yield the batch scripts that ``submit`` would give to sbatch."""
-        for number, (given, packs) in enumerate(arrays(tasks, self.cluster.cells_per_job, most), 1):
-            ids = [[task.record.cell_id for task in pack] for pack in packs]
-            batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
-            yield self.profile.script(batch.name, comment(batch), len(packs), given)
 
 
-def arrays(
-    tasks: Sequence[tuple[Task, Resources]], cells_per_job: int, most: int
-) -> Iterator[tuple[Resources, list[list[Task]]]]:
-    """Group cells by equal resources, and pack them into jobs and arrays of at most ``most`` tasks."""
-    by_resources: dict[Resources, list[Task]] = {}
-    for task, given in tasks:
-        by_resources.setdefault(given, []).append(task)
+def arrays(jobs: Sequence[Job], cells_per_job: int, most: int) -> Iterator[tuple[Resources, list[list[Job]]]]:
+    """Group cells by equal resources, and pack them into tasks and arrays of at most ``most`` tasks."""
+    by_resources: dict[Resources, list[Job]] = {}
+    for job in jobs:
+        by_resources.setdefault(resources_of(job), []).append(job)
     for given, group in by_resources.items():
         packs = _chunks(group, cells_per_job)
         while array := list(islice(packs, most)):
             yield given, array
 
 
-def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    rest = iter(tasks)
+def resources_of(job: Job) -> Resources:
+    """Return the resources that Slurm is asked for."""
+    allocation = job.submission.slurm
+    assert allocation
+    return Resources(job.world_size // allocation.nodes, allocation.nodes, allocation.minutes)
+
+
+def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
+    rest = iter(jobs)
     while chunk := list(islice(rest, size)):
         yield chunk
 
@@ -174,12 +207,14 @@ def comment(batch: JobArray) -> str:
     return f"harness {batch.name.rsplit('-', 2)[0]}: {' '.join(ids[:MOST_NAMED])}{more}"
 
 
-def open_sweeps(results: Path, name: str = "*") -> list[Cluster]:
+def open_sweeps(results: Path, name: str = "*") -> list[SlurmScheduler]:
     """Return the submitted sweeps (of an experiment at a scale) that have open tasks, or outcomes still to record."""
     folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
     ledgers = [Ledger(folder) for folder in sorted(folders)]
     return [
-        Cluster.of(ledger) for ledger in ledgers if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))
+        SlurmScheduler.of(ledger)
+        for ledger in ledgers
+        if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))
     ]
 
 
@@ -187,7 +222,7 @@ def _is_open(batches: JobArrays) -> bool:
     return not batches.queue.settled or any(batches.open_cells())
 
 
-def poll_scheduler(clusters: Sequence[Cluster], at_once: bool = False) -> str:
+def poll_scheduler(clusters: Sequence[SlurmScheduler], at_once: bool = False) -> str:
     """Ask Slurm, in one query, about the open tasks of these sweeps, unless it was asked a short time ago.
 
     Returns why it could not be asked; the empty string if it was asked, or need not be.
@@ -212,7 +247,7 @@ def _due(batches: JobArrays, now: float) -> bool:
     return (now >= asked + pause or now < asked) and any(batches.open_cells())
 
 
-def _find_lost_arrays(cluster: Cluster, job_ids: Mapping[str, str], now: float) -> None:
+def _find_lost_arrays(cluster: SlurmScheduler, job_ids: Mapping[str, str], now: float) -> None:
     """Find the ids of job arrays whose submitter died before it wrote the id; ``job_ids`` has the queue's, by name."""
     batches = cluster.batches
     for batch in batches.all:
@@ -230,12 +265,12 @@ def _find_lost_arrays(cluster: Cluster, job_ids: Mapping[str, str], now: float) 
         batches.write(replace(batch, job=job))
 
 
-def _being_submitted(cluster: Cluster, batch: JobArray, now: float) -> bool:
+def _being_submitted(cluster: SlurmScheduler, batch: JobArray, now: float) -> bool:
     age = now - batch.submitted
     return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and process_exists(cluster.ledger.facts()))
 
 
-def _store_job_states(cluster: Cluster, queue: Mapping[str, JobStatus], now: float) -> None:
+def _store_job_states(cluster: SlurmScheduler, queue: Mapping[str, JobStatus], now: float) -> None:
     """Write down the status of the sweep's tasks, from the queue or, for tasks that have left it, from accounting."""
     batches, before = cluster.batches, cluster.batches.queue
     over = {task: status for task, status in before.statuses.items() if status.over}
@@ -256,7 +291,7 @@ def _store_job_states(cluster: Cluster, queue: Mapping[str, JobStatus], now: flo
     batches.write_queue(Queue(now, max(pause, PAUSE_SECONDS), statuses))
 
 
-def record_lost_outcomes(cluster: Cluster) -> None:
+def record_lost_outcomes(cluster: SlurmScheduler) -> None:
     """Write into the records how attempts ended whose tasks are over and that could not write it themselves."""
     batches = cluster.batches
     if batches.queue.settled:
@@ -272,11 +307,11 @@ def record_lost_outcomes(cluster: Cluster) -> None:
 
 
 def _record_lost_outcomes_of_task(
-    records: Sequence[Record], status: JobStatus, batch: JobArray, task: str, cluster: Cluster
+    records: Sequence[Record], status: JobStatus, batch: JobArray, task: str, cluster: SlurmScheduler
 ) -> None:
     """End the attempts that one task left without an outcome; if it failed before any began, fail its cells."""
     attempts = [attempt for record in records for attempt in record.attempts() if _of_task(attempt, task)]
-    failed = status.state in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL")
+    failed = job_info(status).state is JobState.FAILED
     for attempt in attempts:
         # A job that Slurm does not know any more may still run, on a node that cannot be reached.
         unknown = status.state == GONE and attempt.alive(time.time())
@@ -295,7 +330,9 @@ def _of_task(attempt: Attempt, task: str) -> bool:
     return bool((attempt.provenance().get("scheduler") or {}).get("task") == task)
 
 
-def _fail_before_beginning(record: Record, status: JobStatus, batch: JobArray, task: str, cluster: Cluster) -> None:
+def _fail_before_beginning(
+    record: Record, status: JobStatus, batch: JobArray, task: str, cluster: SlurmScheduler
+) -> None:
     """Add a failed attempt for a job that ended before its cell began, unless the cell was submitted or begun since."""
     submission = record.submission() or Submission()
     is_of_task = (submission.sweep, submission.batch) == (cluster.ledger.path.name, batch.number)
@@ -312,7 +349,7 @@ def _fail_before_beginning(record: Record, status: JobStatus, batch: JobArray, t
     _fail(attempt, status, cluster, task)
 
 
-def _fail(attempt: Attempt, status: JobStatus, cluster: Cluster, task: str) -> None:
+def _fail(attempt: Attempt, status: JobStatus, cluster: SlurmScheduler, task: str) -> None:
     """End an attempt as failed, with the state of its job and the last line on its standard error."""
     line, short_of_memory = _last_error_line(cluster.profile.folder, task)
     why = f"job {task} {status.state.lower().replace('_', ' ')} ({status.why})"

@@ -27,7 +27,7 @@ def test_a_fake_scheduler_runs_a_sweep_to_its_end(tmp_path: Path) -> None:
     records = {seed: Record(tmp_path / "runs" / cell.cell_id) for seed, cell in cells.items()}
     tasks = [Task(records[seed], cells[seed], f"seed={seed}", Submission(experiment="x")) for seed in ACTS]
     scheduler: Scheduler = FakeScheduler({cells[seed].cell_id: acts for seed, acts in ACTS.items()})
-    ledger = Ledger.open(tmp_path, "x.demo", Policy(alike=9))
+    ledger = Ledger.open(tmp_path, "x.demo", Policy(max_identical_failures=9))
     ended = {state.task.name: state.ended for state in supervise(tasks, scheduler, ledger, lambda *_: None)}
     assert ended == {
         "seed=0": "finished",

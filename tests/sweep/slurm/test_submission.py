@@ -4,6 +4,7 @@ tests/slurm.)"""
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from harness.store.index import Index
 from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
-from harness.store.submission import Submission
+from harness.store.submission import RunConfig, SlurmAllocation, Submission
 from harness.sweep.expand.resources import Resources
-from harness.sweep.run.supervisor import Task
+from harness.sweep.run.scheduler import Job, JobState, Scheduler
 from harness.sweep.slurm import submission as module
-from harness.sweep.slurm.commands import Slurm, Unreachable, refused
+from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, job_info, refused
 from harness.sweep.slurm.submission import (
     SUBMITTING_SECONDS,
-    Cluster,
+    SlurmScheduler,
     arrays,
     comment,
     open_sweeps,
@@ -34,13 +35,13 @@ ONE, TWO = Resources(1, 1, 10.0), Resources(2, 1, 10.0)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
+def cluster(tmp_path: Path) -> SlurmScheduler:
     ledger = Ledger.open(tmp_path, "x.demo", Policy(), cluster={"grace": 10}, user="me")
     ledger.close()
-    return Cluster.of(ledger)
+    return SlurmScheduler.of(ledger)
 
 
-def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> JobArray:
+def submitted(cluster: SlurmScheduler, *cells: Cell, ago: float = 1000.0) -> JobArray:
     """One array of these cells, as the scheduler took it so many seconds ago."""
     for cell in cells:
         Record.prepare(cluster.ledger.path.parents[1] / "runs", cell).submit(
@@ -52,7 +53,7 @@ def submitted(cluster: Cluster, *cells: Cell, ago: float = 1000.0) -> JobArray:
 
 
 def hear(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, queue: dict[str, JobStatus], past: dict[str, JobStatus]
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler, queue: dict[str, JobStatus], past: dict[str, JobStatus]
 ) -> None:
     """One look at a scheduler that says so."""
     monkeypatch.setattr(Slurm, "queue", lambda self, users: (queue, {}))
@@ -60,7 +61,7 @@ def hear(
     poll_scheduler([cluster], at_once=True)
 
 
-def states(cluster: Cluster, *cells: Cell) -> list[str]:
+def states(cluster: SlurmScheduler, *cells: Cell) -> list[str]:
     index = Index(cluster.ledger.path.parents[1] / "runs")
     return [index[cell.cell_id].state for cell in cells]
 
@@ -68,16 +69,59 @@ def states(cluster: Cluster, *cells: Cell) -> list[str]:
 CELLS = [Cell(seed=seed) for seed in range(3)]
 
 
-def tasks(count: int) -> list[Task]:
-    return [Task(Record(Path(f"{seed:012x}")), Cell(seed=seed), f"seed={seed}", Submission()) for seed in range(count)]
+def jobs(count: int, two: Collection[int] = ()) -> list[Job]:
+    """Jobs of one process, or of two on one node."""
+    allocation = SlurmAllocation(nodes=1, minutes=10.0, grace_seconds=10)
+    configs = (RunConfig(world_size=2 if number in two else 1) for number in range(count))
+    return [
+        Job(Path(f"{number:012x}"), f"seed={number}", Submission(run=run, slurm=allocation))
+        for number, run in enumerate(configs)
+    ]
 
 
 def test_cells_are_grouped_by_resources_packed_and_cut_into_arrays() -> None:
-    some = [(task, TWO if number % 4 == 3 else ONE) for number, task in enumerate(tasks(12))]
+    some = jobs(12, two=(3, 7, 11))
     found = [(given, [len(pack) for pack in packs]) for given, packs in arrays(some, cells_per_job=2, most=3)]
     assert found == [(ONE, [2, 2, 2]), (ONE, [2, 1]), (TWO, [2, 1])]
-    together = [task.name for _, packs in arrays(some, 2, 3) for pack in packs for task in pack]
-    assert sorted(together) == sorted(task.name for task, _ in some)
+    together = [job.name for _, packs in arrays(some, 2, 3) for pack in packs for job in pack]
+    assert sorted(together) == sorted(job.name for job in some)
+
+
+def test_cells_are_submitted_cancelled_and_known_by_their_tasks(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
+    scheduler: Scheduler = cluster
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Slurm, "most_array_tasks", lambda self: 2)
+    monkeypatch.setattr(Slurm, "ask", lambda self, *command: commands.append(command) or "")
+    monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, given: str(len(tasks)))
+    records = [Record.prepare(cluster.runs, cell) for cell in CELLS]
+    queued = [replace(job, record=record.path) for job, record in zip(jobs(3), records, strict=True)]
+    assert scheduler.submit(queued) == ["2_0", "2_1", "1"]
+    assert [submission.batch for record in records if (submission := record.submission())] == [1, 1, 2]
+    assert [info.state for info in scheduler.status(["2_0", "1"]).values()] == [JobState.PENDING] * 2
+    assert cluster.open_tasks([cell.cell_id for cell in CELLS[1:]]) == ["2_1", "1"]
+    scheduler.cancel(["2_1", "1"])
+    scheduler.cancel(["2_0"], at_once=True)
+    assert commands[-2:] == [("scancel", "1", "2_1"), ("scancel", "--signal=KILL", "--full", "2_0")]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("PENDING", JobState.PENDING),
+        ("RUNNING", JobState.RUNNING),
+        ("COMPLETING", JobState.RUNNING),
+        ("COMPLETED", JobState.DONE),
+        ("FAILED", JobState.FAILED),
+        ("OUT_OF_MEMORY", JobState.FAILED),
+        ("NODE_FAIL", JobState.LOST),
+        ("TIMEOUT", JobState.LOST),
+        ("GONE", JobState.LOST),
+    ],
+)
+def test_what_a_word_of_slurm_means(word: str, state: JobState) -> None:
+    assert job_info(JobStatus(word)).state is state
 
 
 def test_a_comment_names_the_cells_and_stays_short() -> None:
@@ -87,7 +131,7 @@ def test_a_comment_names_the_cells_and_stays_short() -> None:
     assert len(comment(batch)) < 1000
 
 
-def test_a_batch_without_an_id_waits_and_one_that_slurm_refused_is_none(cluster: Cluster) -> None:
+def test_a_batch_without_an_id_waits_and_one_that_slurm_refused_is_none(cluster: SlurmScheduler) -> None:
     batch = submitted(cluster, *CELLS)
     cluster.batches.write(replace(batch, job=""))
     assert states(cluster, *CELLS) == ["queued"] * 3
@@ -95,7 +139,9 @@ def test_a_batch_without_an_id_waits_and_one_that_slurm_refused_is_none(cluster:
     assert states(cluster, *CELLS) == ["missing"] * 3
 
 
-def test_what_is_submitted_while_slurm_answers_is_not_lost(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_what_is_submitted_while_slurm_answers_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
     """Its answer may be older than the job; a second submission would follow."""
     submitted(cluster, *CELLS, ago=1.0)
     hear(monkeypatch, cluster, {}, {})
@@ -103,7 +149,7 @@ def test_what_is_submitted_while_slurm_answers_is_not_lost(monkeypatch: pytest.M
 
 
 def test_what_neither_the_queue_nor_the_accounting_knows_is_over(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
 ) -> None:
     submitted(cluster, *CELLS, ago=SUBMITTING_SECONDS + 10)
     hear(monkeypatch, cluster, {"7_0": JobStatus("PENDING", "Priority")}, {"7_1": JobStatus("RUNNING")})
@@ -111,7 +157,7 @@ def test_what_neither_the_queue_nor_the_accounting_knows_is_over(
 
 
 def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
 ) -> None:
     submitted(cluster, CELLS[0], CELLS[1])
     attempt = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).begin(
@@ -124,7 +170,7 @@ def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
 
 
 def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
 ) -> None:
     batch = submitted(cluster, *CELLS[:2])
     cluster.batches.write(replace(batch, tasks=[[cell.cell_id for cell in CELLS[:2]]]))
@@ -137,7 +183,9 @@ def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
     assert states(cluster, *CELLS[:2]) == ["missing", "failed"]
 
 
-def test_a_job_that_was_over_and_is_requeued_waits_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_a_job_that_was_over_and_is_requeued_waits_again(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
     submitted(cluster, CELLS[0], CELLS[1])
     hear(monkeypatch, cluster, {"7_0": JobStatus("NODE_FAIL"), "7_1": JobStatus("PENDING")}, {})
     assert states(cluster, *CELLS[:2]) == ["missing", "queued"]
@@ -156,7 +204,7 @@ def test_a_job_that_was_over_and_is_requeued_waits_again(monkeypatch: pytest.Mon
     ],
 )
 def test_an_attempt_that_could_not_say_how_it_ended(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, said: JobStatus, state: str, cause: str
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler, said: JobStatus, state: str, cause: str
 ) -> None:
     """Somebody looked before (status), and settled nothing: the next verb that may write does."""
     submitted(cluster, CELLS[0], CELLS[1])
@@ -172,7 +220,7 @@ def test_an_attempt_that_could_not_say_how_it_ended(
 
 
 def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
 ) -> None:
     submitted(cluster, CELLS[0], CELLS[1])
     jobs = cluster.ledger.path / "jobs"
@@ -189,7 +237,7 @@ def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
     assert [failure.cause for failure in cluster.ledger.failures()] == ["error"]
 
 
-def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler) -> None:
     submitted(cluster, CELLS[0])
     hear(monkeypatch, cluster, {"7": JobStatus("COMPLETED")}, {})
     results = cluster.ledger.path.parents[1]
@@ -198,7 +246,7 @@ def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch,
     assert open_sweeps(results) == []
 
 
-def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler) -> None:
     submitted(cluster, CELLS[0])
     pauses = []
     for _ in range(8):
@@ -210,7 +258,9 @@ def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.Monkey
     assert cluster.batches.queue.pause == 30.0
 
 
-def test_a_cluster_that_does_not_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_a_cluster_that_does_not_answer_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
     submitted(cluster, CELLS[0])
     hear(monkeypatch, cluster, {"7": JobStatus("RUNNING")}, {})
     before = cluster.batches.queue
@@ -223,7 +273,7 @@ def test_a_cluster_that_does_not_answer_changes_nothing(monkeypatch: pytest.Monk
     assert cluster.batches.queue == before
 
 
-def test_a_damaged_answer_is_none(cluster: Cluster) -> None:
+def test_a_damaged_answer_is_none(cluster: SlurmScheduler) -> None:
     submitted(cluster, CELLS[0])
     (cluster.ledger.path / "queue.json").write_text("{")
     assert JobArrays(cluster.ledger.path).queue == Queue()

@@ -94,7 +94,7 @@ def bench(
 
 
 def about() -> dict[str, Any]:
-    """When, where and with what is measured."""
+    """Return the date, the hardware and the versions of a measurement."""
     packages = ("harness", "torch", "torchvision", "numpy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,7 +114,7 @@ def about() -> dict[str, Any]:
 
 
 def measured(name: str) -> Iterator[Row]:
-    """The figure's rows.
+    """Measure a figure and yield its rows.
 
     Raises:
         UserError: what measures it has failed.
@@ -131,7 +131,7 @@ def measured(name: str) -> Iterator[Row]:
 
 
 def verbs() -> Iterator[Row]:
-    """Seconds of verbs that only look, from typing to the prompt."""
+    """Measure how long verbs that train nothing take to start and to end."""
     with tempfile.TemporaryDirectory() as folder:
         _declare(Path(folder))
         for words, goal in ((["--help"], 0.4), (["status"], 1.0)):
@@ -149,7 +149,7 @@ def verbs() -> Iterator[Row]:
 
 
 def _declare(folder: Path) -> None:
-    """An experiment of a hundred cells, for ``status`` to look at."""
+    """Write an experiment of a hundred cells that ``status`` shows."""
     cells = [Cell(seed=seed) for seed in range(100)]
     Manifest(
         experiment="bench", scale="demo", title="", question="", caveat="", comparable=True, dataset="digits",
@@ -159,7 +159,7 @@ def _declare(folder: Path) -> None:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """A line each."""
+    """Print a table with a line for each row."""
     table = Table("figure", "measured", "beside", "ratio", "goal")
     for row in rows:
         table.add_row(row["what"], *_cells(row))
@@ -179,7 +179,7 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
 
 
 def _goal(row: Row) -> str:
-    """What it is, and whether it is reached."""
+    """Return the goal and whether it is reached."""
     found, goal, sign = (
         row["ratio"] if row["of_ratio"] else row["measured"],
         row["goal"],
@@ -191,6 +191,6 @@ def _goal(row: Row) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Three digits, and what they are of."""
+    """Return the value with three digits and its unit."""
     digits = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{digits} {unit}"

@@ -76,7 +76,7 @@ def cancel(
 
 
 def _stop(records: Mapping[str, Record]) -> None:
-    """Ask what runs to stop, also what was begun since, and wait until nothing does."""
+    """Ask running cells to stop, also those that started meanwhile, and wait until none runs."""
     deadline = time.monotonic() + WAIT_SECONDS
     while running := [record for record in records.values() if record.state() == "running"]:
         for record in running:
@@ -89,7 +89,7 @@ def _stop(records: Mapping[str, Record]) -> None:
 
 
 def _became(before: Summary, record: Record) -> str:
-    """A withdrawn cell that had failed earlier still says so; it is cancelled all the same."""
+    """Return the cell's state now; a withdrawn cell is cancelled, even if its record says that it failed earlier."""
     state, begun = record.state(), len(record.attempts()) > before.attempts
     return "cancelled" if state == "missing" or (before.state == "queued" and not begun) else state
 

@@ -64,7 +64,7 @@ def evaluate(
 def _evaluate(
     cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path, screen: TextIO
 ) -> dict[str, str]:
-    """Evaluate what is missing; returns why finished cells could not be, by name."""
+    """Evaluate what is missing; return the errors of cells that could not be evaluated, by their names."""
     missing = {record.cell_id: name for name, record in cells if record.outcome() and added.metrics(record) is None}
     records = [record for _, record in cells if record.cell_id in missing]
     errors = {
@@ -95,7 +95,7 @@ def _evaluate(
 def _print_table(
     manifest: Manifest | None, cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, results: Path
 ) -> None:
-    """By arm, where the cells are those of an experiment."""
+    """Print a row for each arm of an experiment, or else for each cell."""
     from harness.study.report.tables import for_people
 
     if manifest:

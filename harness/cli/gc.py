@@ -49,7 +49,10 @@ def gc(
 
 
 def unneeded(record: Record) -> list[Path]:
-    """Checkpoints and torn temporary files of a finished cell, and of attempts before the one to go on from."""
+    """Return the checkpoints and temporary files that nothing needs.
+
+    These are the files of finished cells, and of attempts before the one from which an unfinished cell goes on.
+    """
     attempts = record.attempts()
     if record.outcome() is None:
         kept = [position for position, attempt in enumerate(attempts) if _checkpoints(attempt)]

@@ -87,15 +87,15 @@ def _heading(attempt: Attempt) -> str:
     began = attempt.provenance().get("started")
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)) if began else "?"
     outcome = attempt.outcome()
-    return f"{attempt.holder()}, begun {when}: {outcome.state if outcome else 'no word of its end'}"
+    return f"{attempt.holder()}, begun {when}: {outcome.state if outcome else 'end not recorded'}"
 
 
 def _reason(attempt: Attempt) -> str:
-    """How the attempt ended, in a line."""
+    """Say in a line how the attempt ended."""
     outcome = attempt.outcome()
     if outcome is None:
         alive = attempt.alive(time.time())
-        return "--- it runs" if alive else "--- it ended without a word: it was killed, or its machine went down"
+        return "--- it runs" if alive else "--- its end was not recorded: it was killed, or its machine went down"
     return "--- " + ": ".join(filter(None, (outcome.state, outcome.cause, outcome.error)))
 
 
@@ -122,7 +122,7 @@ def _follow(name: str, record: Record) -> None:
 
 
 def _next(record: Record, done: int) -> Attempt | None:
-    """The next attempt, once it begins: its cell is queued, or about to be."""
+    """Wait for the cell's next attempt and return it; None if the cell is not queued again."""
     index, until = Index(record.path.parent), time.monotonic() + RETRY_SECONDS
     while True:
         refresh_job_states(record.path.parent.parent, settling=False)
@@ -137,7 +137,7 @@ def _next(record: Record, done: int) -> Attempt | None:
 
 
 def _grown(attempt: Attempt) -> Iterator[str]:
-    """What the attempt writes, until it has ended."""
+    """Yield what the attempt writes, until it has ended."""
     read = dict.fromkeys(STREAMS, 0)
     over = False
     while not over:

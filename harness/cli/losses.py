@@ -49,7 +49,7 @@ def _table() -> None:
 
 
 def _console() -> Console:
-    """As wide as the terminal; where there is none, wide enough for these tables."""
+    """Return a console as wide as the terminal, or wide enough for these tables where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=150)
 

@@ -89,7 +89,7 @@ def _show(
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> Table:
-    """Words and what they stand for, wrapped beside them."""
+    """Return a table of labels and texts; a long text is wrapped in its column."""
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=LABEL)
     table.add_column(overflow="fold")  # a command is no use without its end
@@ -99,7 +99,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def _notes(declared: Declared, results: Path) -> Iterator[str]:
-    """Why there are fewer cells than the grids have points, and fewer to run than have not finished."""
+    """Explain why there are fewer cells than points of the grids, and why some unfinished cells do not run."""
     yield from declared.expansion.notes()
     causes = Counter(entry.cause.replace("_", " ") for entry in declared.plan.not_retried())
     retry = command("retry", [declared.manifest.name], results)
@@ -113,7 +113,7 @@ def _stale(declared: Declared) -> Iterator[str]:
 
 
 def _arms(declared: Declared, estimate: PlanEstimate | None) -> Table:
-    """By arm: what has finished, and how long a cell takes and how much memory where there is something to run."""
+    """Return a row for each arm: how many cells have finished, and the time and memory that a missing cell takes."""
     arms: dict[str, list[Entry]] = {}
     for entry in declared.plan.entries:
         arms.setdefault(entry.arm_label(declared.manifest.varying), []).append(entry)

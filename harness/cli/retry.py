@@ -67,7 +67,7 @@ def retry(
 
 
 def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tuple[str, Record]]]:
-    """Cells by the manifest that they were submitted for, and by the cluster."""
+    """Group cells by the manifest for which, and the cluster to which, they were submitted."""
     found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
         submission, cluster = _submission(record), _cluster_of(record)

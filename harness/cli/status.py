@@ -77,7 +77,7 @@ def status(
 
 
 def experiments(words: Sequence[str], results: Path, index: Index) -> list[Json]:
-    """What ``--json`` prints."""
+    """Return what ``--json`` prints."""
     found = select(words, results, index)
     states = found.states()
     listed = []
@@ -119,13 +119,13 @@ def _cell(index: Index, cell_id: str, name: str, state: str) -> Json:
 
 
 def _waits(index: Index, cell_id: str) -> str | None:
-    """Why a queued cell does not run yet, by the scheduler's word."""
+    """Return the scheduler's reason for which a queued cell waits."""
     said = index.job_status(cell_id)
     return (said.why or said.state.lower()) if said else None
 
 
 def _progress(running: Summary) -> Json:
-    """Of a running cell; ``val_knn`` and ``loss`` are of the last epoch that has ended."""
+    """Return how far a running cell is; ``val_knn`` and ``loss`` are those of its last complete epoch."""
     said, last = running.progress, (running.last or {"metrics": {}})["metrics"]
     left = (said["steps"] - said["step"]) * running.value("batch_size") / said["rate"]
     return {
@@ -141,7 +141,7 @@ def _progress(running: Summary) -> Json:
 
 
 def _sweeps(group: Group, results: Path) -> list[Json]:
-    """Those that somebody watches over, and the last one."""
+    """Return the sweeps whose process is alive, and the last one."""
     ledgers = Ledger.all_of(results, group.name)
     found = []
     for ledger in ledgers:
@@ -213,7 +213,7 @@ def _heading(experiment: Json) -> Iterator[Line]:
 
 
 def _most(experiment: Json, results: Path) -> Iterator[Line]:
-    """Cells that somebody has to know of, as far as there is room."""
+    """List the cells that need attention, at most MOST_CELLS of a kind."""
     for kind in LISTED:
         cells = [cell for cell in experiment["cells"] if cell["state"] == kind or cell.get(kind)]
         for cell in cells[:MOST_CELLS]:
@@ -232,7 +232,7 @@ def _order(cell: Json) -> int:
 
 
 def _described(cell: Json, kind: str = "") -> Iterator[Line]:
-    """A cell in a line or a few, as one of its ``kind``."""
+    """Describe a cell in a few lines, as one of its ``kind``."""
     kind = kind or cell["state"]
     result = _result(cell, kind)
     yield Line(f"{kind:9} {cell['cell_id']}  {cell['name']}{': ' if result else ''}{result}", COLOURS.get(kind, ""), 2)

@@ -52,7 +52,7 @@ def sync(
 
 
 def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
-    """The experiments, each with its cells that are asked for; and those whose manifests cannot be read, and why."""
+    """Return the experiments with their chosen cells, and the errors of manifests that cannot be read."""
     manifest, named = named_cells(target, results) if target else (None, [])
     wanted = {record.cell_id for _, record in named}
     if manifest:

@@ -59,7 +59,7 @@ def verify(
 
 
 def _print(verdicts: list[Verdict]) -> None:
-    """A table, and below it a sentence a verdict."""
+    """Print a table, and below it a sentence for each verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("verdict", "claim", "measured", "interval", "level", "seeds"):
         table.add_column(name, no_wrap=name in ("verdict", "interval"), overflow="fold")

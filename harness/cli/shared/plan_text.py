@@ -10,20 +10,20 @@ from harness.sweep.plan.plan import Plan, PlanEstimate
 
 
 def sources(estimate: PlanEstimate) -> str:
-    """Where an estimate's hours come from."""
+    """Say for how many cells the estimate comes from finished seeds, and for how many from a measured step."""
     known = [(estimate.by_records, "by finished seeds of their arms"), (estimate.by_steps, "by a measured step")]
     return ", ".join(f"{count(cells)} {source}" for cells, source in known if cells)
 
 
 def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
-    """Failed cells that a sweep leaves alone, and what to do about each."""
+    """List the failed cells that a sweep does not try again, each with the command that does."""
     for entry in plan.not_retried():
         name = entry.label(varying)
         yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
 def refusals(estimate: PlanEstimate, varying: Sequence[str]) -> Iterator[str]:
-    """Every arm that is too large for this machine, and what to do about it."""
+    """List the arms that are too large for this machine, and say what can be done."""
     refused = Counter((entry.arm_label(varying), estimate.memory(entry)) for entry in estimate.refused)
     here = size(estimate.memory_limit)
     for (name, needed), cells in refused.items():

@@ -24,7 +24,7 @@ from harness.sweep.tracking.tracking_uri import default_uri
 
 @dataclass(frozen=True)
 class Foreground:
-    """Where a verb's cells run and what it says: ``again`` is the command to go on with."""
+    """Runs cells on this machine and prints what happens; ``again`` is the command to go on with."""
 
     manifest: Manifest
     results: Path

@@ -1,4 +1,4 @@
-"""Asking a scheduler what became of submitted cells, for the verbs that show or need to know it."""
+"""Ask a scheduler what became of submitted cells, for the verbs that show it or depend on it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def refresh_job_states(results: Path, *, settling: bool) -> None:
-    """One question for all open jobs, unless it was asked lately; where there are none, nothing.
+    """Ask the scheduler about all open jobs, unless it was asked a moment ago.
 
-    ``settling``: also write into records how attempts ended that could not say so themselves.
+    ``settling``: also write into records how attempts ended that could not write it themselves.
     """
     if not any((results / "sweeps").glob("*/batches")):  # the usual case: nothing was ever submitted from here
         return

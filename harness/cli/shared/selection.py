@@ -115,7 +115,7 @@ def state_of(index: Index, cell: Expected) -> str:
 
 
 def select(words: Sequence[str], results: Path, index: Index) -> Selection:
-    """The cells that the words of a command line name; everything where there are none.
+    """Return the cells that the words of a command line name, or all cells if there are no words.
 
     Raises:
         UserError: there is no such experiment, cell or field, or no cell fulfils the filters.
@@ -135,7 +135,7 @@ def is_whole(words: Sequence[str]) -> bool:
 
 
 def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, list[tuple[str, Record]]]:
-    """The chosen cells with their names, and the manifest where one experiment was named.
+    """Return the chosen cells with their names, and the manifest if a single experiment was named.
 
     Raises:
         UserError: as ``select`` does.
@@ -172,7 +172,7 @@ def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
 
 
 def record_of(beginning: str, results: Path) -> Record:
-    """The one record whose cell id begins so.
+    """Return the only record whose cell id begins with these digits.
 
     Raises:
         UserError: there is none, or there are several, or these are too few digits.
@@ -234,7 +234,7 @@ def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
 
 
 def _filtered(groups: Sequence[Group], only: Filter, index: Index) -> list[Group]:
-    """What fulfils the filter."""
+    """Return the groups with only those cells that match the filter."""
     chosen = []
     for group in groups:
         cells = [cell for cell in group.cells if only.matches(_reader(cell, group.manifest, index))]
@@ -274,7 +274,7 @@ def _declared(settings: Mapping[str, Any], path: str) -> Any:
 
 
 def _values(path: str, groups: Sequence[Group], index: Index) -> str:
-    """What there is at a path."""
+    """List the values that the cells have at a path."""
     found = {_reader(cell, group.manifest, index)(path) for group in groups for cell in group.cells} - {None}
     ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
     more = f" and {len(ordered) - MOST_VALUES} more" if len(ordered) > MOST_VALUES else ""
@@ -282,7 +282,7 @@ def _values(path: str, groups: Sequence[Group], index: Index) -> str:
 
 
 def _varying(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The paths at which these cells differ."""
+    """Return the paths at which these cells differ."""
     values = defaultdict(set)
     for one in found:
         for path, value in one.items():

@@ -84,7 +84,7 @@ def _print(name: str, record: Record) -> None:
 
 
 def _heading(attempt: Attempt) -> str:
-    began = attempt.provenance().get("started")
+    began = attempt.provenance().started_at
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)) if began else "?"
     outcome = attempt.outcome()
     return f"{attempt.holder()}, begun {when}: {outcome.state if outcome else 'end not recorded'}"

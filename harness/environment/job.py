@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 #: About when this job began, also where its process was replaced since.
 STARTED = float(os.environ.get("HARNESS_JOB_STARTED", time.monotonic()))
 
 
-def current_job() -> dict[str, Any]:
-    """Return the scheduler's job of this process, its task's id, and how often it was started before; empty where there
-    is no job."""
+@dataclass(frozen=True)
+class SchedulerJob:
+    """A start of a scheduler's job: its id, its task's id, and how often it was started before.
+
+    The fields are the keys of the files that hold a job.
+    """
+
+    job: str
+    task: str
+    restart: int
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SchedulerJob | None:
+        """Return the job that a file holds; None where it holds none."""
+        return cls(content.get("job", ""), content.get("task", ""), content.get("restart", 0)) if content else None
+
+
+def current_job() -> SchedulerJob | None:
+    """Return the scheduler's job that this process belongs to; None outside of one."""
     job, array = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_JOB_ID", "")
     if not job:
-        return {}
+        return None
     task = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
-    return {"job": job, "task": task, "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
+    return SchedulerJob(job, task, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
 
 
 def rank_in_job() -> int:

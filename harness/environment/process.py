@@ -5,28 +5,44 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import Json
 
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """Host, boot, process id and when the process started, because a process id alone is used again.
 
-def process_exists(owner: Mapping[str, Any]) -> bool:
-    """Whether the process of this ``process_identity`` exists, which is assumed of one on another machine."""
-    here = process_identity()
-    if (owner.get("host"), owner.get("boot")) != (here["host"], here["boot"]):
-        return True
-    return bool(_process_started(owner["pid"]) == owner["pid_started"])
+    The fields are the keys of the files that hold an identity; None where a file has none.
+    """
 
+    host: str | None
+    boot: str | None
+    pid: int | None
+    pid_started: str | None
 
-def process_identity() -> Json:
-    """Return host, boot and process, because a process id alone is used again."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = ""
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "boot": boot, "pid": pid, "pid_started": _process_started(pid)}
+    @classmethod
+    def current(cls) -> ProcessIdentity:
+        """The identity of this process."""
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            boot = ""
+        pid = os.getpid()
+        return cls(socket.gethostname(), boot, pid, _process_started(pid))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProcessIdentity:
+        """Return the identity that a file holds beside other keys."""
+        return cls(content.get("host"), content.get("boot"), content.get("pid"), content.get("pid_started"))
+
+    def exists(self) -> bool:
+        """Whether the process exists, which is assumed of a process on another machine."""
+        current = ProcessIdentity.current()
+        if self.pid is None or (self.host, self.boot) != (current.host, current.boot):
+            return True
+        return _process_started(self.pid) == self.pid_started
 
 
 def _process_started(pid: int) -> str:

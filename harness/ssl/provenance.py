@@ -33,7 +33,7 @@ def provenance(cell: Cell, submission: Mapping[str, Any], device: torch.device) 
         },
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
-        "scheduler": current_job(),
+        "scheduler": vars(job) if (job := current_job()) else {},
     }
 
 

@@ -300,7 +300,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         events[0] if events else None,
         events[-1] if events else None,
         curve,
-        _ran(shown.provenance()) if shown else {},
+        _ran(read_json(shown.provenance_file) or {}) if shown else {},
         last.progress() if last and state == "running" else {},
     )
 

@@ -25,7 +25,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.environment.process import process_exists, process_identity
+from harness.environment.process import ProcessIdentity
 from harness.files import read_json, write_json
 from harness.store.record import STALE_SECONDS
 
@@ -95,7 +95,7 @@ class Ledger:
         ledger = cls(folder / f"{name}.{number}")
         (ledger.path / "failures").mkdir()
         ledger.beat()
-        holder = {**process_identity(), "started": time.time(), "policy": policy.to_json(), **facts}
+        holder = {**vars(ProcessIdentity.current()), "started": time.time(), "policy": policy.to_json(), **facts}
         write_json(ledger.path / "sweep.json", holder)
         return ledger
 
@@ -124,7 +124,7 @@ class Ledger:
             beat = (self.path / "heartbeat").stat().st_mtime
         except FileNotFoundError:
             return False
-        return now - beat <= STALE_SECONDS and process_exists(self.facts())
+        return now - beat <= STALE_SECONDS and ProcessIdentity.from_json(self.facts()).exists()
 
     def close(self) -> None:
         """Remove the heartbeat: no process supervises the sweep any more."""

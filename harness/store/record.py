@@ -33,10 +33,12 @@ from typing import Any
 
 from harness import evaluation
 from harness.cell import Cell, Dataset, from_dict
-from harness.environment.process import process_exists, process_identity
+from harness.environment.job import SchedulerJob
+from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.files import Json, read_json, write_json
 from harness.store.outcome import Outcome
+from harness.store.provenance import Provenance
 from harness.store.submission import Submission
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
@@ -211,14 +213,15 @@ class Record:
         except FileExistsError:
             raise Busy(f"cell {self.cell_id} has just been started by another process") from None
         attempt.heartbeat_file.touch()
-        write_json(attempt.provenance_file, {**process_identity(), "started": time.time(), **provenance})
+        identity = vars(ProcessIdentity.current())
+        write_json(attempt.provenance_file, {**identity, "started": time.time(), **provenance})
         return attempt
 
     @staticmethod
     def _restarted(last: Attempt, provenance: Mapping[str, Any]) -> bool:
         """Whether the scheduler has started the last attempt's job again: then the attempt is dead."""
-        before, now = last.provenance().get("scheduler") or {}, provenance.get("scheduler") or {}
-        return bool(now) and before.get("job") == now["job"] and bool(before["restart"] < now["restart"])
+        before, now = last.provenance().scheduler, SchedulerJob.from_json(provenance.get("scheduler") or {})
+        return before is not None and now is not None and before.job == now.job and before.restart < now.restart
 
 
 @dataclass(frozen=True)
@@ -279,8 +282,8 @@ class Attempt:
         """The file of what the attempt has written to ``stdout`` or ``stderr``."""
         return self.path / f"{stream}.log"
 
-    def provenance(self) -> Json:
-        return read_json(self.provenance_file) or {}
+    def provenance(self) -> Provenance:
+        return Provenance.from_json(read_json(self.provenance_file) or {})
 
     def outcome(self) -> Outcome | None:
         """How the attempt ended; None while it runs or where it was killed."""
@@ -296,8 +299,8 @@ class Attempt:
         return read_json(self.heartbeat_file) or {}
 
     def holder(self) -> str:
-        provenance = self.provenance()
-        return f"attempt {self.number}, process {provenance.get('pid', '?')} on {provenance.get('host', '?')}"
+        process = self.provenance().process
+        return f"attempt {self.number}, process {process.pid or '?'} on {process.host or '?'}"
 
     def alive(self, now: float) -> bool:
         """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
@@ -307,7 +310,7 @@ class Attempt:
             beat = self.path.stat().st_mtime
         if now - beat > STALE_SECONDS:
             return False
-        return process_exists(self.provenance())
+        return self.provenance().process.exists()
 
     def superseded(self) -> bool:
         return (self.record.path / "attempts" / str(self.number + 1)).exists()

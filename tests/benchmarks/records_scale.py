@@ -19,13 +19,14 @@ from typing import Any
 
 from harness.cell import Cell
 from harness.cli.shared.load_experiment import load
-from harness.environment.process import process_identity
+from harness.environment.process import ProcessIdentity
 from harness.sweep.tracking.sync_state import digest, remember_complete, sync_state
 from harness.sweep.tracking.tracking_uri import default_uri
 
 EPOCHS = 10
 PROVENANCE = {
-    **process_identity(), "started": 0.0, "revision": "0" * 40, "dirty": False, "sources": "0" * 12, "pid": 1,
+    **vars(ProcessIdentity.current()),
+    "started": 0.0, "revision": "0" * 40, "dirty": False, "sources": "0" * 12, "pid": 1,
     "versions": {"harness": "0", "python": "3.11", "torch": "2.6", "torchvision": "0.21", "numpy": "2"},
     "hardware": "a processor", "threads": 1, "scheduler_id": "",
 }  # fmt: skip

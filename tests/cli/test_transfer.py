@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.cell import Cell
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.outcome import Outcome
@@ -110,7 +110,7 @@ def test_what_runs_or_is_queued_or_was_never_begun_is_left_out(results: Results,
 
 def test_a_killed_attempt_is_no_running_one_elsewhere(results: Results, tmp_path: Path) -> None:
     attempt = results.begin(results.cells[0])
-    provenance = attempt.provenance()
+    provenance = read_json(attempt.provenance_file) or {}
     (attempt.path / "provenance.json").write_text(json.dumps({**provenance, "boot": "another", "host": "another"}))
     for path in (attempt.path / "heartbeat", attempt.path):
         os.utime(path, (1e9, 1e9))
@@ -141,7 +141,7 @@ UNFINISHED: dict[str, Callable[[Results, Cell], object]] = {
 
 
 def kill(attempt: Attempt) -> None:
-    write_json(attempt.path / "provenance.json", {**attempt.provenance(), "pid": 2**22 + 1})
+    write_json(attempt.path / "provenance.json", {**(read_json(attempt.provenance_file) or {}), "pid": 2**22 + 1})
 
 
 def elsewhere(tmp_path: Path) -> tuple[Path, Record]:

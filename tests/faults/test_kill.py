@@ -56,7 +56,7 @@ def test_killed_sweeps_and_cells_go_on_to_the_same_numbers(folder: Path) -> None
     victim = wait_for(folder / "killed", epoch=2)
     os.kill(sweep.pid, signal.SIGKILL)
     sweep.wait()
-    os.kill(victim.attempts()[-1].provenance()["pid"], signal.SIGKILL)
+    os.kill(victim.attempts()[-1].provenance().process.pid, signal.SIGKILL)
     finished_before = {record.cell_id for record in records(folder / "killed") if record.outcome()}
 
     assert start(folder, "killed").wait(300) == 0

@@ -55,7 +55,7 @@ def test_two_ranks_train_what_one_process_trains_and_resume_to_the_same_bits(mak
 
     process = start(killed)
     wait_for_epoch(killed, 2)
-    os.kill(killed.attempts()[0].provenance()["pid"], signal.SIGKILL)
+    os.kill(killed.attempts()[0].provenance().process.pid, signal.SIGKILL)
     assert process.wait(100) != 0, "the other rank goes on without rank 0"
     assert killed.state() == "missing"
     assert start(killed).wait(200) == 0

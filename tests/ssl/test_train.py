@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.cell import Loss, Optimizer
+from harness.files import read_json
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
@@ -28,7 +29,7 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
     assert [event["epoch"] for event in events] == [0, 1, 2]
     assert all("val_knn" in event["metrics"] for event in events)
     assert events[-1]["step"] == 2 * (1293 // 64)
-    provenance = record.attempts()[0].provenance()
+    provenance = read_json(record.attempts()[0].provenance_file) or {}
     assert {"revision", "versions", "hardware", "sources", "threads"} <= set(provenance)
 
 

@@ -27,9 +27,9 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Cell, Dataset, canonical_json, from_dict, versionless_id
 from harness.cli.status import experiments
 from harness.datasets import DATASETS, DatasetFiles, FixedDataset, find
-from harness.environment.process import process_identity
+from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.plugins import register
 from harness.ssl import checkpoint, encoder_file
@@ -37,6 +37,7 @@ from harness.store.index import Index
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
+from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import Submission
 from harness.study.claims.verdict_json import as_json
@@ -290,7 +291,7 @@ def test_every_file_of_a_record_is_read(results: Path) -> None:
         for attempt in record.attempts():
             own = folder / "attempts" / str(attempt.number)
             assert attempt.path == own
-            assert attempt.provenance() == content_of(own / "provenance.json"), said["what"]
+            assert attempt.provenance() == Provenance.from_json(content_of(own / "provenance.json") or {}), said["what"]
             assert holds(attempt.outcome(), content_of(own / "outcome.json")), said["what"]
             assert attempt.progress() == (content_of(own / "heartbeat") or {}), said["what"]
             assert list(attempt.events()) == whole_lines_of(own / "events.jsonl"), said["what"]
@@ -337,7 +338,8 @@ def test_what_ran_on_this_machine_is_missing_once_its_process_is_gone(results: P
     """However fresh its heartbeat."""
     record = record_of(results, "running")
     attempt = record.attempts()[-1]
-    write_json(attempt.path / "provenance.json", {**attempt.provenance(), **process_identity(), "pid_started": "0"})
+    before, identity = read_json(attempt.provenance_file) or {}, vars(ProcessIdentity.current())
+    write_json(attempt.provenance_file, {**before, **identity, "pid_started": "0"})
     assert record.state() == "missing"
 
 
@@ -351,7 +353,7 @@ def test_a_running_cell_is_held_and_a_dead_one_is_taken_over(results: Path) -> N
 
 def test_a_job_that_is_started_again_takes_its_cell_over_at_once(results: Path) -> None:
     record = record_of(results, "running in a job")
-    job = record.attempts()[-1].provenance()["scheduler"]
+    job = content_of(record.attempts()[-1].path / "provenance.json")["scheduler"]
     with pytest.raises(Busy):
         record.begin({"scheduler": job})
     assert record.begin({"scheduler": {**job, "restart": job["restart"] + 1}}).number == 2

@@ -58,7 +58,7 @@ def test_a_process_that_is_gone_leaves_its_cell_to_the_next_at_once(record: Reco
 
 def test_a_silent_attempt_on_another_machine_is_dead_after_the_stated_time(record: Record) -> None:
     attempt = record.begin({})
-    write_json(attempt.path / "provenance.json", {**attempt.provenance(), "host": "elsewhere"})
+    write_json(attempt.path / "provenance.json", {**(read_json(attempt.provenance_file) or {}), "host": "elsewhere"})
     with pytest.raises(Busy):
         record.begin({})
     age(attempt)

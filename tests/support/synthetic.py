@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.cli.shared.load_experiment import load
 from harness.evaluation import Evaluation
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Record
@@ -68,5 +68,5 @@ def make_records(
                 seconds=60.0,
             )
         )
-        write_json(attempt.path / "provenance.json", {**attempt.provenance(), "pid": 1})
+        write_json(attempt.path / "provenance.json", {**(read_json(attempt.provenance_file) or {}), "pid": 1})
     return declared.manifest, results

@@ -31,5 +31,4 @@ def endings(record: Record, ledger: Ledger) -> list[Ending]:
 
 
 def _is_of_sweep(attempt: Attempt, ledger: Ledger) -> bool:
-    submission = attempt.provenance().get("submission") or {}
-    return bool(submission.get("sweep") == ledger.path.name)
+    return attempt.provenance().submission.sweep == ledger.path.name

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from harness.environment.process import process_exists
+from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
@@ -267,7 +267,8 @@ def _find_lost_arrays(cluster: SlurmScheduler, job_ids: Mapping[str, str], now: 
 
 def _being_submitted(cluster: SlurmScheduler, batch: JobArray, now: float) -> bool:
     age = now - batch.submitted
-    return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and process_exists(cluster.ledger.facts()))
+    submitter = ProcessIdentity.from_json(cluster.ledger.facts())
+    return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and submitter.exists())
 
 
 def _store_job_states(cluster: SlurmScheduler, queue: Mapping[str, JobStatus], now: float) -> None:
@@ -327,7 +328,8 @@ def _record_lost_outcomes_of_task(
 
 
 def _of_task(attempt: Attempt, task: str) -> bool:
-    return bool((attempt.provenance().get("scheduler") or {}).get("task") == task)
+    scheduler = attempt.provenance().scheduler
+    return scheduler is not None and scheduler.task == task
 
 
 def _fail_before_beginning(

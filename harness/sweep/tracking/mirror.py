@@ -183,8 +183,8 @@ class Mirror:
         provenance = record.attempts()[0].provenance()
         run = self.client.create_run(
             self.experiment_id,
-            start_time=int(provenance.get("started", 0) * 1000),
-            tags={**self._tags(), CELL: cell.cell_id, "harness.environment.revision": provenance.get("revision", "")},
+            start_time=int((provenance.started_at or 0) * 1000),
+            tags={**self._tags(), CELL: cell.cell_id, "harness.environment.revision": provenance.revision},
             run_name=run_content.run_name(self.manifest, cell),
         )
         return _StoredRun(run.info.run_id)

@@ -224,7 +224,7 @@ def test_a_cancelled_cell_is_left_alone(bench: Bench) -> None:
         bench.record(1).withdraw()
         attempt = bench.record(0).attempts()[0]
         attempt.request_stop("cancelled")
-        os.kill(attempt.provenance()["pid"], signal.SIGTERM)
+        os.kill(attempt.provenance().process.pid, signal.SIGTERM)
 
     other = in_the_background(cancel)
     assert bench.run({0: ["nap"], 1: ["ok"]}, slots=1) == {"seed=0": "cancelled", "seed=1": "cancelled"}
@@ -233,8 +233,8 @@ def test_a_cancelled_cell_is_left_alone(bench: Bench) -> None:
 
 def test_a_preempted_cell_goes_on(bench: Bench) -> None:
     def preempt() -> None:
-        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance())
-        os.kill(bench.record(0).attempts()[0].provenance()["pid"], signal.SIGTERM)
+        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance().process.pid)
+        os.kill(bench.record(0).attempts()[0].provenance().process.pid, signal.SIGTERM)
 
     other = in_the_background(preempt)
     assert bench.run({0: ["nap", "ok"]}, retries=0) == {"seed=0": "finished"}
@@ -244,7 +244,7 @@ def test_a_preempted_cell_goes_on(bench: Bench) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_in_order(bench: Bench, number: signal.Signals) -> None:
     def stop() -> None:
-        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance())
+        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance().process.pid)
         os.kill(os.getpid(), number)
 
     other = in_the_background(stop)
@@ -280,7 +280,7 @@ def test_a_second_ctrl_c_ends_everything_now(bench: Bench) -> None:
     scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=WORKER)
 
     def stop_twice() -> None:
-        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance())
+        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance().process.pid)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.5)

@@ -233,7 +233,7 @@ def test_a_job_that_fails_before_its_cell_begins_leaves_its_words(
     outcome = attempt.outcome()
     assert outcome
     assert "module: command not found" in outcome.error
-    assert attempt.provenance()["submission"]["sweep"] == cluster.ledger.path.name
+    assert attempt.provenance().submission.sweep == cluster.ledger.path.name
     assert [failure.cause for failure in cluster.ledger.failures()] == ["error"]
 
 

@@ -85,7 +85,7 @@ def _gpus() -> Diagnosis:
     try:
         found = [f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB" for gpu in visible_gpus()]
     except UserError as error:
-        return Diagnosis("GPUs", error.what, "install NVIDIA's driver, which brings nvidia-smi", needed=False)
+        return Diagnosis("GPUs", error.what, "install NVIDIA's driver", needed=False)
     return Diagnosis("GPUs", "; ".join(found))
 
 

@@ -55,13 +55,13 @@ def wait_for_epoch(record: Record, epoch: int) -> None:
 
 def stop_and_resume(record: Record, last_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute a cell in two attempts, of which the first is asked to stop while it is at this step."""
-    update = train.Run.update
+    update = train.Trainer.update
 
-    def stop_at_the_last_step(self: train.Run, batch: Batch) -> None:
+    def stop_at_the_last_step(self: train.Trainer, batch: Batch) -> None:
         self.heartbeat.stop = "signal" if self.step == last_step - 1 else ""
         update(self, batch)
 
-    monkeypatch.setattr(train.Run, "update", stop_at_the_last_step)
+    monkeypatch.setattr(train.Trainer, "update", stop_at_the_last_step)
     with pytest.raises(train.Interrupted, match=f"step {last_step} "):
         run_cell(record)
     monkeypatch.undo()

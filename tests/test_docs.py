@@ -16,10 +16,11 @@ from torch.nn.functional import normalize
 ROOT = Path(__file__).parents[1]
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_the_refusal_is_worded_as_shown(checkout: Path) -> None:
 
 
 def test_the_shown_loss_is_one() -> None:
-    (code,) = blocks("python")
+    (code,) = blocks("python", (ROOT / "docs/losses.md").read_text(encoding="utf-8"))
     scope: dict[str, object] = {}
     exec(code, scope)
     loss = scope["align_uniform"]
@@ -65,9 +66,27 @@ def test_the_shown_loss_is_one() -> None:
     assert loss(near, near, temperature=0.5) < loss(near, far, temperature=0.5)
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "RELEASING.md", *PAGES])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_index_of_the_documentation_has_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    linked = {f"docs/{name}" for name in re.findall(r"\]\((\w+\.md)\)", index)}
+    assert linked == set(PAGES) - {"docs/README.md"}
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.splitlines()) <= 130
+
+
+def test_the_map_names_folders_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:harness|tests)/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.e2e

@@ -73,6 +73,7 @@ def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if "```" in recipe])
 def test_a_recipe_works_as_it_is_written(name: str, copy: Path) -> None:
     recipe = RECIPES[name]

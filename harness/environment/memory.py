@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import psutil
 
 from harness.environment.gpus import visible_gpus
 
@@ -15,8 +16,7 @@ def memory_bytes(device: str) -> int:
     """The memory of the smallest visible GPU; or this machine's, less if the process's control groups allow less."""
     if device == "cuda":
         return min(gpu.memory for gpu in visible_gpus())
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([total, *_cgroup_limits()])
+    return min([psutil.virtual_memory().total, *_cgroup_limits()])
 
 
 def _cgroup_limits() -> list[int]:

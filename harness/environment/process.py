@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+#: Clock ticks per second.
+TICKS = os.sysconf("SC_CLK_TCK")
+#: The boot time is only known to a second, and a system may correct it while it runs.
+TOLERANCE_SECONDS = 2
+
 
 @dataclass(frozen=True)
 class ProcessIdentity:
@@ -42,13 +49,21 @@ class ProcessIdentity:
         current = ProcessIdentity.current()
         if self.pid is None or (self.host, self.boot) != (current.host, current.boot):
             return True
-        return _process_started(self.pid) == self.pid_started
+        started = _process_started(self.pid)
+        if not started or not (self.pid_started or "").isdigit():
+            return started == self.pid_started
+        return abs(int(started) - int(self.pid_started or 0)) <= TOLERANCE_SECONDS * TICKS
 
 
 def _process_started(pid: int) -> str:
-    """Return when the process started, in ticks since boot; empty where it does not exist or is a zombie."""
+    """Return when the process started, in clock ticks since boot; empty where it does not exist or is a zombie.
+
+    The unit is that of Linux's ``/proc/PID/stat``, in which identities have always been written.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return str(round((process.create_time() - psutil.boot_time()) * TICKS))
+    except psutil.Error:
         return ""
-    return "" if stat[0] == "Z" else stat[19]

@@ -1,4 +1,4 @@
-"""Who is compared with whom: the cosines that all sample-contrastive losses share.
+"""The pairs of samples that a loss compares, and their cosines, which all sample-contrastive losses share.
 
 A method says which pairs there are by a function of its two batches of embeddings (``two_views``, ``cross_view``,
 ``queued``); a loss says what becomes of the pairs.

@@ -1,0 +1,84 @@
+"""The package keeps its shape: small folders, tests that mirror them, and one place for each mechanism."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import harness
+
+PACKAGE = Path(harness.__file__).parent
+TESTS = Path(__file__).parent
+SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+#: More files than this do not show at a glance what a folder is for; losses and verbs are lists of equals.
+MOST_FILES = 12
+#: Annotations that say nothing of what a mapping holds, where YAML or JSON is read and written; fewer are better.
+MOST_UNTYPED = 191
+
+
+def holding(text: str) -> list[str]:
+    return [name for name, source in SOURCES.items() if text in source]
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    equals = {PACKAGE / "cli", PACKAGE / "ssl/losses"}
+    crowded = {folder: len(list(folder.glob("*.py"))) for folder in folders - equals if "shared" not in folder.parts}
+    assert {folder: count for folder, count in crowded.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("folder", ["sweep", "study", "store", "catalog", "environment", "datasets"])
+def test_tests_mirror_the_folders(folder: str) -> None:
+    for path in (PACKAGE / folder).rglob("*.py"):
+        mirrored = TESTS / path.relative_to(PACKAGE).parent
+        assert mirrored.is_dir(), mirrored
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("fcntl", "environment/device_locks.py"),
+        ("nvidia-smi", "environment/gpus.py"),
+        ("virtual_memory", "environment/memory.py"),
+        ("mkstemp", "files.py"),
+        ('"checkpoint.pt"', "store/record.py"),
+        ('"kin"', "manifest.py"),
+    ],
+)
+def test_one_mechanism_has_one_place(text: str, place: str) -> None:
+    assert holding(text) == [place]
+
+
+def test_the_variables_of_slurm_are_read_in_one_place_of_the_contracts() -> None:
+    assert {name for name in holding("SLURM_") if not name.startswith("sweep/slurm/")} == {"environment/job.py"}
+
+
+def test_verbs_import_at_the_top_of_their_modules() -> None:
+    """A verb is imported when it is called; imports inside functions are for what is slow or may be missing."""
+    inside = [
+        f"{name}: {line.strip()}"
+        for name, source in SOURCES.items()
+        if name.startswith("cli/")
+        for line in source.splitlines()
+        if re.match(r" +from (harness|rich)", line)
+    ]
+    assert len(inside) < 10, inside
+
+
+def test_untyped_mappings_do_not_spread() -> None:
+    found = sum(len(re.findall(r"dict\[str, Any\]|Mapping\[str, Any\]|\bJson\b", text)) for text in SOURCES.values())
+    assert found <= MOST_UNTYPED
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = [
+        f"{name}: {node.name}"
+        for name, source in SOURCES.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or node.lineno) - node.lineno >= 60
+    ]
+    assert long == []

@@ -30,7 +30,7 @@ def save(attempt: Attempt, state: dict[str, Any]) -> None:
         raise OSError(f"the checkpoint cannot be written, {free} MiB are free on the disk of {path.parent}") from error
 
 
-def newest(record: Record) -> str:
+def newest_checkpoint(record: Record) -> str:
     """Return the path of the newest checkpoint of any attempt; empty where there is none."""
     found = [attempt.checkpoint for attempt in record.attempts() if attempt.checkpoint.exists()]
     return str(found[-1]) if found else ""

@@ -188,7 +188,7 @@ class Trainer:
             return
         what = "the weights are not finite after" if step < 0 else "the loss is not finite at"
         step = self.step - 1 if step < 0 else step
-        kept = checkpoint.newest(self.attempt.record)
+        kept = checkpoint.newest_checkpoint(self.attempt.record)
         raise Diverged(
             f"{what} step {step + 1} of {self.steps} (epoch {step // self.steps_per_epoch + 1}), "
             f"learning rate {self.lr_at(step):.4g}; last good checkpoint: {kept or 'none yet'}"

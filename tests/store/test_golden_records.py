@@ -393,7 +393,7 @@ def test_a_checkpoint_is_read(results: Path) -> None:
     record = record_of(results, EXPECTED["checkpoint"]["what"])
     state = checkpoint.load_latest(record, torch.device("cpu"))
     assert state
-    assert checkpoint.newest(record) == f"{record.path}/{EXPECTED['checkpoint']['file']}"
+    assert checkpoint.newest_checkpoint(record) == f"{record.path}/{EXPECTED['checkpoint']['file']}"
     assert sorted(state) == EXPECTED["checkpoint"]["names"]
     assert plain({name: state[name] for name in ("step", "results", "evaluation")}) == EXPECTED["checkpoint"]["values"]
     assert {name: list(value.shape) for name, value in state["method"].items()} == EXPECTED["checkpoint"]["shapes"]

@@ -102,7 +102,7 @@ def _c_exp(z: Tensor, temperature: float) -> Tensor:
 def _mapped(pairs: Pairs, function: Map, positive: bool) -> Pairs:
     """The same pairs with ``function`` of their cosines."""
 
-    def mapped(z1: Tensor, z2: Tensor) -> Similarities:
+    def transformed_pairs(z1: Tensor, z2: Tensor) -> Similarities:
         return pairs(z1, z2).transformed(function, positive=positive)
 
-    return mapped
+    return transformed_pairs

@@ -93,37 +93,37 @@ class StepBenchmark:
         size = self.cell.dataset.image_size
         return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
 
-    def recipes(self, count: int) -> Tensor:
+    def augmentation_parameters(self, count: int) -> Tensor:
         """Return the augmentation parameters of two views of so many images, resolved once, as for an epoch."""
         size = self.cell.dataset.image_size
         draws = torch.rand(2, count, augmentation_parameters.columns(self.cell.views))
         return augmentation_parameters.resolve(draws, self.cell.views, self.channels, size, size).to(self.device)
 
-    def two_views(self, images: Tensor, recipe: Tensor) -> Tensor:
-        pixels = normalized(augment.augment(images, recipe, self.cell.views).flatten(0, 1), self.mean, self.std)
+    def two_views(self, images: Tensor, parameters: Tensor) -> Tensor:
+        pixels = normalized(augment.augment(images, parameters, self.cell.views).flatten(0, 1), self.mean, self.std)
         stacked: Tensor = pixels.unflatten(0, (2, -1))
         return stacked
 
-    def step(self, images: Tensor, recipe: Tensor, look: bool = False) -> None:
-        """Take one step of the optimiser; ``look``: with the diagnostics that some steps of an epoch compute."""
+    def step(self, images: Tensor, parameters: Tensor, with_diagnostics: bool = False) -> None:
+        """Take one step of the optimiser; ``with_diagnostics``: with those diagnostics that some steps of an epoch compute."""
         rows = torch.arange(self.cell.batch_size, device=self.device)
 
-        def share(part: slice) -> Tensor:
-            return self.two_views(images[part], recipe[:, part])
+        def local_views(part: slice) -> Tensor:
+            return self.two_views(images[part], parameters[:, part])
 
-        taken = Batch(share, rows, seed=0, step=0, micro_batches=self.parts)
+        taken = Batch(local_views, rows, seed=0, step=0, micro_batches=self.parts)
         self.optimizer.zero_grad(set_to_none=True)
         comparison = gradient.backward(self.method, self.method, taken)
-        if look:
+        if with_diagnostics:
             diagnostics.StepDiagnostics().update(comparison, self.cell.loss.temperature, comparison.loss.detach())
         self.optimizer.step()
         self.method.after_step(taken, comparison)
 
     @torch.no_grad()
-    def watch(self, images: Tensor) -> None:
+    def embed_images(self, images: Tensor) -> None:
         """Encode the images of the embedding metrics at an epoch's end."""
         with frozen(self.network):
-            self.network(self.two_views(images, self.recipes(len(images))).flatten(0, 1))
+            self.network(self.two_views(images, self.augmentation_parameters(len(images))).flatten(0, 1))
 
     def embed(self, images: Tensor) -> Tensor:
         with frozen(self.network.encoder):
@@ -146,9 +146,9 @@ def time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: 
 
 def _time_and_disk(cell: Cell, channels: int, device: torch.device, micro_batch: int | None) -> dict[str, float]:
     tried = trial(cell, channels, device, micro_batch)
-    images, recipe = tried.images(2 * cell.batch_size), tried.recipes(cell.batch_size)
+    images, parameters = tried.images(2 * cell.batch_size), tried.augmentation_parameters(cell.batch_size)
     return {
-        "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size], recipe), device) / cell.batch_size,
+        "sample": _median_seconds(lambda: tried.step(images[: cell.batch_size], parameters), device) / cell.batch_size,
         "feature": _median_seconds(lambda: tried.embed(images), device) / len(images),
         "encoder_bytes": len(safetensors.torch.save(_contiguous(tried.network.encoder.state_dict()))),
         "checkpoint_bytes": _saved_bytes([tried.method.state_dict(), tried.optimizer.state_dict()]),
@@ -244,9 +244,9 @@ def peak_bytes(
             # On a CPU colour operations read their parameters, which have no values here; they take hardly any memory.
             still = replace(cell, views=replace(cell.views, jitter=0.0, gray=0.0, blur=0.0))
             tried = StepBenchmark(still, network, method, channels, torch.device("cpu"), parts)
-            tried.step(tried.images(own), tried.recipes(own), look=True)
-            tried.step(tried.images(own), tried.recipes(own))
-            tried.watch(tried.images(min(diagnostics.IMAGES, images.validation)))
+            tried.step(tried.images(own), tried.augmentation_parameters(own), with_diagnostics=True)
+            tried.step(tried.images(own), tried.augmentation_parameters(own))
+            tried.embed_images(tried.images(min(diagnostics.IMAGES, images.validation)))
             width: int = tried.embed(tried.images(min(BATCH, images.train))).shape[1]
             for judge in (_neighbours, _probe):
                 judge(torch.empty(images.bank, width), torch.empty(images.test, width))

@@ -190,11 +190,11 @@ def two_views() -> Iterator[Row]:
     split = _noise(TRAIN, RESNET.dataset.image_size)
     batches = torch.randperm(TRAIN).split(RESNET.batch_size)
 
-    def shares() -> Iterator[LocalViews]:
+    def local_views() -> Iterator[LocalViews]:
         return split.iter_views(batches, augmentation_parameters.draw(0, 0, TRAIN, RESNET.views), RESNET.views)
 
     def augmented() -> float:
-        return TRAIN / seconds(lambda: _each(share(slice(None)) for share in shares()))
+        return TRAIN / seconds(lambda: _each(share(slice(None)) for share in local_views()))
 
     def copied() -> float:
         return TRAIN / seconds(lambda: _each(split.images[rows].repeat(2, 1, 1, 1).float() for rows in batches))

@@ -136,13 +136,13 @@ def start_seconds(warm: int, cold: int) -> tuple[list[float], list[float]]:
         for _ in range(cold):
             begun = time.perf_counter()
             with Worker(threads=1) as worker:
-                started.append(_beside(worker, cells.next(1), begun))
+                started.append(_overhead_seconds(worker, cells.next(1), begun))
         with Worker(threads=1) as worker:
-            _beside(worker, cells.next(1), 0.0)
-            return [_beside(worker, cells.next(1), time.perf_counter()) for _ in range(warm)], started
+            _overhead_seconds(worker, cells.next(1), 0.0)
+            return [_overhead_seconds(worker, cells.next(1), time.perf_counter()) for _ in range(warm)], started
 
 
-def _beside(worker: Worker, record: Record, begun: float) -> float:
+def _overhead_seconds(worker: Worker, record: Record, begun: float) -> float:
     worker.ask(record)
     worker.wait()
     ended = time.perf_counter()

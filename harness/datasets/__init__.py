@@ -27,7 +27,14 @@ __all__ = [
     "named",
 ]
 
-_ALL: tuple[FixedDataset | ImageFolder, ...] = (DIGITS, FASHION_MNIST, CIFAR10, CIFAR100, STL10, IMAGE_FOLDER)
+_ALL: tuple[FixedDataset | ImageFolder, ...] = (
+    DIGITS,
+    FASHION_MNIST,
+    CIFAR10,
+    CIFAR100,
+    STL10,
+    IMAGE_FOLDER,
+)
 
 DATASETS = {dataset.name: dataset for dataset in _ALL}
 

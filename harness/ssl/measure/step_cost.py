@@ -105,7 +105,7 @@ class StepBenchmark:
         return stacked
 
     def step(self, images: Tensor, parameters: Tensor, with_diagnostics: bool = False) -> None:
-        """Take one step of the optimiser; ``with_diagnostics``: with those diagnostics that some steps of an epoch compute."""
+        """Take one step of the optimiser; some steps of an epoch also compute diagnostics."""
         rows = torch.arange(self.cell.batch_size, device=self.device)
 
         def local_views(part: slice) -> Tensor:

@@ -26,7 +26,7 @@ class Arrays:
     """The images and labels of a data set as its files hold them.
 
     ``train``: uint8 (n, C, H, W), in parts that follow one another; ``train_labels``: (n,), of all parts together.
-    Labelled images come first; the others have the label ``UNLABELLED``.
+    Labels count from 0 without gaps. Labelled images come first; the others have the label ``UNLABELLED``.
     """
 
     train: Sequence[Array]

@@ -106,7 +106,10 @@ def equality(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts
 
 
 def ratio(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """The first arm over the second, as a difference of logarithms; accuracies below LEAST count as LEAST."""
+    """The first arm over the second, which must exceed the margin, a factor; computed as a difference of logarithms.
+
+    Accuracies below LEAST count as LEAST.
+    """
     import numpy as np
 
     logarithms = ((name, np.log(table.iloc[:, 0].clip(lower=LEAST))) for name, table in arms.items())
@@ -138,7 +141,7 @@ def drop(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
 
 
 def drop_from_best(claim: Claim, arms: Accuracies, margin: float) -> MeasuredContrasts:
-    """The loss of an arm from its best value of the axis to the smallest: every other value less the smallest.
+    """Whether no value of the axis is better than the smallest by the margin: every other value less the smallest.
 
     Which value is best must not be chosen by the noise of what is then compared; that none is better by the margin
     needs no choice. (Two arms cannot be compared in this way: docs/statistics.md.)

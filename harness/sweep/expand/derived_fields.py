@@ -24,14 +24,17 @@ class TrainingLength:
 
 
 def fraction_of_epochs(share: float, length: TrainingLength) -> float:
+    """Return this share of the epochs, for a warm-up."""
     return share * length.epochs
 
 
 def linear_in_batch_size(at_256: float, length: TrainingLength) -> float:
+    """Return ``at_256 * batch_size / 256``."""
     return at_256 * length.batch_size / 256
 
 
 def sqrt_in_batch_size(at_256: float, length: TrainingLength) -> float:
+    """Return ``at_256 * sqrt(batch_size / 256)``."""
     return at_256 * math.sqrt(length.batch_size / 256)
 
 

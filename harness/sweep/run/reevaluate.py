@@ -28,7 +28,11 @@ class OtherDataset:
 
     @classmethod
     def find(cls, name: str, root: str | None) -> OtherDataset:
-        """Raises a UserError where there is no such data set, or not on this machine."""
+        """Return the data set of this name with its files located below ``root``.
+
+        Raises:
+            UserError: there is no such data set, or it is not on this machine.
+        """
         datasets.named(name, where="--dataset")
         return cls(name, root, _find(name, root))
 

@@ -17,7 +17,7 @@ from harness.sweep.tracking.tracking_uri import embedded, lock_folder
 
 
 def sync_state(results: Path, manifest: Manifest) -> dict[str, str]:
-    """Return a fingerprint of each cell's record; the empty string if the cell has never run."""
+    """Return by cell id what a mirror compares: state, progress and run name of the record; empty if it never ran."""
     return {cell.cell_id: _record_fingerprint(results / "runs", manifest, cell) for cell in manifest.cells}
 
 

@@ -45,7 +45,7 @@ def _table() -> None:
     _console().print(table)
     some = ", ".join(name for name, entry in METHODS.items() if not entry.every_loss)
     print(f"\nEvery loss goes with the method simclr; those whose negatives are pairs also with {some}.")
-    print("One of them: harness losses NAME")
+    print("Details of one loss: harness losses NAME")
 
 
 def _console() -> Console:
@@ -59,13 +59,14 @@ def _describe(name: str) -> None:
     goes_with = [method for method, about in METHODS.items() if about.every_loss or entry.negatives == "pairs"]
     print(f"{entry.label}  ({name}, version {entry.version})")
     print(f"  {entry.paper}\n")
-    print(f"  {entry.equation}\n")
+    print(f"  {entry.equation}")
+    print("  (p: the logit of the positive, n: those of the negatives, LSE: log-sum-exp)\n")
     lines = {
         "reduction": entry.reduction,
-        "negatives": "whom the method says" if entry.negatives == "pairs" else entry.negatives,
+        "negatives": "chosen by the method" if entry.negatives == "pairs" else entry.negatives,
         "embeddings": "L2-normalised" if entry.unit_norm else "of any norm",
         "symmetric": "yes" if entry.symmetric else "no: swapping the views changes it",
-        "ranks": "may divide the anchors" if entry.distributed == "anchors" else "need the whole batch's statistics",
+        "ranks": "may share the anchors" if entry.distributed == "anchors" else "need the whole batch's statistics",
         "methods": ", ".join(goes_with),
     }
     for key, value in lines.items():

@@ -141,7 +141,7 @@ def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool,
     threads = f"{slots.threads} thread{'s' if slots.threads > 1 else ''} each"
     print(
         f"about {hours(estimate.wall_hours)} ({estimate.device_hours:.1f} device-hours), {processes}, {threads}; "
-        "Ctrl-C stops in order",
+        "Ctrl-C: running cells save a checkpoint, then stop",
         flush=True,
     )
     most = declared.declaration.cluster.ask_hours

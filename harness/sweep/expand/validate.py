@@ -88,7 +88,7 @@ def check_backbone(cell: Cell) -> None:
     ]
     stems = BACKBONES[backbone.name].sizes
     if backbone.stem not in stems:
-        raise UserError(f"{backbone.name} has no such stem", key="backbone.stem", allowed=", ".join(stems))
+        raise UserError(f"{backbone.name} has no stem '{backbone.stem}'", key="backbone.stem", allowed=", ".join(stems))
     low, high = stems[backbone.stem]
     if not low <= size <= high:
         what = f"{backbone.name} with the {backbone.stem} stem takes images of {low} to {high} pixels, not {size}"

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 CODE = """
 import resource
 import torch
-from harness.ssl.heap import keep_freed_memory
+from harness.ssl.runtime.malloc import keep_freed_memory
 keep_freed_memory()
 def step():
     alive = [torch.ones(4 * 2**20) for _ in range(8)]  # 16 MiB each

@@ -193,8 +193,8 @@ def test_a_method_gets_its_own_defaults_beside_what_was_declared(tiny: Path) -> 
         (["method.symmetric=1"], ["command line: method.symmetric=1: 1 is not of type bool"]),
         (["loss.detach_weights=perhaps"], ["loss.detach_weights=perhaps", "'perhaps' is not"]),
         (["backbone.stem=imagenett"], ["backbone.stem=imagenett: unknown stem", "did you mean 'imagenet'"]),
-        (["backbone.stem=imagenet"], ["backbone.stem=imagenet: convnet has no such stem", "allowed: cifar"]),
-        (["axes.stem=[cifar,imagenet]"], ["axes.stem=[cifar,imagenet]: convnet has no such stem"]),
+        (["backbone.stem=imagenet"], ["backbone.stem=imagenet: convnet has no stem 'imagenet'", "allowed: cifar"]),
+        (["axes.stem=[cifar,imagenet]"], ["axes.stem=[cifar,imagenet]: convnet has no stem 'imagenet'"]),
         (["views=moco_v3"], ["command line: views=moco_v3: no views 'moco_v3', did you mean 'moco_v2'?"]),
     ],
 )  # fmt: skip

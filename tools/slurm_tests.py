@@ -26,7 +26,7 @@ REPORTS = ROOT / ".slurm-tests"
 MOST_AGAIN = 8
 PASSED, FAILED, NO_TESTS = 0, 1, 5
 #: What runs, and on how many workers: more would wait for each other's cores.
-PASSES = {"beside": ("slurm and not exclusive", 4), "exclusive": ("slurm and exclusive", 0)}
+PASSES = {"beside": ("slurm and not exclusive", 2), "exclusive": ("slurm and exclusive", 0)}
 
 
 def pytest(name: str, *arguments: str) -> tuple[int, list[str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from harness import json_process
 from harness.cli import bench
 from harness.cli.main import app
 from harness.errors import UserError
@@ -133,10 +134,8 @@ def test_what_was_not_measured_says_why(capsys: pytest.CaptureFixture[str], monk
 
 
 def test_a_process_that_dies_is_an_error_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def died(command: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 1, stdout="", stderr="Traceback\nRuntimeError: no memory\n")
-
-    monkeypatch.setattr(subprocess, "run", died)
+    dies = [sys.executable, "-c", "import sys; sys.exit('Traceback\\nRuntimeError: no memory')"]
+    monkeypatch.setattr(json_process, "command", lambda module, *arguments: dies)
     with pytest.raises(UserError, match="RuntimeError: no memory"):
         list(bench.measured("loop"))
 

@@ -165,8 +165,8 @@ def test_a_method_gets_its_own_defaults_beside_what_was_declared(tiny: Path) -> 
     ("overrides", "words"),
     [
         (["axes.loss=[dcl,vicreg]", "axes.method=[simclr,moco]"],
-         ["axes.loss=[dcl,vicreg]: moco chooses each query's candidates, and vicreg cannot be told", OF_PAIRS]),
-        (["axes.loss=[sogclr]", "method=nnclr"], ["nnclr chooses each query's candidates, and sogclr"]),
+         ["axes.loss=[dcl,vicreg]: moco chooses the candidates of each query, which vicreg cannot take", OF_PAIRS]),
+        (["axes.loss=[sogclr]", "method=nnclr"], ["nnclr chooses the candidates of each query, which sogclr"]),
         (["bn_groups=3"], ["bn_groups=3: a batch of 64 cannot be divided into 3 groups", "64, at most 32"]),
         (["axes.bn_groups=[1,64]"], ["axes.bn_groups=[1,64]: a batch of 64 cannot be divided into 64"]),
         (["cluster.gpus=3"], ["cluster.gpus=3: 3 ranks cannot share a batch of 64", "a divisor of 64"]),

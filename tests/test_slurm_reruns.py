@@ -16,7 +16,7 @@ Run = Callable[..., int]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(beside=[...], twice=[...])``: tests that fail beside others, and which of them also fail alone."""
+    """``run(shared=[...], twice=[...])``: tests that fail in the first pass, and which of them also fail alone."""
     spec = importlib.util.spec_from_file_location("slurm_tests", PATH)
     assert spec
     assert spec.loader
@@ -27,12 +27,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(tool, "REPORTS", tmp_path / "reports")
 
-    def runs(beside: list[str], twice: list[str], missing: str = "", code: int = 1) -> int:
+    def runs(shared: list[str], twice: list[str], missing: str = "", code: int = 1) -> int:
         def pytest_(name: str, *arguments: str) -> tuple[int, list[str]]:
             (tool.REPORTS / f"{name}.xml").touch()
             if name == "exclusive":
                 return 0, []
-            failed = beside if name == "beside" else [test for test in arguments if test in twice]
+            failed = shared if name == "shared" else [test for test in arguments if test in twice]
             return (code if failed else 0), failed
 
         monkeypatch.setattr(tool, "pytest", pytest_)
@@ -52,7 +52,7 @@ def test_what_passes_only_alone_is_named_and_both_results_are_kept(
 ) -> None:
     assert run([FLAKY], []) == 0
     assert f"FAILED, THEN PASSED ALONE  {FLAKY}" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"beside.xml", "exclusive.xml", "again-1.xml"}
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"shared.xml", "exclusive.xml", "again-1.xml"}
 
 
 def test_what_fails_twice_is_a_failure(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,9 +25,9 @@ REPORTS = ROOT / ".slurm-tests"
 #: Where more fail, the reason is none that another try mends.
 MOST_AGAIN = 8
 PASSED, FAILED, NO_TESTS = 0, 1, 5
-#: What runs, and on how many workers. The tests of the first pass may share the cluster, but on two cores the mirror to
-#: MLflow, which is nice to the cells, then starves: every sweep waited a minute for it, and cells ended before the faults
-#: that a test plants. With four workers 7 of 63 tests failed so; one at a time (0) they do not.
+#: What runs, and on how many workers. The tests of the first pass may share the cluster. But on two cores the mirror to
+#: MLflow, which gives way to the cells, then starves: every sweep waited a minute for it, and cells ended before the
+#: faults that a test plants. With four workers 7 of 63 tests failed so; hence one at a time (0).
 PASSES = {"shared": ("slurm and not exclusive", 0), "exclusive": ("slurm and exclusive", 0)}
 
 

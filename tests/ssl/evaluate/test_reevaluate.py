@@ -104,7 +104,7 @@ def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: M
         other.begin({}).end(Outcome("finished", metrics={}))
     (strange.path / "attempts/1/encoder.safetensors").write_bytes(b"no weights")
     said = evaluate([lost, strange, record], PLAIN)
-    assert "the encoder is not here" in said[0]["error"]
+    assert "the record has no encoder" in said[0]["error"]
     assert said[1]["error"].startswith("SafetensorError")
     assert said[2]["metrics"] == record.metrics(asdict(PLAIN))
 

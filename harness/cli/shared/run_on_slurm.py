@@ -132,6 +132,7 @@ class Submitted:
             if chosen:
                 ledger = ledger or self._ledger()
                 cluster, tasks = self._cluster(ledger), self._tasks(chosen)
+                cluster.require_answer()
                 for task, _ in tasks:
                     task.prepare()
                 submitted = cluster.submit([cluster.job(*task) for task in tasks])

@@ -99,6 +99,17 @@ class SlurmScheduler:
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
             yield self.profile.script(batch.name, comment(batch), len(packs), given)
 
+    def require_answer(self) -> None:
+        """Raise a UserError where Slurm does not answer, so that no record is prepared for a sweep that is refused."""
+        try:
+            self.slurm.most_array_tasks()
+        except Unreachable as why:
+            raise UserError(
+                f"{why}; no cell is submitted",
+                where="cluster",
+                next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
+            ) from None
+
     def submit(self, jobs: Sequence[Job]) -> list[str]:
         """Write the submissions into the prepared records, then submit them as job arrays; return their tasks' ids.
 

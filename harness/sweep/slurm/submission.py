@@ -104,11 +104,7 @@ class SlurmScheduler:
         try:
             self.slurm.most_array_tasks()
         except Unreachable as why:
-            raise UserError(
-                f"{why}; no cell is submitted",
-                where="cluster",
-                next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
-            ) from None
+            raise _no_answer(why, "no cell is submitted") from None
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
         """Write the submissions into the prepared records, then submit them as job arrays; return their tasks' ids.
@@ -124,11 +120,7 @@ class SlurmScheduler:
                 batch = self._submit_array(given, packs)
                 task_ids |= {job.record: batch.task_id(task) for task, pack in enumerate(packs) for job in pack}
         except Unreachable as why:
-            raise UserError(
-                f"{why}; {len(task_ids)} of {len(jobs)} cells are submitted",
-                where="cluster",
-                next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
-            ) from None
+            raise _no_answer(why, f"{len(task_ids)} of {len(jobs)} cells are submitted") from None
         return [task_ids[job.record] for job in jobs]
 
     def _submit_array(self, given: Resources, packs: Sequence[Sequence[Job]]) -> JobArray:
@@ -185,6 +177,15 @@ class SlurmScheduler:
             and set(task) <= set(cells)
             and all((status := batches.job_status(cell)) and not status.over for cell in task)
         ]
+
+
+def _no_answer(why: Unreachable, submitted: str) -> UserError:
+    """Return the error of a sweep that Slurm does not answer; ``submitted``: how many of its cells Slurm has."""
+    return UserError(
+        f"{why}; {submitted}",
+        where="cluster",
+        next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
+    )
 
 
 def arrays(jobs: Sequence[Job], cells_per_job: int, most: int) -> Iterator[tuple[Resources, list[list[Job]]]]:

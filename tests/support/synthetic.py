@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.cli.shared.load_experiment import load
-from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 from harness.manifest import Manifest
-from harness.store.outcome import Outcome
 from harness.store.record import Record
+from tests.support.results import OUTCOME
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 Axes = Mapping[str, Any]
@@ -38,9 +38,6 @@ def logged(manifest: Manifest, results: Path, **metrics: Callable[[Axes], float 
             attempt.log_event(20, found, epoch=1)
 
 
-EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
-
-
 def make_records(
     file: Path, results: Path, accuracy: Callable[[Axes], float | None], overrides: Sequence[str]
 ) -> tuple[Manifest, Path]:
@@ -56,17 +53,6 @@ def make_records(
         metrics = {"test_knn": value, "test_linear": value + 1, "init_knn": 30.0, "init_linear": 31.0}
         attempt.log_event(0, {"val_knn": 30.0}, epoch=0)
         attempt.log_event(20, {"val_knn": value, "loss": 1.0}, epoch=1)
-        attempt.end(
-            Outcome(
-                "finished",
-                metrics=metrics,
-                evaluation=Evaluation(**EVALUATION),
-                steps=20,
-                peak_lr=0.1,
-                dropped=13,
-                train_seconds=50.0,
-                seconds=60.0,
-            )
-        )
+        attempt.end(replace(OUTCOME, metrics=metrics))
         write_json(attempt.path / "provenance.json", {**(read_json(attempt.provenance_file) or {}), "pid": 1})
     return declared.manifest, results

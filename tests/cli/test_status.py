@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from harness.cell import Cell, Loss
 from harness.files import write_json
 from harness.manifest import Exclusion
+from harness.store.outcome import Outcome
 from tests.support.results import METRICS, Results, another_seed, as_json, harness
 
 PROGRESS = {"step": 30, "steps": 40, "epoch": 2, "rate": 256.0}
@@ -129,11 +131,18 @@ def test_a_changed_record_is_seen(results: Results) -> None:
 def test_watching_ends_when_nothing_is_queued_or_runs(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.cli.status.REFRESH_SECONDS", 0.05)
     attempt = results.begin(results.cells[0])
-    finisher = threading.Timer(0.3, attempt.end, [{"state": "interrupted", "cause": "signal"}])
-    finisher.start()
-    started = time.monotonic()
-    said = shown(results, "--watch")
-    assert time.monotonic() - started > 0.25
+    ended = threading.Event()
+
+    def end() -> None:
+        time.sleep(0.3)  # some refreshes
+        ended.set()
+        attempt.end(Outcome("interrupted", cause="signal"))
+
+    with ThreadPoolExecutor() as other:
+        ending = other.submit(end)
+        said = shown(results, "--watch")
+        assert ended.is_set()
+        ending.result()
     assert "4 missing" in said
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -189,7 +188,6 @@ def answer(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     """What ``harness plan`` says of a file that it refuses, as it must."""
     results = path.parent / "results"
     monkeypatch.setattr(sys, "argv", ["harness", *(words or ["plan"]), str(path), "--results", str(results)])
-    started = time.process_time()  # of this process alone, whatever else the machine does
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
@@ -203,7 +201,6 @@ def answer(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert path.name in said.err or "garbage.yaml" in said.err
     assert not results.exists()
     assert not (path.parent / "outputs").exists()
-    assert time.process_time() - started < 20
     return said.err
 
 

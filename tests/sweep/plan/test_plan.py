@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,15 +89,31 @@ def test_finished_cells_of_another_evaluation_are_not_mixed_in(tiny: Path) -> No
 
 
 @pytest.mark.e2e
-def test_a_large_plan_is_made_in_a_second(tmp_path: Path) -> None:
+def test_the_work_of_a_plan_grows_in_proportion_to_its_cells(tmp_path: Path) -> None:
+    """Work is counted in calls, which no other load of the machine changes; seconds: benchmarks/plan_scale.py."""
     one = Cell()
     finish(Record.prepare(tmp_path, one), EVALUATION)
-    cells = [(dataclasses.replace(one, seed=seed), {"seed": seed}) for seed in range(100_000)]
-    [cell.cell_id for cell, _ in cells]  # the expansion has asked for them already
-    begun = time.process_time()
-    plan = make_plan(cells, Index(tmp_path))
-    assert time.process_time() - begun < 3  # a second, when nothing else runs
-    assert plan.counts() == {"missing": 99_999, "finished": 1}
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    def calls_of(seeds: int) -> int:
+        nonlocal calls
+        cells = [(dataclasses.replace(one, seed=seed), {"seed": seed}) for seed in range(seeds)]
+        [cell.cell_id for cell, _ in cells]  # the expansion has asked for them already
+        calls = 0
+        sys.setprofile(count)
+        plan = make_plan(cells, Index(tmp_path))
+        sys.setprofile(None)
+        assert plan.counts() == {"missing": seeds - 1, "finished": 1}
+        return calls
+
+    calls_of(10)  # what is computed once in a process
+    few, many = calls_of(1_000), calls_of(4_000)
+    assert many < 4.1 * few
+    assert many / 4_000 < 100, "calls of each cell"
 
 
 def test_cost_is_steps_and_features(tiny: Path) -> None:

@@ -325,5 +325,5 @@ def test_a_mirror_that_waits_for_another_one_is_not_waited_for(
         began = time.monotonic()
         with MirrorProcess(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
             pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30, "a mirror has 60 seconds when it is not told otherwise"
     assert not process.complete

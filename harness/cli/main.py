@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness import __version__
+from harness.environment.gpus import number_as_nvidia_smi
 from harness.errors import UserError
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -101,6 +102,7 @@ def harness(
 
 
 def main() -> None:
+    number_as_nvidia_smi()
     try:
         app()
     except UserError as error:

@@ -6,8 +6,8 @@ a plan, ``harness doctor`` and a benchmark must not count them, or take their me
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -29,19 +29,19 @@ class Gpu:
         return name == self.index or (name.startswith("GPU-") and self.uuid.startswith(name))
 
 
-def gpus() -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return [name.strip() for name in visible if name.strip() and not name.strip().startswith("-")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
+def number_as_nvidia_smi() -> None:
+    """Let CUDA number the GPUs as nvidia-smi does, in this process and in those that it starts.
+
+    CUDA would number the fastest GPU first, nvidia-smi numbers them by their place on the PCI bus: on a machine with
+    unlike GPUs, ``CUDA_VISIBLE_DEVICES=1`` would mean one GPU in a plan and another one in training. See "CUDA
+    environment variables" in NVIDIA's CUDA C++ Programming Guide.
+    """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
-def visible_gpus() -> list[Gpu]:
-    """The GPUs that this process may use, in their order, with what nvidia-smi says of them.
+@functools.cache
+def _installed_gpus() -> tuple[Gpu, ...]:
+    """Return this machine's GPUs in the order of nvidia-smi, which is started once per process.
 
     Raises:
         UserError: nvidia-smi is not there, or fails.
@@ -51,14 +51,35 @@ def visible_gpus() -> list[Gpu]:
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"the GPU cannot be asked: {error}", next_command="cluster.device=cpu") from None
-    listed = []
+    installed = []
     for line in lines:
         index, uuid, *name, memory = (part.strip() for part in line.split(","))
-        listed.append(Gpu(index, uuid, ", ".join(name), int(memory) * 2**20))
-    visible = [gpu for name in gpus() for gpu in listed if gpu.is_called(name)]
-    return visible or listed  # a part of a GPU (MIG) is not in the list: then every GPU counts
+        installed.append(Gpu(index, uuid, ", ".join(name), int(memory) * 2**20))
+    return tuple(installed)
+
+
+def gpus() -> list[str]:
+    """Return the names by which CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return [name.strip() for name in visible if name.strip() and not name.strip().startswith("-")]
+    try:
+        return [gpu.index for gpu in _installed_gpus()]
+    except UserError:
+        return []
+
+
+def visible_gpus() -> list[Gpu]:
+    """Return the GPUs that this process may use, in their order, with what nvidia-smi says of them.
+
+    Raises:
+        UserError: nvidia-smi is not there, or fails.
+    """
+    installed = _installed_gpus()
+    visible = [gpu for name in gpus() for gpu in installed if gpu.is_called(name)]
+    return visible or list(installed)  # a part of a GPU (MIG) is not in the list: then every GPU counts
 
 
 def hardware(device: str) -> str:
-    """The name of the first visible GPU, or of the processor, as records call it."""
+    """Return the name of the first visible GPU, or of the processor, as records call it."""
     return visible_gpus()[0].name if device == "cuda" else processor()

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.cli import bench, doctor
+from harness.cli import bench, doctor, main
+from harness.environment import gpus as module
 from harness.environment.gpus import gpus, hardware, visible_gpus
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.sweep.run.slots import divide
 
 T4, H100 = "GPU-11111111-aaaa-bbbb-cccc-000000000000", "GPU-22222222-aaaa-bbbb-cccc-000000000000"
+#: It writes a line for each call next to itself.
 NVIDIA_SMI = f"""#!/bin/sh
-case "$1" in
-  -L) echo "GPU 0: Tesla T4 (UUID: {T4})"; echo "GPU 1: NVIDIA H100 80GB HBM3 (UUID: {H100})";;
-  *) echo "0, {T4}, Tesla T4, 15360"; echo "1, {H100}, NVIDIA H100 80GB HBM3, 81920";;
-esac
+echo "$@" >> "$0.calls"
+echo "0, {T4}, Tesla T4, 15360"
+echo "1, {H100}, NVIDIA H100 80GB HBM3, 81920"
 """
 GIB = 2**30
 
 
+@pytest.fixture(autouse=True)
+def _other_machine() -> Iterator[None]:
+    """Each test has a machine of its own: what nvidia-smi answered before is forgotten."""
+    module._installed_gpus.cache_clear()
+    yield
+    module._installed_gpus.cache_clear()
+
+
 @pytest.fixture
-def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The nvidia-smi of a machine with two GPUs."""
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text(NVIDIA_SMI)
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tool
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -70,3 +83,23 @@ def test_without_nvidia_smi_the_message_says_so(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match="the GPU cannot be asked"):
         memory_bytes("cuda")
     assert any("the GPU cannot be asked" in finding.found for finding in doctor._machine(tmp_path))
+
+
+def test_nvidia_smi_is_started_once_in_a_process(two_gpus: Path) -> None:
+    assert divide(4, None, "auto").count == 2
+    assert (hardware("cuda"), memory_bytes("cuda"), len(visible_gpus())) == ("Tesla T4", 15 * GIB, 2)
+    assert len(two_gpus.with_name("nvidia-smi.calls").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_the_numbers_of_gpus_mean_the_same_to_a_plan_and_to_cuda(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    """CUDA numbers unlike GPUs by their speed unless the environment says otherwise; nvidia-smi never does."""
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", before or "")
+    if before is None:
+        monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    seen: list[str] = []
+    monkeypatch.setattr(main, "app", lambda: seen.append(os.environ["CUDA_DEVICE_ORDER"]))
+    main.main()
+    assert seen == [after], "what every process of a verb inherits"

@@ -37,7 +37,7 @@ def of_two(record: Record) -> Submission:
 
 
 def start(record: Record) -> subprocess.Popen[bytes]:
-    script = LocalScheduler(Slots(2, 1, "cpu")).script(Job(record.path, "a cell", of_two(record)))
+    script = LocalScheduler(Slots(2, 1, "cpu")).script(Job(record.path, record.cell(), "a cell", of_two(record)))
     return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
 
 

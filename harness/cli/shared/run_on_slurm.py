@@ -132,9 +132,6 @@ class Submitted:
             if chosen:
                 ledger = ledger or self._ledger()
                 cluster, tasks = self._cluster(ledger), self._tasks(chosen)
-                cluster.require_answer()
-                for task, _ in tasks:
-                    task.prepare()
                 submitted = cluster.submit([cluster.job(*task) for task in tasks])
                 print(f"{count(len(submitted))} submitted as {ledger.path.name}", flush=True)
         if (left := len(entries) - len(chosen)) and (chosen or ledger is None):

@@ -1,8 +1,8 @@
 """The protocol of a scheduler: what a sweep needs from whatever runs its cells.
 
-``harness.sweep.run.local_scheduler`` runs them on this machine, in a queue that lives in the sweep's process.
-``harness.sweep.slurm.scheduler`` submits them to a cluster, where they go on when the sweep's process has ended. What
-became of a cell is read from its record; a scheduler knows only what became of the cell's job.
+``harness.sweep.run.local_scheduler`` runs them on this machine, in a queue that lives in the sweep's process. The
+scheduler of a cluster (``harness.sweep.cluster``) lets them go on when the sweep's process has ended. What became of a
+cell is read from its record; a scheduler knows only what became of the cell's job.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from harness.cell import Cell
+from harness.store.record import Record
 from harness.store.submission import Submission
 
 
@@ -43,11 +45,16 @@ class JobInfo:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to run: its prepared record, its name for people, and how it is run."""
+    """One cell to run: its record, the cell itself, its name for people, and how it is run."""
 
     record: Path
+    cell: Cell
     name: str
     submission: Submission
+
+    def prepare(self) -> Record:
+        """Return the job's record, and create it where it does not exist yet."""
+        return Record.prepare(self.record.parent, self.cell)
 
     @property
     def threads(self) -> int:
@@ -71,7 +78,11 @@ class Scheduler(Protocol):
         ...
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
-        """Queue these jobs and return their ids, in the same order."""
+        """Queue these jobs and return their ids, in the same order.
+
+        A scheduler of this machine expects that their records are prepared; that of a cluster prepares them once it
+        knows that the cluster answers.
+        """
         ...
 
     def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:

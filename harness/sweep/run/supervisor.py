@@ -51,12 +51,8 @@ class Task:
     name: str
     submission: Submission
 
-    def prepare(self) -> Record:
-        """Create the record's folder, if it does not exist yet."""
-        return Record.prepare(self.record.path.parent, self.cell)
-
     def job(self, submission: Submission) -> Job:
-        return Job(self.record.path, f"{submission.experiment} {self.name}", submission)
+        return Job(self.record.path, self.cell, f"{submission.experiment} {self.name}", submission)
 
 
 @dataclass
@@ -115,11 +111,10 @@ class Sweep:
 
     def start(self, watched: TaskState) -> None:
         """Write the submission into the record, then queue the job."""
-        task = watched.task
-        record = task.prepare()
+        job = watched.task.job(replace(watched.task.submission, sweep=self.ledger.path.name))
+        record = job.prepare()
         watched.attempts = len(record.attempts())
-        submission = record.submit(replace(task.submission, sweep=self.ledger.path.name))
-        (watched.job,) = self.scheduler.submit([task.job(submission)])
+        (watched.job,) = self.scheduler.submit([replace(job, submission=record.submit(job.submission))])
         self.open[watched.job] = watched
 
     def wait_elsewhere(self, watched: TaskState) -> None:

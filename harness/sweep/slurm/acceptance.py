@@ -113,7 +113,6 @@ class AcceptanceRun:
     def submit(self) -> None:
         """Submit the cell, or submit it again."""
         task, given = self.task
-        task.prepare()
         self.cluster.submit([self.cluster.job(task, given)])
 
     @property

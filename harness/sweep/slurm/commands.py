@@ -189,13 +189,13 @@ class Profile:
             raise refused(str(error)) from None
         return str(jobs[0].job_id).partition("_")[0]
 
-    def complete(self, job: str, tasks: Sequence[Sequence[Path]]) -> None:
+    def complete(self, job: str, tasks: Sequence[Sequence[Path]], given: Resources) -> None:
         """Write the files that submitit writes for each task, for a job whose submitter died before it did so."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         for number, task in enumerate(tasks):
             submission = DelayedSubmission(JobTask(tuple(str(record) for record in task)))
-            submission.set_timeout(int(self.cluster.time or 0), TIME_LIMITS)
+            submission.set_timeout(_minutes(given), TIME_LIMITS)
             path = JobPaths(self.folder, job_id=f"{job}_{number}" if len(tasks) > 1 else job).submitted_pickle
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ class Profile:
             "account": cluster.account,
             "qos": cluster.qos,
             "constraint": cluster.constraint,
-            "time": max(1, round(given.time or 0)),
+            "time": _minutes(given),
             "nodes": given.nodes,
             "ntasks_per_node": given.gpus,
             "cpus_per_task": cluster.cpus,
@@ -238,6 +238,11 @@ class Profile:
             "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", *cluster.srun],
             "additional_parameters": options,
         }
+
+
+def _minutes(given: Resources) -> int:
+    """Return the time limit of a job with these resources, in Slurm's whole minutes."""
+    return max(1, round(given.time or 0))
 
 
 def _error(output: str) -> str:

@@ -99,17 +99,11 @@ class SlurmScheduler:
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
             yield self.profile.script(batch.name, comment(batch), len(packs), given)
 
-    def require_answer(self) -> None:
-        """Raise a UserError where Slurm does not answer, so that no record is prepared for a sweep that is refused."""
-        try:
-            self.slurm.most_array_tasks()
-        except Unreachable as why:
-            raise _no_answer(why, "no cell is submitted") from None
-
     def submit(self, jobs: Sequence[Job]) -> list[str]:
-        """Write the submissions into the prepared records, then submit them as job arrays; return their tasks' ids.
+        """Prepare the records and write the submissions into them, submit them as job arrays; return their tasks' ids.
 
-        Cells that share a task have the same id.
+        Slurm is asked for the largest array first: a sweep that it does not answer leaves no record. Cells that share a
+        task have the same id.
 
         Raises:
             UserError: Slurm refuses a job array or does not answer; the arrays before it stay submitted.
@@ -120,14 +114,18 @@ class SlurmScheduler:
                 batch = self._submit_array(given, packs)
                 task_ids |= {job.record: batch.task_id(task) for task, pack in enumerate(packs) for job in pack}
         except Unreachable as why:
-            raise _no_answer(why, f"{len(task_ids)} of {len(jobs)} cells are submitted") from None
+            raise UserError(
+                f"{why}; {len(task_ids)} of {len(jobs)} cells are submitted",
+                where="cluster",
+                next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
+            ) from None
         return [task_ids[job.record] for job in jobs]
 
     def _submit_array(self, given: Resources, packs: Sequence[Sequence[Job]]) -> JobArray:
         batches = self.batches
         batch = batches.add([[job.record.name for job in pack] for pack in packs])
         for job in (job for pack in packs for job in pack):
-            Record(job.record).submit(replace(job.submission, batch=batch.number))
+            job.prepare().submit(replace(job.submission, batch=batch.number))
         paths = [[job.record.absolute() for job in pack] for pack in packs]
         try:
             job_id = self.profile.submit(batch.name, comment(batch), paths, given)
@@ -179,31 +177,22 @@ class SlurmScheduler:
         ]
 
 
-def _no_answer(why: Unreachable, submitted: str) -> UserError:
-    """Return the error of a sweep that Slurm does not answer; ``submitted``: how many of its cells Slurm has."""
-    return UserError(
-        f"{why}; {submitted}",
-        where="cluster",
-        next_command="the same harness sweep again, once Slurm answers: nothing is submitted twice",
-    )
-
-
 def arrays(jobs: Sequence[Job], cells_per_job: int, most: int) -> Iterator[tuple[Resources, list[list[Job]]]]:
     """Group cells by equal resources, and pack them into tasks and arrays of at most ``most`` tasks."""
     by_resources: dict[Resources, list[Job]] = {}
     for job in jobs:
-        by_resources.setdefault(resources_of(job), []).append(job)
+        by_resources.setdefault(resources_of(job.submission), []).append(job)
     for given, group in by_resources.items():
         packs = _chunks(group, cells_per_job)
         while array := list(islice(packs, most)):
             yield given, array
 
 
-def resources_of(job: Job) -> Resources:
+def resources_of(submission: Submission) -> Resources:
     """Return the resources that Slurm is asked for."""
-    allocation = job.submission.slurm
+    allocation = submission.slurm
     assert allocation
-    return Resources(job.world_size // allocation.nodes, allocation.nodes, allocation.minutes)
+    return Resources(submission.run.world_size // allocation.nodes, allocation.nodes, allocation.minutes)
 
 
 def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
@@ -273,8 +262,17 @@ def _find_lost_arrays(cluster: SlurmScheduler, job_ids: Mapping[str, str], now: 
             batches.write(replace(batch, failed="it never reached the queue"))
             continue
         paths = [[(cluster.runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
-        cluster.profile.complete(job, paths)
+        cluster.profile.complete(job, paths, _resources_of_array(cluster, batch))
         batches.write(replace(batch, job=job))
+
+
+def _resources_of_array(cluster: SlurmScheduler, batch: JobArray) -> Resources:
+    """Return the resources that an array was submitted with, which all its cells share."""
+    submission = Record(cluster.runs / batch.tasks[0][0]).submission()
+    if submission and submission.slurm:
+        return resources_of(submission)
+    profile = cluster.cluster  # somebody has removed the record
+    return Resources(profile.gpus, profile.nodes, profile.time)
 
 
 def _being_submitted(cluster: SlurmScheduler, batch: JobArray, now: float) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.cell import Cell
 from harness.errors import UserError
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
@@ -49,7 +50,7 @@ def sleeper(slots: Slots, seconds: float = 0.2, **more: Any) -> Iterator[LocalSc
 
 
 def job(record: str | Path = "x", memory: int = 0) -> Job:
-    return Job(Path(record), "a cell", Submission(RunConfig(memory=memory)))
+    return Job(Path(record), Cell(), "a cell", Submission(RunConfig(memory=memory)))
 
 
 def states(scheduler: Scheduler, ids: list[str]) -> list[str]:
@@ -132,7 +133,7 @@ def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
     with sleeper(Slots(2, 1, "cpu"), seconds=0) as scheduler:
         ids = scheduler.submit([job() for _ in range(2)])
         drain(scheduler, ids)
-        wide = Job(Path("x"), "a cell", Submission(RunConfig(world_size=2)))
+        wide = Job(Path("x"), Cell(), "a cell", Submission(RunConfig(world_size=2)))
         assert drain(scheduler, scheduler.submit([wide])) == 1
 
 
@@ -215,7 +216,7 @@ def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
     submission = record.submission()
     assert submission
-    script = LocalScheduler(Slots(1, 1, "cpu")).script(Job(record.path, "a cell", submission))
+    script = LocalScheduler(Slots(1, 1, "cpu")).script(Job(record.path, record.cell(), "a cell", submission))
     assert "OMP_NUM_THREADS=1" in script
     assert "GOMP_SPINCOUNT=5000" in script, "threads do not spin for long"
     subprocess.run(["bash", "-c", script], check=True)

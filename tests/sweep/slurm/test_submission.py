@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submitit.core.utils import DelayedSubmission
 
 from harness.cell import Cell
+from harness.errors import UserError
 from harness.store.index import Index
 from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
@@ -74,7 +76,7 @@ def jobs(count: int, two: Collection[int] = ()) -> list[Job]:
     allocation = SlurmAllocation(nodes=1, minutes=10.0, grace_seconds=10)
     configs = (RunConfig(world_size=2 if number in two else 1) for number in range(count))
     return [
-        Job(Path(f"{number:012x}"), f"seed={number}", Submission(run=run, slurm=allocation))
+        Job(Path(f"{number:012x}"), Cell(seed=number), f"seed={number}", Submission(run=run, slurm=allocation))
         for number, run in enumerate(configs)
     ]
 
@@ -92,18 +94,61 @@ def test_cells_are_submitted_cancelled_and_known_by_their_tasks(
 ) -> None:
     scheduler: Scheduler = cluster
     commands: list[tuple[str, ...]] = []
-    monkeypatch.setattr(Slurm, "most_array_tasks", lambda self: 2)
-    monkeypatch.setattr(Slurm, "ask", lambda self, *command: commands.append(command) or "")
+
+    def ask(self: Slurm, *command: str) -> str:
+        commands.append(command)
+        return "MaxArraySize = 2" if command[0] == "scontrol" else ""
+
+    monkeypatch.setattr(Slurm, "ask", ask)
     monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, given: str(len(tasks)))
-    records = [Record.prepare(cluster.runs, cell) for cell in CELLS]
-    queued = [replace(job, record=record.path) for job, record in zip(jobs(3), records, strict=True)]
-    assert scheduler.submit(queued) == ["2_0", "2_1", "1"]
+    assert scheduler.submit(of_cells(cluster)) == ["2_0", "2_1", "1"]
+    assert commands == [("scontrol", "show", "config")], "Slurm is asked once for all cells"
+    records = [Record(cluster.runs / cell.cell_id) for cell in CELLS]
+    assert [record.cell() for record in records] == CELLS
     assert [submission.batch for record in records if (submission := record.submission())] == [1, 1, 2]
     assert [info.state for info in scheduler.status(["2_0", "1"]).values()] == [JobState.PENDING] * 2
     assert cluster.open_tasks([cell.cell_id for cell in CELLS[1:]]) == ["2_1", "1"]
     scheduler.cancel(["2_1", "1"])
     scheduler.cancel(["2_0"], at_once=True)
     assert commands[-2:] == [("scancel", "1", "2_1"), ("scancel", "--signal=KILL", "--full", "2_0")]
+
+
+def of_cells(cluster: SlurmScheduler) -> list[Job]:
+    """Jobs of CELLS, which have no records yet."""
+    return [replace(job, record=cluster.runs / job.cell.cell_id) for job in jobs(len(CELLS))]
+
+
+def test_a_sweep_that_slurm_does_not_answer_prepares_no_record(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
+    def silent(*_: Any) -> Any:
+        raise Unreachable("scontrol did not answer within 60 seconds")
+
+    monkeypatch.setattr(Slurm, "ask", silent)
+    with pytest.raises(UserError, match="scontrol did not answer.*; 0 of 3 cells are submitted"):
+        cluster.submit(of_cells(cluster))
+    assert not cluster.runs.exists()
+    assert cluster.batches.all == []
+
+
+def test_a_lost_job_gets_the_files_that_its_submitter_would_have_written(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler
+) -> None:
+    """Above all its own time limit, which need not be the profile's: its cells may have resources of their own."""
+    monkeypatch.setattr(Slurm, "most_array_tasks", lambda self: 2)
+    monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, given: "")  # it died before it had an id
+    cluster.submit(of_cells(cluster)[:2])
+    (batch,) = cluster.batches.all
+    cluster.batches.write(replace(batch, submitted=time.time() - 10 * SUBMITTING_SECONDS - 1))
+    monkeypatch.setattr(Slurm, "queue", lambda self, users: ({}, {batch.name: "7"}))
+    poll_scheduler([cluster], at_once=True)
+    assert [array.job for array in cluster.batches.all] == ["7"]
+    written = [DelayedSubmission.load(cluster.profile.folder / f"7_{task}_submitted.pkl") for task in range(2)]
+    assert [delayed.function.records for delayed in written] == [
+        (str((cluster.runs / cell.cell_id).absolute()),) for cell in CELLS[:2]
+    ]
+    assert {delayed._timeout_min for delayed in written} == {10}
+    assert cluster.cluster.time is None
 
 
 @pytest.mark.parametrize(

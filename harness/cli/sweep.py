@@ -65,6 +65,13 @@ def sweep(
     words = [experiment, *(overrides or []), *(["--rerun-stale"] if rerun_stale else [])]
     again = command("sweep", words, results, tracking_uri, plugin or [])
     declared = load(experiment, overrides or [], results, plugins=plugin or [], may_download=not dry_run)
+    if wait and not declared.on_cluster:
+        raise UserError(
+            "a sweep on this machine stays until its cells have ended; --wait is for jobs of a cluster",
+            where="command line: --wait",
+            allowed="with cluster=NAME, a cluster's profile",
+            next_command=again,
+        )
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:

@@ -102,6 +102,14 @@ def test_what_costs_much_is_asked_about_and_nobody_answers_for_a_script(folder: 
     assert harness("sweep", "tiny.yaml", *dear, "--yes", cwd=folder).returncode == 0
 
 
+def test_waiting_is_for_a_cluster_and_the_message_has_the_command_without_it(folder: Path) -> None:
+    done = harness("sweep", "tiny.yaml", *FEW, "--wait", cwd=folder)
+    assert done.returncode == 2
+    assert "--wait is for jobs of a cluster" in done.stderr
+    assert f"harness sweep tiny.yaml '{FEW[0]}' '{FEW[1]}' {FEW[2]}\n" in done.stderr
+    assert not (folder / "results").exists()
+
+
 def test_a_diverged_cell_is_not_tried_again_by_a_sweep_but_by_retry(folder: Path) -> None:
     bad = [*FEW, "optimizer.lr=1e30"]
     first = harness("sweep", "tiny.yaml", *bad, cwd=folder)

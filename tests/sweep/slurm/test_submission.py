@@ -125,7 +125,7 @@ def test_a_sweep_that_slurm_does_not_answer_prepares_no_record(
         raise Unreachable("scontrol did not answer within 60 seconds")
 
     monkeypatch.setattr(Slurm, "ask", silent)
-    with pytest.raises(UserError, match="scontrol did not answer.*; 0 of 3 cells are submitted"):
+    with pytest.raises(UserError, match=r"scontrol did not answer.*; 0 of 3 cells are submitted"):
         cluster.submit(of_cells(cluster))
     assert not cluster.runs.exists()
     assert cluster.batches.all == []

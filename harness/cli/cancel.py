@@ -17,7 +17,7 @@ from harness.cli.shared.selection import AsJson, Target, select
 from harness.cli.shared.text import count
 from harness.store.index import Index, Summary
 from harness.store.record import Record
-from harness.sweep.slurm.submission import open_sweeps
+from harness.sweep.cluster import cancel_queued
 
 #: How long running cells may take to write their checkpoint before this verb gives up waiting.
 WAIT_SECONDS = 60.0
@@ -52,9 +52,7 @@ def cancel(
     for cell_id, state in was.items():
         if state == "queued":
             records[cell_id].withdraw()
-    queued = {cell_id for cell_id, state in was.items() if state == "queued"}
-    for cluster in open_sweeps(results):
-        cluster.cancel(cluster.open_tasks(queued))
+    cancel_queued(results, {cell_id for cell_id, state in was.items() if state == "queued"})
     _stop(records)
     listed = [
         {

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +17,10 @@ import typer
 from harness.cli.shared.arguments import Results
 from harness.datasets import DATASETS, DatasetMissing, FixedDataset
 from harness.environment.cpu import cores
+from harness.environment.diagnosis import Diagnosis
 from harness.environment.gpus import gpus, visible_gpus
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
-from harness.sweep.slurm.diagnosis import Diagnosis
 
 
 def doctor(
@@ -53,9 +54,9 @@ def _of_machine(results: Path) -> Iterator[Diagnosis]:
 
 
 def _of_cluster(words: list[str], results: Path, full: bool) -> Iterator[Diagnosis]:
-    from harness.cli.shared.doctor_slurm import findings  # here, since it needs packages that may be missing
+    from harness.sweep.cluster_check import check_cluster  # here, since it needs packages that may be missing
 
-    return findings(words, results, full)
+    return check_cluster(words, results, full, lambda line: print(f"     {time.strftime('%T')} {line}", flush=True))
 
 
 def _machine(results: Path) -> Iterator[Diagnosis]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,18 @@ import typer
 from harness.cli.shared.arguments import Results, TrackingUri, Yes, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.run_locally import Foreground
-from harness.cli.shared.run_on_slurm import one_submitter
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import count
 from harness.environment.memory import memory_bytes
-from harness.environment.revision import source_hash
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import Submission
-from harness.sweep.declare.schema import ClusterConfig
-from harness.sweep.expand.resources import Resources
+from harness.sweep.cluster import cluster_of, resubmit
 from harness.sweep.run.slots import Slots, divide
 from harness.sweep.run.supervisor import Task
-from harness.sweep.slurm.submission import SlurmScheduler
 
 
 def retry(
@@ -70,16 +65,22 @@ def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tu
     """Group cells by the manifest for which, and the cluster to which, they were submitted."""
     found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
-        submission, cluster = _submission(record), _cluster_of(record)
+        submission, cluster = _submission(record), cluster_of(record)
         key = f"{submission.experiment}.{submission.scale}", str(cluster)
         found.setdefault(key, []).append((name, record))
     return found
 
 
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
-    if cluster := _cluster_of(failed[0][1]):
-        return _submit(name, failed, results, cluster, again)
+    """Run cells of one manifest where they ran before; False if some have not finished on this machine.
 
+    What becomes of a cluster's jobs is seen later.
+    """
+    manifest = Manifest.read(results, name)
+    if cluster_of(failed[0][1]):
+        submitted = resubmit(failed, manifest, results, again)
+        print(f"{count(submitted.cells)} submitted as {submitted.sweep}")
+        return True
     tasks = [Task(record, record.cell(), shown, _submission(record)) for shown, record in failed]
     first = tasks[0].submission
     here = divide(len(tasks), None, first.run.device, max(task.submission.run.world_size for task in tasks))
@@ -88,35 +89,7 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
     slots = Slots(here.count, first.run.threads, here.device, memory)
     sweep = failed[0][1].sweep_folder(first)
     policy = Ledger(sweep).policy() if sweep else Policy()
-    manifest = Manifest.read(results, name)
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
-
-
-def _cluster_of(record: Record) -> ClusterConfig | None:
-    """Return the cluster that this cell was submitted to; None where it ran on this machine."""
-    sweep = record.sweep_folder(record.submission())
-    stored = Ledger(sweep).facts().get("cluster") if sweep else None
-    return ClusterConfig.from_json(stored) if stored else None
-
-
-def _submit(name: str, failed: list[tuple[str, Record]], results: Path, cluster: ClusterConfig, again: str) -> bool:
-    """To the cluster that they were submitted to, with the code of now; True: what becomes of them is seen later."""
-    tasks = []
-    for shown, record in failed:
-        before = _submission(record)
-        assert before.slurm
-        submission = replace(before, run=replace(before.run, source_hash=source_hash()))
-        nodes = before.slurm.nodes
-        given = Resources(before.run.world_size // nodes, nodes, before.slurm.minutes)
-        tasks.append((Task(record, record.cell(), shown, submission), given))
-    sweep = failed[0][1].sweep_folder(tasks[0][0].submission)
-    assert sweep
-    with one_submitter(results):
-        submitted = SlurmScheduler.open(results, name, Ledger(sweep).policy(), cluster, again)
-        Manifest.read(results, name).save(submitted.ledger.manifest)
-        ids = submitted.submit([submitted.job(*task) for task in tasks])
-        print(f"{count(len(ids))} submitted as {submitted.ledger.path.name}")
-    return True
 
 
 def _listed(name: str, record: Record) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from harness.cli.shared.disk_space import confirm_space
 from harness.cli.shared.load_experiment import load, other_scale
 from harness.cli.shared.plan_text import not_retried, refusals
 from harness.cli.shared.run_locally import Foreground
-from harness.cli.shared.run_on_slurm import Submitted
+from harness.cli.shared.run_on_cluster import ClusterRun
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, states
 from harness.environment.revision import source_hash
@@ -23,6 +23,7 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
+from harness.sweep.cluster import SubmittedSweep
 from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import PlanEstimate
 from harness.sweep.run.local_scheduler import LocalScheduler
@@ -76,8 +77,8 @@ def sweep(
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
         submission = declared.submission("" if allow_code_drift else source_hash())
-        submitted = Submitted(declared, results, tracking_uri, again, submission, rerun_stale)
-        submitted.print_scripts() if dry_run else submitted.run(yes, wait)
+        run = ClusterRun(SubmittedSweep(declared, results, submission, again, rerun_stale), tracking_uri)
+        run.print_scripts() if dry_run else run.run(yes, wait)
     elif dry_run:
         _print_jobs(declared, rerun_stale)
     else:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.shared import doctor_slurm
+from harness.environment.diagnosis import Diagnosis
+from harness.sweep.cluster_check import check_cluster
 from harness.sweep.slurm import acceptance, node_check
-from harness.sweep.slurm.diagnosis import Diagnosis
 from tests.support.slurm_cluster import Cluster
 from tests.support.slurm_sweeps import Folder, slurm, until
 
@@ -124,7 +124,7 @@ def test_results_that_cannot_be_written(folder: Folder) -> None:
 
 def findings(folder: Folder, monkeypatch: pytest.MonkeyPatch, *words: str, full: bool = False) -> dict[str, Diagnosis]:
     monkeypatch.chdir(folder.path)
-    found = doctor_slurm.findings(["cluster=here.yaml", *words], Path("results"), full)
+    found = check_cluster(["cluster=here.yaml", *words], Path("results"), full, print)
     return {finding.what: finding for finding in found}
 
 

@@ -13,11 +13,7 @@ def refresh_job_states(results: Path, *, settling: bool) -> None:
     """
     if not any((results / "sweeps").glob("*/batches")):  # the usual case: nothing was ever submitted from here
         return
-    from harness.sweep.slurm.submission import open_sweeps, poll_scheduler, record_lost_outcomes
+    from harness.sweep.cluster import poll
 
-    clusters = open_sweeps(results)
-    if why := poll_scheduler(clusters):
-        print(f"note: the cluster's queue could not be read ({why}); shown is what is known", file=sys.stderr)
-    if settling:
-        for cluster in clusters:
-            record_lost_outcomes(cluster)
+    if refusal := poll(results, settling=settling):
+        print(f"note: the cluster's queue could not be read ({refusal}); shown is what is known", file=sys.stderr)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets import find
+from harness.environment.diagnosis import Diagnosis
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.store.ledger import Policy
@@ -24,7 +25,6 @@ from harness.sweep.expand import grid
 from harness.sweep.expand.resources import resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Unreachable
-from harness.sweep.slurm.diagnosis import Diagnosis
 from harness.sweep.slurm.submission import SlurmScheduler, poll_scheduler, record_lost_outcomes
 
 FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"

@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.environment.diagnosis import Diagnosis
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
-from harness.sweep.slurm.diagnosis import Diagnosis
 
 #: How long the check waits until the job starts, and until its processes have answered; the job's time limit.
 START_SECONDS, RUN_SECONDS, MINUTES = 60, 150, 3

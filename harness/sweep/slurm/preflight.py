@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harness.environment.diagnosis import Diagnosis
 from harness.errors import UserError, nearest
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, outside_of_jobs, refused
-from harness.sweep.slurm.diagnosis import Diagnosis
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
 #: The states of nodes that run jobs, or will; a suffix says that they sleep, are planned for a job, ...

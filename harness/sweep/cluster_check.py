@@ -1,4 +1,4 @@
-"""``harness doctor cluster=NAME``: whether a cluster does what its profile asks of it."""
+"""Whether a cluster does what its profile asks of it, for ``harness doctor cluster=NAME``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.environment.diagnosis import Diagnosis
 from harness.errors import UserError, below, located
 from harness.sweep.declare.limits import check_range
 from harness.sweep.declare.schema import ClusterConfig
-from harness.sweep.slurm.acceptance import Acceptance, declared, profile
+from harness.sweep.slurm.acceptance import Acceptance, Say, declared, profile
 from harness.sweep.slurm.commands import Slurm
-from harness.sweep.slurm.diagnosis import Diagnosis
 from harness.sweep.slurm.node_check import Probe
 from harness.sweep.slurm.preflight import Checks
 
@@ -19,9 +19,10 @@ from harness.sweep.slurm.preflight import Checks
 NODES = 2
 
 
-def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Diagnosis]:
-    """First what Slurm says, then what a small job sees, then, with ``full``, what a cell meets; each only if all is
-    well before.
+def check_cluster(words: Sequence[str], results: Path, full: bool, say: Say) -> Iterator[Diagnosis]:
+    """Yield what the scheduler offers, then what a small job sees, then, if ``full``, how a cell trains.
+
+    Each part is checked only if all is well before it; ``say`` gets lines of progress.
 
     Raises:
         UserError: the profile is not allowed.
@@ -29,25 +30,29 @@ def findings(words: Sequence[str], results: Path, full: bool) -> Iterator[Diagno
     cluster = _profile(words)
     slurm = Slurm(lambda line: None)
     checks, well = Checks(cluster, slurm), True
-    for finding in checks.run():
-        well &= not finding.failed
-        yield finding
+    for diagnosis in checks.run():
+        well &= not diagnosis.failed
+        yield diagnosis
     if not well or checks.partition is None:
         return
     nodes = min(NODES, checks.partition.working)
-    _say(f"a job on {nodes} node{'s' if nodes > 1 else ''} of {checks.partition.name}, a minute at most")
-    for finding in Probe(cluster, nodes, results, slurm).run():
-        well &= not finding.failed
-        yield finding
+    say(f"a job on {nodes} node{'s' if nodes > 1 else ''} of {checks.partition.name}, a minute at most")
+    for diagnosis in Probe(cluster, nodes, results, slurm).run():
+        well &= not diagnosis.failed
+        yield diagnosis
     if not well or not full:
         return
     folder = results / "doctor" / time.strftime("%Y-%m-%d-%H%M%S")
-    _say(f"ten minutes at most, into {folder}/")
-    yield from Acceptance(declared(words, nodes), folder, _say).run()
+    say(f"ten minutes at most, into {folder}/")
+    yield from Acceptance(declared(words, nodes), folder, say).run()
 
 
 def _profile(words: Sequence[str]) -> ClusterConfig:
-    """Return the profile that the words name, checked as for a sweep."""
+    """Return the profile that the command line names, checked as for a sweep.
+
+    Raises:
+        UserError: the profile is not allowed, or is that of a machine without a scheduler.
+    """
     example = "harness doctor cluster=NAME cluster.KEY=VALUE"
     for word in words:
         if not word.startswith(("cluster=", "cluster.")):
@@ -67,7 +72,3 @@ def _profile(words: Sequence[str]) -> ClusterConfig:
             next_command="harness doctor",
         )
     return cluster
-
-
-def _say(line: str) -> None:
-    print(f"     {time.strftime('%T')} {line}", flush=True)

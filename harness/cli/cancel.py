@@ -40,13 +40,13 @@ def cancel(
     """
     refresh_job_states(results, settling=True)
     index = Index(results / "runs")
-    found = select(target, results, index)
-    was = {cell_id: state for cell_id, state in found.states().items() if state in ("queued", "running")}
+    selected = select(target, results, index)
+    was = {cell_id: state for cell_id, state in selected.states().items() if state in ("queued", "running")}
     if not was:
         print("[]" if as_json else "None of these cells is queued or runs.")
         return
     for cell_id, state in was.items():
-        print(f"  {state:8} {cell_id}  {found.names[cell_id]}", file=sys.stderr if as_json else sys.stdout)
+        print(f"  {state:8} {cell_id}  {selected.names[cell_id]}", file=sys.stderr if as_json else sys.stdout)
     confirm(f"Cancel {count(len(was))}?", yes, command("cancel", target, results))
     records = {cell_id: index.record(cell_id) for cell_id in was}
     for cell_id, state in was.items():
@@ -57,7 +57,7 @@ def cancel(
     listed = [
         {
             "cell_id": cell_id,
-            "name": found.names[cell_id],
+            "name": selected.names[cell_id],
             "was": state,
             "became": _became(index[cell_id], records[cell_id]),
             "checkpoint": _has_checkpoint(records[cell_id]),
@@ -68,7 +68,7 @@ def cancel(
         print(json.dumps(listed, indent=1))
     else:
         for cell in listed:
-            print(f"  {cell['cell_id']}  {cell['name']}: {_said(cell)}")
+            print(f"  {cell['cell_id']}  {cell['name']}: {_result(cell)}")
     if any(cell["became"] == "running" for cell in listed):
         raise typer.Exit(1)
 
@@ -96,7 +96,7 @@ def _has_checkpoint(record: Record) -> bool:
     return any(attempt.checkpoint.exists() for attempt in record.attempts())
 
 
-def _said(cell: Mapping[str, object]) -> str:
+def _result(cell: Mapping[str, object]) -> str:
     if cell["became"] == "running":
         return "has not stopped yet, and will at its next step"
     if cell["became"] != "cancelled":

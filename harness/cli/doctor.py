@@ -39,12 +39,12 @@ def doctor(
     failed.
     """
     failed = False
-    for finding in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
-        mark = "ok  " if not finding.fix else "FAIL" if finding.needed else "note"
-        print(f"{mark} {finding.what:14} {finding.found}", flush=True)
-        if finding.fix:
-            print(f"     {'':14} fix: {finding.fix}", flush=True)
-        failed |= finding.failed
+    for diagnosis in _of_cluster(cluster or [], results, full) if cluster or full else _of_machine(results):
+        mark = "ok  " if not diagnosis.fix else "FAIL" if diagnosis.needed else "note"
+        print(f"{mark} {diagnosis.what:14} {diagnosis.found}", flush=True)
+        if diagnosis.fix:
+            print(f"     {'':14} fix: {diagnosis.fix}", flush=True)
+        failed |= diagnosis.failed
     if failed:
         raise typer.Exit(1)
 
@@ -72,11 +72,11 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
     else:
         yield Diagnosis("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
     yield Diagnosis("memory", f"{memory_bytes('cpu') / 2**30:.0f} GiB")
-    there = next(folder for folder in (results.resolve(), *results.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(there).free / 2**30
-    yield Diagnosis("disk", f"{free:.0f} GiB free at {there}", "" if free > 2 else f"free some space at {there}")
-    if not os.access(there, os.W_OK):
-        yield Diagnosis("results", f"{there} cannot be written", "--results OTHER_FOLDER")
+    folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 2**30
+    yield Diagnosis("disk", f"{free:.0f} GiB free at {folder}", "" if free > 2 else f"free some space at {folder}")
+    if not os.access(folder, os.W_OK):
+        yield Diagnosis("results", f"{folder} cannot be written", "--results OTHER_FOLDER")
     if shutil.which("git") is None:
         yield Diagnosis("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
 
@@ -84,10 +84,10 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
 def _gpus() -> Diagnosis:
     """The names and the memory of the GPUs that this process may use."""
     try:
-        found = [f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB" for gpu in visible_gpus()]
+        names = [f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB" for gpu in visible_gpus()]
     except UserError as error:
         return Diagnosis("GPUs", error.what, "install NVIDIA's driver", needed=False)
-    return Diagnosis("GPUs", "; ".join(found))
+    return Diagnosis("GPUs", "; ".join(names))
 
 
 def _packages() -> Iterator[Diagnosis]:

@@ -54,7 +54,7 @@ def retry(
             print(f"  {record.cell_id}  {name}: {_error(record)}")
         confirm(f"Run {count(len(failed))} again?", yes, command("retry", target, results))
         again = command("retry", [*target, "--yes"], results, tracking_uri)
-        complete = [_run(name, some, results, tracking_uri, again) for (name, _), some in _by_sweep(failed).items()]
+        complete = [_run(name, cells, results, tracking_uri, again) for (name, _), cells in _by_sweep(failed).items()]
     if as_json:
         print(json.dumps([_listed(name, record) for name, record in failed], indent=1))
     if not all(complete):
@@ -63,12 +63,12 @@ def retry(
 
 def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tuple[str, Record]]]:
     """Group cells by the manifest for which, and the cluster to which, they were submitted."""
-    found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
+    groups: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for name, record in failed:
         submission, cluster = _submission(record), cluster_of(record)
         key = f"{submission.experiment}.{submission.scale}", str(cluster)
-        found.setdefault(key, []).append((name, record))
-    return found
+        groups.setdefault(key, []).append((name, record))
+    return groups
 
 
 def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_uri: str, again: str) -> bool:
@@ -83,10 +83,10 @@ def _run(name: str, failed: list[tuple[str, Record]], results: Path, tracking_ur
         return True
     tasks = [Task(record, record.cell(), shown, _submission(record)) for shown, record in failed]
     first = tasks[0].submission
-    here = divide(len(tasks), None, first.run.device, max(task.submission.run.world_size for task in tasks))
+    division = divide(len(tasks), None, first.run.device, max(task.submission.run.world_size for task in tasks))
     # With as many threads as before: sums in another order have other last digits.
-    memory = memory_bytes(here.device) if here.device == "cpu" else 0
-    slots = Slots(here.count, first.run.threads, here.device, memory)
+    memory = memory_bytes(division.device) if division.device == "cpu" else 0
+    slots = Slots(division.count, first.run.threads, division.device, memory)
     sweep = failed[0][1].sweep_folder(first)
     policy = Ledger(sweep).policy() if sweep else Policy()
     return Foreground(manifest, results, tracking_uri, again, slots, policy).run(tasks, 0, len(tasks))
@@ -97,11 +97,11 @@ def _listed(name: str, record: Record) -> dict[str, Any]:
 
 
 def _error(record: Record) -> str:
-    """The error that the last attempt ended with; empty where it ended with none."""
+    """Return the error that the last attempt ended with; empty if it ended without one."""
     outcome = record.attempts()[-1].outcome()
     return outcome.error if outcome else ""
 
 
 def _submission(record: Record) -> Submission:
-    """How a cell that was begun is run; that of one cell, imported without it, is the default."""
+    """Return how a cell was submitted; a cell that was imported has no submission, and gets the default one."""
     return record.submission() or Submission()

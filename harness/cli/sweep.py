@@ -180,11 +180,11 @@ def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_
         if other == scale:
             continue
         try:
-            there = other_scale(experiment, other, results, plugins)
+            at_scale = other_scale(experiment, other, results, plugins)
         except UserError as error:  # this sweep is done; another scale's mistake is only worth a line
             print(f"{other + ':':9} {error}")
             continue
-        if there:
-            cells = f"{count(len(there.plan.entries))} on {there.manifest.dataset}"
+        if at_scale:
+            cells = f"{count(len(at_scale.plan.entries))} on {at_scale.manifest.dataset}"
             cost = command("plan", [experiment, f"scale={other}"], results, plugins=plugins)
             print(f"{other + ':':9} {cells}; what they cost: {cost}")

@@ -42,18 +42,18 @@ def acquire(units: Iterable[str], count: int) -> DeviceLease | None:
         descriptor = _locked(unit)
         if descriptor is not None:
             taken.append(descriptor)
-    found = DeviceLease(tuple(taken))
+    lease = DeviceLease(tuple(taken))
     if len(taken) == count:
-        return found
-    found.release()
+        return lease
+    lease.release()
     return None
 
 
 def free(units: Iterable[str]) -> int:
     """How many of these units no process holds."""
-    found = DeviceLease(tuple(descriptor for unit in units if (descriptor := _locked(unit)) is not None))
-    found.release()
-    return len(found.descriptors)
+    lease = DeviceLease(tuple(descriptor for unit in units if (descriptor := _locked(unit)) is not None))
+    lease.release()
+    return len(lease.descriptors)
 
 
 def _locked(unit: str) -> int | None:

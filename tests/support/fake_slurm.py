@@ -31,7 +31,7 @@ class FakeSlurm:
         self.commands: list[tuple[str, ...]] = []
         self.silent = False
         monkeypatch.setattr(Slurm, "ask", lambda _, *command: self.ask(*command))
-        monkeypatch.setattr(Profile, "submit", lambda _, name, comment, tasks, given: self.submit(tasks))
+        monkeypatch.setattr(Profile, "submit", lambda _, name, comment, tasks, resources: self.submit(tasks))
         monkeypatch.setattr(Slurm, "queue", lambda _, users: (self.statuses, {}))
         for name in ("PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"):
             monkeypatch.setattr(submission, name, 0.0)

@@ -36,11 +36,11 @@ class OtherDataset:
         datasets.named(name, where="--dataset")
         return cls(name, root, _find(name, root))
 
-    def like(self, own: Dataset) -> Dataset:
-        """These images for a cell that was trained on ``own``: of the same size, unless they have their own."""
+    def like(self, trained_on: Dataset) -> Dataset:
+        """Return this data set in the size of the images that a cell was trained on, or in its own fixed size."""
         entry = DATASETS[self.name]
-        size = entry.image_size if isinstance(entry, FixedDataset) else own.image_size
-        return replace(own, name=self.name, image_size=size, fingerprint=self.files.fingerprint)
+        size = entry.image_size if isinstance(entry, FixedDataset) else trained_on.image_size
+        return replace(trained_on, name=self.name, image_size=size, fingerprint=self.files.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def tasks(
     Raises:
         UserError: an encoder does not fit the images, or there are fewer images than neighbours.
     """
-    found, checked = [], set()
+    evaluations, checked = [], set()
     find = functools.cache(_find)
     for record in records:
         cell = record.cell()
@@ -83,8 +83,8 @@ def tasks(
         if (cell.backbone, task.dataset) not in checked:
             _check(cell, task.dataset, files, evaluation, preset)
             checked.add((cell.backbone, task.dataset))
-        found.append(task)
-    return found
+        evaluations.append(task)
+    return evaluations
 
 
 def _find(name: str, root: str | None) -> DatasetFiles:
@@ -99,15 +99,15 @@ def _check(cell: Cell, dataset: Dataset, files: DatasetFiles, evaluation: Evalua
     def where(key: str) -> str:
         return f"--preset {preset}: {key}" if key.startswith("evaluate.") else f"--dataset {dataset.name}"
 
-    own, channels = DATASETS[cell.dataset.name], files.channels
-    if own.channels != channels:
-        what = f"cell {cell.cell_id} takes images of {own.channels} channels, {dataset.name} has {channels}"
-        fitting = ", ".join(name for name, entry in DATASETS.items() if entry.channels == own.channels)
+    trained_on, channels = DATASETS[cell.dataset.name], files.channels
+    if trained_on.channels != channels:
+        what = f"cell {cell.cell_id} takes images of {trained_on.channels} channels, {dataset.name} has {channels}"
+        fitting = ", ".join(name for name, entry in DATASETS.items() if entry.channels == trained_on.channels)
         raise UserError(what, where=f"--dataset {dataset.name}", allowed=fitting)
-    there = replace(cell, dataset=dataset)
+    evaluated = replace(cell, dataset=dataset)
     with located(where):
-        check_backbone(there)
-        check_evaluation(replace(evaluation, curve_bank=files.labelled), there, files)  # without a curve
+        check_backbone(evaluated)
+        check_evaluation(replace(evaluation, curve_bank=files.labelled), evaluated, files)  # without a curve
 
 
 def run(todo: Sequence[EvaluationTask], evaluation: Evaluation, slots: Slots, log: Path) -> Iterator[Ended]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from harness.datasets import find
 from harness.environment.diagnosis import Diagnosis
@@ -22,7 +21,7 @@ from harness.store.record import Attempt, Record
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.declare.compose import Declaration, declare
 from harness.sweep.expand import grid
-from harness.sweep.expand.resources import resources
+from harness.sweep.expand.resources import Resources, resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Unreachable
 from harness.sweep.slurm.submission import SlurmScheduler, poll_scheduler, record_lost_outcomes
@@ -86,20 +85,20 @@ class AcceptanceRun:
     results: Path
 
     @cached_property
-    def task(self) -> tuple[Task, Any]:
+    def task(self) -> tuple[Task, Resources]:
         """The cell as a sweep submits it, and its resources."""
         declaration, files = self.declaration, find("digits", None)
         ((cell, _),) = grid.expand(declaration, files).cells
-        given = resources(declaration)(cell)
+        cell_resources = resources(declaration)(cell)
         common = RunConfig(
             threads=declaration.cluster.cpus,
             device=declaration.cluster.device,
             evaluation=declaration.evaluation,
             source_hash=source_hash(),
         )
-        run = given.run_config(common, cell)
+        run = cell_resources.run_config(common, cell)
         submission = Submission(run, experiment=declaration.name, scale=declaration.scale)
-        return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, submission), given
+        return Task(Record(self.results / "runs" / cell.cell_id), cell, self.name, submission), cell_resources
 
     @property
     def record(self) -> Record:
@@ -112,8 +111,8 @@ class AcceptanceRun:
 
     def submit(self) -> None:
         """Submit the cell, or submit it again."""
-        task, given = self.task
-        self.cluster.submit([self.cluster.job(task, given)])
+        task, cell_resources = self.task
+        self.cluster.submit([self.cluster.job(task, cell_resources)])
 
     @property
     def job(self) -> str:

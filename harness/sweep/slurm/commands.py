@@ -165,14 +165,14 @@ class Profile:
     cluster: ClusterConfig
     folder: Path
 
-    def script(self, name: str, comment: str, tasks: int, given: Resources) -> str:
+    def script(self, name: str, comment: str, tasks: int, resources: Resources) -> str:
         """Return the batch script that ``submit`` gives to sbatch."""
-        executor = self._executor(name, comment, given)
+        executor = self._executor(name, comment, resources)
         if tasks > 1:
             executor.parameters["map_count"] = tasks
         return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
-    def submit(self, name: str, comment: str, tasks: Sequence[Sequence[Path]], given: Resources) -> str:
+    def submit(self, name: str, comment: str, tasks: Sequence[Sequence[Path]], resources: Resources) -> str:
         """Submit one job, an array if it has several tasks; return its id.
 
         Raises:
@@ -181,7 +181,7 @@ class Profile:
         """
         from submitit.core.utils import FailedJobError
 
-        executor = self._executor(name, comment, given)
+        executor = self._executor(name, comment, resources)
         try:
             with outside_of_jobs(), executor.batch():
                 jobs = [executor.submit(JobTask(tuple(str(record) for record in task))) for task in tasks]
@@ -189,28 +189,28 @@ class Profile:
             raise refused(str(error)) from None
         return str(jobs[0].job_id).partition("_")[0]
 
-    def complete(self, job: str, tasks: Sequence[Sequence[Path]], given: Resources) -> None:
+    def complete(self, job: str, tasks: Sequence[Sequence[Path]], resources: Resources) -> None:
         """Write the files that submitit writes for each task, for a job whose submitter died before it did so."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         for number, task in enumerate(tasks):
             submission = DelayedSubmission(JobTask(tuple(str(record) for record in task)))
-            submission.set_timeout(_minutes(given), TIME_LIMITS)
+            submission.set_timeout(_minutes(resources), TIME_LIMITS)
             path = JobPaths(self.folder, job_id=f"{job}_{number}" if len(tasks) > 1 else job).submitted_pickle
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 submission.dump(path)
 
-    def _executor(self, name: str, comment: str, given: Resources) -> Any:
+    def _executor(self, name: str, comment: str, resources: Resources) -> Any:
         from submitit.slurm.slurm import SlurmExecutor
 
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise no_slurm("sbatch")
         executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=self.cluster.python)
-        executor.update_parameters(**self._parameters(name, comment, given))
+        executor.update_parameters(**self._parameters(name, comment, resources))
         return executor
 
-    def _parameters(self, name: str, comment: str, given: Resources) -> dict[str, Any]:
+    def _parameters(self, name: str, comment: str, resources: Resources) -> dict[str, Any]:
         cluster = self.cluster
         options = {"requeue" if cluster.requeue else "no-requeue": True, **cluster.sbatch}
         setup = [*cluster.setup]
@@ -224,11 +224,11 @@ class Profile:
             "account": cluster.account,
             "qos": cluster.qos,
             "constraint": cluster.constraint,
-            "time": _minutes(given),
-            "nodes": given.nodes,
-            "ntasks_per_node": given.gpus,
+            "time": _minutes(resources),
+            "nodes": resources.nodes,
+            "ntasks_per_node": resources.gpus,
             "cpus_per_task": cluster.cpus,
-            "gpus_per_node": f"{kind}{given.gpus}" if cluster.device == "cuda" else None,
+            "gpus_per_node": f"{kind}{resources.gpus}" if cluster.device == "cuda" else None,
             "mem": f"{round(cluster.memory * 1024)}M" if cluster.memory else None,
             "signal_delay_s": cluster.grace,
             "array_parallelism": cluster.throttle or 100_000,
@@ -240,9 +240,9 @@ class Profile:
         }
 
 
-def _minutes(given: Resources) -> int:
+def _minutes(resources: Resources) -> int:
     """Return the time limit of a job with these resources, in Slurm's whole minutes."""
-    return max(1, round(given.time or 0))
+    return max(1, round(resources.time or 0))
 
 
 def _error(output: str) -> str:

@@ -107,15 +107,15 @@ class Probe:
 
     def command(self, folder: Path, name: str) -> list[str]:
         """Return the command line: srun with the options of a sweep's job, and its lines before Python."""
-        given = Resources(self.cluster.gpus, self.nodes, min(MINUTES, max(1, round(self.cluster.time or 0))))
-        script = Profile(self.cluster, folder).script(name, "harness doctor", 1, given)
+        resources = Resources(self.cluster.gpus, self.nodes, min(MINUTES, max(1, round(self.cluster.time or 0))))
+        script = Profile(self.cluster, folder).script(name, "harness doctor", 1, resources)
         options = re.findall(r"^#SBATCH (--([\w-]+).*)$", script, re.MULTILINE)
         setup = re.search(r"^# setup\n(.*?)\n\n# command$", script, re.MULTILINE | re.DOTALL)
         python = self.cluster.python or shlex.quote(sys.executable)
         check = f"{python} -u -m harness.ssl.measure.node_check {shlex.quote(str(folder))} {self.cluster.device}"
         lines = [*([setup[1]] if setup else []), "export SUBMITIT_EXECUTOR=slurm", f"exec {check}"]
         return [
-            "srun", "--label", "--export=ALL", f"--immediate={START_SECONDS}", f"--time={given.time:g}",
+            "srun", "--label", "--export=ALL", f"--immediate={START_SECONDS}", f"--time={resources.time:g}",
             *[word for whole, key in options if key not in ONLY_SBATCH for word in shlex.split(whole)],
             *self.cluster.srun,
             "bash", "-c", "\n".join(lines),

@@ -221,10 +221,10 @@ class Checks:
     def _accepted(self) -> Iterator[Diagnosis]:
         """Let Slurm judge the batch script of a sweep without queueing it."""
         cluster = self.cluster
-        given = Resources(cluster.gpus, cluster.nodes, cluster.time)
+        resources = Resources(cluster.gpus, cluster.nodes, cluster.time)
         with tempfile.TemporaryDirectory() as folder, outside_of_jobs():
             script = Path(folder) / "script.sh"
-            script.write_text(Profile(cluster, Path(folder)).script("harness-doctor", "not queued", 1, given))
+            script.write_text(Profile(cluster, Path(folder)).script("harness-doctor", "not queued", 1, resources))
             try:
                 self.slurm.ask("sbatch", "--test-only", str(script))
             except Unreachable as why:
@@ -233,8 +233,8 @@ class Checks:
                     raise refusal from None
                 yield Diagnosis("a job", refusal.what, f"change {refusal.where}")
                 return
-        per_node = _count(given.gpus, "process", "es")
-        yield Diagnosis("a job", f"Slurm would take it: {_count(given.nodes, 'node')}, {per_node} on each")
+        per_node = _count(resources.gpus, "process", "es")
+        yield Diagnosis("a job", f"Slurm would take it: {_count(resources.nodes, 'node')}, {per_node} on each")
 
     def _settings(self) -> Iterator[Diagnosis]:
         yield Diagnosis("arrays", f"of up to {self._config.get('MaxArraySize', '1001')} jobs")

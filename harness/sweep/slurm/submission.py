@@ -84,9 +84,9 @@ class SlurmScheduler:
         with suppress(OSError), (self.ledger.path / "slurm.log").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%F %T')} {line}\n")
 
-    def job(self, task: Task, given: Resources) -> Job:
+    def job(self, task: Task, resources: Resources) -> Job:
         """Return the job of a task on these resources."""
-        allocation = SlurmAllocation(given.nodes, given.time or 0, self.cluster.grace, self.cluster.stage)
+        allocation = SlurmAllocation(resources.nodes, resources.time or 0, self.cluster.grace, self.cluster.stage)
         return task.job(replace(task.submission, slurm=allocation, sweep=self.ledger.path.name))
 
     def script(self, job: Job) -> str:
@@ -94,10 +94,10 @@ class SlurmScheduler:
 
     def scripts(self, jobs: Sequence[Job], most: int) -> Iterator[str]:
         """Yield the batch scripts that ``submit`` would give to sbatch, for arrays of at most ``most`` tasks."""
-        for number, (given, packs) in enumerate(arrays(jobs, self.cluster.cells_per_job, most), 1):
+        for number, (resources, packs) in enumerate(arrays(jobs, self.cluster.cells_per_job, most), 1):
             ids = [[job.record.name for job in pack] for pack in packs]
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
-            yield self.profile.script(batch.name, comment(batch), len(packs), given)
+            yield self.profile.script(batch.name, comment(batch), len(packs), resources)
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
         """Prepare the records and write the submissions into them, submit them as job arrays; return their tasks' ids.
@@ -110,8 +110,8 @@ class SlurmScheduler:
         """
         task_ids: dict[Path, str] = {}
         try:
-            for given, packs in arrays(jobs, self.cluster.cells_per_job, self.slurm.most_array_tasks()):
-                batch = self._submit_array(given, packs)
+            for resources, packs in arrays(jobs, self.cluster.cells_per_job, self.slurm.most_array_tasks()):
+                batch = self._submit_array(resources, packs)
                 task_ids |= {job.record: batch.task_id(task) for task, pack in enumerate(packs) for job in pack}
         except Unreachable as why:
             raise UserError(
@@ -121,14 +121,14 @@ class SlurmScheduler:
             ) from None
         return [task_ids[job.record] for job in jobs]
 
-    def _submit_array(self, given: Resources, packs: Sequence[Sequence[Job]]) -> JobArray:
+    def _submit_array(self, resources: Resources, packs: Sequence[Sequence[Job]]) -> JobArray:
         batches = self.batches
         batch = batches.add([[job.record.name for job in pack] for pack in packs])
         for job in (job for pack in packs for job in pack):
             job.prepare().submit(replace(job.submission, batch=batch.number))
         paths = [[job.record.absolute() for job in pack] for pack in packs]
         try:
-            job_id = self.profile.submit(batch.name, comment(batch), paths, given)
+            job_id = self.profile.submit(batch.name, comment(batch), paths, resources)
         except UserError as refusal:
             batches.write(replace(batch, failed=str(refusal)))
             raise
@@ -182,10 +182,10 @@ def arrays(jobs: Sequence[Job], cells_per_job: int, most: int) -> Iterator[tuple
     by_resources: dict[Resources, list[Job]] = {}
     for job in jobs:
         by_resources.setdefault(resources_of(job.submission), []).append(job)
-    for given, group in by_resources.items():
+    for resources, group in by_resources.items():
         packs = _chunks(group, cells_per_job)
         while array := list(islice(packs, most)):
-            yield given, array
+            yield resources, array
 
 
 def resources_of(submission: Submission) -> Resources:

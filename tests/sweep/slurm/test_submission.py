@@ -83,7 +83,7 @@ def jobs(count: int, two: Collection[int] = ()) -> list[Job]:
 
 def test_cells_are_grouped_by_resources_packed_and_cut_into_arrays() -> None:
     some = jobs(12, two=(3, 7, 11))
-    found = [(given, [len(pack) for pack in packs]) for given, packs in arrays(some, cells_per_job=2, most=3)]
+    found = [(resources, [len(pack) for pack in packs]) for resources, packs in arrays(some, cells_per_job=2, most=3)]
     assert found == [(ONE, [2, 2, 2]), (ONE, [2, 1]), (TWO, [2, 1])]
     together = [job.name for _, packs in arrays(some, 2, 3) for pack in packs for job in pack]
     assert sorted(together) == sorted(job.name for job in some)
@@ -100,7 +100,7 @@ def test_cells_are_submitted_cancelled_and_known_by_their_tasks(
         return "MaxArraySize = 2" if command[0] == "scontrol" else ""
 
     monkeypatch.setattr(Slurm, "ask", ask)
-    monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, given: str(len(tasks)))
+    monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, resources: str(len(tasks)))
     assert scheduler.submit(of_cells(cluster)) == ["2_0", "2_1", "1"]
     assert commands == [("scontrol", "show", "config")], "Slurm is asked once for all cells"
     records = [Record(cluster.runs / cell.cell_id) for cell in CELLS]
@@ -136,7 +136,9 @@ def test_a_lost_job_gets_the_files_that_its_submitter_would_have_written(
 ) -> None:
     """Above all its own time limit, which need not be the profile's: its cells may have resources of their own."""
     monkeypatch.setattr(Slurm, "most_array_tasks", lambda self: 2)
-    monkeypatch.setattr(Profile, "submit", lambda self, name, comment, tasks, given: "")  # it died before it had an id
+    monkeypatch.setattr(
+        Profile, "submit", lambda self, name, comment, tasks, resources: ""
+    )  # it died before it had an id
     cluster.submit(of_cells(cluster)[:2])
     (batch,) = cluster.batches.all
     cluster.batches.write(replace(batch, submitted=time.time() - 10 * SUBMITTING_SECONDS - 1))

@@ -60,8 +60,11 @@ def serve(handle: Callable[[Any], Iterable[Any]]) -> None:
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module in this environment."""
-    return [sys.executable, "-m", module, *arguments]
+    """Return the command line that runs a module in this environment.
+
+    ``-P``: Python must not search the user's current folder for modules, where a file may have the name of one.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def send(process: Popen[str], request: Any) -> None:

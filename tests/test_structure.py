@@ -52,6 +52,12 @@ def test_one_mechanism_has_one_place(text: str, place: str) -> None:
     assert holding(text) == [place]
 
 
+def test_no_child_searches_the_users_folder_for_modules() -> None:
+    """Every command line of Python has ``-P``: in the current folder a file may have a module's name."""
+    lines = [line.strip() for source in SOURCES.values() for line in source.splitlines()]
+    assert [line for line in lines if "[sys.executable," in line and '[sys.executable, "-P"' not in line] == []
+
+
 def test_the_variables_of_slurm_are_read_in_one_place_of_the_contracts() -> None:
     assert {name for name in holding("SLURM_") if not name.startswith("sweep/slurm/")} == {"environment/job.py"}
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def measured(name: str) -> Iterator[Row]:
     try:
         yield from json_process.call(module, name, environment=WAITING)
     except json_process.ProcessFailed as reason:
-        raise UserError(str(reason), next_command=f"{sys.executable} -m {module} {name}") from None
+        raise UserError(str(reason), next_command=shlex.join(json_process.command(module, name))) from None
 
 
 def verbs() -> Iterator[Row]:
@@ -135,7 +136,7 @@ def verbs() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         _declare(Path(folder))
         for words, goal in ((["--help"], 0.4), (["status"], 1.0)):
-            command = [sys.executable, "-m", "harness.cli.main", *words]
+            command = json_process.command("harness.cli.main", *words)
             rounds = []
             for _ in range(STARTS):
                 begun = time.perf_counter()

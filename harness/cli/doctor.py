@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,8 +64,8 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
     yield Diagnosis("python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
     cuda = gpus()
     yield Diagnosis("cores, GPUs", f"{cores()} cores, {len(cuda)} GPUs")
-    if cuda:
-        yield _gpus()
+    if cuda or os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
+        yield _gpus(cuda)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx512_bf16" in flags or "amx_bf16" in flags or cuda:
         yield Diagnosis("bf16", "in hardware")
@@ -81,12 +81,16 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
 
 
-def _gpus() -> Diagnosis:
+def _gpus(cuda: Sequence[str]) -> Diagnosis:
     """The names and the memory of the GPUs that this process may use."""
+    named = f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')} names no GPU of this machine"
     try:
         names = [f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB" for gpu in visible_gpus()]
     except UserError as error:
-        return Diagnosis("GPUs", error.what, "install NVIDIA's driver", needed=False)
+        fix = "install NVIDIA's driver, or unset CUDA_VISIBLE_DEVICES"
+        return Diagnosis("GPUs", f"{named}, cells use the processor: {error.what}", fix, needed=False)
+    if not cuda:
+        return Diagnosis("GPUs", f"{named}, cells use the processor", "unset CUDA_VISIBLE_DEVICES", needed=False)
     return Diagnosis("GPUs", "; ".join(names))
 
 
@@ -106,7 +110,7 @@ def _packages() -> Iterator[Diagnosis]:
 
 def _torch() -> Iterator[Diagnosis]:
     code = "import harness.ssl, torch, torchvision.models; print(torch.__version__, torch.cuda.is_available())"
-    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    tried = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
         yield Diagnosis("torch", tried.stderr.strip().splitlines()[-1], "pip install -c constraints.txt -e .")
         return

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness import json_process
 from harness.cli.shared.arguments import Results
 from harness.errors import UserError
 from harness.sweep.tracking.tracking_uri import default_uri
@@ -32,4 +33,4 @@ def ui(
     page = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # One reader needs one worker and none of the eight processes of the server's job queue.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *store, *page], environment)
+    os.execve(sys.executable, json_process.command("mlflow", "ui", *store, *page), environment)

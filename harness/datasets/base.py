@@ -127,4 +127,4 @@ class FixedDataset(ABC):
 
     def download_command(self, root: str | None) -> str:
         """Return the command that fetches the data set through torchvision."""
-        return f"python -m harness.ssl.data.download {self.name} {root or 'data'}"
+        return f"python -P -m harness.ssl.data.download {self.name} {root or 'data'}"

@@ -7,8 +7,10 @@ a plan, ``harness doctor`` and a benchmark must not count them, or take their me
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.environment.cpu import processor
@@ -59,14 +61,24 @@ def _installed_gpus() -> tuple[Gpu, ...]:
 
 
 def gpus() -> list[str]:
-    """Return the names by which CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return [name.strip() for name in visible if name.strip() and not name.strip().startswith("-")]
+    """Return the names by which CUDA_VISIBLE_DEVICES calls the GPUs that this process may use.
+
+    The variable counts only as far as it names GPUs of this machine: job scripts and containers set it on machines
+    without any, and CUDA ignores its names from the first one that means nothing.
+    """
     try:
-        return [gpu.index for gpu in _installed_gpus()]
+        installed = _installed_gpus()
     except UserError:
         return []
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return [gpu.index for gpu in installed]
+    names = [name.strip() for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+    return list(itertools.takewhile(lambda name: _is_visible(name, installed), names))
+
+
+def _is_visible(name: str, installed: Sequence[Gpu]) -> bool:
+    """Whether an entry of CUDA_VISIBLE_DEVICES means a GPU of this machine, or an unlisted part of one (MIG)."""
+    return any(name.startswith("MIG-") or gpu.is_called(name) for gpu in installed)
 
 
 def visible_gpus() -> list[Gpu]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ TOLERANCE_SECONDS = 2
 class ProcessIdentity:
     """Host, boot, process id and when the process started, because a process id alone is used again.
 
-    The fields are the keys of the files that hold an identity; None where a file has none.
+    Containers on one host may have the host's name, and each counts its processes anew: the namespace of process ids is
+    a part of the identity. The fields are the keys of the files that hold an identity; None where a file has none.
     """
 
     host: str | None
     boot: str | None
     pid: int | None
     pid_started: str | None
+    pid_namespace: str | None = None
 
     @classmethod
     def current(cls) -> ProcessIdentity:
@@ -37,17 +40,24 @@ class ProcessIdentity:
         except OSError:
             boot = ""
         pid = os.getpid()
-        return cls(socket.gethostname(), boot, pid, _process_started(pid))
+        return cls(socket.gethostname(), boot, pid, _process_started(pid), _pid_namespace())
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ProcessIdentity:
         """Return the identity that a file holds beside other keys."""
-        return cls(content.get("host"), content.get("boot"), content.get("pid"), content.get("pid_started"))
+        return cls(*(content.get(key) for key in ("host", "boot", "pid", "pid_started", "pid_namespace")))
 
     def exists(self) -> bool:
-        """Whether the process exists, which is assumed of a process on another machine."""
+        """Whether the process exists, which is assumed of a process that cannot be seen from here.
+
+        It cannot be seen on another machine, in another container, or where ``/proc`` hides the processes of others.
+        """
         current = ProcessIdentity.current()
-        if self.pid is None or (self.host, self.boot) != (current.host, current.boot):
+        if not isinstance(self.pid, int) or self.pid < 1 or (self.host, self.boot) != (current.host, current.boot):
+            return True
+        if self.pid_namespace is not None and self.pid_namespace != current.pid_namespace:
+            return True
+        if _is_hidden(self.pid):
             return True
         started = _process_started(self.pid)
         if not started or not (self.pid_started or "").isdigit():
@@ -67,3 +77,30 @@ def _process_started(pid: int) -> str:
         return str(round((process.create_time() - psutil.boot_time()) * TICKS))
     except psutil.Error:
         return ""
+
+
+def _pid_namespace() -> str:
+    """Return the name of the namespace in which process ids of this process are counted; empty where there is none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there may be a process of this id which ``/proc`` does not show.
+
+    Clusters mount it with ``hidepid``, which hides the processes of other users; in a container that was started
+    without a ``/proc`` of its own it shows the processes of the host instead.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return True
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    except (OSError, OverflowError):  # there is no such process, or no such id
+        return False
+    return False

@@ -119,4 +119,4 @@ def test_doctor_names_what_is_missing_and_how_to_fix_it(tmp_path: Path) -> None:
     done = harness("doctor", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "torch" in done.stdout
-    assert "python -m harness.ssl.data.download cifar10 data" in done.stdout
+    assert "python -P -m harness.ssl.data.download cifar10 data" in done.stdout

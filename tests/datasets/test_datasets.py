@@ -101,7 +101,7 @@ def test_a_stl10_file_of_another_size_is_named(stl10: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=rf"{name}: the file has [\d,]+ bytes instead of [\d,]+") as caught:
         find("stl10", str(stl10))
-    assert caught.value.next_command == f"python -m harness.ssl.data.download stl10 {stl10}"
+    assert caught.value.next_command == f"python -P -m harness.ssl.data.download stl10 {stl10}"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,33 @@ def test_doctor_and_bench_name_the_visible_gpu(monkeypatch: pytest.MonkeyPatch, 
     assert bench.about()["hardware"]["gpus"] == ["NVIDIA H100 80GB HBM3"]
 
 
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("named", "visible"),
+    [("NoDevFiles", []), ("7", []), ("", []), ("-1", []), ("1,-1,0", ["1"]), ("0,7,1", ["0"]), ("MIG-1a", ["MIG-1a"])],
+)
+def test_a_name_that_means_no_gpu_ends_the_list_as_it_does_for_cuda(
+    monkeypatch: pytest.MonkeyPatch, named: str, visible: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus() == visible
+    assert divide(4, None, "auto").device == ("cuda" if visible else "cpu")
+
+
+@pytest.mark.parametrize("named", ["NoDevFiles", "0", "GPU-1", "MIG-1"])
+def test_a_machine_without_a_gpu_has_none_whatever_a_variable_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus() == []
+    assert divide(4, None, "auto").device == "cpu"
+    findings = [finding for finding in doctor._machine(tmp_path) if finding.what in ("cores, GPUs", "GPUs")]
+    assert findings[0].found.endswith("0 GPUs")
+    assert f"CUDA_VISIBLE_DEVICES={named} names no GPU of this machine" in findings[1].found
+    assert "unset CUDA_VISIBLE_DEVICES" in findings[1].fix
+
+
 def test_without_nvidia_smi_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

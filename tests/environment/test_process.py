@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
+
+import pytest
 
 from harness.environment.process import TICKS, TOLERANCE_SECONDS, ProcessIdentity
 
@@ -45,3 +48,52 @@ def test_a_start_is_written_as_linux_counts_it() -> None:
 def test_a_process_on_another_machine_is_assumed_to_exist() -> None:
     elsewhere = dataclasses.replace(ProcessIdentity.current(), host="another", pid_started="never")
     assert elsewhere.exists()
+
+
+#: Started as ``python -c``: prints whether the process whose identity it gets exists.
+ASK = (
+    "import json, sys\n"
+    "from harness.environment.process import ProcessIdentity\n"
+    "print(ProcessIdentity.from_json(json.loads(sys.argv[1])).exists())"
+)
+
+
+def seen_by(*prefix: str, identity: ProcessIdentity) -> str:
+    """Return what a process that is started by this command says of the identity."""
+    command = [*prefix, sys.executable, "-P", "-c", ASK, json.dumps(vars(identity))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip("only the superuser can make a namespace of processes")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("proc", [["--mount-proc"], []], ids=["its own proc", "the proc of the host"])
+def test_in_another_container_of_the_same_host_the_heartbeat_decides(proc: list[str]) -> None:
+    """The id of a living process means another process there, or none."""
+    container = ["unshare", "--pid", "--fork", *proc]
+    assert seen_by(*container, identity=ProcessIdentity.current()) == "True"
+    gone = dataclasses.replace(ProcessIdentity.current(), pid=2**22 - 7, pid_started="1")
+    assert seen_by(*container, identity=gone) == "True"
+    assert seen_by(identity=gone) == "False"
+
+
+def test_a_process_that_is_hidden_from_other_users_may_exist() -> None:
+    """Clusters mount /proc in this way; needs the superuser."""
+    hidden = ["unshare", "--mount", "sh", "-c", 'mount -o remount,hidepid=2 /proc && exec "$@"', "sh"]
+    other_user = [*hidden, "setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+    assert seen_by(*other_user, identity=ProcessIdentity.current()) == "True"
+    gone = dataclasses.replace(ProcessIdentity.current(), pid=2**22 - 7, pid_started="1")
+    assert seen_by(*other_user, identity=gone) == "False"
+
+
+def test_an_identity_of_before_has_no_namespace_and_is_looked_up_here() -> None:
+    written = {key: value for key, value in vars(ProcessIdentity.current()).items() if key != "pid_namespace"}
+    assert ProcessIdentity.from_json(written).exists()
+    assert not ProcessIdentity.from_json({**written, "pid_started": "0"}).exists()
+
+
+@pytest.mark.parametrize("pid", [None, "12", 2**70, -1, 0])
+def test_an_id_that_is_none_is_no_reason_to_stop(pid: object) -> None:
+    identity = ProcessIdentity.from_json({**vars(ProcessIdentity.current()), "pid": pid, "pid_started": "1"})
+    assert identity.exists() in (True, False)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness import datasets, evaluation
+from harness import datasets, evaluation, json_process
 from harness.cli.shared.arguments import command
 from harness.datasets import DatasetFiles, DatasetMissing, FixedDataset
 from harness.environment.revision import revision
@@ -105,4 +104,4 @@ def _holding(entries: Sequence[Entry], results: Path) -> list[str]:
 def _download(name: str, folder: str) -> None:
     print(f"{name} is not on this machine: downloading it to {folder}/ through torchvision", flush=True)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "harness.ssl.data.download", name, folder], check=False)
+    subprocess.run(json_process.command("harness.ssl.data.download", name, folder), check=False)

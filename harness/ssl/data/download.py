@@ -1,4 +1,4 @@
-"""``python -m harness.ssl.data.download cifar10 FOLDER``: fetch a data set through torchvision, which checks it."""
+"""``python -P -m harness.ssl.data.download cifar10 FOLDER``: fetch a data set through torchvision, which checks it."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def main(name: str, folder: str) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in CLASSES:
-        sys.exit(f"usage: python -m harness.ssl.data.download {'|'.join(CLASSES)} FOLDER")
+        sys.exit(f"usage: python -P -m harness.ssl.data.download {'|'.join(CLASSES)} FOLDER")
     sys.exit(main(sys.argv[1], sys.argv[2]))

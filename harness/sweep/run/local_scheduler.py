@@ -14,7 +14,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -272,8 +271,8 @@ class LocalScheduler:
         if job.world_size == 1:
             return list(self._worker)
         ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
-        cell = ["-m", "harness.ssl", str(job.record), json.dumps(job.submission.to_json())]
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, *cell]
+        cell = json_process.command("harness.ssl", str(job.record), json.dumps(job.submission.to_json()))
+        return json_process.command("torch.distributed.run", *ranks, "--no-python", *cell)
 
 
 def _request(job: Job) -> dict[str, object]:

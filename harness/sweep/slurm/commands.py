@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -206,7 +208,9 @@ class Profile:
 
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise no_slurm("sbatch")
-        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=self.cluster.python)
+        # -P: the folder in which a job is submitted must not be searched for modules.
+        python = f"{self.cluster.python or shlex.quote(sys.executable)} -P"
+        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=python)
         executor.update_parameters(**self._parameters(name, comment, resources))
         return executor
 

@@ -59,7 +59,7 @@ class JobTask:
                 raise SystemExit(FAILED)
             if code == FAILED:
                 os.environ["HARNESS_JOB_STARTED"] = str(STARTED)
-                os.execv(sys.executable, [sys.executable, "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
+                os.execv(sys.executable, [sys.executable, "-P", "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what submitit requeues if the warning signal comes before the first cell has begun: the same job."""

@@ -112,7 +112,7 @@ class Probe:
         options = re.findall(r"^#SBATCH (--([\w-]+).*)$", script, re.MULTILINE)
         setup = re.search(r"^# setup\n(.*?)\n\n# command$", script, re.MULTILINE | re.DOTALL)
         python = self.cluster.python or shlex.quote(sys.executable)
-        check = f"{python} -u -m harness.ssl.measure.node_check {shlex.quote(str(folder))} {self.cluster.device}"
+        check = f"{python} -P -u -m harness.ssl.measure.node_check {shlex.quote(str(folder))} {self.cluster.device}"
         lines = [*([setup[1]] if setup else []), "export SUBMITIT_EXECUTOR=slurm", f"exec {check}"]
         return [
             "srun", "--label", "--export=ALL", f"--immediate={START_SECONDS}", f"--time={resources.time:g}",

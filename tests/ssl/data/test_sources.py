@@ -189,7 +189,7 @@ def test_a_cifar_file_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: py
         (folder / "train").write_bytes(pickle.dumps({"data": np.zeros((40, 3072), dtype=np.uint8)}))
     with pytest.raises(UserError, match=r"cifar-100-python/train: the file") as caught:
         read("cifar100", 32, 0.25, tmp_path)
-    assert caught.value.next_command == f"python -m harness.ssl.data.download cifar100 {tmp_path}"
+    assert caught.value.next_command == f"python -P -m harness.ssl.data.download cifar100 {tmp_path}"
 
 
 @pytest.fixture

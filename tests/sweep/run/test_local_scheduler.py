@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from harness.cell import Cell
+from harness.environment import gpus
+from harness.environment.gpus import Gpu
 from harness.errors import UserError
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
@@ -137,6 +139,14 @@ def test_a_cell_of_two_processes_waits_until_idle_workers_have_gone() -> None:
         assert drain(scheduler, scheduler.submit([wide])) == 1
 
 
+@pytest.fixture
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with eight GPUs."""
+    installed = tuple(Gpu(str(number), f"GPU-{number}", "NVIDIA H100", 2**36) for number in range(8))
+    monkeypatch.setattr(gpus, "_installed_gpus", lambda: installed)
+
+
+@pytest.mark.usefixtures("eight_gpus")
 def test_every_slot_has_its_own_gpu_among_all_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     with sleeper(Slots(2, 1, "cuda"), seconds=60) as one, sleeper(Slots(2, 1, "cuda"), seconds=60) as other:
@@ -233,6 +243,7 @@ def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytes
     assert divide(1, None, "cpu", world_size=2) == Slots(2, 4, "cpu")
 
 
+@pytest.mark.usefixtures("eight_gpus")
 def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")

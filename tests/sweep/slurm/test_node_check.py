@@ -121,6 +121,6 @@ def test_srun_gets_what_a_sweeps_job_gets(tmp_path: Path, monkeypatch: pytest.Mo
         "export NCCL_SOCKET_IFNAME=ib0",
         "export GLOO_SOCKET_IFNAME=ib0",
         "export SUBMITIT_EXECUTOR=slurm",
-        "exec apptainer exec it.sif python -u -m harness.ssl.measure.node_check "
+        "exec apptainer exec it.sif python -P -u -m harness.ssl.measure.node_check "
         f"{shlex.quote(str(tmp_path / 'a folder'))} cuda",
     ]

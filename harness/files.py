@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
+#: What a JSON object holds once it is read.
 Json = dict[str, Any]
+#: What may be written as JSON; what is read is any such value, which ``from_json`` of a type makes an object of.
+JsonValue: TypeAlias = "str | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 
 def cache_folder() -> Path:
@@ -18,7 +21,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
-def read_json(path: Path) -> Json | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object; None where the file does not exist, is empty, damaged, or just being written."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
@@ -27,7 +30,7 @@ def read_json(path: Path) -> Json | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def write_json(path: Path, data: Mapping[str, Any], mode: str = "w") -> None:
+def write_json(path: Path, data: Mapping[str, JsonValue], mode: str = "w") -> None:
     """Write a JSON object as ``atomic_write`` does, with its modes for text."""
     with atomic_write(path, mode) as file:
         json.dump(data, file, indent=1)

@@ -89,7 +89,7 @@ def test_an_encoder_that_has_not_been_trained_yet_is_not_called_collapsed(
     declared = load(str(tiny), ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]"], results)
     declared.manifest.write(results)
     (entry,) = declared.plan.entries
-    attempt = Record.prepare(results / "runs", entry.cell).begin({})
+    attempt = Record.prepare(results / "runs", entry.cell).begin()
     attempt.log_event(0, {"uniformity": -0.004, "effective_rank": 1.4}, epoch=0)  # of random weights, as measured
     for collapsed in (False, True):
         monkeypatch.setattr(sys, "argv", ["harness", "status", "--results", str(results)])

@@ -109,7 +109,7 @@ def about() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
-            **revision(),
+            **asdict(revision()),
         },
     }
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def revision() -> dict[str, str | bool]:
-    """Return ``{"revision": <hash or "">, "dirty": whether tracked files under harness/ differ from it}``."""
+@dataclass(frozen=True)
+class Revision:
+    """The commit of the code, empty where it is unknown, and whether tracked files under harness/ differ from it."""
+
+    revision: str
+    dirty: bool
+
+
+def revision() -> Revision:
+    """Return the revision of the files that are on the disk now."""
     folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
@@ -19,12 +28,10 @@ def revision() -> dict[str, str | bool]:
     # A copy inside another project's repository must not report that repository's revision.
     try:
         ours = bool(git("ls-files", "--error-unmatch", "environment/revision.py"))
-        return {
-            "revision": git("rev-parse", "HEAD") if ours else "",
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no", ".")) if ours else False,
-        }
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no", ".")) if ours else False
+        return Revision(git("rev-parse", "HEAD") if ours else "", dirty)
     except FileNotFoundError:
-        return {"revision": "", "dirty": False}
+        return Revision("", dirty=False)
 
 
 @functools.cache

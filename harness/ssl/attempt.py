@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import signal
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
 
@@ -17,18 +16,20 @@ from harness.cell import Dataset
 from harness.environment.job import stop_cause
 from harness.environment.revision import source_hash
 from harness.ssl import distributed
+from harness.ssl.compute_environment import compute_environment
 from harness.ssl.data import sources
 from harness.ssl.data.node_copy import staged
 from harness.ssl.data.split import Data
 from harness.ssl.distributed import World
 from harness.ssl.losses.validation import skip_value_checks
-from harness.ssl.provenance import provenance
 from harness.ssl.runtime.compile import compile_networks
 from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Diverged, Interrupted, Trainer
+from harness.store.heartbeat import Heartbeat
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
-from harness.store.record import Attempt, Busy, Heartbeat, Record, Superseded
+from harness.store.provenance import Provenance
+from harness.store.record import Attempt, Busy, Record, Superseded
 from harness.store.submission import SlurmAllocation, Submission
 
 
@@ -60,7 +61,7 @@ def run_cell(record: Record, submission: Submission | None = None) -> None:
     keep_freed_memory()
     device = distributed.own_device(config.device)
     with distributed.joined(device) as world, ExitStack() as stack:
-        attempt = _begin(record, submission, provenance(cell, submission.to_json(), device), world)
+        attempt = _begin(record, Provenance(submission, compute_environment(cell, device)), world)
         stack.enter_context(attempt.redirected_output())
         heartbeat = Heartbeat(attempt)
         stack.enter_context(stopped_by_signals(heartbeat, submission.slurm))
@@ -98,13 +99,13 @@ def cause_of(error: BaseException) -> str:
     return "out_of_memory" if lacked else "error"
 
 
-def _begin(record: Record, submission: Submission, facts: Mapping[str, Any], world: World) -> Attempt:
+def _begin(record: Record, provenance: Provenance, world: World) -> Attempt:
     """Begin the attempt on rank 0, and tell every rank its number, or why there is none."""
     number, refusal = 0, None
     if world.rank == 0:
         try:
-            _refuse_unwanted(record, submission)
-            number = record.begin(facts).number
+            _refuse_unwanted(record, provenance.submission)
+            number = record.begin(provenance).number
         except (Busy, Unwanted) as why:
             refusal = why
     number, refusal = world.broadcast_from_rank0((number, refusal))

@@ -29,8 +29,10 @@ from harness.ssl.evaluate.protocol import judge
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
 from harness.ssl.runtime.energy import meter_of
+from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
-from harness.store.record import Attempt, Heartbeat, Superseded
+from harness.store.progress import TrainingProgress
+from harness.store.record import Attempt, Superseded
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -125,7 +127,7 @@ class Trainer:
                 self.step += 1
                 now = time.monotonic()
                 rate = (self.step - first_step) * cell.batch_size / (now - started)
-                self.heartbeat.progress = {"step": self.step, "steps": self.steps, "epoch": epoch, "rate": rate}
+                self.heartbeat.progress = TrainingProgress(self.step, self.steps, epoch, rate)
                 stop, due = self.world.any_of(bool(self.heartbeat.stop), now - saved > CHECKPOINT_SECONDS)
                 # At the epoch's end the checkpoint follows its event: resumption must not skip that.
                 if self.step < last and (stop or due):

@@ -10,12 +10,13 @@ may be in any state, and the next cell gets a new one. It also ends when its inp
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness import json_process
 from harness.errors import UserError
-from harness.files import Json
+from harness.files import JsonValue
 from harness.ssl.attempt import Unwanted, run_cell
 from harness.ssl.train import Interrupted
 from harness.store.record import Busy, Record, Superseded
@@ -42,7 +43,7 @@ def attempt(record: Record, submission: Submission | None, run: RunCell = run_ce
     return FINISHED, ""
 
 
-def answer(request: Json) -> Iterator[Json]:
+def answer(request: Mapping[str, Any]) -> Iterator[dict[str, JsonValue]]:
     """Compute the requested record; end the process after a failure, without an error of its own."""
     submission = Submission.from_json(request["submission"])
     code, reason = attempt(Record(Path(request["record"])), submission)

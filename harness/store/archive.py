@@ -214,11 +214,11 @@ def _complete(imported: Record, here: Record) -> str:
     """Move what finished the cell there into a new attempt here; return its field of ``Imported``."""
     theirs, outcome = _finished(imported)
     try:
-        attempt = Record.prepare(here.path.parent, imported.cell()).begin({})
+        attempt = Record.prepare(here.path.parent, imported.cell()).begin()
     except Busy:
         return "different" if here.state() == "finished" else "running"
     # Of all its attempts: the last one did not begin at the first step if it went on from a checkpoint.
-    curve = "".join(f"{json.dumps(event)}\n" for event in imported.events())
+    curve = "".join(f"{json.dumps(event.to_json())}\n" for event in imported.events())
     attempt.events_file.write_text(curve, encoding="utf-8")
     for path in theirs.path.iterdir():
         if path not in (theirs.events_file, theirs.outcome_file):

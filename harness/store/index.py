@@ -29,20 +29,45 @@ from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
-from harness.files import Json, atomic_write, cache_folder, read_json
+from harness.files import JsonValue, atomic_write, cache_folder, read_json
+from harness.store.event import Event
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
+from harness.store.progress import TrainingProgress
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 
 #: A folder that changed later than this may change again within the resolution of its modification time.
 SETTLED_SECONDS = 2.0
 CELL_ID = re.compile(r"[0-9a-f]{12}")
-#: What is kept of a provenance.
-PROVENANCE = ("host", "hardware", "threads", "revision", "dirty")
-#: What is kept of the submission in a provenance.
-RUN_CONFIG = ("micro_batch", "compile")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is remembered of the provenance of an attempt."""
+
+    host: str | None = None
+    hardware: str | None = None
+    threads: int | None = None
+    revision: str | None = None
+    dirty: bool | None = None
+    micro_batch: int | None = None
+    compile: bool = False
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Conditions:
+        provenance = attempt.provenance()
+        environment, config = provenance.environment, provenance.submission.run
+        return cls(
+            host=provenance.process.host,
+            hardware=environment.hardware,
+            threads=environment.threads,
+            revision=environment.revision,
+            dirty=environment.dirty,
+            micro_batch=config.micro_batch,
+            compile=config.compile,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,24 +81,24 @@ class Summary:
     (finished, where there is no cause; killed, where there is no outcome).
     ``submission``: how it was last submitted; ``outcome``: the published one; ``ended``: how the last attempt ended.
     ``first``, ``last``: events; ``curve``: the learning curve, as epochs and kNN accuracies.
-    ``ran``: the provenance of the published attempt, or else of the last; ``progress``: that of a running attempt.
+    ``conditions``: those of the published attempt, or else of the last; ``progress``: that of a running attempt.
     """
 
     cell_id: str
     state: str = "missing"
     versionless_id: str = ""
-    cell: Json = field(default_factory=dict)
+    cell: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0
     attempt: int = 0
     ends: dict[str, int] = field(default_factory=dict)
     submission: Submission | None = None
     outcome: Outcome | None = None
     ended: Outcome | None = None
-    first: Json | None = None
-    last: Json | None = None
+    first: Event | None = None
+    last: Event | None = None
     curve: list[list[float]] = field(default_factory=list)
-    ran: Json = field(default_factory=dict)
-    progress: Json = field(default_factory=dict)
+    conditions: Conditions = Conditions()
+    progress: TrainingProgress | None = None
 
     @property
     def val_knn(self) -> float | None:
@@ -93,9 +118,9 @@ class Summary:
     @property
     def collapse(self) -> str:
         """Why its embeddings count as collapsed; empty where they do not, or before the first epoch has ended."""
-        if not (self.first and self.last) or self.last["step"] == 0:
+        if not (self.first and self.last) or self.last.step == 0:
             return ""
-        return collapse(self.last["metrics"], self.first["metrics"])
+        return collapse(self.last.metrics, self.first.metrics)
 
     def value(self, path: str) -> Any:
         """The cell's value at a dotted path; None where it has none."""
@@ -108,18 +133,27 @@ class Summary:
     def at_rest(self) -> bool:
         return self.state == "finished" or self.attempts == 0 or self.ended is not None
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, JsonValue]:
         """The fields as the cache file holds them."""
-        typed = {"submission": self.submission, "outcome": self.outcome, "ended": self.ended}
-        return {**vars(self), **{name: value and value.to_json() for name, value in typed.items()}}
+        files = (self.submission, self.outcome, self.ended, self.first, self.last)
+        written = (content.to_json() if content else None for content in files)
+        return {
+            **vars(self),
+            **dict(zip(("submission", "outcome", "ended", "first", "last"), written, strict=True)),
+            "conditions": vars(self.conditions),
+            "progress": None,  # of a running attempt, which is not remembered
+        }
 
     @classmethod
-    def from_json(cls, content: Json) -> Summary:
-        submission = content["submission"]
-        typed: Json = {
+    def from_json(cls, content: Mapping[str, Any]) -> Summary:
+        submission, first, last = (content[name] for name in ("submission", "first", "last"))
+        typed = {
             "submission": None if submission is None else Submission.from_json(submission),
             "outcome": Outcome.from_json(content["outcome"]),
             "ended": Outcome.from_json(content["ended"]),
+            "first": Event.from_json(first) if first else None,
+            "last": Event.from_json(last) if last else None,
+            "conditions": Conditions(**content["conditions"]),
         }
         return cls(**{**content, **typed})
 
@@ -247,7 +281,7 @@ class Index:
 
 
 #: A memory of another version of harness, or of other fields, is none.
-FORMAT = [harness.__version__, *(item.name for item in dataclasses.fields(Summary)), *PROVENANCE, *RUN_CONFIG]
+FORMAT = [harness.__version__, *(item.name for cls in (Summary, Conditions) for item in dataclasses.fields(cls))]
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -281,7 +315,7 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     last = Attempt(record, numbers[-1]) if numbers else None
     shown = Attempt(record, outcome.attempt) if outcome else last
     events = record.events()
-    curve = [[event.get("epoch", 0), event["metrics"]["val_knn"]] for event in events if "val_knn" in event["metrics"]]
+    curve = [[event.epoch or 0, event.metrics["val_knn"]] for event in events if "val_knn" in event.metrics]
     try:
         cell = record.cell()
     except UserError:
@@ -300,8 +334,8 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         events[0] if events else None,
         events[-1] if events else None,
         curve,
-        _ran(read_json(shown.provenance_file) or {}) if shown else {},
-        last.progress() if last and state == "running" else {},
+        Conditions.of(shown) if shown else Conditions(),
+        last.progress() if last and state == "running" else None,
     )
 
 
@@ -310,11 +344,3 @@ def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
     over = numbers[:-1] if state == "running" else numbers
     outcomes = (Attempt(record, number).outcome() for number in over)
     return dict(Counter(outcome.reason if outcome else "killed" for outcome in outcomes))
-
-
-def _ran(provenance: Mapping[str, Any]) -> Json:
-    return _part(provenance, PROVENANCE) | _part(provenance.get("submission", {}), RUN_CONFIG)
-
-
-def _part(content: Mapping[str, Any], names: tuple[str, ...]) -> Json:
-    return {name: content[name] for name in names if name in content}

@@ -139,8 +139,8 @@ class JobArrays:
 
     def write_queue(self, queue: Queue) -> None:
         statuses = {task: [status.state, status.why] for task, status in queue.statuses.items()}
-        content = {"asked": queue.asked, "pause": queue.pause, STATUSES_KEY: statuses, "settled": queue.settled}
-        write_json(self.folder / "queue.json", content)
+        figures = {"asked": queue.asked, "pause": queue.pause, "settled": queue.settled}
+        write_json(self.folder / "queue.json", {**figures, STATUSES_KEY: statuses})
         self.forget()
 
     def forget(self) -> None:

@@ -115,6 +115,11 @@ class Ledger:
     def facts(self) -> Mapping[str, Any]:
         return read_json(self.path / "sweep.json") or {}
 
+    @property
+    def host(self) -> str | None:
+        """The machine of the process that began the sweep."""
+        return ProcessIdentity.from_json(self.facts()).host
+
     def beat(self) -> None:
         (self.path / "heartbeat").touch()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from harness.evaluation import Evaluation
+from harness.files import JsonValue
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Outcome:
         """Return the cause in a word; the state where there is none."""
         return self.cause or self.state
 
-    def to_json(self) -> dict[str, Any]:
-        content = {"attempt": self.attempt, "state": self.state}
+    def to_json(self) -> dict[str, JsonValue]:
+        content: dict[str, JsonValue] = {"attempt": self.attempt, "state": self.state}
         if self.failed:
             return {**content, "error": self.error, "cause": self.cause}
         if not self.finished:

@@ -22,22 +22,20 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from harness import evaluation
 from harness.cell import Cell, Dataset, from_dict
-from harness.environment.job import SchedulerJob
-from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
-from harness.files import Json, read_json, write_json
+from harness.files import JsonValue, read_json, write_json
+from harness.store.event import Event
 from harness.store.outcome import Outcome
+from harness.store.progress import TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.submission import Submission
 
@@ -147,10 +145,10 @@ class Record:
         added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
         return added["metrics"] if added else None
 
-    def added_evaluation(self, key: str) -> Json | None:
+    def added_evaluation(self, key: str) -> dict[str, Any] | None:
         return read_json(self.path / "evaluations" / f"{key}.json")
 
-    def add_evaluation(self, key: str, content: Mapping[str, Any]) -> None:
+    def add_evaluation(self, key: str, content: Mapping[str, JsonValue]) -> None:
         """Publish an evaluation; where another process was faster, its evaluation stays: it has the same numbers."""
         folder = self.path / "evaluations"
         folder.mkdir(exist_ok=True)
@@ -182,23 +180,22 @@ class Record:
             return "failed" if ended.failed else "missing"
         return "running" if attempts[-1].alive(time.time()) else "missing"
 
-    def events(self) -> list[Json]:
+    def events(self) -> list[Event]:
         """Return the events of all attempts by step; of equal metrics and steps the last attempt's counts."""
-        merged: dict[int, Json] = {}
+        merged: dict[int, Event] = {}
         for attempt in self.attempts():
             for event in attempt.events():
-                known = merged.get(event["step"])
-                metrics = {**(known["metrics"] if known else {}), **event["metrics"]}
-                merged[event["step"]] = {**event, "metrics": metrics}
+                before = merged[event.step].metrics if event.step in merged else {}
+                merged[event.step] = replace(event, metrics={**before, **event.metrics})
         return [merged[step] for step in sorted(merged)]
 
-    def begin(self, provenance: Mapping[str, Any]) -> Attempt:
-        """Begin a new attempt at the cell, if the last one is dead.
+    def begin(self, provenance: Provenance | None = None) -> Attempt:
+        """Begin a new attempt at the cell, if the last one is dead; by default in this process and now.
 
         Raises:
             Busy: the cell has finished, the last attempt is alive, or another process has just begun one.
         """
-        attempts = self.attempts()
+        provenance, attempts = provenance or Provenance(), self.attempts()
         last = attempts[-1].outcome() if attempts else None
         if last and last.finished and not self.outcome():
             attempts[-1].publish()  # it was killed, or has not come to it yet
@@ -213,14 +210,13 @@ class Record:
         except FileExistsError:
             raise Busy(f"cell {self.cell_id} has just been started by another process") from None
         attempt.heartbeat_file.touch()
-        identity = vars(ProcessIdentity.current())
-        write_json(attempt.provenance_file, {**identity, "started": time.time(), **provenance})
+        write_json(attempt.provenance_file, provenance.to_json())
         return attempt
 
     @staticmethod
-    def _restarted(last: Attempt, provenance: Mapping[str, Any]) -> bool:
+    def _restarted(last: Attempt, provenance: Provenance) -> bool:
         """Whether the scheduler has started the last attempt's job again: then the attempt is dead."""
-        before, now = last.provenance().scheduler, SchedulerJob.from_json(provenance.get("scheduler") or {})
+        before, now = last.provenance().environment.scheduler, provenance.environment.scheduler
         return before is not None and now is not None and before.job == now.job and before.restart < now.restart
 
 
@@ -294,9 +290,10 @@ class Attempt:
         _clock_of(self.path)
         return self.outcome()
 
-    def progress(self) -> Json:
-        """Return the progress that the attempt last wrote: step, steps, epoch, loss, rate."""
-        return read_json(self.heartbeat_file) or {}
+    def progress(self) -> TrainingProgress | None:
+        """Return the progress that the attempt last wrote; None before its first step."""
+        content = read_json(self.heartbeat_file)
+        return TrainingProgress.from_json(content) if content else None
 
     def holder(self) -> str:
         process = self.provenance().process
@@ -323,13 +320,13 @@ class Attempt:
         """The cause of a request to stop; empty where there is none."""
         return str((read_json(self.stop_file) or {}).get("cause", ""))
 
-    def log_event(self, step: int, metrics: Mapping[str, float], **more: Any) -> None:
-        """Append one event: metrics at a step (of the optimiser), stamped with the time."""
-        line = json.dumps({"time": time.time(), "step": step, **more, "metrics": dict(metrics)})
+    def log_event(self, step: int, metrics: Mapping[str, float], epoch: int | None = None) -> None:
+        """Append the event of now."""
+        event = Event(step, metrics, epoch, time.time())
         with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(event.to_json()) + "\n")
 
-    def events(self) -> Iterator[Json]:
+    def events(self) -> Iterator[Event]:
         """Yield the events of complete lines: a kill may tear the last line."""
         try:
             lines = self.events_file.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -337,11 +334,11 @@ class Attempt:
             return
         for line in lines[:-1]:
             try:
-                event = json.loads(line)
+                content = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if isinstance(event, dict) and {"step", "metrics"} <= event.keys():
-                yield event
+            if isinstance(content, dict) and {"step", "metrics"} <= content.keys():
+                yield Event.from_json(content)
 
     @contextmanager
     def redirected_output(self) -> Iterator[None]:
@@ -400,37 +397,6 @@ class Attempt:
         except FileExistsError:
             if not published.samefile(self.outcome_file):
                 raise Superseded(self.holder()) from None
-
-
-class Heartbeat:
-    """A thread that touches an attempt's heartbeat, so that the training loop never waits for the disk.
-
-    ``stop``: the cause of a request to stop that it has found; empty where there is none.
-    """
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.progress: Json = {}
-        self.stop = ""
-        self._attempt = attempt
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else 0.5):
-            try:
-                write_json(self._attempt.heartbeat_file, self.progress)
-                self.stop = self.stop or self._attempt.stop_requested()
-            except OSError:
-                # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.
-                continue
 
 
 def _clock_of(folder: Path) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.evaluation import Evaluation
+from harness.files import JsonValue
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RunConfig:
     memory: int = 0
     source_hash: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         return {
             "threads": self.threads,
             "device": self.device,
@@ -74,7 +75,7 @@ class SlurmAllocation:
     grace_seconds: float
     stage_folder: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         return {
             "nodes": self.nodes,
             "time": self.minutes,
@@ -109,7 +110,7 @@ class Submission:
     def withdrawn(self) -> bool:
         return self.withdrawn_at is not None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         known = {
             "experiment": self.experiment or None,
             "scale": self.scale or None,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
-from harness.store.record import Busy, Heartbeat, Record
+from harness.store.record import HEARTBEAT_SECONDS, Busy, Record
 
 
 @contextmanager
@@ -23,16 +24,14 @@ def writer_lock(claims: Path) -> Iterator[int]:
     """
     claims.mkdir(parents=True, exist_ok=True)
     queue = Record(claims)
-    attempt = queue.begin({})
+    attempt = queue.begin()
     before = queue.attempts()
     if before[-1] != attempt:
         raise Busy(before[-1].holder())
     for past in before[:-2]:
         shutil.rmtree(past.path, ignore_errors=True)
-    heartbeat = Heartbeat(attempt)
-    heartbeat.progress = {"holder": attempt.holder()}
     try:
-        with heartbeat:
+        with Heartbeat(attempt, until_progress=HEARTBEAT_SECONDS):
             yield attempt.number
     finally:
         attempt.end(Outcome("interrupted"))

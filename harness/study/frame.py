@@ -62,7 +62,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         return {**row, "state": "missing"}
     then = outcome.evaluation
     same_evaluation = manifest.on is None and then is not None and final(vars(then)) == final(manifest.evaluation)
-    last = summary.last["metrics"] if summary.last else {}
+    last = summary.last.metrics if summary.last else {}
     joules = sum(outcome.joules.values()) or None  # a virtual machine's counters may stand still
     return {
         **row,
@@ -74,7 +74,7 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         **{name: last.get(name) for name in DIAGNOSTICS},
         **{name: {**vars(outcome), "joules": joules}[name] for name in COST},
         "attempts": outcome.attempt,
-        **{name: summary.ran.get(name) for name in ("hardware", "threads", "revision", "dirty")},
+        **{name: getattr(summary.conditions, name) for name in ("hardware", "threads", "revision", "dirty")},
         **axes,  # an axis of the same name, such as steps, was declared
     }
 

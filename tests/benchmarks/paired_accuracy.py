@@ -42,7 +42,8 @@ from harness.ssl.distributed import World
 from harness.ssl.evaluate.protocol import judge
 from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.train import Trainer
-from harness.store.record import Heartbeat, Record
+from harness.store.heartbeat import Heartbeat
+from harness.store.record import Record
 
 #: lightly's kNN protocol, as the laptop scales have it; the curve is not of interest.
 EVALUATION = Evaluation(knn_k=200, knn_temperature=0.1, every=10_000, curve_bank=500)
@@ -78,7 +79,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 def fast(cell: Cell, data: Data) -> Mapping[str, float]:
     with TemporaryDirectory() as folder:
-        attempt = Record.prepare(Path(folder), cell).begin({})
+        attempt = Record.prepare(Path(folder), cell).begin()
         with Heartbeat(attempt) as heartbeat:
             run = Trainer(cell, data, EVALUATION, attempt, heartbeat, torch.device("cpu"), World())
             found: Mapping[str, float] = run.train()["metrics"]

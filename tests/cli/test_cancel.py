@@ -18,8 +18,9 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from harness.store.outcome import Outcome
-from harness.store.record import Heartbeat, Record
-attempt = Record(Path(sys.argv[1])).begin({})
+from harness.store.heartbeat import Heartbeat
+from harness.store.record import Record
+attempt = Record(Path(sys.argv[1])).begin()
 with Heartbeat(attempt) as heartbeat:
     while not heartbeat.stop:
         time.sleep(0.05)

@@ -20,6 +20,7 @@ from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.files import cache_folder
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
 from harness.sweep import launch
 from harness.sweep.expand.resources import Resources
@@ -68,7 +69,8 @@ def finish(tiny: Path, cell: Cell, seconds: float) -> None:
     record = Record.prepare(tiny.parent / "results" / "runs", cell)
     outcome = Outcome("finished", evaluation=Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4))
     threads = load(str(tiny), [], tiny.parent).slots.threads
-    record.begin({"hardware": "a processor", "threads": threads}).end(replace(outcome, seconds=seconds))
+    environment = ComputeEnvironment(hardware="a processor", threads=threads)
+    record.begin(Provenance(environment=environment)).end(replace(outcome, seconds=seconds))
 
 
 def test_it_says_what_would_run_what_that_costs_and_where_the_numbers_are_from(tiny: Path) -> None:
@@ -97,7 +99,7 @@ def test_a_cell_that_would_not_fit_is_refused_by_name(tiny: Path) -> None:
 
 def test_it_says_which_cells_are_not_tried_again(tiny: Path) -> None:
     runs = tiny.parent / "results" / "runs"
-    Record.prepare(runs, cells(tiny)[0]).begin({}).fail("x", "diverged")
+    Record.prepare(runs, cells(tiny)[0]).begin().fail("x", "diverged")
     said = planned(*arguments(tiny))
     assert "1 cell failed (diverged)" in unwrapped(said)
     assert "harness retry tiny.demo" in unwrapped(said)
@@ -177,6 +179,6 @@ def test_sizes_for_people(number: int, said: str) -> None:
 def test_the_processor_has_the_name_that_records_have() -> None:
     import torch
 
-    from harness.ssl.provenance import hardware
+    from harness.ssl.compute_environment import hardware
 
     assert gpus.hardware("cpu") == hardware(torch.device("cpu"))

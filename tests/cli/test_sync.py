@@ -21,7 +21,7 @@ def manifest(tiny: Path) -> Manifest:
     """Three cells that have finished."""
     declared = load(str(tiny), ["axes.loss=[dcl]", "axes.batch_size=[64]"], tiny.parent / "results")
     for entry in declared.plan.entries:
-        attempt = Record.prepare(tiny.parent / "results" / "runs", entry.cell).begin({})
+        attempt = Record.prepare(tiny.parent / "results" / "runs", entry.cell).begin()
         attempt.log_event(20, {"loss": 1.0}, epoch=1)
         evaluation = declared.manifest.evaluation
         attempt.end(Outcome("finished", metrics={"test_knn": 1.0}, evaluation=Evaluation(**evaluation)))

@@ -19,6 +19,7 @@ from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Record
 from harness.study.frame import tidy
 from tests.support.results import OUTCOME, Results, as_json, harness
@@ -148,7 +149,9 @@ def elsewhere(tmp_path: Path) -> tuple[Path, Record]:
     """An archive of a cell that was interrupted after its first epoch, went on and finished; and its record."""
     there = Results(tmp_path / "elsewhere")
     there.begin(there.cells[0]).end(Outcome("interrupted", cause="signal"))
-    resumed = there.record(there.cells[0]).begin({"hardware": "another processor", "threads": 8})
+    resumed = there.record(there.cells[0]).begin(
+        Provenance(environment=ComputeEnvironment(hardware="another processor", threads=8))
+    )
     resumed.log_event(10, {"val_knn": 35.0, "loss": 2.0}, epoch=2)
     resumed.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)
     (resumed.path / "stdout.log").write_text("finished there\n")

@@ -88,7 +88,7 @@ class Folder:
 def _numbers(record: Record) -> dict[str, Any]:
     outcome, weights = record.outcome(), record.encoder()
     timeless = [
-        {name: value for name, value in event["metrics"].items() if name != "samples_per_second"}
+        {name: value for name, value in event.metrics.items() if name != "samples_per_second"}
         for event in record.events()
     ]
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else ""

@@ -42,7 +42,7 @@ def wait_for(folder: Path, epoch: int) -> Record:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for record in records(folder):
-            if any(event["epoch"] >= epoch for event in record.events()):
+            if any(event.epoch >= epoch for event in record.events()):
                 return record
         time.sleep(0.01)
     raise AssertionError("no cell got that far")

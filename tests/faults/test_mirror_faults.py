@@ -42,7 +42,7 @@ def results(tiny: Path) -> Path:
 
 def begin_and_finish(results: Path, manifest: Manifest, between: Callable[[], object]) -> None:
     """All cells: half of their epochs, something else, the other half."""
-    attempts = [Record(results / "runs" / cell.cell_id).begin({}) for cell in manifest.cells]
+    attempts = [Record(results / "runs" / cell.cell_id).begin() for cell in manifest.cells]
     for epoch in range(EPOCHS):
         if epoch == EPOCHS // 2:
             between()

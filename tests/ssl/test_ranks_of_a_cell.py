@@ -46,7 +46,7 @@ def test_two_ranks_train_what_one_process_trains_and_resume_to_the_same_bits(mak
     run_cell(one)
     assert start(two).wait(200) == 0
     # Sums in another order: the last digits of fp32 differ, and grow with every step.
-    first, second = ([event["metrics"]["loss"] for event in record.events()[1:]] for record in (one, two))
+    first, second = ([event.metrics["loss"] for event in record.events()[1:]] for record in (one, two))
     assert first[0] == pytest.approx(second[0], rel=1e-4)
     assert first == pytest.approx(second, rel=0.02)
     outcome = two.outcome()

@@ -26,9 +26,9 @@ def test_a_cell_records_its_curve_its_judgement_and_its_encoder(make_record: Mak
     assert set(metrics) == set(NUMBERS)
     assert all(0 <= value <= 100 for value in metrics.values())
     events = record.events()
-    assert [event["epoch"] for event in events] == [0, 1, 2]
-    assert all("val_knn" in event["metrics"] for event in events)
-    assert events[-1]["step"] == 2 * (1293 // 64)
+    assert [event.epoch for event in events] == [0, 1, 2]
+    assert all("val_knn" in event.metrics for event in events)
+    assert events[-1].step == 2 * (1293 // 64)
     provenance = read_json(record.attempts()[0].provenance_file) or {}
     assert {"revision", "versions", "hardware", "sources", "threads"} <= set(provenance)
 

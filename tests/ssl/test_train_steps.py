@@ -34,10 +34,10 @@ def test_training_ends_after_exactly_so_many_steps(make_record: MakeRecord, loss
     run_cell(record)
     assert outcome(record).steps == len(losses) == PER_EPOCH + 7
     events = record.events()
-    assert [(event["step"], event["epoch"]) for event in events] == [(0, 0), (PER_EPOCH, 1), (PER_EPOCH + 7, 2)]
-    assert ["val_knn" in event["metrics"] for event in events] == [True, False, True], "the last one is evaluated"
+    assert [(event.step, event.epoch) for event in events] == [(0, 0), (PER_EPOCH, 1), (PER_EPOCH + 7, 2)]
+    assert ["val_knn" in event.metrics for event in events] == [True, False, True], "the last one is evaluated"
     means = [sum(losses[:PER_EPOCH]) / PER_EPOCH, sum(losses[PER_EPOCH:]) / 7]
-    assert [event["metrics"]["loss"] for event in events[1:]] == pytest.approx(means, rel=1e-12)
+    assert [event.metrics["loss"] for event in events[1:]] == pytest.approx(means, rel=1e-12)
 
 
 def test_as_many_steps_as_epochs_have_are_the_same_training(make_record: MakeRecord) -> None:
@@ -73,4 +73,4 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     run_cell(calm)
     stop_and_resume(stopped, last_step, monkeypatch)
     assert numbers(stopped) == numbers(calm)
-    assert [event["step"] for event in stopped.events()] == [0, PER_EPOCH, PER_EPOCH + 7]
+    assert [event.step for event in stopped.events()] == [0, PER_EPOCH, PER_EPOCH + 7]

@@ -25,19 +25,20 @@ import yaml
 import harness
 from harness.catalog.losses import LOSSES
 from harness.cell import Cell, Dataset, canonical_json, from_dict, versionless_id
-from harness.cli.status import experiments
+from harness.cli.shared.experiment_status import experiments
 from harness.datasets import DATASETS, DatasetFiles, FixedDataset, find
+from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.plugins import register
 from harness.ssl import checkpoint, encoder_file
-from harness.store.index import Index
+from harness.store.index import Conditions, Index
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
-from harness.store.provenance import Provenance
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import Submission
 from harness.study.claims.verdict_json import as_json
@@ -140,6 +141,11 @@ def restricted(written: Any, content: Any) -> Any:
     return written
 
 
+def of_job(job: str, task: str, restart: int) -> Provenance:
+    """The provenance of an attempt that a scheduler's job began."""
+    return Provenance(environment=ComputeEnvironment(scheduler=SchedulerJob(job, task, restart)))
+
+
 def what_a_record_says(record: Record, index: Index) -> Json:
     try:
         cell = record.cell()
@@ -155,7 +161,7 @@ def what_a_record_says(record: Record, index: Index) -> Json:
         "published": outcome.attempt if outcome else None,
         "encoder": str(encoder.relative_to(record.path)) if encoder else None,
         "metrics": metrics if outcome else None,
-        "steps": [event["step"] for event in record.events()],
+        "steps": [event.step for event in record.events()],
         "attempts": [what_an_attempt_says(attempt) for attempt in record.attempts()],
         "index": what_an_index_says(index, record.cell_id),
     }
@@ -177,6 +183,7 @@ def what_an_attempt_says(attempt: Attempt) -> Json:
 def what_an_index_says(index: Index, cell_id: str) -> Json:
     summary, status = index[cell_id], index.job_status(cell_id)
     submission = summary.submission.to_json() if summary.submission else {}
+    known, ran = EXPECTED["records"][cell_id]["index"]["ran"], vars(summary.conditions)
     return {
         "state": summary.state,
         "attempts": summary.attempts,
@@ -184,7 +191,7 @@ def what_an_index_says(index: Index, cell_id: str) -> Json:
         "ends": summary.ends,
         "intent": {key: submission[key] for key in ("sweep", "attempts_before", "withdrawn") if key in submission},
         "curve": summary.curve,
-        "ran": summary.ran,
+        "ran": {name: value for name, value in ran.items() if name in known or value != vars(Conditions())[name]},
         "cause": summary.cause,
         "error": summary.error,
         "collapse": summary.collapse,
@@ -220,7 +227,7 @@ def what_a_manifest_says(manifest: Manifest) -> Json:
 
 def what_status_says(results: Path) -> list[Json]:
     """What ``harness status --json`` prints, whatever the folder is called; without what is null."""
-    printed = json.dumps(experiments([], results, Index(results / "runs")))
+    printed = json.dumps([asdict(item) for item in experiments([], results, Index(results / "runs"))])
     said: list[Json] = json.loads(printed.replace(str(results), "results"))
     for experiment in said:
         cells = experiment.get("cells", [])
@@ -293,8 +300,9 @@ def test_every_file_of_a_record_is_read(results: Path) -> None:
             assert attempt.path == own
             assert attempt.provenance() == Provenance.from_json(content_of(own / "provenance.json") or {}), said["what"]
             assert holds(attempt.outcome(), content_of(own / "outcome.json")), said["what"]
-            assert attempt.progress() == (content_of(own / "heartbeat") or {}), said["what"]
-            assert list(attempt.events()) == whole_lines_of(own / "events.jsonl"), said["what"]
+            progress = attempt.progress()
+            assert (vars(progress) if progress else {}) == (content_of(own / "heartbeat") or {}), said["what"]
+            assert [event.to_json() for event in attempt.events()] == whole_lines_of(own / "events.jsonl"), said["what"]
 
 
 def test_an_error_of_another_rank_is_the_attempts_error(results: Path) -> None:
@@ -345,25 +353,25 @@ def test_what_ran_on_this_machine_is_missing_once_its_process_is_gone(results: P
 
 def test_a_running_cell_is_held_and_a_dead_one_is_taken_over(results: Path) -> None:
     with pytest.raises(Busy, match=r"is running: attempt 1, process \d+ on laptop"):
-        record_of(results, "running").begin({})
+        record_of(results, "running").begin()
     lost = record_of(results, "killed with its sweep, in the middle of a line")
-    assert lost.begin({}).number == 2
-    assert [event["step"] for event in lost.events()] == EXPECTED["records"][lost.cell_id]["steps"]
+    assert lost.begin().number == 2
+    assert [event.step for event in lost.events()] == EXPECTED["records"][lost.cell_id]["steps"]
 
 
 def test_a_job_that_is_started_again_takes_its_cell_over_at_once(results: Path) -> None:
     record = record_of(results, "running in a job")
     job = content_of(record.attempts()[-1].path / "provenance.json")["scheduler"]
     with pytest.raises(Busy):
-        record.begin({"scheduler": job})
-    assert record.begin({"scheduler": {**job, "restart": job["restart"] + 1}}).number == 2
+        record.begin(of_job(**job))
+    assert record.begin(of_job(**{**job, "restart": job["restart"] + 1})).number == 2
 
 
 def test_an_attempt_that_was_killed_before_its_publication_is_published(results: Path) -> None:
     record = record_of(results, "finished and killed before its publication")
     assert (record.state(), record.outcome()) == ("missing", None)
     with pytest.raises(Busy, match="already finished"):
-        record.begin({})
+        record.begin()
     assert record.outcome() == record.attempts()[-1].outcome()
     assert record.state() == "finished"
 

@@ -22,10 +22,12 @@ from harness.files import cache_folder, write_json
 from harness.store.index import Index, Summary
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import STALE_SECONDS, Attempt, Record, Superseded
 from harness.store.submission import Submission
 
 EVALUATION = asdict(Evaluation())
+ENVIRONMENT = ComputeEnvironment(revision="0" * 40, dirty=False, hardware="a processor", threads=1)
 OUTCOME = Outcome("finished", metrics={"test_knn": 50.0}, evaluation=Evaluation())
 
 
@@ -35,7 +37,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def finish(record: Record) -> Attempt:
-    attempt = record.begin({"hardware": "a processor", "threads": 1, "revision": "0" * 40, "dirty": False})
+    attempt = record.begin(Provenance(environment=ENVIRONMENT))
     attempt.log_event(0, {"val_knn": 30.0})
     attempt.log_event(9, {"val_knn": 40.0, "loss": 1.0})
     attempt.end(OUTCOME)
@@ -62,8 +64,8 @@ def test_a_finished_record(runs: Path) -> None:
     assert (found.state, found.attempts, found.attempt, found.val_knn) == ("finished", 1, 1, 40.0)
     assert found.outcome == replace(OUTCOME, attempt=1)
     assert found.last
-    assert found.last["metrics"]["loss"] == 1.0
-    assert found.ran["hardware"] == "a processor"
+    assert found.last.metrics["loss"] == 1.0
+    assert found.conditions.hardware == "a processor"
     assert (found.cell, found.versionless_id) == (asdict(Cell()), versionless_id(Cell()))
 
 
@@ -74,7 +76,7 @@ def test_a_cell_without_a_record_is_missing(runs: Path) -> None:
 
 def test_a_failed_record_says_why(runs: Path) -> None:
     record = Record.prepare(runs, Cell())
-    record.begin({}).fail("too large", "diverged")
+    record.begin().fail("too large", "diverged")
     index = Index(runs)
     assert (index[record.cell_id].state, index[record.cell_id].error, index[record.cell_id].cause) == (
         "failed", "too large", "diverged"
@@ -120,7 +122,7 @@ def test_a_cell_is_queued_while_the_sweep_that_submitted_it_is_alive(runs: Path)
     assert state() == "queued"
     record.withdraw()
     assert state() == "missing"
-    record.begin({}).fail("for now")
+    record.begin().fail("for now")
     assert state() == "failed"
     record.submit(Submission(sweep=ledger.path.name))
     assert state() == "queued"
@@ -140,7 +142,7 @@ def test_a_cell_of_another_version_is_stale(runs: Path) -> None:
 
 
 def test_a_failed_cell_of_another_version_makes_nothing_stale(runs: Path) -> None:
-    Record.prepare(runs, Cell(versions={"loss": 1})).begin({}).fail("bad")
+    Record.prepare(runs, Cell(versions={"loss": 1})).begin().fail("bad")
     new = Cell(versions={"loss": 2})
     assert Index(runs).state_of(new.cell_id, versionless_id(new)) == "missing"
 
@@ -176,8 +178,8 @@ def test_what_has_settled_is_not_opened_again(runs: Path, monkeypatch: pytest.Mo
 def test_what_changed_just_now_or_may_change_is_not_remembered(runs: Path) -> None:
     finished, running, failed, fresh = (Record.prepare(runs, Cell(seed=seed)) for seed in range(4))
     finish(finished)
-    running.begin({})
-    failed.begin({}).fail("bad")
+    running.begin()
+    failed.begin().fail("bad")
     pass_time(runs)
     finish(fresh)
     index = Index(runs)

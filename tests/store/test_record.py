@@ -15,8 +15,10 @@ from harness.cell import Cell, Dataset
 from harness.errors import UserError
 from harness.evaluation import Evaluation, key
 from harness.files import read_json, write_json
+from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
-from harness.store.record import STALE_SECONDS, Attempt, Busy, Heartbeat, Record, Superseded
+from harness.store.progress import TrainingProgress
+from harness.store.record import STALE_SECONDS, Attempt, Busy, Record, Superseded
 
 HEALTHY = Outcome("finished")
 
@@ -28,7 +30,7 @@ def record(tmp_path: Path) -> Record:
 
 def begin_elsewhere(record: Record, *, then: str = "") -> int:
     """Begin an attempt in another process, which then ends; returns its process id."""
-    code = f"from harness.store.record import *; a = Record(Path({str(record.path)!r})).begin({{}}); {then}"
+    code = f"from harness.store.record import *; a = Record(Path({str(record.path)!r})).begin(); {then}"
     process = subprocess.Popen([sys.executable, "-c", code])
     assert process.wait() == 0
     return process.pid
@@ -44,38 +46,38 @@ def test_a_new_record_is_missing_and_knows_its_cell(record: Record) -> None:
 
 
 def test_a_running_cell_cannot_be_begun_again(record: Record) -> None:
-    record.begin({})
+    record.begin()
     assert record.state() == "running"
     with pytest.raises(Busy, match=f"process {os.getpid()}"):
-        record.begin({})
+        record.begin()
 
 
 def test_a_process_that_is_gone_leaves_its_cell_to_the_next_at_once(record: Record) -> None:
     begin_elsewhere(record)
     assert record.state() == "missing"
-    assert record.begin({}).number == 2
+    assert record.begin().number == 2
 
 
 def test_a_silent_attempt_on_another_machine_is_dead_after_the_stated_time(record: Record) -> None:
-    attempt = record.begin({})
+    attempt = record.begin()
     write_json(attempt.path / "provenance.json", {**(read_json(attempt.provenance_file) or {}), "host": "elsewhere"})
     with pytest.raises(Busy):
-        record.begin({})
+        record.begin()
     age(attempt)
-    assert record.begin({}).number == 2
+    assert record.begin().number == 2
 
 
 def test_a_frozen_attempt_that_wakes_up_publishes_nothing(record: Record) -> None:
-    frozen = record.begin({})
+    frozen = record.begin()
     age(frozen)
-    record.begin({})
+    record.begin()
     with pytest.raises(Superseded):
         frozen.end(HEALTHY)
     assert record.outcome() is None
 
 
 def test_only_the_first_finisher_is_published(record: Record) -> None:
-    first = record.begin({})
+    first = record.begin()
     first.end(replace(HEALTHY, metrics={"test_knn": 1.0}))
     second = Attempt(record, 2)
     second.path.mkdir()
@@ -89,15 +91,15 @@ def test_only_the_first_finisher_is_published(record: Record) -> None:
 
 @pytest.mark.parametrize(("ended", "state"), [("failed", "failed"), ("interrupted", "missing")])
 def test_an_ended_attempt_can_be_followed_by_another(record: Record, ended: str, state: str) -> None:
-    record.begin({}).end(Outcome(ended, error="x"))
+    record.begin().end(Outcome(ended, error="x"))
     assert record.state() == state
-    assert record.begin({}).number == 2
+    assert record.begin().number == 2
 
 
 def test_a_finished_cell_is_not_begun_again(record: Record) -> None:
-    record.begin({}).end(HEALTHY)
+    record.begin().end(HEALTHY)
     with pytest.raises(Busy, match="already finished"):
-        record.begin({})
+        record.begin()
 
 
 def test_a_record_of_another_cell_than_its_folder_says_is_refused(record: Record) -> None:
@@ -116,7 +118,7 @@ def test_stray_files_among_the_attempts_do_no_harm(record: Record) -> None:
 def test_two_processes_that_begin_at_once_get_one_attempt(record: Record) -> None:
     code = (
         f"import time, sys; from harness.store.record import *; r = Record(Path({str(record.path)!r}))\n"
-        "try: r.begin({}); time.sleep(3)\n"
+        "try: r.begin(); time.sleep(3)\n"
         "except Busy: sys.exit(75)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
@@ -124,26 +126,26 @@ def test_two_processes_that_begin_at_once_get_one_attempt(record: Record) -> Non
 
 
 def test_events_of_later_attempts_win_and_torn_lines_are_ignored(record: Record) -> None:
-    first = record.begin({})
+    first = record.begin()
     first.log_event(1, {"loss": 3.0, "val_knn": 10.0})
     first.log_event(2, {"loss": 2.0})
     with (first.path / "events.jsonl").open("a") as file:
         file.write('{"time": 1, "step": 3, "met')
     first.end(Outcome("interrupted"))
-    record.begin({}).log_event(2, {"loss": 1.5})
-    found = [(event["step"], event["metrics"]) for event in record.events()]
+    record.begin().log_event(2, {"loss": 1.5})
+    found = [(event.step, event.metrics) for event in record.events()]
     assert found == [(1, {"loss": 3.0, "val_knn": 10.0}), (2, {"loss": 1.5})]
 
 
 def test_the_heartbeat_carries_progress(record: Record) -> None:
-    attempt = record.begin({})
+    attempt = record.begin()
     with Heartbeat(attempt) as heartbeat:
-        heartbeat.progress = {"step": 3}
+        heartbeat.progress = TrainingProgress(3, 10, 0, 100.0)
         for _ in range(100):
             if attempt.progress():
                 break
             time.sleep(0.1)
-    assert attempt.progress() == {"step": 3}
+    assert attempt.progress() == TrainingProgress(3, 10, 0, 100.0)
 
 
 def test_output_goes_to_the_attempts_logs_from_libraries_too(record: Record) -> None:
@@ -163,7 +165,7 @@ PLAIN = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs"
 
 def test_an_evaluation_is_found_that_came_with_the_outcome_or_was_added(record: Record) -> None:
     assert record.metrics(EVALUATION) is None
-    record.begin({}).end(replace(HEALTHY, metrics={"test_knn": 50.0}, evaluation=Evaluation(**EVALUATION)))
+    record.begin().end(replace(HEALTHY, metrics={"test_knn": 50.0}, evaluation=Evaluation(**EVALUATION)))
     own = record.cell().dataset
     assert record.metrics({**EVALUATION, "every": 3}) == record.metrics(EVALUATION, own) == {"test_knn": 50.0}
     assert record.metrics(PLAIN) is None
@@ -183,10 +185,10 @@ def test_the_evaluation_that_was_published_first_stands(record: Record) -> None:
 def test_a_finished_attempt_that_was_killed_before_its_publication_is_published_and_not_repeated(
     record: Record,
 ) -> None:
-    attempt = record.begin({})
+    attempt = record.begin()
     write_json(attempt.path / "outcome.json", {"attempt": 1, "state": "finished", "metrics": {}})
     with pytest.raises(Busy, match="already finished"):
-        record.begin({})
+        record.begin()
     assert record.outcome() == replace(HEALTHY, attempt=1)
     attempt.publish()  # the finisher itself comes to it only now, and is not told that somebody else was faster
     assert len(record.attempts()) == 1
@@ -194,7 +196,7 @@ def test_a_finished_attempt_that_was_killed_before_its_publication_is_published_
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00garbage", b"[1]", b"", b"{"])
 def test_damaged_files_are_no_outcome_and_no_traceback(record: Record, content: bytes) -> None:
-    attempt = record.begin({})
+    attempt = record.begin()
     (attempt.path / "events.jsonl").write_bytes(content + b"\n{}\n")
     (record.path / "outcome.json").write_bytes(content)
     assert record.outcome() is None

@@ -43,7 +43,7 @@ def test_what_was_left_out_is_said_in_pdf_and_file(synthetic: Synthetic, tmp_pat
 def test_states_of_cells_that_have_not_finished_are_counted(synthetic: Synthetic) -> None:
     manifest, results = synthetic(lambda axes: 50.0 if axes["seed"] == 0 else None)
     old = replace(Record(results / "runs" / Index(results / "runs").cell_ids()[0]).cell(), seed=2, versions={"loss": 0})
-    Record.prepare(results / "runs", old).begin({}).end(Outcome("finished", metrics={}))
+    Record.prepare(results / "runs", old).begin().end(Outcome("finished", metrics={}))
     (stale,) = [cell.cell_id for cell in manifest.cells if cell.versionless_id == versionless_id(old)]
     queued = next(cell.cell_id for cell in manifest.cells if cell.axes["seed"] == 1)
     (results / "runs" / queued / "attempts").mkdir(parents=True)

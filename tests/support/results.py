@@ -16,11 +16,13 @@ from harness.evaluation import Evaluation
 from harness.manifest import Expected, Manifest
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 
 EVALUATION: dict[str, Any] = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 METRICS = {"test_knn": 50.0, "test_linear": 51.0, "init_knn": 30.0, "init_linear": 31.0}
+ENVIRONMENT = ComputeEnvironment(revision="0" * 40, dirty=False, hardware="a processor", threads=1)
 OUTCOME = Outcome(
     "finished",
     metrics=METRICS,
@@ -67,9 +69,7 @@ class Results:
         return Record.prepare(self.path / "runs", cell)
 
     def begin(self, cell: Cell) -> Attempt:
-        attempt = self.record(cell).begin(
-            {"hardware": "a processor", "threads": 1, "revision": "0" * 40, "dirty": False}
-        )
+        attempt = self.record(cell).begin(Provenance(environment=ENVIRONMENT))
         attempt.log_event(0, {"val_knn": 30.0}, epoch=0)
         (attempt.path / "stdout.log").write_text("said\n")
         (attempt.path / "stderr.log").write_text("warned\n")

@@ -160,7 +160,7 @@ def begun(folder: Folder, epochs: int = 10) -> Attempt:
     def far() -> Attempt | None:
         records = folder.records() if (folder.results / "runs").exists() else []
         attempts = records[0].attempts() if records else []
-        last = [event.get("epoch", 0) for event in attempts[-1].events()] if attempts else []
+        last = [event.epoch or 0 for event in attempts[-1].events()] if attempts else []
         return attempts[-1] if last and last[-1] >= epochs else None
 
     found: Attempt = until(far)
@@ -171,7 +171,7 @@ def numbers(record: Record) -> dict[str, Any]:
     """All that a cell computes: its outcome, its curve, its weights."""
     outcome = record.outcome()
     assert outcome
-    curve = [(event["step"], {**event["metrics"], "samples_per_second": 0}) for event in record.events()]
+    curve = [(event.step, {**event.metrics, "samples_per_second": 0}) for event in record.events()]
     encoder = record.encoder()
     return {
         **{name: getattr(outcome, name) for name in NUMBERS},

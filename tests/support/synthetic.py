@@ -10,8 +10,9 @@ from typing import Any
 from harness.cli.shared.load_experiment import load
 from harness.files import read_json, write_json
 from harness.manifest import Manifest
+from harness.store.provenance import Provenance
 from harness.store.record import Record
-from tests.support.results import OUTCOME
+from tests.support.results import ENVIRONMENT, OUTCOME
 
 Synthetic = Callable[..., tuple[Manifest, Path]]
 Axes = Mapping[str, Any]
@@ -49,7 +50,7 @@ def make_records(
         if value is None:
             continue
         record = Record.prepare(results / "runs", entry.cell)
-        attempt = record.begin({"hardware": "a processor", "threads": 1, "revision": "0" * 40, "dirty": False})
+        attempt = record.begin(Provenance(environment=ENVIRONMENT))
         metrics = {"test_knn": value, "test_linear": value + 1, "init_knn": 30.0, "init_linear": 31.0}
         attempt.log_event(0, {"val_knn": 30.0}, epoch=0)
         attempt.log_event(20, {"val_knn": value, "loss": 1.0}, epoch=1)

@@ -35,7 +35,7 @@ def outcome(record: Record) -> Outcome:
 def numbers(record: Record) -> dict[str, object]:
     """Everything that a run computes: final metrics, curve, weights; times left out."""
     curve = [
-        (event["step"], {name: value for name, value in event["metrics"].items() if name != "samples_per_second"})
+        (event.step, {name: value for name, value in event.metrics.items() if name != "samples_per_second"})
         for event in record.events()
     ]
     attempt = record.attempts()[-1]
@@ -47,7 +47,7 @@ def wait_for_epoch(record: Record, epoch: int) -> None:
     """Until the epoch's event is written: heartbeats are seconds apart, small cells are faster."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if any(event["epoch"] >= epoch for event in record.events()):
+        if any(event.epoch >= epoch for event in record.events()):
             return
         time.sleep(0.01)
     raise AssertionError("the cell never got that far")

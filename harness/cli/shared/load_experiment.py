@@ -67,7 +67,7 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plug
     with located(declaration.locator.where):
         check_claims(declaration.claims)
         slots = slots_of(declaration, expansion)
-    manifest = grid.manifest(declaration, files, expansion, str(revision()["revision"]))
+    manifest = grid.manifest(declaration, files, expansion, revision().revision)
     own = [str(file.resolve()) for file in plugins]
     plan = make_plan(expansion.cells, Index(results / "runs"))
     _refuse_other_evaluations(plan, declaration, results)

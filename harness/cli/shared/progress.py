@@ -88,11 +88,11 @@ class Progress:
 
 def _progress(record: Record) -> tuple[str, str, str, str]:
     attempts = record.attempts()
-    said = attempts[-1].progress() if attempts else {}
-    if not said:
+    progress = attempts[-1].progress() if attempts else None
+    if progress is None:
         return "starting", "", "", ""
     cell = record.cell()
-    curve = [event["metrics"]["val_knn"] for event in record.events() if "val_knn" in event["metrics"]]
-    left = (said["steps"] - said["step"]) * cell.batch_size / said["rate"]
-    epoch = f"{said['epoch'] + 1} of {cell.epochs}"
-    return epoch, f"{curve[-1]:.1f}" if curve else "", f"{said['rate']:.0f}", hours(left / 3600)
+    curve = [event.metrics["val_knn"] for event in record.events() if "val_knn" in event.metrics]
+    left = hours(progress.seconds_left(cell.batch_size) / 3600)
+    epoch = f"{progress.epoch + 1} of {cell.epochs}"
+    return epoch, f"{curve[-1]:.1f}" if curve else "", f"{progress.rate:.0f}", left

@@ -18,6 +18,7 @@ from harness import json_process
 from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
+from harness.files import JsonValue
 from harness.ssl.data import sources
 from harness.ssl.data.split import Data
 from harness.ssl.distributed import own_device
@@ -26,7 +27,7 @@ from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.store.record import Record
 
 
-def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def answer(request: dict[str, Any]) -> Iterator[dict[str, JsonValue]]:
     """Evaluate the cells of the request one after another."""
     torch.set_num_threads(request["threads"])
     keep_freed_memory()
@@ -37,15 +38,14 @@ def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     def data(dataset: Dataset, root: str | None) -> Data:
         return sources.load(dataset, root).to(device)
 
-    def evaluate(cell: dict[str, Any], record: Record) -> dict[str, Any]:
-        dataset, submission = from_dict(Dataset, cell["dataset"]), {**request, "cells": [cell]}
-        added = evaluate_again(record, evaluation, dataset, data(dataset, cell["root"]), device, submission)
-        return {name: added[name] for name in ("metrics", "seconds")}
-
     for cell in request["cells"]:
-        record = Record(Path(cell["record"]))
+        record, dataset = Record(Path(cell["record"])), from_dict(Dataset, cell["dataset"])
+        submission = {**request, "cells": [cell]}
+        result: dict[str, JsonValue]
         try:
-            result = evaluate(cell, record)
+            images = data(dataset, cell["root"])
+            metrics, seconds = evaluate_again(record, evaluation, dataset, images, device, submission)
+            result = {"metrics": metrics, "seconds": seconds}
         except UserError as error:
             result = {"error": str(error)}
         except Exception as error:  # noqa: BLE001  (whatever it is, the other cells are evaluated)

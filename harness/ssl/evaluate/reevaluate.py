@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 
 from harness.cell import Dataset
 from harness.errors import UserError
 from harness.evaluation import Evaluation, final, key
-from harness.files import Json
+from harness.files import JsonValue
 from harness.ssl import encoder_file, models
+from harness.ssl.compute_environment import compute_environment
 from harness.ssl.data.split import Data
 from harness.ssl.evaluate.protocol import judge
-from harness.ssl.provenance import provenance
 from harness.store.record import Record
 
 
@@ -26,9 +25,9 @@ def evaluate_again(
     dataset: Dataset,
     data: Data,
     device: torch.device,
-    submission: Mapping[str, Any],
-) -> Json:
-    """Add an evaluation to a finished record, and return what was added.
+    submission: Mapping[str, JsonValue],
+) -> tuple[dict[str, float], float]:
+    """Add an evaluation to a finished record; return its metrics and the seconds that it took.
 
     Args:
         record: of a finished cell.
@@ -54,12 +53,13 @@ def evaluate_again(
         accuracies = judge(encoder.to(device), data, evaluation, cell.precision)
         metrics |= {f"{prefix}_{name}": value for name, value in accuracies.items()}
     settings = final(asdict(evaluation))
-    content = {
+    seconds = time.monotonic() - started
+    content: dict[str, JsonValue] = {
         "settings": settings,
         "dataset": asdict(dataset),
         "metrics": metrics,
-        "provenance": provenance(cell, submission, device),
-        "seconds": time.monotonic() - started,
+        "provenance": {**compute_environment(cell, device).to_json(), "submission": submission},
+        "seconds": seconds,
     }
     record.add_evaluation(key(settings, dataset), content)
-    return content
+    return metrics, seconds

@@ -36,7 +36,8 @@ from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.measure import throughput_workers
 from harness.ssl.runtime.malloc import give_freed_memory_back, keep_freed_memory
 from harness.ssl.train import Trainer
-from harness.store.record import Heartbeat, Record
+from harness.store.heartbeat import Heartbeat
+from harness.store.record import Record
 
 ROUNDS = 5
 #: Seconds of a side in one round.
@@ -139,7 +140,7 @@ def loop_row(what: str, cell: Cell, goal: float, device: torch.device) -> Row:
 def attempt_of(cell: Cell, device: torch.device) -> Iterator[Trainer]:
     """Return the trainer of an attempt in a temporary folder, on generated images."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        attempt = Record.prepare(Path(folder), cell).begin({})
+        attempt = Record.prepare(Path(folder), cell).begin()
         heartbeat = stack.enter_context(Heartbeat(attempt))
         stack.enter_context(skip_value_checks())
         # What an epoch's end evaluates is not counted, and so kept small.

@@ -29,7 +29,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
     label = METHODS[cell.method.name].label
     entry = BACKBONES[cell.backbone.name]
     backbone, stem = entry.label, entry.stem_label(cell.backbone.stem)
-    revision = record.attempts()[outcome.attempt - 1].provenance().revision or "unknown"
+    revision = record.attempts()[outcome.attempt - 1].provenance().environment.revision or "unknown"
     facts = {
         "encoder": f"{backbone}, width {cell.backbone.width}{f', {stem}' if stem else ''}, without a projector",
         "method": label,

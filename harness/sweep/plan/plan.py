@@ -197,10 +197,11 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
     with networks compiled or not."""
     found = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
-        how = summary.ran.get("threads"), bool(summary.ran.get("compile"))
-        like = how == (threads, compiled) and hardware in (None, summary.ran.get("hardware"))
+        conditions = summary.conditions
+        how = conditions.threads, conditions.compile
+        like = how == (threads, compiled) and hardware in (None, conditions.hardware)
         if summary.outcome and summary.cell and like:
-            ranks, micro_batch = summary.outcome.world_size, summary.ran.get("micro_batch")
+            ranks, micro_batch = summary.outcome.world_size, conditions.micro_batch
             found[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 

@@ -71,4 +71,4 @@ def failure_kind(cause: str) -> EndKind:
 
 def last_step(record: Record) -> int:
     """Return the last step that any attempt at the cell has logged; -1 if there is none."""
-    return max((event["step"] for event in record.events()), default=-1)
+    return max((event.step for event in record.events()), default=-1)

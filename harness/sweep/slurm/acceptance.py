@@ -133,7 +133,7 @@ class AcceptanceRun:
     def epoch(self) -> int:
         """Return the last epoch that the last attempt has logged."""
         events = [event for attempt in self.record.attempts()[-1:] for event in attempt.events()]
-        return max((int(event.get("epoch", 0)) for event in events), default=0)
+        return max((event.epoch or 0 for event in events), default=0)
 
     def error(self) -> str:
         """Return the error of the last attempt; the empty string if it has not failed."""
@@ -262,7 +262,7 @@ class Acceptance:
     def _throughput(self) -> Iterator[Diagnosis]:
         device = "GPU" if self.reference.declaration.cluster.device == "cuda" else "process"
         ranks = self.reference.task[1].world_size
-        rates = [event["metrics"].get("samples_per_second") for event in self.reference.record.events()]
+        rates = [event.metrics.get("samples_per_second") for event in self.reference.record.events()]
         median = statistics.median([rate for rate in rates if rate is not None] or [0.0])
         found = f"{median / ranks:,.0f} samples/s per {device}, {median:,.0f} together ({ranks} on {self._nodes()})"
         yield Diagnosis("throughput", found)

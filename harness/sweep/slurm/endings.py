@@ -18,7 +18,7 @@ def endings(record: Record, ledger: Ledger) -> list[Ending]:
     arrays, step = JobArrays(ledger.path), -1
     tries = []
     for attempt in record.attempts():
-        step = max([step, *(event["step"] for event in attempt.events())])
+        step = max([step, *(event.step for event in attempt.events())])
         if _is_of_sweep(attempt, ledger):
             tries.append(Ending(end_kind(attempt.outcome()), step))
     if not tries:  # jobs that were over before the cell began

@@ -75,13 +75,13 @@ def tried_here(record: Record) -> bool:
     attempts = record.attempts()
     if not attempts or attempts[-1].outcome() is None:
         return False
-    return attempts[-1].provenance().scheduler == current_job()
+    return attempts[-1].provenance().environment.scheduler == current_job()
 
 
 def _cause(record: Record) -> str:
     """Return why this start's attempt at the cell ended; the empty string if it made none."""
     attempts = record.attempts()
-    made_here = bool(attempts) and attempts[-1].provenance().scheduler == current_job()
+    made_here = bool(attempts) and attempts[-1].provenance().environment.scheduler == current_job()
     outcome = attempts[-1].outcome() if made_here else None
     return outcome.cause if outcome else ""
 

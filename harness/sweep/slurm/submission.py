@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import SlurmAllocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
@@ -338,7 +340,7 @@ def _record_lost_outcomes_of_task(
 
 
 def _of_task(attempt: Attempt, task: str) -> bool:
-    scheduler = attempt.provenance().scheduler
+    scheduler = attempt.provenance().environment.scheduler
     return scheduler is not None and scheduler.task == task
 
 
@@ -353,8 +355,8 @@ def _fail_before_beginning(
     if not is_of_task or orphaned or submission.withdrawn or submission.attempts_before != len(record.attempts()):
         return
     try:
-        scheduler = {"task": task, "job": "", "restart": 0}
-        attempt = record.begin({"scheduler": scheduler, "submission": submission.to_json()})
+        environment = ComputeEnvironment(scheduler=SchedulerJob(job="", task=task, restart=0))
+        attempt = record.begin(Provenance(submission, environment))
     except Busy:
         return
     attempt.log("stderr").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")

@@ -181,10 +181,11 @@ class Mirror:
 
     def _create(self, cell: Expected, record: Record) -> _StoredRun:
         provenance = record.attempts()[0].provenance()
+        revision = provenance.environment.revision or ""
         run = self.client.create_run(
             self.experiment_id,
             start_time=int((provenance.started_at or 0) * 1000),
-            tags={**self._tags(), CELL: cell.cell_id, "harness.environment.revision": provenance.revision},
+            tags={**self._tags(), CELL: cell.cell_id, "harness.revision": revision},
             run_name=run_content.run_name(self.manifest, cell),
         )
         return _StoredRun(run.info.run_id)

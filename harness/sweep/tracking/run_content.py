@@ -74,10 +74,10 @@ def points(manifest: Manifest, record: Record) -> Iterator[Point]:
     """Yield the learning curves with the times of their events, then the accuracies if the cell has finished."""
     last = 0
     for event in record.events():
-        last = int(event["time"] * 1000)
-        for metric, value in event["metrics"].items():
+        last = int((event.time or 0) * 1000)
+        for metric, value in event.metrics.items():
             name = metric if metric in CURVES else f"watch.{metric}"
-            yield Point(name, value, last, int(event["epoch"] if "epoch" in event else event["step"]))
+            yield Point(name, value, last, event.step if event.epoch is None else event.epoch)
     if record.outcome():
         for metric, value in _accuracies(manifest, record).items():
             yield Point(metric, value, last, 0)

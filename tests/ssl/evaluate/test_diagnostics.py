@@ -191,9 +191,7 @@ def test_an_epochs_diagnostics_are_means_over_its_steps() -> None:
 
 def diagnostics(record: Record) -> list[dict[str, float]]:
     """Those of every event."""
-    return [
-        {name: value for name, value in event["metrics"].items() if name in DIAGNOSTICS} for event in record.events()
-    ]
+    return [{name: value for name, value in event.metrics.items() if name in DIAGNOSTICS} for event in record.events()]
 
 
 def test_a_trained_cell_logs_all_diagnostics_at_every_epoch(make_record: MakeRecord) -> None:

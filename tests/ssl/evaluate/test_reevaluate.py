@@ -93,15 +93,15 @@ def test_another_data_set_passes_through_the_encoder_as_its_training_images_did(
     data = sources.load(dataset, None)
     shifted = Data(data.train, data.bank, data.validation, data.test, data.mean + 0.2, data.std * 2)
     other = Dataset("fashion_mnist", 28, 0.1, "other images")
-    added = evaluate_again(record, SAME, other, shifted, torch.device("cpu"), {})
-    assert added["metrics"] == record.metrics(asdict(SAME)) == record.metrics(asdict(SAME), other)
+    metrics, _ = evaluate_again(record, SAME, other, shifted, torch.device("cpu"), {})
+    assert metrics == record.metrics(asdict(SAME)) == record.metrics(asdict(SAME), other)
 
 
 @pytest.mark.e2e
 def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: MakeRecord, record: Record) -> None:
     lost, strange = make_record(seed=1), make_record(seed=2)
     for other in (lost, strange):
-        other.begin({}).end(Outcome("finished", metrics={}))
+        other.begin().end(Outcome("finished", metrics={}))
     (strange.path / "attempts/1/encoder.safetensors").write_bytes(b"no weights")
     said = evaluate([lost, strange, record], PLAIN)
     assert "the record has no encoder" in said[0]["error"]

@@ -49,7 +49,7 @@ def test_the_loop_that_is_measured_trains_so_many_steps() -> None:
         assert throughput.trained(run, 2) > 0
         assert run.step == 2
         assert not all(map(torch.equal, before, run.method.parameters()))
-        assert {event["metrics"]["loss"] > 0 for event in run.attempt.events() if "loss" in event["metrics"]} == {True}
+        assert {event.metrics["loss"] > 0 for event in run.attempt.events() if "loss" in event.metrics} == {True}
 
 
 def test_the_bare_step_is_one_of_the_same_network() -> None:

@@ -34,7 +34,7 @@ def test_a_compiled_cell_trains_what_another_trains(make_record: MakeRecord, mon
     assert submission
     run_cell(compiled, replace(submission, run=replace(submission.run, compile=True)))
     assert calls == [{"mode": "default", "dynamic": False}]
-    first, second = (record.events()[-1]["metrics"] for record in (plain, compiled))
+    first, second = (record.events()[-1].metrics for record in (plain, compiled))
     assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
     assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-2)
 

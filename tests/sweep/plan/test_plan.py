@@ -17,7 +17,9 @@ from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.store.index import Index
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
+from harness.store.submission import RunConfig, Submission
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
 from harness.sweep.plan.cost import StepCost, footprint, measure, shape
@@ -36,11 +38,10 @@ EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
 FILES = DatasetFiles("", "", 1437, 360, 1, 1437)
 
 
-def finish(record: Record, evaluation: dict[str, float], told: dict[str, object] | None = None, **more: Any) -> None:
-    ran = {"hardware": "a processor", "threads": 1}
-    record.begin({**ran, "submission": told or {}}).end(
-        Outcome("finished", evaluation=Evaluation(**evaluation), **more)
-    )
+def finish(record: Record, evaluation: dict[str, float], config: RunConfig | None = None, **more: Any) -> None:
+    environment = ComputeEnvironment(hardware="a processor", threads=1)
+    attempt = record.begin(Provenance(Submission(run=config or RunConfig()), environment))
+    attempt.end(Outcome("finished", evaluation=Evaluation(**evaluation), **more))
 
 
 def planned(cells: list[Cell], runs: Path) -> dict[str, list[Cell]]:
@@ -54,8 +55,8 @@ def test_only_missing_and_failed_cells_run(tiny: Path) -> None:
     cells = [entry.cell for entry in load(str(tiny), [], results).plan.entries]
     records = [Record.prepare(results / "runs", cell) for cell in cells[:3]]
     finish(records[0], EVALUATION)
-    records[1].begin({}).end(Outcome("failed", error="x"))
-    records[2].begin({})
+    records[1].begin().end(Outcome("failed", error="x"))
+    records[2].begin()
     plan = load(str(tiny), [], results).plan
     assert plan.counts() == {"finished": 1, "failed": 1, "running": 1, "missing": 9}
     assert [entry.cell for entry in plan.to_run()] == [cells[1], *cells[3:]]
@@ -65,7 +66,7 @@ def test_what_would_fail_again_is_not_run_again(tmp_path: Path) -> None:
     causes = ("error", "killed", "diverged", "out_of_memory")
     cells = {cause: Cell(seed=seed) for seed, cause in enumerate(causes)}
     for cause, cell in cells.items():
-        Record.prepare(tmp_path, cell).begin({}).fail("x", cause)
+        Record.prepare(tmp_path, cell).begin().fail("x", cause)
     chosen = planned(list(cells.values()), tmp_path)
     assert chosen["runs"] == [cells["error"], cells["killed"]]
     assert chosen["not again"] == [cells["diverged"], cells["out_of_memory"]]
@@ -133,8 +134,8 @@ def test_finished_seeds_of_an_arm_tell_its_seconds(tmp_path: Path) -> None:
     for seed, seconds in enumerate((10.0, 30.0, 14.0)):
         finish(Record.prepare(tmp_path, Cell(seed=seed)), EVALUATION, seconds=seconds, world_size=1)
     finish(Record.prepare(tmp_path, Cell(epochs=7)), EVALUATION, seconds=99.0, world_size=1)
-    finish(Record.prepare(tmp_path, Cell(seed=3)), EVALUATION, {"micro_batch": 32}, seconds=50.0, world_size=1)
-    finish(Record.prepare(tmp_path, Cell(seed=4)), EVALUATION, {"compile": True}, seconds=8.0, world_size=1)
+    finish(Record.prepare(tmp_path, Cell(seed=3)), EVALUATION, RunConfig(micro_batch=32), seconds=50.0, world_size=1)
+    finish(Record.prepare(tmp_path, Cell(seed=4)), EVALUATION, RunConfig(compile=True), seconds=8.0, world_size=1)
     index = Index(tmp_path)
     found = finished_seconds(index, "a processor", 1, compiled=False)
     assert sorted(found.values()) == [14.0, 50.0, 99.0]

@@ -7,8 +7,11 @@ behind it is the step that the attempt logs first.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
+from harness.environment.process import ProcessIdentity
 from harness.store.outcome import Outcome
+from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 from harness.sweep.run.scheduler import Job, JobInfo, JobState
@@ -42,7 +45,7 @@ class FakeScheduler:
 
 def begin(record: Record, submission: Submission) -> Attempt:
     """Begin an attempt of a process that is dead by now."""
-    return record.begin({"submission": submission.to_json(), "pid_started": "never"})
+    return record.begin(Provenance(submission, process=replace(ProcessIdentity.current(), pid_started="never")))
 
 
 def perform(act: str, attempt: Attempt) -> JobInfo:

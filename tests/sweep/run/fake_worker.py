@@ -37,7 +37,7 @@ def compute(record: Record, submission: Submission, acts: list[str]) -> tuple[in
     if act == "refuse":
         return 1, "this cell cannot begin"
     try:
-        attempt = record.begin({})
+        attempt = record.begin()
     except Busy as busy:
         return 75, str(busy)
     return perform(act, attempt, Ledger(folder))

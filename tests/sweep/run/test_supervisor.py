@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from harness.cell import Cell
+from harness.environment.process import ProcessIdentity
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
+from harness.store.provenance import Provenance
 from harness.store.record import STALE_SECONDS, Attempt, Record
 from harness.store.submission import Submission
 from harness.sweep.run import supervisor as module
@@ -130,7 +132,7 @@ def test_retries_come_before_max_failures(bench: Bench) -> None:
 def test_a_holder_that_only_seems_dead_is_not_asked_all_the_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's clock is ahead of the file system's: the state says missing, and beginning says busy."""
     record = Record.prepare(bench.results / "runs", bench.cell(0))
-    held = record.begin({"host": "another", "boot": "another"})
+    held = record.begin(Provenance(process=ProcessIdentity("another", "another", 1, "1")))
     monkeypatch.setattr(module, "HELD_SECONDS", 0.3)
     real = Record.state
     monkeypatch.setattr(Record, "state", lambda self: "missing" if real(self) == "running" else real(self))
@@ -190,7 +192,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def test_a_cell_that_another_sweep_computes_is_waited_for(bench: Bench) -> None:
     record = Record.prepare(bench.results / "runs", bench.cell(0))
-    elsewhere = record.begin({})
+    elsewhere = record.begin()
 
     def finish() -> None:
         wait_until(lambda: bench.record(1).outcome())
@@ -203,7 +205,7 @@ def test_a_cell_that_another_sweep_computes_is_waited_for(bench: Bench) -> None:
 
 def test_a_dead_holder_is_superseded(bench: Bench) -> None:
     record = Record.prepare(bench.results / "runs", bench.cell(0))
-    dead = record.begin({"host": "another", "boot": "another"})
+    dead = record.begin(Provenance(process=ProcessIdentity("another", "another", 1, "1")))
 
     def age() -> None:
         wait_until(lambda: bench.record(1).outcome())

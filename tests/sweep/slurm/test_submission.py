@@ -13,10 +13,13 @@ import pytest
 from submitit.core.utils import DelayedSubmission
 
 from harness.cell import Cell
+from harness.environment.job import SchedulerJob
+from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.store.index import Index
 from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
 from harness.store.submission import RunConfig, SlurmAllocation, Submission
 from harness.sweep.expand.resources import Resources
@@ -61,6 +64,11 @@ def hear(
     monkeypatch.setattr(Slurm, "queue", lambda self, users: (queue, {}))
     monkeypatch.setattr(Slurm, "past", lambda self, jobs, since: past)
     poll_scheduler([cluster], at_once=True)
+
+
+def of_job(job: str, task: str) -> Provenance:
+    """The provenance of an attempt that a scheduler's job began."""
+    return Provenance(environment=ComputeEnvironment(scheduler=SchedulerJob(job, task, 0)))
 
 
 def states(cluster: SlurmScheduler, *cells: Cell) -> list[str]:
@@ -208,7 +216,7 @@ def test_a_living_attempt_of_a_job_that_only_vanished_goes_on(
 ) -> None:
     submitted(cluster, CELLS[0], CELLS[1])
     attempt = Record(cluster.ledger.path.parents[1] / "runs" / CELLS[0].cell_id).begin(
-        {"scheduler": {"job": "8", "task": "7_0", "restart": 0}, "host": "node1", "boot": ""}
+        replace(of_job("8", "7_0"), process=replace(ProcessIdentity.current(), host="node1", boot=""))
     )
     hear(monkeypatch, cluster, {"7_1": JobStatus("RUNNING")}, {})
     record_lost_outcomes(cluster)
@@ -223,7 +231,7 @@ def test_a_cell_of_a_failed_pack_that_was_withdrawn_is_not_failed(
     cluster.batches.write(replace(batch, tasks=[[cell.cell_id for cell in CELLS[:2]]]))
     runs = cluster.ledger.path.parents[1] / "runs"
     Record(runs / CELLS[0].cell_id).withdraw()
-    last = Record(runs / CELLS[1].cell_id).begin({"scheduler": {"job": "7", "task": "7", "restart": 0}})
+    last = Record(runs / CELLS[1].cell_id).begin(of_job("7", "7"))
     last.fail("boom")
     hear(monkeypatch, cluster, {"7": JobStatus("FAILED", "exit code 1:0")}, {})
     record_lost_outcomes(cluster)
@@ -256,7 +264,7 @@ def test_an_attempt_that_could_not_say_how_it_ended(
     """Somebody looked before (status), and settled nothing: the next verb that may write does."""
     submitted(cluster, CELLS[0], CELLS[1])
     runs = cluster.ledger.path.parents[1] / "runs"
-    attempt = Record(runs / CELLS[0].cell_id).begin({"scheduler": {"job": "8", "task": "7_0", "restart": 0}})
+    attempt = Record(runs / CELLS[0].cell_id).begin(of_job("8", "7_0"))
     hear(monkeypatch, cluster, {"7_0": said, "7_1": JobStatus("RUNNING")}, {})
     (again,) = open_sweeps(cluster.ledger.path.parents[1])
     record_lost_outcomes(again)

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from harness.evaluation import Evaluation, key
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Busy, Record
 from harness.store.writer_lock import writer_lock
 from harness.sweep.declare import evaluation_presets
@@ -34,7 +35,7 @@ import sys, time
 from pathlib import Path
 from harness.store.outcome import Outcome
 from harness.store.record import Record
-attempt = Record(Path(sys.argv[1])).begin({})
+attempt = Record(Path(sys.argv[1])).begin()
 for step in range(300):
     attempt.log_event(step, {"loss": step / 7, "val_knn": float(step), "alignment": -step}, epoch=step)
     time.sleep(0.01)
@@ -57,7 +58,7 @@ def records(results: Path, manifest: Manifest) -> list[Record]:
 
 
 def finish(record: Record, manifest: Manifest) -> None:
-    attempt = record.begin({})
+    attempt = record.begin()
     attempt.log_event(20, {"loss": 1.0}, epoch=1)
     attempt.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
 
@@ -92,12 +93,12 @@ def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
     results: Path, manifest: Manifest
 ) -> None:
     record = records(results, manifest)[0]
-    first = record.begin({"revision": "abc"})
+    first = record.begin(Provenance(environment=ComputeEnvironment(revision="abc")))
     first.log_event(0, {"val_knn": 10.0})
     first.log_event(20, {"loss": 5.0})
     mirror(results, manifest).mirror()
     first.end(Outcome("interrupted"))
-    second = record.begin({"revision": "abc"})
+    second = record.begin(Provenance(environment=ComputeEnvironment(revision="abc")))
     second.log_event(20, {"loss": 5.0})
     second.log_event(40, {"loss": 4.0, "val_knn": 20.0})
     second.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
@@ -109,14 +110,15 @@ def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
     assert run.data.params["loss.name"] == "dcl"
     assert run.data.tags["harness.cell_id"] == record.cell_id
     assert run.data.tags["harness.attempts"] == "2"
+    assert run.data.tags["harness.revision"] == "abc"
     assert history(results, run, "loss") == [(20, 5.0), (40, 4.0)]
     points = MlflowClient(default_uri(results)).get_metric_history(run.info.run_id, "loss")
-    times = {event["step"]: int(event["time"] * 1000) for event in second.events()}
+    times = {event.step: int(event.time * 1000) for event in second.events()}
     assert points[-1].timestamp == times[40]
 
 
 def test_steps_are_epochs_so_that_arms_of_any_batch_size_have_one_axis(results: Path, manifest: Manifest) -> None:
-    attempt = records(results, manifest)[0].begin({})
+    attempt = records(results, manifest)[0].begin()
     attempt.log_event(20, {"val_knn": 10.0, "alignment": 0.5}, epoch=1)
     attempt.log_event(40, {"val_knn": 20.0, "alignment": 0.4}, epoch=2)
     mirror(results, manifest).mirror()
@@ -130,7 +132,7 @@ def test_a_pass_that_was_killed_before_it_set_its_mark_is_repeated_without_doubl
     results: Path, manifest: Manifest
 ) -> None:
     record = records(results, manifest)[0]
-    killed = record.begin({})
+    killed = record.begin()
     killed.log_event(20, {"loss": 5.0}, epoch=1)
     killed.log_event(40, {"loss": 4.0}, epoch=2)
     first = mirror(results, manifest)
@@ -140,7 +142,7 @@ def test_a_pass_that_was_killed_before_it_set_its_mark_is_repeated_without_doubl
     first.client.delete_experiment_tag(first.experiment_id, DIGEST)
     killed.end(Outcome("interrupted"))
     time.sleep(0.01)
-    again = record.begin({})
+    again = record.begin()
     for epoch, loss in ((2, 4.0), (3, 3.0)):  # epoch 2 once more, at another time
         again.log_event(20 * epoch, {"loss": loss}, epoch=epoch)
     assert mirror(results, manifest).mirror().points == 1
@@ -166,7 +168,7 @@ def test_unchanged_cells_cost_no_request_and_no_reading(
 ) -> None:
     finished, running = records(results, manifest)
     finish(finished, manifest)
-    attempt = running.begin({})
+    attempt = running.begin()
     attempt.log_event(20, {"loss": 5.0}, epoch=1)
     warm = mirror(results, manifest)
     warm.mirror()
@@ -209,7 +211,7 @@ def test_a_cell_that_failed_before_its_first_event_is_a_failed_run_with_its_erro
     results: Path, manifest: Manifest
 ) -> None:
     record = records(results, manifest)[0]
-    record.begin({}).end(Outcome("failed", error="Diverged: nan", cause="diverged"))
+    record.begin().end(Outcome("failed", error="Diverged: nan", cause="diverged"))
     mirror(results, manifest).mirror()
     (run,) = runs(results)
     assert run.info.status == "FAILED"
@@ -243,7 +245,7 @@ def test_table_and_plot_are_artifacts_of_one_summary_run(results: Path, manifest
 
 
 def test_the_mirror_process_ends_when_the_sweep_does(results: Path, manifest: Manifest) -> None:
-    records(results, manifest)[0].begin({}).log_event(0, {"val_knn": 1.0})
+    records(results, manifest)[0].begin().log_event(0, {"val_knn": 1.0})
     process = subprocess.Popen(command(results, default_uri(results)), stdin=subprocess.PIPE, env=os.environ)
     process.communicate(timeout=120)
     assert process.returncode == 0
@@ -252,7 +254,7 @@ def test_the_mirror_process_ends_when_the_sweep_does(results: Path, manifest: Ma
 
 def test_two_mirrors_at_once_make_one_run_a_cell(results: Path, manifest: Manifest) -> None:
     for record in records(results, manifest):
-        record.begin({}).log_event(0, {"val_knn": 1.0})
+        record.begin().log_event(0, {"val_knn": 1.0})
     uri = default_uri(results)
     processes = [subprocess.Popen(command(results, uri), stdin=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]

@@ -1,0 +1,170 @@
+"""Where experiments, their sweeps and their cells stand: what ``harness status`` shows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cli.shared.selection import Group, names_in, select
+from harness.manifest import Exclusion
+from harness.store.index import Index, Summary
+from harness.store.ledger import Ledger
+
+#: In a scheduler's reasons for which a job waits for ever, unless somebody does something.
+STUCK = ("held", "limit", "invalid", "badconstraints", "neversatisfied", "dependencynever")
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """How far a running cell is; ``val_knn`` and ``loss`` are those of its last complete epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None
+    val_knn: float | None
+    samples_per_second: float
+    seconds_left: float
+
+    @classmethod
+    def of(cls, running: Summary) -> CellProgress | None:
+        """Return the progress of a running cell; None before its first step."""
+        progress = running.progress
+        if progress is None:
+            return None
+        return cls(
+            epoch=progress.epoch + 1,
+            epochs=running.value("epochs"),
+            step=progress.step,
+            steps=progress.steps,
+            loss=running.last.metrics.get("loss") if running.last else None,
+            val_knn=running.val_knn,
+            samples_per_second=progress.rate,
+            seconds_left=progress.seconds_left(running.value("batch_size")),
+        )
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """Where a cell stands.
+
+    ``ends``: how many attempts ended by each cause; ``job``: the scheduler's id of the cell's job, ``waits``: why the
+    job waits, ``held``: whether it does not start unless somebody acts.
+    """
+
+    cell_id: str
+    name: str
+    state: str
+    attempts: int
+    ends: dict[str, int]
+    host: str | None
+    job: str | None
+    waits: str | None
+    held: bool
+    progress: CellProgress | None
+    cause: str | None
+    error: str | None
+    log: str | None
+    collapsed: str | None
+    metrics: dict[str, float] | None
+    seconds: float | None
+
+    @classmethod
+    def of(cls, index: Index, cell_id: str, name: str, state: str) -> CellStatus:
+        summary, outcome = index[cell_id], index[cell_id].outcome
+        waits = _waits(index, cell_id) if state == "queued" else None
+        return cls(
+            cell_id=cell_id,
+            name=name,
+            state=state,
+            attempts=summary.attempts,
+            ends=summary.ends,
+            host=summary.conditions.host,
+            job=index.task_id(cell_id) or None,
+            waits=waits,
+            held=any(word in (waits or "").lower() for word in STUCK),
+            progress=CellProgress.of(summary),
+            cause=summary.cause if state == "failed" else None,
+            error=summary.error if state == "failed" else None,
+            log=str(index.last_attempt(cell_id).log("stderr")) if summary.attempts else None,
+            collapsed=(summary.collapse if state in ("running", "finished") else "") or None,
+            metrics=outcome.metrics if outcome else None,
+            seconds=outcome.seconds if outcome else None,
+        )
+
+    def is_of_kind(self, kind: str) -> bool:
+        """Whether this is the cell's state, or ``kind`` is held or collapsed and the cell is that."""
+        return kind in (self.state, "held" if self.held else "", "collapsed" if self.collapsed else "")
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """Where a sweep stands; ``stopped``: why it starts no more cells, None while it may."""
+
+    name: str
+    host: str | None
+    alive: bool
+    stopped: str | None
+
+
+@dataclass(frozen=True)
+class ExperimentStatus:
+    """Where an experiment stands: ``counts``: how many cells are in each state; ``sweeps``: the live ones, the last."""
+
+    name: str
+    counts: dict[str, int]
+    sweeps: list[SweepStatus]
+    excluded: list[Exclusion]
+    cells: list[CellStatus]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether cells are queued or running, or a sweep is alive."""
+        return bool({"queued", "running"} & set(self.counts)) or any(sweep.alive for sweep in self.sweeps)
+
+
+@dataclass(frozen=True)
+class DamagedExperiment:
+    """An experiment whose manifest cannot be read."""
+
+    name: str
+    error: str
+
+
+def experiments(words: Sequence[str], results: Path, index: Index) -> list[ExperimentStatus | DamagedExperiment]:
+    """Return the chosen cells by experiment, then the experiments that cannot be read.
+
+    Raises:
+        UserError: as ``select`` does.
+    """
+    selection = select(words, results, index)
+    states = selection.states()
+    listed = []
+    for group in selection.groups:
+        names = names_in(group) if group.manifest else selection.names
+        cells = [CellStatus.of(index, cell.cell_id, names[cell.cell_id], states[cell.cell_id]) for cell in group.cells]
+        counts = dict(Counter(cell.state for cell in cells))
+        excluded = group.manifest.exclusions if group.manifest else []
+        listed.append(ExperimentStatus(group.name, counts, _sweeps(group, results), excluded, cells))
+    return [*listed, *(DamagedExperiment(name, str(error)) for name, error in selection.damaged.items())]
+
+
+def _waits(index: Index, cell_id: str) -> str | None:
+    """Return the scheduler's reason for which a queued cell waits."""
+    status = index.job_status(cell_id)
+    return (status.why or status.state.lower()) if status else None
+
+
+def _sweeps(group: Group, results: Path) -> list[SweepStatus]:
+    """Return the sweeps whose process is alive, and the last one."""
+    ledgers = Ledger.all_of(results, group.name)
+    alive = [ledger.alive(time.time()) for ledger in ledgers]
+    return [
+        SweepStatus(ledger.path.name, ledger.host, is_alive, ledger.stop_reason() or None)
+        for ledger, is_alive in zip(ledgers, alive, strict=True)
+        if is_alive or ledger is ledgers[-1]
+    ]

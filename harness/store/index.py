@@ -30,11 +30,10 @@ from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import final
 from harness.files import JsonValue, atomic_write, cache_folder, read_json
-from harness.store.event import Event
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
-from harness.store.progress import TrainingProgress
+from harness.store.progress import Event, TrainingProgress
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 

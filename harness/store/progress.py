@@ -1,4 +1,4 @@
-"""How far a running attempt is: the content of its heartbeat file."""
+"""What an attempt reports while it trains: its progress, and the events of its learning curve."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from harness.files import JsonValue
+
 
 @dataclass(frozen=True)
 class TrainingProgress:
     """How far a running attempt is, in steps; ``epoch`` is the present one, from 0, ``rate``: samples per second.
 
-    The fields are the keys of the file.
+    The fields are the keys of the heartbeat file.
     """
 
     step: int
@@ -25,3 +27,22 @@ class TrainingProgress:
 
     def seconds_left(self, batch_size: int) -> float:
         return (self.steps - self.step) * batch_size / self.rate
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of ``events.jsonl``: the metrics at a step of the optimiser; ``epoch``: how many epochs were complete, ``time``: the Unix time."""
+
+    step: int
+    metrics: Mapping[str, float]
+    epoch: int | None = None
+    time: float | None = None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        content = {"time": self.time, "step": self.step, "epoch": self.epoch, "metrics": self.metrics}
+        return {key: value for key, value in content.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Event:
+        """Return the event that a line holds; ``epoch`` and ``time`` may be absent."""
+        return cls(content["step"], content["metrics"], content.get("epoch"), content.get("time"))

@@ -33,9 +33,8 @@ from harness import evaluation
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import UserError
 from harness.files import JsonValue, read_json, write_json
-from harness.store.event import Event
 from harness.store.outcome import Outcome
-from harness.store.progress import TrainingProgress
+from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.submission import Submission
 

@@ -1,4 +1,4 @@
-"""Where experiments, their sweeps and their cells stand: what ``harness status`` shows."""
+"""The status of experiments, of their sweeps and of their cells: what ``harness status`` shows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CellProgress:
 
 @dataclass(frozen=True)
 class CellStatus:
-    """Where a cell stands.
+    """The status of a cell.
 
     ``ends``: how many attempts ended by each cause; ``job``: the scheduler's id of the cell's job, ``waits``: why the
     job waits, ``held``: whether it does not start unless somebody acts.
@@ -103,7 +103,7 @@ class CellStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """Where a sweep stands; ``stopped``: why it starts no more cells, None while it may."""
+    """The status of a sweep; ``stopped``: why it starts no more cells, None while it may."""
 
     name: str
     host: str | None
@@ -113,7 +113,7 @@ class SweepStatus:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """Where an experiment stands: ``counts``: how many cells are in each state; ``sweeps``: the live ones, the last."""
+    """The status of an experiment: ``counts``: how many cells are in each state; ``sweeps``: the live ones, the last."""
 
     name: str
     counts: dict[str, int]

@@ -31,7 +31,10 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class Event:
-    """A line of ``events.jsonl``: the metrics at a step of the optimiser; ``epoch``: how many epochs were complete, ``time``: the Unix time."""
+    """The metrics at a step of the optimiser, a line of ``events.jsonl``.
+
+    ``epoch``: how many epochs were complete; ``time``: the Unix time.
+    """
 
     step: int
     metrics: Mapping[str, float]

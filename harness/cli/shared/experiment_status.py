@@ -113,7 +113,7 @@ class SweepStatus:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """The status of an experiment: ``counts``: how many cells are in each state; ``sweeps``: the live ones, the last."""
+    """The status of an experiment; ``counts``: its cells by state; ``sweeps``: those that are alive, and the last."""
 
     name: str
     counts: dict[str, int]

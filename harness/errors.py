@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -19,12 +22,12 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", key: str = "", allowed: str = "", next_command: str = "") -> None:
-        self.what = what
-        self.where = where
+        self.what = printable(what)
+        self.where = printable(where)
         self.key = key
-        self.allowed = allowed
-        self.next_command = next_command
-        super().__init__(what)
+        self.allowed = printable(allowed)
+        self.next_command = printable(next_command)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         what = shortened(self.what)
@@ -60,6 +63,20 @@ def located(place: Callable[[str], str]) -> Iterator[None]:
 def shortened(text: str, most: int = 600) -> str:
     """Return the text, cut at ``most`` letters, so that a long value does not push the rest off the screen."""
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def printable(text: str) -> str:
+    """Return the text with the bytes of file names that are no UTF-8 as ``\\xe9``, because no stream takes them."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+
+
+def quoted(path: Path | str) -> str:
+    """Return the path as a word for bash, also where it is no UTF-8."""
+    text = str(path)
+    if text == printable(text):
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return printable(f"$'{escaped}'")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

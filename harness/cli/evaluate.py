@@ -40,6 +40,8 @@ def evaluate(
     again evaluates only what is missing.
     """
     added = requested_evaluation(preset, dataset, root)
+    for note in added.other.files.notes if added.other else ():
+        print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
     manifest, cells = named_cells(target, results)
     if not any(record.outcome() for _, record in cells):
         raise UserError("no cell has finished", where=" ".join(target), next_command="harness status")

@@ -172,6 +172,7 @@ def _as_json(
         "states": declared.plan.counts(),
         "axes": declared.manifest.axes,
         "exclusions": [asdict(exclusion) for exclusion in declared.expansion.exclusions],
+        "dataset_notes": declared.files.notes,
         "coinciding": len(declared.expansion.shared_between_grids),
         "to_run": listed(estimate.entries if estimate else wanted),
         "not_retried": listed(declared.plan.not_retried()),

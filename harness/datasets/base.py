@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from harness.datasets.fingerprint import content_fingerprint
+from harness.datasets.fingerprint import content_of
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Arrays:
 class DatasetFiles:
     """The files of a data set on this machine: their ``folder``, ``size`` in bytes, and what they hold.
 
-    ``labelled``: how many of the ``train`` images have labels.
+    ``labelled``: how many of the ``train`` images have labels; ``notes``: sentences about what is left out, or is not
+    read as it is.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class DatasetFiles:
     channels: int
     labelled: int
     size: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class DatasetMissing(UserError):
@@ -95,8 +97,8 @@ class FixedDataset(ABC):
     def find(self, root: str | None) -> DatasetFiles:
         """Locate the files and identify their content; raises what ``locate`` raises."""
         folder, files = self.locate(root)
-        fingerprint, size = content_fingerprint(folder, files)
-        return self.files(str(folder), fingerprint, size)
+        content = content_of(folder, files)
+        return self.files(str(folder), content.fingerprint, content.size)
 
     def files(self, folder: str = "", fingerprint: str = "", size: int = 0) -> DatasetFiles:
         """Describe its files; without arguments, those that have not been located."""

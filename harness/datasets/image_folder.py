@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.catalog import TRAINING_VERSION
 from harness.cell import Dataset
 from harness.datasets.base import Array, Arrays, DatasetFiles, DatasetMissing
-from harness.datasets.fingerprint import content_fingerprint
-from harness.errors import UserError
+from harness.datasets.class_folders import LAYOUT, LabelledFiles, scan
+from harness.datasets.fingerprint import Content, content_of
+from harness.datasets.image_pixels import REFUSED, SIXTEEN_BITS, UnreadImages, properties, square, unreadable
+from harness.errors import printable
 from harness.files import cache_folder
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-LAYOUT = "FOLDER/train/<class>/*.jpg and FOLDER/test/<class>/*.jpg (or val/ for test/)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +31,19 @@ class ImageFolder:
 
         Raises:
             DatasetMissing: they are not there.
-            UserError: the test images have a class that the training images do not have.
+            UserError: a file or folder cannot be read, or the test images have a class that the training images do not
+                have.
         """
         if root is None:
             what = "an image folder needs its root"
             raise DatasetMissing(what, where="dataset.root", allowed=LAYOUT, next_command="dataset.root=FOLDER")
         folder = Path(root).resolve()
-        held_out = held_out_folder(folder)
-        train, test = image_files(folder / "train"), image_files(held_out)
-        if not train or not test:
-            raise DatasetMissing(f"no images below {folder}/train and {held_out}", where="dataset.root", allowed=LAYOUT)
-        classes = {path.parent.name for path in train}
-        if unknown := sorted({path.parent.name for path in test} - classes):
-            raise UserError(
-                f"{held_out.name}/ has classes that train/ does not have: {', '.join(unknown[:5])}",
-                where="dataset.root",
-                allowed=", ".join(sorted(classes)[:10]),
-            )
-        fingerprint, size = content_fingerprint(folder, train + test)
-        return DatasetFiles(str(folder), fingerprint, len(train), len(test), self.channels, len(train), size)
+        files = scan(folder)
+        content = content_of(folder, files.train.paths + files.test.paths, properties)
+        train, test = len(files.train.paths), len(files.test.paths)
+        notes = (*files.notes, *_checked(content, folder))
+        size, fingerprint = content.size, _of_pixels(content)
+        return DatasetFiles(str(folder), fingerprint, train, test, self.channels, train, size, notes)
 
     def read(self, folder: Path, image_size: int) -> Arrays:
         """Decode all images, in squares of ``image_size`` pixels.
@@ -57,43 +51,46 @@ class ImageFolder:
         Raises:
             UserError: an image cannot be read.
         """
-        classes = sorted({path.parent.name for path in image_files(folder / "train")})
-        train, train_labels = _decode(image_files(folder / "train"), classes, image_size)
-        test, test_labels = _decode(image_files(held_out_folder(folder)), classes, image_size)
+        files = scan(folder)
+        train, train_labels = _decode(files.train, image_size)
+        test, test_labels = _decode(files.test, image_size)
         return Arrays([train], train_labels, test, test_labels)
 
 
-def held_out_folder(folder: Path) -> Path:
-    """Return ``test/``, or ``val/`` if there is no ``test/``."""
-    return folder / "test" if (folder / "test").is_dir() else folder / "val"
+def _checked(content: Content, folder: Path) -> Iterator[str]:
+    """Yield a sentence about each kind of images that are not read as they are.
+
+    Raises:
+        UserError: some of them cannot be read.
+    """
+    for what, which in content.peculiar.items():
+        if what.startswith(REFUSED):
+            more = f" (and {which.count - 1:,} more images)" if which.count > 1 else ""
+            raise unreadable(Path(which.first), what.removeprefix(REFUSED) + more)
+        yield printable(f"{which.count:,} {what}: the first is {os.path.relpath(which.first, folder)}")
 
 
-def image_files(split: Path) -> list[Path]:
-    """Return the image files ``split/<class>/<file>``, sorted by class and name."""
-    if not split.is_dir():
-        return []
-    files = []
-    for label in sorted(entry.path for entry in os.scandir(split) if entry.is_dir()):
-        names = sorted(name for name in os.listdir(label) if name.lower().endswith(IMAGE_SUFFIXES))
-        files += [Path(label, name) for name in names]
-    return files
+def _of_pixels(content: Content) -> str:
+    """Return the fingerprint of the pixels that are read.
+
+    It is that of the files, but where there are grey images of 16 bits: in the version that gave the fingerprint of the
+    files to cells, most of their pixels were white.
+    """
+    if SIXTEEN_BITS not in content.peculiar:
+        return content.fingerprint
+    return hashlib.sha256(f"{content.fingerprint} scaled to 8 bits".encode()).hexdigest()[:16]
 
 
-def _decode(paths: Sequence[Path], classes: list[str], size: int) -> tuple[Array, Array]:
+def _decode(files: LabelledFiles, size: int) -> tuple[Array, Array]:
     """Return RGB pixels (n, 3, size, size), the shorter side scaled to ``size`` and the centre cut out; and labels."""
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
-    for row, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"cannot read the image: {error}", where=str(path)) from None
-        pixels[row] = np.asarray(square).transpose(2, 0, 1)
-    labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
-    return pixels, labels
+    pixels, unread = np.empty((len(files.paths), 3, size, size), dtype=np.uint8), UnreadImages()
+    for row, path in enumerate(files.paths):
+        with unread.collected():
+            pixels[row] = square(path, size)
+    unread.refuse()
+    return pixels, np.array(files.labels, dtype=np.int64)
 
 
 def cached_images(dataset: Dataset) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from harness.datasets import DATASETS, FixedDataset
 from harness.datasets.cifar import CIFAR10
+from harness.datasets.class_folders import LabelledFiles
 from harness.datasets.idx import IDX_FILES
 
 Array = npt.NDArray[np.uint8]
@@ -97,3 +99,10 @@ def write_image_folder(root: Path) -> None:
             for number in range(count):
                 pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / split / label / f"{number}.png")
+
+
+def labelled(train: Sequence[Path], test: Sequence[Path]) -> tuple[LabelledFiles, LabelledFiles]:
+    """Files with the labels that the names of their folders have among those of the training images."""
+    names = sorted({path.parent.name for path in train})
+    files = [LabelledFiles(list(paths), [names.index(path.parent.name) for path in paths]) for paths in (train, test)]
+    return files[0], files[1]

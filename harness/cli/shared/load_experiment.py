@@ -40,6 +40,8 @@ def load(
     for note in grid.shadowed_overrides(declaration):
         print(f"note: {note}")
     files = _find(declaration, may_download)
+    for note in files.notes:
+        print(f"note: {note}")
     return _declared(declaration, files, results, plugins)
 
 

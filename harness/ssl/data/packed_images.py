@@ -12,7 +12,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.datasets.class_folders import LabelledFiles
+from harness.datasets.image_pixels import UnreadImages, check_bits, naming
 from harness.errors import UserError
 from harness.ssl.data.cache import write_once
 
@@ -70,47 +72,48 @@ def open_packed(path: Path) -> Packed:
     return packed
 
 
-def pack(path: Path, train: Sequence[Path], test: Sequence[Path]) -> None:
-    """Write the images into ``path``, each labelled with the place of its folder's name among all names.
+def pack(path: Path, train: LabelledFiles, test: LabelledFiles) -> None:
+    """Write the images and their labels into ``path``.
 
     Raises:
-        UserError: an image cannot be read, or the file cannot be written.
+        UserError: images cannot be read, or the file cannot be written.
     """
     write_once(path, lambda file: _write(file, train, test))
 
 
-def _write(file: IO[bytes], train: Sequence[Path], test: Sequence[Path]) -> None:
-    paths = [*train, *test]
-    labels = {name: label for label, name in enumerate(sorted({image.parent.name for image in train}))}
-    index = np.zeros(len(paths), ENTRY)
-    for row, (raw, (width, height)) in enumerate(_reported(_checked(paths), len(paths))):
-        index[row] = (file.tell(), len(raw), height, width, labels[paths[row].parent.name])
-        file.write(raw)
+def _write(file: IO[bytes], train: LabelledFiles, test: LabelledFiles) -> None:
+    paths, labels = train.paths + test.paths, train.labels + test.labels
+    index, unread = np.zeros(len(paths), ENTRY), UnreadImages()
+    for row, checked in enumerate(_reported(_checked(paths), len(paths))):
+        with unread.collected():
+            raw, (width, height) = checked.result()
+            index[row] = (file.tell(), len(raw), height, width, labels[row])
+            file.write(raw)
+    unread.refuse()
     file.write(index.tobytes())
-    file.write(np.array([(MARK, len(paths), len(train))], END).tobytes())
+    file.write(np.array([(MARK, len(paths), len(train.paths))], END).tobytes())
 
 
-Checked = tuple[bytes, tuple[int, int]]
+Checked = Future[tuple[bytes, tuple[int, int]]]
 
 
 def _checked(paths: Sequence[Path]) -> Iterator[Checked]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for begin in range(0, len(paths), BLOCK):
-            yield from pool.map(_check, paths[begin : begin + BLOCK])
+            yield from [pool.submit(_check, path) for path in paths[begin : begin + BLOCK]]
 
 
-def _check(path: Path) -> Checked:
+def _check(path: Path) -> tuple[bytes, tuple[int, int]]:
     """Return the bytes of an image that can be decoded to its end, and its (width, height)."""
     from PIL import Image
 
-    try:
+    with naming(path):
         raw = path.read_bytes()
         with Image.open(io.BytesIO(raw)) as image:
             size = image.size
             image.draft(None, (1, 1))  # all data are read, but decoded at the smallest scale
             image.load()
-    except Exception as error:  # noqa: BLE001  (each format's decoder has its own)
-        raise UserError(f"cannot read the image: {error}", where=str(path)) from None
+            check_bits(image)
     return raw, size
 
 

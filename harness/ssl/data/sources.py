@@ -6,6 +6,7 @@ all cells of an experiment choose and are watched on the same images, and the te
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
@@ -20,7 +21,8 @@ from harness.catalog import TRAINING_VERSION
 from harness.cell import Dataset
 from harness.datasets import Array, Arrays, DatasetFiles, ImageFolder
 from harness.datasets.base import UNLABELLED
-from harness.datasets.image_folder import cached_images, held_out_folder, image_files
+from harness.datasets.class_folders import scan
+from harness.datasets.image_folder import IMAGE_FOLDER, cached_images
 from harness.errors import UserError
 from harness.random_streams import permutation
 from harness.ssl.data.cache import write_once
@@ -42,7 +44,7 @@ def load(dataset: Dataset, root: str | None) -> Data:
     files = _declared_files(dataset, root)
     entry, folder = datasets.named(dataset.name), Path(files.folder)
     arrays = _decoded(entry, folder, dataset) if isinstance(entry, ImageFolder) else entry.read(folder)
-    return _split(arrays, dataset.validation)
+    return _split(arrays, dataset)
 
 
 def _declared_files(dataset: Dataset, root: str | None) -> DatasetFiles:
@@ -61,8 +63,8 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
     """Return an image folder that is read while it is used; once it is packed its many files are not even listed."""
     path = cached_images(dataset)
     if not path.exists():
-        folder = Path(_declared_files(dataset, root).folder)
-        pack(path, image_files(folder / "train"), image_files(held_out_folder(folder)))
+        files = scan(Path(_declared_files(dataset, root).folder))
+        pack(path, files.train, files.test)
     packed = open_packed(path)
 
     def stream(rows: npt.NDArray[np.int64]) -> Stream:
@@ -73,7 +75,7 @@ def _streamed(dataset: Dataset, root: str | None) -> Data:
     train, test = stream(bank), np.arange(packed.train, len(packed.index))
     key = f"{dataset.fingerprint}-{dataset.image_size}-{dataset.validation}-v{TRAINING_VERSION}"
     mean, std = _cached_statistics(train, path.with_name(f"{key}.statistics.npy"))
-    return Data(train, train, stream(validation), stream(test), mean, std)
+    return Data(train, train, stream(validation), stream(test), mean, _divisors(std, std == 0, dataset))
 
 
 def _cached_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
@@ -115,13 +117,34 @@ def _sample(count: int) -> slice:
     return slice(None, None, max(1, count // 4096))
 
 
-def _split(arrays: Arrays, fraction: float) -> Data:
+def _divisors(std: Tensor, constant: Tensor, dataset: Dataset) -> Tensor:
+    """Return what the channels are divided by: their deviations, but 1 for a channel that is the same everywhere.
+
+    Raises:
+        UserError: no pixel of an image folder differs from another.
+    """
+    if constant.all() and dataset.name == IMAGE_FOLDER.name:
+        raise UserError(
+            "all training images have one and the same colour: there is nothing to learn",
+            where="dataset.root",
+            allowed="images that differ; 16 bits are read if they are grey",
+            next_command="harness sweep EXPERIMENT dataset.root=OTHER_FOLDER",
+        )
+    if constant.any():
+        channels = ", ".join(map(str, constant.nonzero().flatten().tolist()))
+        print(f"channel {channels} is the same in all training images and is not scaled", file=sys.stderr)
+    return torch.where(constant, 1.0, std)
+
+
+def _split(arrays: Arrays, dataset: Dataset) -> Data:
     labelled = int((arrays.train_labels != UNLABELLED).sum())
-    bank, validation = _held_out(labelled, fraction)
+    bank, validation = _held_out(labelled, dataset.validation)
     train = np.concatenate([bank, np.arange(labelled, len(arrays.train_labels))])
     sample = _rows(arrays.train, train[_sample(len(train))]).astype(np.float32)
     sample /= 255
     mean, std = torch.from_numpy(sample.mean((0, 2, 3))), torch.from_numpy(sample.std((0, 2, 3)))
+    # Not by the deviation, which rounding keeps from being 0.
+    constant = torch.from_numpy(sample.min((0, 2, 3)) == sample.max((0, 2, 3)))
     del sample
     train_split = _as_split(_rows(arrays.train, train), arrays.train_labels[train])
     return Data(
@@ -130,7 +153,7 @@ def _split(arrays: Arrays, fraction: float) -> Data:
         validation=_as_split(_rows(arrays.train, validation), arrays.train_labels[validation]),
         test=_as_split(arrays.test, arrays.test_labels),
         mean=mean,
-        std=std,
+        std=_divisors(std, constant, dataset),
     )
 
 

@@ -10,6 +10,7 @@ need no fork beside CUDA, and die with the process.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import statistics
 import time
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor
 
 from harness.cell import Views
+from harness.datasets.image_pixels import naming, rgb
 from harness.ssl.data import augment, augmentation_parameters
 from harness.ssl.data.augment import LocalViews
 from harness.ssl.data.packed_images import Packed
@@ -166,7 +168,7 @@ def decode(
         scale = max((scale for scale in (2, 4, 8) if scale <= shrink), default=1)
         opened.draft(None, (width // scale, height // scale))
         scale = scale if opened.size != (width, height) else 1  # only a JPEG is decoded at a scale
-        pixels = opened.convert("RGB")
+        pixels = rgb(opened)
     for box, mirror in zip(boxes, mirrored, strict=True):
         left, top, right, bottom = (edge / scale for edge in box)
         x, y = (math.floor(left), math.floor(top)) if cut else (0, 0)
@@ -199,10 +201,14 @@ def centre(height: int, width: int, side: int) -> Box:
 
 def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> float:
     """Return how long one thread takes for the two crops of an image: the median of these files, read beforehand."""
+    draws = augmentation_parameters.draw(0, 0, len(paths), settings).split(1, 1)
+    return statistics.median(itertools.starmap(partial(_seconds, side, settings), zip(paths, draws, strict=True)))
+
+
+def _seconds(side: int, settings: Views, path: Path, draws: Tensor) -> float:
     from PIL import Image
 
-    seconds = []
-    for path, draws in zip(paths, augmentation_parameters.draw(0, 0, len(paths), settings).split(1, 1), strict=True):
+    with naming(path):
         image = path.read_bytes()
         with Image.open(io.BytesIO(image)) as opened:
             width, height = opened.size
@@ -211,8 +217,7 @@ def seconds_per_image(paths: Sequence[Path], side: int, settings: Views) -> floa
         )
         begun = time.perf_counter()
         list(decode(image, crops.boxes[0].tolist(), crops.mirrored[0].tolist(), side, cut=True))
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+        return time.perf_counter() - begun
 
 
 def ahead(device: torch.device) -> int:

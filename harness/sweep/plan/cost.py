@@ -20,7 +20,7 @@ from typing import Any
 from harness import json_process
 from harness.cell import Backbone, Cell, Head, Method, get, paths
 from harness.datasets import DatasetFiles
-from harness.datasets.image_folder import image_files
+from harness.datasets.class_folders import scan
 from harness.environment.revision import source_hash
 from harness.errors import UserError
 from harness.files import Json, cache_folder, read_json, write_json
@@ -126,8 +126,9 @@ def measure(
     cells = list(cells)
     steps = {shape(cell, device, given.micro_batch_of(cell)): cell for cell, given in cells}
     prints = {footprint(cell, given.world_size, given.micro_batch_of(cell)): cell for cell, given in cells}
+    sample = _some_images(files) if any(kind.stream for kind in steps) else []
     asked: dict[str, list[Json]] = {
-        "steps": [_step_kind(kind, cell, files) for kind, cell in steps.items()],
+        "steps": [_step_kind(kind, cell, files, sample) for kind, cell in steps.items()],
         "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
     }
     keys = [item["key"] for item in [*asked["steps"], *asked["memory"]]]
@@ -147,13 +148,18 @@ def _called(cell: Cell, among: Iterable[Cell]) -> str:
     return label({path: get(cell, path) for path in shown}, shown)
 
 
-def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles) -> Json:
+def _some_images(files: DatasetFiles) -> list[str]:
+    """Return images of the folder whose decoding is measured, evenly spread."""
+    paths = scan(Path(files.folder)).train.paths
+    return [str(path) for path in paths[:: max(1, len(paths) // DECODED)]]
+
+
+def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles, sample: list[str]) -> Json:
     if cell.batch_size != kind.batch_size:
         parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
         cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
-    streamed = image_files(Path(files.folder) / "train") if kind.stream else []
-    some = [str(path) for path in streamed[:: max(1, len(streamed) // DECODED)]]
-    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": some})
+    images = sample if kind.stream else []
+    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": images})
 
 
 def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:

@@ -16,18 +16,20 @@ from PIL import Image
 from harness.errors import UserError
 from harness.ssl.data import packed_images
 from harness.ssl.data.packed_images import open_packed, pack
+from tests.support.small_files import labelled
 
 PACK = """
 import sys, time
 from pathlib import Path
 from harness.ssl.data import packed_images as packed
+from tests.support.small_files import labelled
 check = packed._check
 def slow(path):
     time.sleep(float(sys.argv[2]))
     return check(path)
 packed._check, packed.BLOCK = slow, 1
 train = sorted(Path(sys.argv[1], "train").rglob("*.*"))
-packed.pack(Path(sys.argv[1], "images.packed"), train[:-1], train[-1:])
+packed.pack(Path(sys.argv[1], "images.packed"), *labelled(train[:-1], train[-1:]))
 """
 
 
@@ -44,7 +46,7 @@ def train(tmp_path: Path) -> list[Path]:
 
 
 def test_every_image_keeps_its_bytes_size_and_label(tmp_path: Path, train: list[Path]) -> None:
-    pack(tmp_path / "images.packed", train[:9], train[9:])
+    pack(tmp_path / "images.packed", *labelled(train[:9], train[9:]))
     kept = open_packed(tmp_path / "images.packed")
     assert kept.train == 9
     assert [kept.read(row) for row in range(12)] == [path.read_bytes() for path in train]
@@ -60,7 +62,7 @@ def test_a_broken_image_is_named_and_nothing_is_kept(tmp_path: Path, train: list
     Image.effect_noise((60, 60), 50).save(image)
     image.write_bytes(b"no image" if broken == "no image" else image.read_bytes()[:1000])
     with pytest.raises(UserError, match=f"dog/{name}"):
-        pack(tmp_path / "cache" / "images.packed", train, [])
+        pack(tmp_path / "cache" / "images.packed", *labelled(train, []))
     assert os.listdir(tmp_path / "cache") == ["images.packed.lock"]
 
 
@@ -70,7 +72,7 @@ def test_a_full_disk_is_said(tmp_path: Path, train: list[Path], monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device") as caught:
-        pack(tmp_path / "cache" / "images.packed", train, [])
+        pack(tmp_path / "cache" / "images.packed", *labelled(train, []))
     assert caught.value.next_command == "export XDG_CACHE_HOME=FOLDER"
     assert os.listdir(tmp_path / "cache") == ["images.packed.lock"]
 
@@ -86,7 +88,7 @@ def test_a_packing_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_pat
     packing.send_signal(signal.SIGKILL)
     packing.wait()
     assert not target.exists()
-    pack(target, train, [])
+    pack(target, *labelled(train, []))
     assert not list(tmp_path.glob(".images.packed.*"))
     assert open_packed(target).read(11) == train[11].read_bytes()
 
@@ -103,7 +105,7 @@ def test_a_long_packing_says_how_far_it_is(
     tmp_path: Path, train: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(packed_images, "REPORT_SECONDS", -1.0)
-    pack(tmp_path / "images.packed", train, [])
+    pack(tmp_path / "images.packed", *labelled(train, []))
     assert "5 of 12" in capsys.readouterr().err
 
 
@@ -113,7 +115,7 @@ def test_a_file_that_was_cut_is_named(left: int, tmp_path: Path) -> None:
         (tmp_path / split / "one").mkdir(parents=True)
         Image.new("RGB", (9, 7)).save(tmp_path / split / "one" / "0.jpg")
     path = tmp_path / "images.packed"
-    pack(path, *([tmp_path / split / "one" / "0.jpg"] for split in ("train", "val")))
+    pack(path, *labelled(*([tmp_path / split / "one" / "0.jpg"] for split in ("train", "val"))))
     whole = path.read_bytes()
     path.write_bytes(whole[:left])
     with pytest.raises(UserError, match="damaged, or of another version") as refused:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.cell import Backbone, Cell, Dataset, Head, Views
 from harness.datasets import find
-from harness.datasets.image_folder import image_files
+from harness.datasets.class_folders import SplitFolder
 from harness.evaluation import Evaluation
 from harness.ssl.attempt import run_cell
 from harness.ssl.data import augment, augmentation_parameters, sources, streaming
@@ -92,7 +92,7 @@ def all_end(threads: list[threading.Thread]) -> bool:
 
 
 def test_crops_are_pillows(folder: Path) -> None:
-    data, paths = read(folder), image_files(folder / "train")
+    data, paths = read(folder), SplitFolder.read(folder / "train").paths
     rows = torch.arange(len(data.train))
     draws = augmentation_parameters.draw(0, 0, len(data.train), CROPS)
     (share,) = data.train.iter_views([rows], draws, CROPS)
@@ -202,7 +202,7 @@ def test_look_ahead_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch, im
 
 
 def test_a_plan_measures_the_files_that_are_there(folder: Path) -> None:
-    paths = image_files(folder / "train")
+    paths = SplitFolder.read(folder / "train").paths
     assert 0 < seconds_per_image(paths, SIDE, CROPS) < 1
 
 
@@ -237,7 +237,7 @@ def test_an_error_in_a_thread_is_raised_where_the_views_are_used(folder: Path, m
 
 
 def test_evaluation_sees_the_centre(folder: Path) -> None:
-    data, paths = read(folder), image_files(folder / "test")
+    data, paths = read(folder), SplitFolder.read(folder / "test").paths
     pixels = torch.cat(list(data.test.batches(5)))
     assert pixels.shape == (12, 3, SIDE, SIDE)
     assert pixels.dtype == torch.uint8

@@ -30,6 +30,7 @@ from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
 from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
+from harness.files import JsonValue
 from harness.manifest import Expected, Manifest
 from harness.sweep.run.local_scheduler import WAITING
 
@@ -75,18 +76,20 @@ def bench(
         raise UserError(f"there is no folder {json_file.parent}", where="--json")
     if json_file and json_file.is_dir():
         raise UserError(f"{json_file} is a folder", where="--json", allowed="a file")
-    environment, found, errors = about(), {}, {}
-    if environment["hardware"]["load"] > 0.5:
-        print(f"other programs use this machine (load {environment['hardware']['load']:.1f}): numbers will be low")
+    environment, load = about(), os.getloadavg()[0]
+    rows_of: dict[str, list[Row]] = {}
+    errors: dict[str, UserError] = {}
+    if load > 0.5:
+        print(f"other programs use this machine (load {load:.1f}): numbers will be low")
     for number, name in enumerate(names, start=1):
         print(f"[{number}/{len(names)}] {name}, about {FIGURES[name]} seconds", flush=True)
         try:
-            found[name] = list(measured(name))
+            rows_of[name] = list(measured(name))
         except UserError as error:
             errors[name] = error
-    show([row for rows in found.values() for row in rows])
+    show([row for rows in rows_of.values() for row in rows])
     if json_file:
-        json_file.write_text(json.dumps({**environment, "figures": found}, indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps({**environment, "figures": rows_of}, indent=1) + "\n", encoding="utf-8")
         print(f"written: {json_file}")
     for name, why in errors.items():
         print(f"not measured: {name}: {why}", file=sys.stderr)
@@ -94,7 +97,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def about() -> dict[str, Any]:
+def about() -> dict[str, JsonValue]:
     """Return the date, the hardware and the versions of a measurement."""
     packages = ("harness", "torch", "torchvision", "numpy")
     return {
@@ -181,13 +184,10 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
 
 def _goal(row: Row) -> str:
     """Return the goal and whether it is reached."""
-    found, goal, sign = (
-        row["ratio"] if row["of_ratio"] else row["measured"],
-        row["goal"],
-        "≤" if row["at_most"] else "≥",
-    )
+    value, goal = row["ratio"] if row["of_ratio"] else row["measured"], row["goal"]
+    sign = "≤" if row["at_most"] else "≥"
     bound = f"{goal:g}" if row["of_ratio"] else quantity(goal, row["unit"])
-    missed = found > goal if row["at_most"] else found < goal
+    missed = value > goal if row["at_most"] else value < goal
     return f"{sign} {bound} {'missed' if missed else 'reached'}"
 
 

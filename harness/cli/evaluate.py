@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import hours
 from harness.errors import UserError
 from harness.evaluation import final
+from harness.files import JsonValue
 from harness.manifest import Manifest
 from harness.store.record import Record
 from harness.study.frame import tidy
@@ -116,8 +117,12 @@ def _print_table(
     Console().print(table)
 
 
-def _listed(cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]) -> dict[str, Any]:
-    def one(name: str, record: Record) -> dict[str, Any]:
+def _listed(
+    cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]
+) -> dict[str, JsonValue]:
+    """Return what ``--json`` prints."""
+
+    def listed(name: str, record: Record) -> dict[str, JsonValue]:
         metrics = added.metrics(record) if record.outcome() else None
         state = "evaluated" if metrics else "failed" if name in errors else record.state()
         return {"cell_id": record.cell_id, "name": name, "state": state, "metrics": metrics, "error": errors.get(name)}
@@ -126,5 +131,5 @@ def _listed(cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors:
         "preset": added.preset,
         "settings": final(asdict(added.evaluation)),
         "dataset": added.other.name if added.other else None,
-        "cells": [one(name, record) for name, record in cells],
+        "cells": [listed(name, record) for name, record in cells],
     }

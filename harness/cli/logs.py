@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from harness.cli.shared.arguments import Results, command
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.errors import UserError
+from harness.files import JsonValue
 from harness.store.index import Index
 from harness.store.record import Attempt, Record
 
@@ -42,7 +43,7 @@ def logs(
     _, cells = named_cells(target, results)
     begun = [(name, record) for name, record in cells if record.attempts()]
     if as_json:
-        print(json.dumps([_data(name, record) for name, record in begun], indent=1))
+        print(json.dumps([_listed(name, record) for name, record in begun], indent=1))
     elif not begun and not follow:
         print("None of these cells was ever begun.")
     elif not follow:
@@ -55,7 +56,8 @@ def logs(
         raise UserError(f"{len(cells)} cells cannot be followed", allowed="one cell", next_command=running)
 
 
-def _data(name: str, record: Record) -> dict[str, Any]:
+def _listed(name: str, record: Record) -> dict[str, JsonValue]:
+    """Return what ``--json`` prints of a cell."""
     attempts = record.attempts()
     return {
         "cell_id": record.cell_id,
@@ -66,10 +68,15 @@ def _data(name: str, record: Record) -> dict[str, Any]:
     }
 
 
-def _ended(attempt: Attempt) -> dict[str, Any]:
+def _ended(attempt: Attempt) -> dict[str, JsonValue]:
     outcome = attempt.outcome()
-    end = {name: getattr(outcome, name, None) or None for name in ("state", "cause", "error")}
-    return {"attempt": attempt.number, "holder": attempt.holder(), **end}
+    return {
+        "attempt": attempt.number,
+        "holder": attempt.holder(),
+        "state": outcome.state if outcome else None,
+        "cause": (outcome.cause if outcome else "") or None,
+        "error": (outcome.error if outcome else "") or None,
+    }
 
 
 def _print(name: str, record: Record) -> None:

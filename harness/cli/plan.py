@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,6 +23,7 @@ from harness.cli.shared.plan_text import refusals, sources
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
+from harness.files import JsonValue
 from harness.sweep.launch import Declared
 from harness.sweep.plan.disk_space import DiskSpace
 from harness.sweep.plan.plan import Entry, PlanEstimate
@@ -140,12 +141,12 @@ def _facts(
     if estimate is None:
         yield "To run", f"{count(len(wanted))} ({at_a_time})"
         yield "Cost", f"unknown: {unknown}"
-        yield from ((one.what, described(one)) for one in room)
+        yield from ((space.what, described(space)) for space in room)
         return
     yield "To run", f"{count(len(estimate.entries))}: about {hours(estimate.wall_hours)} ({at_a_time})"
     if estimate.entries:
         yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
-        yield from ((one.what, described(one)) for one in room)
+        yield from ((space.what, described(space)) for space in room)
     for refusal in refusals(estimate, declared.manifest.varying):
         yield "No room", refusal
 
@@ -157,8 +158,8 @@ def _as_json(
     unknown: str,
     room: Sequence[DiskSpace],
     again: str,
-) -> dict[str, Any]:
-    def listed(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+) -> dict[str, JsonValue]:
+    def listed(entries: Sequence[Entry]) -> list[dict[str, JsonValue]]:
         needs = estimate.needs if estimate else {}
         return [
             {"cell_id": entry.cell.cell_id, "axes": entry.axes, "state": entry.state, "cause": entry.cause}
@@ -177,13 +178,13 @@ def _as_json(
         "to_run": listed(estimate.entries if estimate else wanted),
         "not_retried": listed(declared.plan.not_retried()),
         "refused": listed(estimate.refused if estimate else []),
-        "device_hours": estimate and estimate.device_hours,
-        "wall_hours": estimate and estimate.wall_hours,
-        "by_records": estimate and estimate.by_records,
-        "by_steps": estimate and estimate.by_steps,
+        "device_hours": estimate.device_hours if estimate else None,
+        "wall_hours": estimate.wall_hours if estimate else None,
+        "by_records": estimate.by_records if estimate else None,
+        "by_steps": estimate.by_steps if estimate else None,
         "unknown": unknown,
-        "room": [asdict(one) | {"folder": str(one.folder) if one.folder else None} for one in room],
-        "memory_limit": estimate and estimate.memory_limit,
+        "room": [asdict(space) | {"folder": str(space.folder) if space.folder else None} for space in room],
+        "memory_limit": estimate.memory_limit if estimate else None,
         "slots": asdict(declared.slots),
         "next": again,
     }

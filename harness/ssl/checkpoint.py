@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import StateDict
 
 from harness.files import atomic_write
 from harness.store.record import Attempt, Record
 
 
-def save(attempt: Attempt, state: dict[str, Any]) -> None:
+class TrainingState(TypedDict):
+    """What a checkpoint holds: what must be known to go on after ``step``.
+
+    ``results``: the accuracies of the initial encoder; ``seconds``, ``joules``: over all attempts. Older checkpoints
+    hold no joules.
+    """
+
+    method: dict[str, Tensor]
+    optimizer: StateDict
+    step: int
+    loss_sum: Tensor
+    probes: dict[str, list[Tensor]]
+    results: dict[str, float]
+    evaluation: Mapping[str, float | str | None]
+    train_seconds: float
+    seconds: float
+    joules: NotRequired[dict[str, float]]
+
+
+def save(attempt: Attempt, state: TrainingState) -> None:
     """Write the attempt's checkpoint; the previous one is kept until the next save.
 
     Raises:
@@ -36,12 +58,12 @@ def newest_checkpoint(record: Record) -> str:
     return str(found[-1]) if found else ""
 
 
-def load_latest(record: Record, device: torch.device) -> dict[str, Any] | None:
+def load_latest(record: Record, device: torch.device) -> TrainingState | None:
     """Return the newest readable checkpoint of any attempt; None where there is none."""
     for attempt in reversed(record.attempts()):
         for path in attempt.checkpoints:
             try:
-                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+                state: TrainingState = torch.load(path, map_location=device, weights_only=True)
             except FileNotFoundError:
                 continue
             except Exception as error:  # noqa: BLE001  (torch.load has no error of its own for a damaged file)

@@ -7,7 +7,6 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -259,7 +258,7 @@ class Trainer:
         if stop:
             raise Interrupted(f"stopped ({self.heartbeat.stop}) after step {self.step} of {self.steps}")
 
-    def state(self, train_seconds: float) -> dict[str, Any]:
+    def state(self, train_seconds: float) -> checkpoint.TrainingState:
         return {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),

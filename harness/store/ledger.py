@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.environment.process import ProcessIdentity
-from harness.files import read_json, write_json
+from harness.files import JsonValue, read_json, write_json
 from harness.store.record import STALE_SECONDS
 
 
@@ -43,7 +43,7 @@ class Policy:
     max_failures: int | None = None
     max_identical_failures: int = field(default=3, metadata={"key": "alike"})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         return {declared_key(item): getattr(self, item.name) for item in fields(self)}
 
     @classmethod

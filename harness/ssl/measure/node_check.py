@@ -12,7 +12,6 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ import harness
 from harness import json_process
 from harness.environment.job import rank_in_job
 from harness.environment.revision import source_hash
+from harness.files import JsonValue
 from harness.ssl import distributed
 
 #: How long ranks wait for each other: several times the time that a slow file system needs to import torch.
@@ -28,7 +28,7 @@ PATIENCE = timedelta(seconds=60)
 VALUES = 2**24
 
 
-def alone(folder: Path, device: str) -> dict[str, Any]:
+def alone(folder: Path, device: str) -> dict[str, JsonValue]:
     """Return this node's name, files, devices and installed versions."""
     rank = rank_in_job()
     try:
@@ -51,7 +51,7 @@ def alone(folder: Path, device: str) -> dict[str, Any]:
     }
 
 
-def together(device: str) -> dict[str, Any]:
+def together(device: str) -> dict[str, JsonValue]:
     """Return whether the sum over the ranks is right, and its bytes per second; ranks meet as those of a cell do."""
     from submitit.helpers import TorchDistributedEnvironment
 
@@ -73,11 +73,11 @@ def main() -> None:
         seen = alone(folder, device)
         answer(seen)
         try:
-            met = together(device)
+            network = together(device)
         except Exception as error:  # noqa: BLE001  (any error of the network's libraries is the answer)
             lines = [line for line in str(error).splitlines() if line.strip()]
-            met = {"network": f"{type(error).__name__}: {lines[0] if lines else ''}"}
-        answer({"rank": seen["rank"], **met})
+            network = {"network": f"{type(error).__name__}: {lines[0] if lines else ''}"}
+        answer({"rank": seen["rank"], **network})
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.cli.shared.load_experiment import load
+from harness.environment.job import SchedulerJob
+from harness.environment.process import ProcessIdentity
 from harness.store.job_arrays import JobStatus
+from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
 from harness.sweep import cluster
 from harness.sweep.cluster import SubmittedSweep
@@ -56,8 +60,9 @@ class FakeSlurm:
         """Let a job make an attempt at its cell that does this act."""
         submitted = record.submission()
         assert submitted
-        scheduler = {"job": task, "task": task, "restart": 0}
-        attempt = record.begin({"submission": submitted.to_json(), "scheduler": scheduler, "pid_started": "never"})
+        environment = ComputeEnvironment(scheduler=SchedulerJob(job=task, task=task, restart=0))
+        process = replace(ProcessIdentity.current(), pid_started="never")
+        attempt = record.begin(Provenance(submitted, environment, process))
         self.statuses[task] = JobStatus(STATES[perform(act, attempt).state])
 
 

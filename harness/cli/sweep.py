@@ -66,13 +66,8 @@ def sweep(
     words = [experiment, *(overrides or []), *(["--rerun-stale"] if rerun_stale else [])]
     again = command("sweep", words, results, tracking_uri, plugin or [])
     declared = load(experiment, overrides or [], results, plugins=plugin or [], may_download=not dry_run)
-    if wait and not declared.on_cluster:
-        raise UserError(
-            "a sweep on this machine stays until its cells have ended; --wait is for jobs of a cluster",
-            where="command line: --wait",
-            allowed="with cluster=NAME, a cluster's profile",
-            next_command=again,
-        )
+    if wait:
+        _refuse_to_wait_here(declared, again)
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
@@ -85,6 +80,21 @@ def sweep(
         complete = _run_here(declared, results, tracking_uri, again, yes, rerun_stale)
         _closing_lines(experiment, declared, results, tracking_uri, plugin or [])
         raise typer.Exit(0 if complete else 1)
+
+
+def _refuse_to_wait_here(declared: Declared, again: str) -> None:
+    """Refuse --wait for a sweep on this machine.
+
+    Raises:
+        UserError: the experiment is not on a cluster.
+    """
+    if not declared.on_cluster:
+        raise UserError(
+            "a sweep on this machine stays until its cells have ended; --wait is for jobs of a cluster",
+            where="command line: --wait",
+            allowed="with cluster=NAME, a cluster's profile",
+            next_command=again,
+        )
 
 
 def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, yes: bool, rerun_stale: bool) -> bool:

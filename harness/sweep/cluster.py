@@ -27,11 +27,11 @@ from harness.sweep.plan.plan import Entry, Plan, PlanEstimate
 from harness.sweep.run.scheduler import Job
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.endings import is_submitted_again
-from harness.sweep.slurm.submission import (
+from harness.sweep.slurm.lost_outcomes import record_lost_outcomes
+from harness.sweep.slurm.scheduler import (
     SlurmScheduler,
     open_sweeps,
     poll_scheduler,
-    record_lost_outcomes,
     resources_of,
 )
 

@@ -17,7 +17,7 @@ from harness.store.record import Record
 from harness.sweep import cluster
 from harness.sweep.cluster import SubmittedSweep
 from harness.sweep.run.scheduler import JobState
-from harness.sweep.slurm import submission
+from harness.sweep.slurm import scheduler
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable
 from tests.sweep.run.fake_scheduler import perform
 
@@ -38,7 +38,7 @@ class FakeSlurm:
         monkeypatch.setattr(Profile, "submit", lambda _, name, comment, tasks, resources: self.submit(tasks))
         monkeypatch.setattr(Slurm, "queue", lambda _, users: (self.statuses, {}))
         for name in ("PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"):
-            monkeypatch.setattr(submission, name, 0.0)
+            monkeypatch.setattr(scheduler, name, 0.0)
         monkeypatch.setattr(cluster, "POLL_SECONDS", 0.0)
 
     def ask(self, *command: str) -> str:

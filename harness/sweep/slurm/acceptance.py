@@ -24,7 +24,8 @@ from harness.sweep.expand import grid
 from harness.sweep.expand.resources import Resources, resources
 from harness.sweep.run.supervisor import Task
 from harness.sweep.slurm.commands import Unreachable
-from harness.sweep.slurm.submission import SlurmScheduler, poll_scheduler, record_lost_outcomes
+from harness.sweep.slurm.lost_outcomes import record_lost_outcomes
+from harness.sweep.slurm.scheduler import SlurmScheduler, poll_scheduler
 
 FILE = Path(__file__).parents[2] / "conf" / "acceptance.yaml"
 #: The time limit of the whole test, including the time in the queue.

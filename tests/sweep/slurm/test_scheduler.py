@@ -24,16 +24,16 @@ from harness.store.record import Record
 from harness.store.submission import RunConfig, SlurmAllocation, Submission
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.scheduler import Job, JobState, Scheduler
-from harness.sweep.slurm import submission as module
+from harness.sweep.slurm import scheduler as module
 from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, job_info, refused
-from harness.sweep.slurm.submission import (
+from harness.sweep.slurm.lost_outcomes import record_lost_outcomes
+from harness.sweep.slurm.scheduler import (
     SUBMITTING_SECONDS,
     SlurmScheduler,
     arrays,
     comment,
     open_sweeps,
     poll_scheduler,
-    record_lost_outcomes,
 )
 
 ONE, TWO = Resources(1, 1, 10.0), Resources(2, 1, 10.0)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
+from harness.trees import Scalar
+
 T = TypeVar("T")
 
 #: Metadata of a field that no user declares: the sweep derives it from the rest.
@@ -26,7 +28,7 @@ OWN = "loss.own."
 
 #: Fields that were added after cells had been trained, with the value that those cells were trained with. While a cell
 #: holds it, the field is left out of the identity. A default may change; a value here never does.
-BIRTH_VALUES: dict[str, Any] = {
+BIRTH_VALUES: dict[str, Scalar] = {
     "backbone.stem": "cifar",
     "bn_groups": 1,
     "dataset.stream": False,
@@ -41,13 +43,14 @@ BIRTH_VALUES: dict[str, Any] = {
 _written = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
+@dataclass(frozen=True)
 class Component:
     """A part of a cell. Thousands of cells share one, which is therefore written once."""
 
     @functools.cached_property
     def canonical(self) -> str:
         """This component's part of ``canonical_json``."""
-        return _written(_identity(dataclasses.asdict(self), type(self).__name__.lower()))  # type: ignore[call-overload]
+        return _written(_identity(dataclasses.asdict(self), type(self).__name__.lower()))
 
 
 @dataclass(frozen=True)
@@ -238,9 +241,8 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     )
 
 
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+#: The type hints of a class, which are asked for thousands of times.
+_hints = functools.cache(typing.get_type_hints)
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -251,21 +253,20 @@ def _typed(hint: Any, value: Any) -> Any:
 
 
 @functools.cache
-def paths(cls: Any = Cell, prefix: str = "") -> dict[str, Any]:
-    """Return the dotted paths that a user may declare, with their types: ``{"loss.temperature": float, ...}``."""
-    hints = _hints(cls)
-    found: dict[str, Any] = {}
+def paths(cls: Any = Cell, prefix: str = "") -> dict[str, tuple[type, ...]]:
+    """Return the dotted paths that a user may declare, each with the types that its values may have:
+    ``{"loss.temperature": (float, NoneType), ...}``."""
+    types_by_path: dict[str, tuple[type, ...]] = {}
     for item in fields(cls):
-        if item.metadata.get("derived"):
-            continue
-        hint = hints[item.name]
-        if any(typing.get_origin(one) is dict for one in typing.get_args(hint)):
+        hint = _hints(cls)[item.name]
+        types = typing.get_args(hint) or (hint,)
+        if item.metadata.get("derived") or any(typing.get_origin(kind) is dict for kind in types):
             continue  # a user's own parameters have names of their own, below OWN
         if is_dataclass(hint):
-            found |= paths(typing.cast("Any", hint), f"{prefix}{item.name}.")
+            types_by_path |= paths(typing.cast("Any", hint), f"{prefix}{item.name}.")
         else:
-            found[prefix + item.name] = hint
-    return found
+            types_by_path[prefix + item.name] = types
+    return types_by_path
 
 
 def short_name(path: str) -> str:
@@ -273,13 +274,13 @@ def short_name(path: str) -> str:
     return path.removesuffix(".name").rsplit(".", 1)[-1]
 
 
-def get(cell: Cell, path: str) -> Any:
+def get(cell: Cell, path: str) -> Scalar:
     """Return the value at a dotted path."""
     return _reader(path)(cell)
 
 
 @functools.cache
-def _reader(path: str) -> Callable[[Cell], Any]:
+def _reader(path: str) -> Callable[[Cell], Scalar]:
     if path.startswith(OWN):
         name = path.removeprefix(OWN)
         return lambda cell: (cell.loss.own or {}).get(name)

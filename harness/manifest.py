@@ -7,21 +7,22 @@ family of claims is fixed before the results are seen.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from harness.cell import Dataset, from_dict, short_name
+from harness.cell import Cell, Dataset, from_dict, short_name
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
+from harness.trees import Scalar, Tree
 
 #: The key of ``Expected.versionless_id`` in a manifest's file.
 VERSIONLESS_KEY = "kin"
 
 
-def label(values: Mapping[str, Any], paths: Sequence[str]) -> str:
+def label(values: Mapping[str, Scalar], paths: Sequence[str]) -> str:
     """Return the name of a cell, or of an arm, by its values at these paths: ``loss=dcl batch_size=32 seed=0``."""
     return " ".join(f"{short_name(path)}={'–' if values[path] is None else values[path]}" for path in paths)
 
@@ -56,17 +57,17 @@ class Expected:
     """One expected cell: its identity, its value on every axis, and its identity without versions of components."""
 
     cell_id: str
-    axes: Mapping[str, Any]
+    axes: Mapping[str, Scalar]
     versionless_id: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         return {"cell_id": self.cell_id, "axes": self.axes, VERSIONLESS_KEY: self.versionless_id}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Expected:
-        """The cell that a manifest lists; an unknown key is a TypeError."""
+    def from_json(cls, content: Tree) -> Expected:
+        """Return the cell that a manifest lists; an unknown key is a TypeError."""
         names = {VERSIONLESS_KEY: "versionless_id"}
-        return cls(**{names.get(key, key): value for key, value in content.items()})
+        return from_dict(cls, {names.get(key, key): value for key, value in content.items()})
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,11 @@ class Manifest:
     caveat: str
     comparable: bool
     dataset: str
-    axes: Mapping[str, list[Any]]
+    axes: Mapping[str, list[Scalar]]
     cells: list[Expected]
     claims: list[Claim]
-    evaluation: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    evaluation: Evaluation
+    settings: Tree
     overrides: list[str]
     revision: str
     preset: str = ""
@@ -117,15 +118,21 @@ class Manifest:
         added = [self.preset, self.on.name if self.on else ""]
         return ".".join([self.experiment, self.scale, *filter(None, added)])
 
+    @functools.cached_property
+    def common(self) -> Cell:
+        """The ``settings`` as a Cell. A field that is on an axis means nothing here; one that follows from others and
+        differs between cells is None, whatever its type."""
+        return from_dict(Cell, self.settings)
+
     @property
     def own_dataset(self) -> Dataset:
         """The data set that the cells are trained on."""
-        return from_dict(Dataset, self.settings["dataset"])
+        return self.common.dataset
 
     def evaluated(self, preset: str, evaluation: Evaluation, on: Dataset | None) -> Manifest:
         """Return the manifest of the same cells under an added evaluation."""
         other = on if on != self.own_dataset else None
-        return dataclasses.replace(self, evaluation=dataclasses.asdict(evaluation), preset=preset, on=other)
+        return dataclasses.replace(self, evaluation=evaluation, preset=preset, on=other)
 
     @property
     def varying(self) -> list[str]:
@@ -149,7 +156,7 @@ class Manifest:
 
     @classmethod
     def read(cls, results: Path, name: str) -> Manifest:
-        """The manifest of ``<experiment>.<scale>``.
+        """Return the manifest of ``<experiment>.<scale>``.
 
         Raises:
             UserError: there is none, because the experiment was never swept at this scale; or it is damaged.
@@ -169,14 +176,14 @@ class Manifest:
     def all_of(cls, results: Path) -> tuple[list[Manifest], dict[str, UserError]]:
         """Return every manifest in this folder; and, by name, what is wrong with those that cannot be read, so that one
         damaged file does not hide the others."""
-        found: list[Manifest] = []
+        readable: list[Manifest] = []
         damaged: dict[str, UserError] = {}
         for path in sorted((results / "manifests").glob("*.json")):
             try:
-                found.append(cls.load(path))
+                readable.append(cls.load(path))
             except UserError as error:
                 damaged[path.stem] = error
-        return found, damaged
+        return readable, damaged
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -190,7 +197,8 @@ class Manifest:
             cells = [Expected.from_json(item) for item in data.pop("cells")]
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
             exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
-            return cls(cells=cells, claims=claims, exclusions=exclusions, **data)
+            evaluation = Evaluation.from_json(data.pop("evaluation"))
+            return cls(cells=cells, claims=claims, exclusions=exclusions, evaluation=evaluation, **data)
         except (TypeError, KeyError, AttributeError):
             raise UserError(
                 "the manifest is damaged, or of another version of harness",

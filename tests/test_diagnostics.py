@@ -11,7 +11,6 @@ import pytest
 from harness.cli import main
 from harness.cli.shared.load_experiment import load
 from harness.diagnostics import collapse
-from harness.evaluation import Evaluation
 from harness.ssl.attempt import run_cell
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
@@ -60,7 +59,7 @@ def test_a_cell_that_really_collapsed_is_flagged_wherever_results_are_read(
     declared.manifest.write(results)
     for entry in declared.plan.entries:
         record = Record.prepare(results / "runs", entry.cell)
-        record.submit(Submission(RunConfig(evaluation=Evaluation(**declared.manifest.evaluation))))
+        record.submit(Submission(RunConfig(evaluation=declared.manifest.evaluation)))
         run_cell(record)
     whole, collapsed = (entry.cell.cell_id for entry in declared.plan.entries)
 

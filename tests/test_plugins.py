@@ -259,6 +259,20 @@ def test_an_own_parameter_may_begin_like_a_field(own: WriteOwn, tiny: Path) -> N
     assert manifest.axes["loss.own.ownership"] == [2.0]
 
 
+def test_an_own_parameter_can_be_derived(own: WriteOwn, tiny: Path) -> None:
+    overrides = ["axes.loss=[pull]", "axes.batch_size=[64]", "axes.seed=[0]", "derive.margin={linear_in_batch_size:1}"]
+    declared = load(str(tiny), overrides, tiny.parent / "results", plugins=[own()])
+    assert [entry.cell.loss.own for entry in declared.plan.entries] == [{"margin": 0.25}]
+    assert declared.manifest.common.loss.own == {"margin": 0.25}
+
+
+def test_a_claim_can_name_an_own_parameter_that_is_on_no_axis(own: WriteOwn, tiny: Path) -> None:
+    overrides = ["axes.loss=[pull]", "axes.batch_size=[64]", "axes.seed=[0]", "loss.own.margin=0.5"]
+    results = tiny.parent / "results"
+    table = tidy(load(str(tiny), overrides, results, plugins=[own()]).manifest, results)
+    assert [len(table.where(text).frame) for text in ("margin=0.5", "margin=1")] == [1, 0]
+
+
 def test_a_cell_whose_file_has_changed_since_is_refused(own: WriteOwn) -> None:
     register([own()])
     declared = Loss("pull", own={"margin": 1.0}, source=LOSSES["pull"].source)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from harness.cell import Component, from_dict
+
+C = TypeVar("C", bound=Component)
 
 INFINITY = float("inf")
 
@@ -56,14 +60,15 @@ class Count:
 Parameter = Range | Flag | Count
 
 
-def filled(component: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Any]:
+def filled(component: C, known: Mapping[str, Parameter]) -> C:
     """Return a loss or method as declared, with the defaults of the parameters that are not declared, and None for
     those that it does not have; parameters that only a user's own loss has stand in ``own``."""
-    values = {name: value if name in known or name == "name" else None for name, value in component.items()}
+    declared = {item.name: getattr(component, item.name) for item in fields(component)}
+    values = {name: value if name in known or name == "name" else None for name, value in declared.items()}
     for name, parameter in known.items():
-        if name not in component:
-            declared = component["own"] or {}
-            values["own"] = {**(values["own"] or {}), name: float(declared.get(name, parameter.default))}
-        elif component[name] is None:
+        if name not in declared:
+            own = declared["own"] or {}
+            values["own"] = {**(values["own"] or {}), name: float(own.get(name, parameter.default))}
+        elif declared[name] is None:
             values[name] = parameter.default
-    return values
+    return from_dict(type(component), values)

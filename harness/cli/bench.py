@@ -158,7 +158,7 @@ def _declare(folder: Path) -> None:
     Manifest(
         experiment="bench", scale="demo", title="", question="", caveat="", comparable=True, dataset="digits",
         axes={"seed": [cell.seed for cell in cells]}, cells=[Expected(c.cell_id, {"seed": c.seed}) for c in cells],
-        claims=[], evaluation=asdict(Evaluation()), settings=asdict(cells[0]), overrides=[], revision="",
+        claims=[], evaluation=Evaluation(), settings=asdict(cells[0]), overrides=[], revision="",
     ).write(folder / "results")  # fmt: skip
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.study.text import ABSENT
+from harness.trees import Scalar
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: A value on each of some axes, by the short names of the axes.
-Setting = Mapping[str, Any]
+Setting = Mapping[str, Scalar]
 
 
 def is_numeric(column: pd.Series) -> bool:

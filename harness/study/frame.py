@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.cell import short_name
 from harness.diagnostics import DIAGNOSTICS
@@ -12,11 +11,16 @@ from harness.manifest import Expected, Manifest
 from harness.store.index import Index
 from harness.study.table import CURVE, METRICS, ResultTable, axis_columns
 from harness.study.text import ABSENT
+from harness.trees import Scalar
 
 #: What a cell needed.
 COST = ("steps", "peak_lr", "dropped", "seconds", "joules")
 #: Where, and with which code, a cell ran.
 PROVENANCE = ("attempts", "hardware", "threads", "revision", "dirty")
+
+
+#: A value in each column.
+Row = dict[str, Scalar | list[list[float]]]
 
 
 def tidy(manifest: Manifest, results: Path) -> ResultTable:
@@ -42,26 +46,31 @@ def tidy(manifest: Manifest, results: Path) -> ResultTable:
     return ResultTable(manifest, frame)
 
 
-def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
+def _row(cell: Expected, index: Index, manifest: Manifest) -> Row:
     """Return the row of a cell; a cell without numbers has only its state and its place on the axes."""
-    fixed, summary = manifest.settings, index[cell.cell_id]
-    values = {"loss": fixed["loss"]["name"], **{name: fixed[name] for name in ("batch_size", "epochs", "seed")}}
-    values |= {short_name(path): value for path, value in cell.axes.items()}
-    axes = {name: ABSENT if value is None else value for name, value in values.items()}
-    row: dict[str, Any] = {
+    common, summary = manifest.common, index[cell.cell_id]
+    axes: Row = {
+        "loss": common.loss.name,
+        "batch_size": common.batch_size,
+        "epochs": common.epochs,
+        "seed": common.seed,
+    }
+    axes |= {short_name(path): value for path, value in cell.axes.items()}
+    axes = {name: ABSENT if value is None else value for name, value in axes.items()}
+    row: Row = {
         "cell_id": cell.cell_id,
         "state": index.state_of(cell.cell_id, cell.versionless_id),
         "collapse": "",
         CURVE: [],
         **axes,
     }
-    outcome, metrics = summary.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
+    outcome, metrics = summary.outcome, index.metrics(cell.cell_id, vars(manifest.evaluation), manifest.on)
     if outcome is None:
         return row
     if metrics is None:
         return {**row, "state": "missing"}
     then = outcome.evaluation
-    same_evaluation = manifest.on is None and then is not None and final(vars(then)) == final(manifest.evaluation)
+    same_evaluation = manifest.on is None and then is not None and final(vars(then)) == final(vars(manifest.evaluation))
     last = summary.last.metrics if summary.last else {}
     joules = sum(outcome.joules.values()) or None  # a virtual machine's counters may stand still
     return {
@@ -72,7 +81,11 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> dict[str, Any]:
         CURVE: summary.curve if same_evaluation else [],
         "collapse": summary.collapse,
         **{name: last.get(name) for name in DIAGNOSTICS},
-        **{name: {**vars(outcome), "joules": joules}[name] for name in COST},
+        "steps": outcome.steps,
+        "peak_lr": outcome.peak_lr,
+        "dropped": outcome.dropped,
+        "seconds": outcome.seconds,
+        "joules": joules,
         "attempts": outcome.attempt,
         **{name: getattr(summary.conditions, name) for name in ("hardware", "threads", "revision", "dirty")},
         **axes,  # an axis of the same name, such as steps, was declared

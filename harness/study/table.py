@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.cell import short_name
 from harness.filters import parse
@@ -13,6 +13,7 @@ from harness.manifest import Manifest
 from harness.study.axes import Setting, is_numeric, settings
 from harness.study.statistics import mean_interval
 from harness.study.text import ABSENT
+from harness.trees import scalars
 
 if TYPE_CHECKING:  # a plan checks claims, and must not wait for pandas
     import pandas as pd
@@ -58,11 +59,7 @@ class ResultTable:
     @functools.cached_property
     def fixed(self) -> Setting:
         """The values of a Cell's fields that are on no axis."""
-        values: dict[str, Any] = {}
-        for name, value in self.manifest.settings.items():
-            inner = value if isinstance(value, Mapping) else {}
-            values |= {short_name(f"{name}.{key}"): item for key, item in inner.items()} if inner else {name: value}
-        return values
+        return {short_name(path): value for path, value in scalars(self.manifest.settings).items()}
 
     @functools.cached_property
     def arms(self) -> ResultTable:
@@ -118,7 +115,7 @@ class ResultTable:
 
         rows = []
         for values, cells in self.frame.groupby([*keys], sort=False):
-            row: dict[str, Any] = dict(zip(keys, values, strict=True))
+            row = dict(zip(keys, values, strict=True))
             row |= {"k": int(cells[metrics[0]].notna().sum()), "n": len(cells)}
             for metric in metrics:
                 interval = mean_interval(cells[metric].dropna().tolist())

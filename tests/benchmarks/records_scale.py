@@ -94,7 +94,7 @@ def sweep(folder: Path, count: int) -> None:
     declared = load(str(file), [], results)
     declared.manifest.write(results)
     for entry in declared.plan.entries:
-        finished(results / "runs", entry.cell, declared.manifest.evaluation)
+        finished(results / "runs", entry.cell, vars(declared.manifest.evaluation))
     # As if MLflow had everything: to write 10,000 runs into it takes a quarter of an hour once.
     uri = default_uri(results)
     (results / "mlflow.db").touch()

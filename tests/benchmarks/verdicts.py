@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.evaluation import Evaluation
 from harness.manifest import Claim, Expected, Manifest
 from harness.study.claims.decision import Evidence
 from harness.study.claims.measures import MEASURES, Contrast, MeasuredContrasts, TrueRange, margin_of
@@ -432,7 +433,9 @@ def experiment(seeds: int) -> ResultTable:
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     cells = [Expected(f"cell{index}", point) for index, point in enumerate(points)]
     settings = {"loss": {"name": "infonce"}, "batch_size": 256, "epochs": 1, "seed": 0}
-    manifest = Manifest("known", "demo", "", "", "", True, "digits", axes, cells, CLAIMS, {}, settings, [], "")
+    manifest = Manifest(
+        "known", "demo", "", "", "", True, "digits", axes, cells, CLAIMS, Evaluation(), settings, [], ""
+    )
     same = {
         "state": "finished",
         "epochs": 1,

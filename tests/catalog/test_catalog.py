@@ -6,7 +6,7 @@ A failure names the component and the place that does not know it.
 from __future__ import annotations
 
 import pkgutil
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -121,7 +121,7 @@ def test_a_linear_probe_has_its_function_its_setting_its_words_and_a_preset(name
     presets = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (CONF / "evaluate").glob("*.yaml")]
     (*_, preset) = (preset for preset in presets if preset["linear"] == name)
     assert preset[LINEAR_PROBES[name]] is not None
-    assert described(asdict(Evaluation(linear=name, penalty=1.0, linear_epochs=1)))
+    assert described(Evaluation(linear=name, penalty=1.0, linear_epochs=1))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from harness.cli.main import app
 from harness.cli.shared.load_experiment import load
-from harness.evaluation import Evaluation
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Record
@@ -23,8 +22,7 @@ def manifest(tiny: Path) -> Manifest:
     for entry in declared.plan.entries:
         attempt = Record.prepare(tiny.parent / "results" / "runs", entry.cell).begin()
         attempt.log_event(20, {"loss": 1.0}, epoch=1)
-        evaluation = declared.manifest.evaluation
-        attempt.end(Outcome("finished", metrics={"test_knn": 1.0}, evaluation=Evaluation(**evaluation)))
+        attempt.end(Outcome("finished", metrics={"test_knn": 1.0}, evaluation=declared.manifest.evaluation))
     declared.manifest.write(tiny.parent / "results")
     return declared.manifest
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.evaluation import Evaluation
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Record
@@ -49,7 +48,7 @@ def begin_and_finish(results: Path, manifest: Manifest, between: Callable[[], ob
         for attempt in attempts:
             attempt.log_event(20 * epoch, {"loss": 1 / (epoch + 1), "val_knn": float(epoch)}, epoch=epoch)
     for attempt in attempts:
-        attempt.end(Outcome("finished", metrics={"test_knn": 1.0}, evaluation=Evaluation(**manifest.evaluation)))
+        attempt.end(Outcome("finished", metrics={"test_knn": 1.0}, evaluation=manifest.evaluation))
 
 
 def sync(results: Path, uri: str) -> subprocess.CompletedProcess[str]:

@@ -43,10 +43,8 @@ class Refuse(TorchDispatchMode):
 
 def step(method_name: str, loss: str, bn_groups: int, optimizer: str, micro_batch: int = N) -> torch.Tensor:
     known = METHODS[method_name].parameters
-    declared = {**dict.fromkeys(known), "name": method_name}
-    declared |= {"queue": 16} if "queue" in known else {}
     cell = Cell(
-        method=Method(**filled(declared, known)),
+        method=filled(Method(method_name, queue=16 if "queue" in known else None), known),
         loss=Loss(loss),
         backbone=Backbone("convnet", 2),
         head=Head(4, 4),

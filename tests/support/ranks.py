@@ -85,10 +85,8 @@ def train(
 ) -> dict[str, Any]:
     """Losses, last gradients and the whole state of a method after some steps on random images, in float64."""
     method_name = name.partition(" ")[0]
-    known = METHODS[method_name].parameters
-    declared = {**dict.fromkeys(known), **PARAMETERS[name], "name": method_name}
     cell = Cell(
-        method=Method(**filled(declared, known)),
+        method=filled(Method(method_name, **PARAMETERS[name]), METHODS[method_name].parameters),
         loss=Loss(loss),
         backbone=Backbone("convnet", 4),
         head=Head(8, 6),

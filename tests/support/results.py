@@ -20,13 +20,13 @@ from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 
-EVALUATION: dict[str, Any] = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
+EVALUATION = Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4)
 METRICS = {"test_knn": 50.0, "test_linear": 51.0, "init_knn": 30.0, "init_linear": 31.0}
 ENVIRONMENT = ComputeEnvironment(revision="0" * 40, dirty=False, hardware="a processor", threads=1)
 OUTCOME = Outcome(
     "finished",
     metrics=METRICS,
-    evaluation=Evaluation(**EVALUATION),
+    evaluation=EVALUATION,
     steps=20,
     peak_lr=0.1,
     dropped=13,

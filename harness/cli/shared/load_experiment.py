@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from harness import datasets, evaluation, json_process
@@ -77,14 +76,13 @@ def _declared(declaration: Declaration, files: DatasetFiles, results: Path, plug
 
 
 def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Path) -> None:
-    declared = evaluation.final(asdict(declaration.evaluation))
-    entries = plan.evaluated_otherwise(declared)
+    entries = plan.evaluated_otherwise(declaration.evaluation)
     if not entries:
         return
-    outcome = entries[0].record.outcome()
+    declared, outcome = evaluation.final(vars(declaration.evaluation)), entries[0].record.outcome()
     used = evaluation.final(vars(outcome.evaluation)) if outcome and outcome.evaluation else {}
     name = next(name for name in {**declared, **used} if declared.get(name) != used.get(name))
-    preset = evaluation_presets.named(declared)
+    preset = evaluation_presets.named(declaration.evaluation)
     add = f"{command('evaluate', [*_holding(entries, results), '--preset', preset], results)}, or " if preset else ""
     raise UserError(
         f"finished cells were evaluated with {name} = {used.get(name)}, declared is {declared.get(name)}",

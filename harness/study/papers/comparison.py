@@ -87,7 +87,7 @@ def _arms(table: ResultTable) -> pd.DataFrame:
     """Return a row for each arm: its axes, its method, and for every metric the list of its values over seeds."""
     axes = [name for name in table.axes if name != "seed"]
     arms = table.frame.groupby(axes, sort=False)[list(METRICS)].agg(list).reset_index()
-    return arms if "method" in axes else arms.assign(method=table.manifest.settings["method"]["name"])
+    return arms if "method" in axes else arms.assign(method=table.manifest.common.method.name)
 
 
 def _compare(number: Number, table: ResultTable, arms: pd.DataFrame) -> PublishedComparison:
@@ -102,6 +102,6 @@ def _compare(number: Number, table: ResultTable, arms: pd.DataFrame) -> Publishe
     measured = row.get(number.metric, [])  # top-5 accuracy is published, and never measured by harness
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     arm = {name: value for name, value in row.items() if name in table.axes}
-    settings = {**table.fixed, **final(table.manifest.evaluation), "dataset": _dataset_label(table.manifest)}
+    settings = {**table.fixed, **final(vars(table.manifest.evaluation)), "dataset": _dataset_label(table.manifest)}
     differing = differences(number, {**settings, **arm})
     return PublishedComparison(number, arm, differing, mean_interval(values), prediction(values))

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from harness.cell import paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
 from harness.study.axes import Setting
+from harness.trees import Node, Scalar, Tree
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -116,14 +116,11 @@ class Paper:
     unread: tuple[str, ...] = ()
 
 
-#: A mapping of a paper's file, whose values are not checked yet.
-Node = dict[str, Any]
-
 _PAPER_KEYS = ("title", "cite", "shared", "numbers", "tables", "unread")
 _NUMBER_KEYS = [item.name for item in dataclasses.fields(Number) if item.name not in ("paper", "id")]
-_SETTING_TYPES = {short_name(path): hint for path, hint in paths().items()} | {
-    "knn_k": int,
-    "knn_temperature": float | None,
+_SETTING_TYPES = {short_name(path): types for path, types in paths().items()} | {
+    "knn_k": (int,),
+    "knn_temperature": (float, type(None)),
 }
 _ID = re.compile(r"[a-z0-9_]+")
 
@@ -234,19 +231,20 @@ class _UniqueKeys(SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parsed(name: str, data: Any) -> Paper:
-    _check_names(_mapping(data, "file"), _PAPER_KEYS, "file")
+def _parsed(name: str, content: Node) -> Paper:
+    data = _mapping(content, "file")
+    _check_names(data, _PAPER_KEYS, "file")
     title, cite = (_text(data, key, key) for key in ("title", "cite"))
     unread = {str(index): item for index, item in enumerate(_list(data.get("unread", []), "unread"))}
     numbers: dict[str, Number] = {}
-    for key, identifier, content in _entries(data):
+    for key, identifier, entry in _entries(data):
         if identifier in numbers:
             raise ValueError(f"{key}: the id '{identifier}' stands twice")
-        numbers[identifier] = _number(name, key, identifier, content)
+        numbers[identifier] = _number(name, key, identifier, entry)
     return Paper(name, title, cite, numbers, tuple(_text(unread, index, f"unread[{index}]") for index in unread))
 
 
-def _entries(data: Node) -> Iterator[tuple[str, str, Node]]:
+def _entries(data: Tree) -> Iterator[tuple[str, str, Tree]]:
     """Yield the place of each number in the file, its id, and its content."""
     shared = _mapping(data.get("shared", {}), "shared")
     for identifier, content in _mapping(data.get("numbers", {}), "numbers").items():
@@ -257,12 +255,14 @@ def _entries(data: Node) -> Iterator[tuple[str, str, Node]]:
         yield from _cells(key, shared, _mapping(table, key))
 
 
-def _cells(key: str, shared: Node, table: Node) -> Iterator[tuple[str, str, Node]]:
+def _cells(key: str, shared: Tree, table: Tree) -> Iterator[tuple[str, str, Tree]]:
+    """Yield the place, the id and the content of each number of a table."""
     columns = _mapping(table.get("columns"), f"{key}.columns")
     common = _merged(key, shared, _without(table, "columns", "rows"))
-    for name, row in _mapping(table.get("rows"), f"{key}.rows").items():
+    for name, content in _mapping(table.get("rows"), f"{key}.rows").items():
         place = f"{key}.rows.{name}"
-        values = _list(_mapping(row, place).get("values"), f"{place}.values")
+        row = _mapping(content, place)
+        values = _list(row.get("values"), f"{place}.values")
         if len(values) != len(columns):
             raise ValueError(f"{place}.values: {len(values)} of them for {len(columns)} columns")
         for (column, about), value in zip(columns.items(), values, strict=True):
@@ -271,34 +271,35 @@ def _cells(key: str, shared: Node, table: Node) -> Iterator[tuple[str, str, Node
                 yield place, f"{name}_{column}", _merged(place, *layers, {"value": value})
 
 
-def _without(content: Node, *keys: str) -> Node:
+def _without(content: Tree, *keys: str) -> Tree:
     return {key: value for key, value in content.items() if key not in keys}
 
 
-def _merged(key: str, *layers: Node) -> Node:
+def _merged(key: str, *layers: Tree) -> Tree:
     """Return all keys of the layers, of which later ones count more than earlier ones; their settings are merged."""
-    merged: Node = {"setting": {}}
+    merged: dict[str, Node] = {}
+    setting: dict[str, Node] = {}
     for layer in layers:
-        setting = _mapping(layer.get("setting", {}), f"{key}.setting")
-        merged |= layer | {"setting": merged["setting"] | setting}
-    return merged
+        merged |= layer
+        setting |= _mapping(layer.get("setting", {}), f"{key}.setting")
+    return {**merged, "setting": setting}
 
 
-def _number(paper: str, key: str, identifier: Any, content: Node) -> Number:
-    if not _ID.fullmatch(str(identifier)) or not isinstance(identifier, str):
+def _number(paper: str, key: str, identifier: object, content: Tree) -> Number:
+    if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
         raise ValueError(f"{key}: an id has small letters, digits and underscores, and is no number")
     _check_names(content, _NUMBER_KEYS, key)
-    for name in {"status", "read", "metric", *content} - {"value", "setting"}:
-        _text(content, name, f"{key}.{name}")
+    names = {"status", "read", "metric", *content} - {"value", "setting"}
+    texts = {name: _text(content, name, f"{key}.{name}") for name in names}
     _check_name(content["status"], STATUSES, f"{key}.status")
     _check_name(content["metric"], METRICS, f"{key}.metric")
-    _check_names(content["setting"], _SETTING_TYPES, f"{key}.setting")
-    for name, value in content["setting"].items():
-        _check_setting(name, value, f"{key}.setting.{name}")
-    return Number(paper, identifier, **content | {"value": _value(content, f"{key}.value")})
+    setting = _mapping(content["setting"], f"{key}.setting")
+    _check_names(setting, _SETTING_TYPES, f"{key}.setting")
+    values = {name: _checked(name, value, f"{key}.setting.{name}") for name, value in setting.items()}
+    return Number(paper, identifier, value=_value(content, f"{key}.value"), setting=values, **texts)
 
 
-def _value(content: Node, key: str) -> float | None:
+def _value(content: Tree, key: str) -> float | None:
     value = content.get("value")
     if content["status"] == "unverified":
         if "value" in content:
@@ -309,38 +310,41 @@ def _value(content: Node, key: str) -> float | None:
     return float(value)
 
 
-def _check_setting(name: str, value: Any, key: str) -> None:
-    hint = _SETTING_TYPES[name]
-    kinds = typing.get_args(hint) or (hint,)
-    if type(value) not in kinds and not (type(value) is int and float in kinds):
-        raise ValueError(f"{key}: {value!r} is no {getattr(hint, '__name__', hint)}")
+def _checked(name: str, value: Node, key: str) -> Scalar:
+    """Return the value of a setting, which has a type and a name that the field can have."""
+    types = _SETTING_TYPES[name]
+    fits = type(value) in types or (type(value) is int and float in types)
+    if isinstance(value, list | Mapping) or not fits:
+        known = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+        raise ValueError(f"{key}: {value!r} is no {known}")
     if name in NAMES:
         _check_name(value, NAMES[name], key)
+    return value
 
 
-def _check_names(names: Iterable[Any], allowed: Collection[str], key: str) -> None:
+def _check_names(names: Iterable[str], allowed: Collection[str], key: str) -> None:
     for name in names:
         _check_name(name, allowed, key)
 
 
-def _check_name(name: Any, allowed: Collection[str], key: str) -> None:
+def _check_name(name: Node, allowed: Collection[str], key: str) -> None:
     if name not in allowed:
         raise ValueError(f"{key}: unknown '{name}'{nearest(str(name), allowed)}; allowed: {', '.join(allowed)}")
 
 
-def _mapping(content: Any, key: str) -> Node:
+def _mapping(content: Node, key: str) -> Tree:
     if not isinstance(content, dict):
         raise ValueError(f"{key}: must be a mapping")
     return content
 
 
-def _list(content: Any, key: str) -> list[Any]:
+def _list(content: Node, key: str) -> list[Node]:
     if not isinstance(content, list):
         raise ValueError(f"{key}: must be a list")
     return content
 
 
-def _text(content: Node, name: str, key: str) -> str:
+def _text(content: Tree, name: str, key: str) -> str:
     text = content.get(name)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{key}: must be a text")

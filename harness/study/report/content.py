@@ -263,7 +263,7 @@ def _run(table: ResultTable) -> list[tuple[str, str]]:
         ("Energy", _energy(done)),
         ("Hardware", f"{', '.join(sorted(done['hardware'].unique())) or '–'}; threads per cell: {threads or '–'}."),
         ("Revision", f"{revisions or '–'}."),
-        ("Data", f"{manifest.dataset}, fingerprint {manifest.settings['dataset'].get('fingerprint', '–')}."),
+        ("Data", f"{manifest.dataset}, fingerprint {manifest.own_dataset.fingerprint or '–'}."),
         ("Overrides", " ".join(manifest.overrides) or "None."),
     ]
 

@@ -54,7 +54,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
             f"| this encoder | {metrics['test_knn']:.2f} | {metrics['test_linear']:.2f} |",
             f"| the same before training | {metrics['init_knn']:.2f} | {metrics['init_linear']:.2f} |",
             "",
-            described(vars(outcome.evaluation)),
+            described(outcome.evaluation),
             "",
             f"It takes pixels in [0, 1] of {about['channels']} channel{'s' if about['channels'] > 1 else ''}, less the "
             f"mean ({mean}), divided by the deviation ({std}); both stand in the metadata of `encoder.safetensors`. "
@@ -66,10 +66,10 @@ def readme(record: Record, about: dict[str, Any]) -> str:
 
 def _parameters(cell: Cell) -> list[str]:
     """Return the parameters that the loss has: ``temperature 0.1``."""
-    given = {**vars(cell.loss), **(cell.loss.own or {})}
+    parameters = {**vars(cell.loss), **(cell.loss.own or {})}
     return [
         f"{name.replace('_', ' ')} {value}"
-        for name, value in given.items()
+        for name, value in parameters.items()
         if value is not None and name not in ("name", "own", "source")
     ]
 

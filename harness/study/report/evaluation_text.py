@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from harness.datasets import DATASETS
-from harness.evaluation import final
+from harness.evaluation import Evaluation, final
 from harness.manifest import Manifest
 
 
-def described(evaluation: Mapping[str, Any]) -> str:
+def described(evaluation: Evaluation) -> str:
     """Return two sentences: what the nearest neighbours are, and what the linear probe is."""
-    settings = final(evaluation)
+    settings = final(vars(evaluation))
     temperature = settings["knn_temperature"]
     votes = "one vote each" if temperature is None else f"weights exp(cosine / {temperature:g})"
     probe = {

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +18,7 @@ from harness.errors import UserError, below, located, nearest
 from harness.sweep.declare.limits import check_range
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.declare.source_map import Locator
+from harness.trees import Node, Tree
 
 #: The form of values that Slurm itself writes in another way.
 FORMS = {
@@ -49,7 +49,7 @@ def find(name: str) -> Path | None:
     return next((path for folder in folders() if (path := folder / f"{name}.yaml").is_file()), None)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Tree:
     """Return the values that a profile sets, checked against the schema of ``cluster:``.
 
     Raises:
@@ -70,7 +70,7 @@ def load(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_key(key: str, value: Any, known: Sequence[str]) -> None:
+def _check_key(key: str, value: Node, known: Sequence[str]) -> None:
     if key not in known:
         raise UserError(f"unknown key '{key}'{nearest(key, known)}", allowed=", ".join(known))
     try:

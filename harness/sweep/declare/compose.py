@@ -35,7 +35,7 @@ from harness.sweep.declare.claims import read_claim
 from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment, ExperimentSchema
 from harness.sweep.declare.source_map import Locator, key_lines
 from harness.sweep.declare.translate_errors import expected_at, first_line, translated, unknown_key
-from harness.sweep.declare.trees import leaves, nested
+from harness.trees import Node, Tree, leaves, nested
 
 #: The mappings to which the command line may add keys without Hydra's ``+``.
 OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
@@ -53,10 +53,10 @@ class Declaration:
     claims: list[Claim]
     overrides: list[str]
     locator: Locator
-    chosen: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, Tree]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Tree:
         """Return the values of a Cell's fields; the budget's epochs or steps overrule those that the file sets."""
         values, budget = asdict(self.experiment), self.budget
         settings = {item.name: values[item.name] for item in fields(Cell) if item.name in values}
@@ -87,18 +87,21 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     Raises:
         UserError: a key or value that is not allowed, with its place.
     """
-    raw = _loaded(path, [])
-    scale, rest = _chosen_scale(raw, overrides)
+    file = _loaded(path, [])
+    scale, rest = _chosen_scale(file, overrides)
     locator = Locator(path, scale, overrides)
     with located(locator.where):
-        _check_shape({key: value for key, value in raw.items() if key != "defaults"}, ExperimentSchema)
+        _check_shape({key: value for key, value in file.items() if key != "defaults"}, ExperimentSchema)
         _refuse_interpolation(rest)
-        overlay = _overlay(raw, scale)
+        scales, defaults = file.get("scales") or {}, file.get("defaults") or []
+        assert isinstance(scales, Mapping)
+        assert isinstance(defaults, list)
+        overlay = _overlay(scales, scale)
         chosen = {**_group_values(rest), **_profile_values(rest)}
-        composed = _in_order(overlay, chosen, rest, raw.get("defaults") or [])
+        composed = _in_order(overlay, chosen, rest, defaults)
         experiment = _compose(path, composed)
         claims = [_claim(index, item) for index, item in enumerate(experiment.claims)]
-    return Declaration(path.stem, path, scale, list(raw["scales"]), experiment, claims, rest, locator, chosen)
+    return Declaration(path.stem, path, scale, list(scales), experiment, claims, rest, locator, chosen)
 
 
 def _claim(index: int, item: Any) -> Claim:
@@ -106,33 +109,33 @@ def _claim(index: int, item: Any) -> Claim:
         return read_claim(item)
 
 
-def _overlay(raw: Mapping[str, Any], scale: str) -> Mapping[str, Any]:
+def _overlay(scales: Tree, scale: str) -> Tree:
     """Return the values that the chosen scale sets, by key.
 
     Raises:
         UserError: there is no such scale, or it sets what is not allowed.
     """
-    scales = raw.get("scales") or {}
-    for name, overlay in scales.items():
-        if not isinstance(overlay or {}, Mapping):
+    overlays: dict[str, Tree] = {}
+    for name, values in scales.items():
+        overlay = values or {}
+        if not isinstance(overlay, Mapping):
             allowed = "scales: {NAME: {KEY: VALUE}}"
             raise UserError("scales are named overlays", key=f"scales.{name}", allowed=allowed)
-    if scale not in scales:
-        allowed = ", ".join(scales) or "an experiment needs at least one scale below scales:"
-        raise UserError(f"no scale '{scale}'{nearest(scale, scales)}", key="scale", allowed=allowed)
-    overlay = scales[scale] or {}
+        overlays[name] = overlay
+    if scale not in overlays:
+        allowed = ", ".join(overlays) or "an experiment needs at least one scale below scales:"
+        raise UserError(f"no scale '{scale}'{nearest(scale, overlays)}", key="scale", allowed=allowed)
+    overlay = overlays[scale]
     _check_shape(nested({key: value for key, value in overlay.items() if not _is_choice(key, value)}), ExperimentSchema)
-    return typing.cast("Mapping[str, Any]", overlay)
+    return overlay
 
 
-def _is_choice(key: str, value: Any) -> bool:
+def _is_choice(key: str, value: Node) -> bool:
     """Whether a key of an overlay chooses a group by its name, such as ``backbone: resnet18``."""
     return key in GROUPS and isinstance(value, str)
 
 
-def _in_order(
-    overlay: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]], rest: Sequence[str], defaults: Sequence[Any]
-) -> list[str]:
+def _in_order(overlay: Tree, chosen: Mapping[str, Tree], rest: Sequence[str], defaults: Sequence[Node]) -> list[str]:
     """Return Hydra's overrides, later ones of which win: the scale's, those of chosen groups, the command line's."""
     of_scale = _as_overrides(overlay, taken={override.partition("=")[0].lstrip("+") for override in rest})
     of_groups = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
@@ -140,23 +143,24 @@ def _in_order(
     return _with_absent_groups([*of_scale, *of_groups, *typed], defaults)
 
 
-def _group_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _group_values(overrides: Sequence[str]) -> dict[str, Tree]:
     """Return the values that the groups of the command line set, by override and dotted key.
 
     Hydra composes groups before values, so that a value of the file or of its scale would overrule a group that the
     command line names. Therefore these values are set again, after those of the scale.
     """
-    found = {}
+    values: dict[str, Tree] = {}
     for override in overrides:
         group, _, name = override.lstrip("+").partition("=")
         file = CONF / group / f"{name}.yaml"
         if group in GROUPS and file.is_file():
-            own = "" if "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0] else f"{group}."
-            found[override] = leaves(_plain(OmegaConf.load(file)), own)
-    return found
+            header = file.read_text(encoding="utf-8").partition("\n")[0]
+            prefix = "" if "@package _global_" in header else f"{group}."
+            values[override] = leaves(_plain(OmegaConf.load(file)), prefix)
+    return values
 
 
-def _profile_values(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _profile_values(overrides: Sequence[str]) -> dict[str, Tree]:
     """Return the values that a cluster profile sets, by override and dotted key.
 
     Raises:
@@ -187,16 +191,16 @@ def _own_group(override: str) -> str:
     return override if own else "cluster=slurm"
 
 
-def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Any]) -> list[str]:
+def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Node]) -> list[str]:
     """Return the overrides with Hydra's ``+`` for groups that the defaults of the file do not name."""
     present = {key.split()[-1] for item in defaults if isinstance(item, Mapping) for key in item}
     absent = tuple(f"{group}=" for group in GROUPS if group not in present)
     return [f"+{override}" if override.startswith(absent) else override for override in overrides]
 
 
-def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]]:
+def _chosen_scale(file: Tree, overrides: Sequence[str]) -> tuple[str, list[str]]:
     """Return the scale, named by an override or by the file, and the other overrides."""
-    scale, rest = str(raw.get("scale", "")), []
+    scale, rest = str(file.get("scale", "")), []
     for override in overrides:
         key, _, value = override.partition("=")
         if key.lstrip("+~") == "scale":
@@ -213,20 +217,20 @@ def _chosen_scale(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str
     return scale, rest
 
 
-def _as_overrides(overlay: Mapping[str, Any], taken: set[str]) -> list[str]:
+def _as_overrides(overlay: Tree, taken: set[str]) -> list[str]:
     """Return the overlay of a scale as overrides, without the groups that the command line chooses."""
-    found = []
+    overrides = []
     for key, value in overlay.items():
         if _is_choice(key, value):
-            found += [] if key in taken else [f"{key}={value}"]
+            overrides += [] if key in taken else [f"{key}={value}"]
         elif isinstance(value, Mapping):
-            found += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
+            overrides += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
         else:
-            found.append(f"++{key}={_grammar(value)}")
-    return found
+            overrides.append(f"++{key}={_grammar(value)}")
+    return overrides
 
 
-def _grammar(value: Any) -> str:
+def _grammar(value: Node) -> str:
     """Return a plain value in Hydra's override grammar."""
     if value is None:
         return "null"
@@ -234,7 +238,7 @@ def _grammar(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         # Hydra takes a backslash literally, unless a run of them stands before a quote.
-        return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
+        return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -253,7 +257,7 @@ def _refuse_interpolation(overrides: Sequence[str]) -> None:
 _MALFORMED = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError, OSError)
 
 
-def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
+def _loaded(path: Path, above: Sequence[Path]) -> Tree:
     """Return the plain values of an experiment file; the files that its defaults include are checked in the same way.
 
     Raises:
@@ -261,16 +265,16 @@ def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
     """
     lines = key_lines(path)
     try:
-        raw = _plain(OmegaConf.load(path))
+        file = _plain(OmegaConf.load(path))
     except _MALFORMED as error:
         raise UserError(f"not plain values: {first_line(error)}", where=str(path), allowed="plain YAML") from None
-    defaults = raw.get("defaults", [])
+    defaults = file.get("defaults", [])
     where = f"{path}:{lines.get('defaults', 1)}: defaults"
     if not isinstance(defaults, list) or not all(isinstance(item, str | dict) and item for item in defaults):
         example = "defaults: [schema, dataset: digits, ..., _self_]"
         raise UserError("defaults are a list of groups", where=where, allowed=example)
     for item in defaults:
-        name = item if isinstance(item, str) else "/".join(str(part) for part in next(iter(item.items())))
+        name = "/".join(map(str, next(iter(item.items())))) if isinstance(item, Mapping) else str(item)
         other = path.parent / f"{name}.yaml"
         if name in ("schema", "_self_") or not other.exists():
             continue
@@ -278,10 +282,10 @@ def _loaded(path: Path, above: Sequence[Path]) -> dict[str, Any]:
             what = f"the defaults of {path.name} bring in {other.name} again"
             raise UserError(what, where=where, allowed="no circle")
         _loaded(other, (path, *above))
-    return raw
+    return file
 
 
-def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str = "") -> None:
+def _check_shape(values: Tree, schema: type[Any], prefix: str = "") -> None:
     """Refuse an unknown key, and a list or mapping where something else belongs."""
     hints = typing.get_type_hints(schema)
     for name, value in values.items():
@@ -295,7 +299,7 @@ def _check_shape(values: Mapping[str, Any], schema: type[Any], prefix: str = "")
             raise UserError(what, key=key, allowed=expected_at(key, hint))
         if kind is None and isinstance(value, Mapping | list):
             raise UserError("one value belongs here", key=key, allowed=expected_at(key, hint))
-        if is_dataclass(hint):
+        if is_dataclass(hint) and isinstance(value, Mapping):
             _check_shape(value, typing.cast("type[Any]", hint), f"{key}.")
 
 
@@ -313,18 +317,19 @@ def _compose(path: Path, overrides: list[str]) -> Experiment:
     return typing.cast("Experiment", OmegaConf.to_object(config))
 
 
-def _refuse_unknown(values: Mapping[str, Any], schema: type[Any], prefix: str = "") -> None:
+def _refuse_unknown(values: Tree, schema: type[Any], prefix: str = "") -> None:
     """Refuse keys that Hydra's ``+`` or a scale's overlay has added to a typed node; nothing would ever read them."""
     hints = typing.get_type_hints(schema)
     for name, value in values.items():
         if name not in hints:
             raise unknown_key(f"{prefix}{name}")
-        if is_dataclass(hints[name]):
+        if is_dataclass(hints[name]) and isinstance(value, Mapping):
             _refuse_unknown(value, typing.cast("type[Any]", hints[name]), f"{prefix}{name}.")
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def _plain(config: Any) -> Tree:
+    """Return the plain values of a configuration: OmegaConf reads no others from a file."""
     try:
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+        return typing.cast("Tree", OmegaConf.to_container(config, resolve=False))
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import functools
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -32,6 +30,7 @@ def load(name: str) -> Evaluation:
     return from_dict(Evaluation, yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def named(settings: Mapping[str, Any]) -> str | None:
-    """Return the name of the preset with the same final numbers as these settings, or None."""
-    return next((name for name in names() if final(asdict(load(name))) == final(settings)), None)
+@functools.cache
+def named(evaluation: Evaluation) -> str | None:
+    """Return the name of the preset with the same final numbers as this evaluation; None if there is none."""
+    return next((name for name in names() if final(vars(load(name))) == final(vars(evaluation))), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness.cell import OWN, Cell, paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
 from harness.evaluation import LINEAR_PROBES
+from harness.trees import Node, Scalar
 
 NAMES: dict[str, Collection[str]] = {
     "method.name": METHODS,
@@ -78,7 +78,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
 POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
 
 
-def check_value(path: str, value: Any) -> Any:
+def check_value(path: str, value: Node) -> Scalar:
     """Return the value in its declared type.
 
     Raises:
@@ -90,15 +90,15 @@ def check_value(path: str, value: Any) -> Any:
     if not fits:
         read = ", as which YAML reads no, off and yes, on without quotes" if isinstance(value, bool) else ""
         raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", allowed=wanted.__name__)
-    value = wanted(value)
-    check_range(path, value)
-    return value
+    checked: Scalar = wanted(value)
+    check_range(path, checked)
+    return checked
 
 
 def type_of(path: str) -> type[Any]:
     """Return the type of a field: str, bool, float or int."""
-    hint = float if path.startswith(OWN) else paths(Cell)[path]
-    return next(kind for kind in (str, bool, float, int) if hint is kind or kind in typing.get_args(hint))
+    types = (float,) if path.startswith(OWN) else paths(Cell)[path]
+    return next(kind for kind in (str, bool, float, int) if kind in types)
 
 
 def check_range(path: str, value: Any) -> None:

@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
@@ -20,12 +19,13 @@ from harness.filters import Filter
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import read_filter, variable_path
 from harness.sweep.declare.limits import check_value
-from harness.sweep.declare.trees import leaves
+from harness.trees import Node, Scalar, Tree, leaves
 
 #: The limit on the points of all grids; a plan cannot hold more.
 MOST_POINTS = 1_000_000
 
-Point = dict[str, Any]
+#: The value of each varying field, by its path.
+Point = dict[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Factor:
     keys: Mapping[str, str]
     only: Filter | None = None
 
-    def extended(self, points: Iterable[Point], declared: Mapping[str, Any]) -> Iterator[Point]:
+    def extended(self, points: Iterable[Point], declared: Mapping[str, Scalar]) -> Iterator[Point]:
         """Yield every point with every row of this factor, or unchanged if the condition does not hold for it."""
         rows, only = self.rows, self.only
         for point in points:
@@ -63,18 +63,18 @@ class Grid:
         """Return the fields that vary in this grid, each with the key that declares it."""
         return {path: key for factor in self.factors for path, key in factor.keys.items()}
 
-    def values(self, path: str) -> list[Any]:
+    def values(self, path: str) -> list[Scalar]:
         """Return the different values of a field, in declared order."""
         return list(dict.fromkeys(row[path] for factor in self.factors for row in factor.rows if path in row))
 
-    def points(self, declared: Mapping[str, Any]) -> Iterator[Point]:
+    def points(self, declared: Mapping[str, Scalar]) -> Iterator[Point]:
         """Yield the points, the last factor varying fastest; ``declared``: values of fixed fields, for conditions."""
         points: Iterable[Point] = [{}]
         for factor in self.factors:
             points = factor.extended(points, declared)
         return iter(points)
 
-    def count(self, declared: Mapping[str, Any], most: int) -> int:
+    def count(self, declared: Mapping[str, Scalar], most: int) -> int:
         """Return the number of points; if conditions leave some out, it is counted only up to ``most``."""
         bound = math.prod(len(factor.rows) for factor in self.factors)
         if bound <= most or not any(factor.only for factor in self.factors):
@@ -90,51 +90,55 @@ def grids(declaration: Declaration) -> list[Grid]:
     """
     experiment = declaration.experiment
     common = _factors("axes", "zip", experiment.axes, experiment.zip)
-    found = []
+    declared = []
     for name, node in experiment.grids.items():
         key = f"grids.{name}"
         if not isinstance(node, Mapping):
             raise UserError("a grid is a mapping of axes", key=key, allowed="grids: {NAME: {AXIS: [VALUES]}}")
-        axes = {axis: given for axis, given in node.items() if axis != "zip"}
+        axes = {axis: values for axis, values in node.items() if axis != "zip"}
         own = _factors(key, f"{key}.zip", axes, node.get("zip", []))
-        found.append(Grid(str(name), (*own, *_kept(common, own))))
-    found = found or [Grid("", tuple(common))]
-    conditions = _conditions(declaration, found)
-    return [replace(grid, factors=_in_order(grid.factors, conditions)) for grid in found]
+        declared.append(Grid(str(name), (*own, *_kept(common, own))))
+    declared = declared or [Grid("", tuple(common))]
+    conditions = _conditions(declaration, declared)
+    return [replace(grid, factors=_in_order(grid.factors, conditions)) for grid in declared]
 
 
-def _factors(axes_key: str, zip_key: str, axes: Mapping[str, Any], zips: Any) -> list[Factor]:
+def _factors(axes_key: str, zip_key: str, axes: Tree, zips: Node) -> list[Factor]:
     """Return the factors; axes that vary together come first, so that the seeds stay last."""
     groups = _groups(zip_key, zips)
-    found = [_factor(f"{zip_key}[{index}]", group) for index, group in enumerate(groups)]
-    found += [_factor(axes_key, {name: given}) for name, given in leaves(axes).items()]
+    factors = [_factor(f"{zip_key}[{index}]", group) for index, group in enumerate(groups)]
+    factors += [_factor(axes_key, {name: values}) for name, values in leaves(axes).items()]
     seen: dict[str, str] = {}
-    for path, key in (item for factor in found for item in factor.keys.items()):
+    for path, key in (item for factor in factors for item in factor.keys.items()):
         if path in seen:
             what = f"{short_name(path)} varies twice, here and as {seen[path]}"
             raise UserError(what, key=key, allowed="one of them")
         seen[path] = key
-    return found
+    return factors
 
 
-def _groups(key: str, zips: Any) -> list[Mapping[str, Any]]:
+def _groups(key: str, zips: Node) -> list[Tree]:
+    """Return the groups of axes of a ``zip``."""
     example = "zip: [{batch_size: [32, 512], lr: [0.1, 0.3]}]"
     if not isinstance(zips, list):
         raise UserError("zip is a list of groups of axes", key=key, allowed=example)
-    for index, group in enumerate(zips):
-        if not isinstance(group, Mapping) or len(leaves(group)) < 2:
+    groups: list[Tree] = []
+    for index, node in enumerate(zips):
+        group = leaves(node) if isinstance(node, Mapping) else {}
+        if len(group) < 2:
             what = "a group of a zip has two axes or more"
             raise UserError(what, key=f"{key}[{index}]", allowed=example)
-    return [leaves(group) for group in zips]
+        groups.append(group)
+    return groups
 
 
-def _factor(key: str, group: Mapping[str, Any]) -> Factor:
+def _factor(key: str, group: Tree) -> Factor:
     """Return the factor of the axes of ``group``, which vary together."""
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Scalar]] = {}
     keys: dict[str, str] = {}
-    for name, given in group.items():
+    for name, node in group.items():
         with below(f"{key}.{name}"):
-            path, values = _column(name, given)
+            path, values = _column(name, node)
         if path in columns:
             raise UserError(f"{short_name(path)} stands twice in one zip", key=f"{key}.{name}", allowed="one of them")
         columns[path], keys[path] = values, f"{key}.{name}"
@@ -149,16 +153,17 @@ def _factor(key: str, group: Mapping[str, Any]) -> Factor:
     return Factor(tuple(dict(zip(columns, row, strict=True)) for row in rows), keys)
 
 
-def _column(name: str, given: Any) -> tuple[str, list[Any]]:
+def _column(name: str, node: Node) -> tuple[str, list[Scalar]]:
+    """Return the path of an axis and its values."""
     path = variable_path(name)
-    if path == "seed" and isinstance(given, int) and not isinstance(given, bool):
-        if not 1 <= given <= MOST_POINTS:
-            raise UserError(f"{given} seeds are out of range", allowed=f"1 <= value <= {MOST_POINTS}")
-        return path, list(range(given))
-    if not isinstance(given, list) or not given:
+    if path == "seed" and isinstance(node, int) and not isinstance(node, bool):
+        if not 1 <= node <= MOST_POINTS:
+            raise UserError(f"{node} seeds are out of range", allowed=f"1 <= value <= {MOST_POINTS}")
+        return path, list(range(node))
+    if not isinstance(node, list) or not node:
         example = "such as [0, 1, 2], or how many" if path == "seed" else "such as [32, 64, 128]"
         raise UserError("an axis is a list of values", allowed=example)
-    return path, [check_value(path, value) for value in given]
+    return path, [check_value(path, value) for value in node]
 
 
 def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
@@ -174,14 +179,14 @@ def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
     return kept
 
 
-def _conditions(declaration: Declaration, found: Iterable[Grid]) -> dict[str, Filter]:
+def _conditions(declaration: Declaration, grids: Iterable[Grid]) -> dict[str, Filter]:
     """Return the conditions of ``when`` by the path of their axis."""
     derived = derived_paths(declaration)
     conditions = {}
     for name, text in leaves(declaration.experiment.when).items():
         with below(f"when.{name}"):
             path, only = variable_path(name), read_filter(text)
-            _check_condition(name, path, found)
+            _check_condition(name, path, grids)
             if early := only.paths & derived:
                 what = f"{short_name(early.pop())} is derived, which comes after conditions"
                 raise UserError(what, allowed="fields that are declared")
@@ -224,15 +229,15 @@ def _in_order(factors: Iterable[Factor], conditions: Mapping[str, Filter]) -> tu
     return tuple(ordered)
 
 
-def included(declaration: Declaration, found: Iterable[Grid], declared: Mapping[str, Any]) -> list[Grid]:
+def included(declaration: Declaration, grids: Iterable[Grid], declared: Mapping[str, Scalar]) -> list[Grid]:
     """Return a grid of one point for each cell of ``include``, which may leave out an axis of one value.
 
     Raises:
         UserError: an unknown field, a value that it cannot take, or an axis of several values that is not named.
     """
-    axes = {path: factor.only for grid in found for factor in grid.factors for path in factor.keys}
+    axes = {path: factor.only for grid in grids for factor in grid.factors for path in factor.keys}
     values = {
-        path: list(dict.fromkeys(value for grid in found for value in grid.values(path) or [declared.get(path)]))
+        path: list(dict.fromkeys(value for grid in grids for value in grid.values(path) or [declared.get(path)]))
         for path in axes
     }
     singles = []
@@ -253,7 +258,8 @@ def included(declaration: Declaration, found: Iterable[Grid], declared: Mapping[
     return singles
 
 
-def _single(key: str, node: Mapping[str, Any]) -> tuple[Point, dict[str, str]]:
+def _single(key: str, node: Tree) -> tuple[Point, dict[str, str]]:
+    """Return the point that an included cell names, and the key of each of its fields."""
     point: Point = {}
     keys: dict[str, str] = {}
     for name, value in node.items():
@@ -263,11 +269,11 @@ def _single(key: str, node: Mapping[str, Any]) -> tuple[Point, dict[str, str]]:
     return point, keys
 
 
-def _exists(path: str, only: Filter | None, values: Mapping[str, Any]) -> bool:
+def _exists(path: str, only: Filter | None, values: Mapping[str, Scalar]) -> bool:
     """Whether a cell with these values has the field: its condition holds, and its loss or method has the parameter."""
     if only and not only.matches(values.get):
         return False
     group, _, name = path.removeprefix(OWN).rpartition(".")
     if path.startswith("loss.") and name != "name":
-        return name in LOSSES[values["loss.name"]].parameters
-    return group != "method" or name == "name" or name in METHODS[values["method.name"]].parameters
+        return name in LOSSES[str(values["loss.name"])].parameters
+    return group != "method" or name == "name" or name in METHODS[str(values["method.name"])].parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.cell import short_name
 from harness.errors import UserError, below, nearest
@@ -13,6 +12,7 @@ from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import variable_path
 from harness.sweep.declare.limits import check_value, type_of
 from harness.sweep.expand.axes import Grid
+from harness.trees import Node, Scalar
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Derived:
     number: float
     key: str
 
-    def value(self, length: TrainingLength) -> Any:
+    def value(self, length: TrainingLength) -> Scalar:
         """Return the value in the field's type, rounded to ten digits: 0.1 of 3 epochs equals a declared 0.3.
 
         Raises:
@@ -85,22 +85,22 @@ def derived_fields(declaration: Declaration, grids: Iterable[Grid]) -> list[Deri
         UserError: no such field or rule, or a field that varies already.
     """
     keys = {path: key for grid in grids for path, key in grid.keys.items()}
-    found: dict[str, Derived] = {}
+    derived: dict[str, Derived] = {}
     for name, node in declaration.experiment.derive.items():
         with below(f"derive.{name}"):
             path = variable_path(str(name))
             if path in keys:
                 what = f"{short_name(path)} is derived here and varies as {keys[path]}"
                 raise UserError(what, allowed="one of them")
-            if path in found or path in READ:
-                what = f"{short_name(path)} is derived twice" if path in found else f"{name} is what rules read"
+            if path in derived or path in READ:
+                what = f"{short_name(path)} is derived twice" if path in derived else f"{name} is what rules read"
                 raise UserError(what, allowed="any other field")
             rule, number = _read(node)
-        found[path] = Derived(path, rule, number, f"derive.{name}")
-    return list(found.values())
+        derived[path] = Derived(path, rule, number, f"derive.{name}")
+    return list(derived.values())
 
 
-def _read(node: Any) -> tuple[Callable[[float, TrainingLength], float], float]:
+def _read(node: Node) -> tuple[Callable[[float, TrainingLength], float], float]:
     example = f"one of {', '.join(RULES)} with its number, such as {{fraction_of_epochs: 0.1}}"
     if not isinstance(node, Mapping) or len(node) != 1:
         raise UserError("a derived field has one rule", allowed=example)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from harness.cell import OWN, Cell, get, paths, short_name, versionless_id
 from harness.datasets import DatasetFiles
@@ -17,20 +16,20 @@ from harness.manifest import Exclusion, Expected, Manifest
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import check_own, read_filter
 from harness.sweep.declare.limits import check_range, check_value
-from harness.sweep.declare.trees import leaves
 from harness.sweep.expand.axes import MOST_POINTS, Grid, Point, derived_paths, grids, included
 from harness.sweep.expand.cell_builder import Builder
 from harness.sweep.expand.derived_fields import Derived, check_budget, derived_fields
 from harness.sweep.expand.image_counts import train_images
 from harness.sweep.expand.resources import resources
 from harness.sweep.expand.validate import check_evaluation, check_parts, check_sizes, check_world
+from harness.trees import Scalar, Tree, nested, scalars
 
 
 @dataclass(frozen=True)
 class Expansion:
     """The cells, each with its value on every axis; ``shared_between_grids``: the grids of cells in several."""
 
-    cells: list[tuple[Cell, dict[str, Any]]]
+    cells: list[tuple[Cell, Point]]
     exclusions: list[Exclusion]
     shared_between_grids: dict[str, tuple[str, ...]]
 
@@ -72,20 +71,19 @@ def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
 
 
 def _expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
-    settings = _settings(declaration, files)
-    _check_settings(declaration, settings)
-    declared = leaves(settings)
+    declared = scalars(_settings(declaration, files))
+    _check_settings(declaration, declared)
     crossed = grids(declaration)
     every = [*crossed, *included(declaration, crossed, declared)]
     check_budget(declaration, every)
     rules = derived_fields(declaration, every)
     _refuse_too_many(declaration, every, declared)
 
-    builder = Builder(settings, rules, train_images(settings["dataset"]["validation"], files))
+    builder = Builder(declared, rules, train_images(declaration.experiment.dataset.validation, files))
     check = _Check(declaration, files)
     exclusions = _exclusions(declaration)
-    found: dict[str, Cell] = {}
-    stands: dict[str, tuple[str, ...]] = {}
+    cells: dict[str, Cell] = {}
+    grids_of: dict[str, tuple[str, ...]] = {}
     for index, grid in enumerate(every):
         can_exclude = exclusions if index < len(crossed) else []  # cells of ``include`` are not excluded
         with _declared_keys(declaration, grid, rules):
@@ -94,44 +92,44 @@ def _expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
                 if can_exclude and _excluded(cell, can_exclude):
                     continue
                 check(cell)
-                before = stands.get(cell.cell_id, ())
+                before = grids_of.get(cell.cell_id, ())
                 if grid.name in before:
                     raise _twice(grid, point, cell)
-                stands[cell.cell_id] = (*before, grid.name)
-                found.setdefault(cell.cell_id, cell)
+                grids_of[cell.cell_id] = (*before, grid.name)
+                cells.setdefault(cell.cell_id, cell)
     _refuse_unmatched(exclusions)
-    if not found:
+    if not cells:
         raise UserError("every cell is excluded", key="exclude", allowed="fewer exclusions")
     axes = list(dict.fromkeys(path for grid in every for path in grid.keys))
     return Expansion(
-        [(cell, {path: get(cell, path) for path in axes}) for cell in found.values()],
+        [(cell, {path: get(cell, path) for path in axes}) for cell in cells.values()],
         [Exclusion(item.only.text, item.reason, len(item.cells)) for item in exclusions],
-        {cell_id: names for cell_id, names in stands.items() if len(names) > 1},
+        {cell_id: names for cell_id, names in grids_of.items() if len(names) > 1},
     )
 
 
-def _settings(declaration: Declaration, files: DatasetFiles) -> dict[str, Any]:
+def _settings(declaration: Declaration, files: DatasetFiles) -> Tree:
     """Return the values of a Cell's fields, with the fingerprint of the data set."""
-    settings = declaration.settings
-    return {**settings, "dataset": {**settings["dataset"], "fingerprint": files.fingerprint}}
+    return nested({**declaration.settings, "dataset.fingerprint": files.fingerprint})
 
 
-def _check_settings(declaration: Declaration, settings: Mapping[str, Any]) -> None:
+def _check_settings(declaration: Declaration, declared: Mapping[str, Scalar]) -> None:
     for group in ("evaluate", "cluster", "failures", "budget"):
         for name, value in vars(getattr(declaration.experiment, group)).items():
             if value is not None:
                 with below(f"{group}.{name}"):
                     check_range(f"{group}.{name}", value)
-    for path, value in leaves(settings).items():
+    for path, value in declared.items():
         if path in paths(Cell) and value is not None:
             with below(path.removesuffix(".name")):
                 check_value(path, value)
-    for name in settings["loss"]["own"]:
-        with below(OWN + name):
-            check_own(name)
+    for path in declared:
+        if path.startswith(OWN):
+            with below(path):
+                check_own(path.removeprefix(OWN))
 
 
-def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Any]) -> None:
+def _refuse_too_many(declaration: Declaration, every: Sequence[Grid], declared: Mapping[str, Scalar]) -> None:
     """Count the points before a cell is made, because too many would fill the memory before the mistake is noticed."""
     count = sum(grid.count(declared, MOST_POINTS + 1) for grid in every)
     if count > MOST_POINTS:
@@ -156,13 +154,12 @@ def _declared_keys(declaration: Declaration, grid: Grid, rules: Sequence[Derived
 
 def _twice(grid: Grid, point: Point, cell: Cell) -> UserError:
     """Return the error for two points of a grid that give one cell, because its loss or method ignores an axis."""
-    lacking = [path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1]
-    same = lacking[0]
-    owner = cell.method if same.startswith("method.") else cell.loss
-    name, axis = short_name(same), "method" if owner is cell.method else "loss"
+    ignored = next(path for path, value in point.items() if get(cell, path) != value and len(grid.values(path)) > 1)
+    owner = cell.method if ignored.startswith("method.") else cell.loss
+    name, axis = short_name(ignored), "method" if owner is cell.method else "loss"
     return UserError(
         f"{owner.name} has no {name}: two points of the grid are one cell",
-        key=same,
+        key=ignored,
         allowed=f"one value, or grids: of those that have it, or when: {{{name}: {axis}=NAME}}",
     )
 
@@ -177,13 +174,9 @@ class _Check:
         self._checked: set[tuple[int | None, ...]] = set()
 
     def __call__(self, cell: Cell) -> None:
-        given = self._resources(cell)
-        ranks, micro_batch = given.world_size, given.micro_batch_of(cell)
-        parts = (
-            id(cell.method),
-            id(cell.loss),
-            id(cell.backbone),
-        )  # the builder keeps them: ids stay valid
+        resources = self._resources(cell)
+        ranks, micro_batch = resources.world_size, resources.micro_batch_of(cell)
+        parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: ids stay valid
         if parts not in self._checked:
             check_parts(cell, self._files)
             check_evaluation(self._declaration.evaluation, cell, self._files)
@@ -213,7 +206,7 @@ class _Exclusion:
 
 
 def _exclusions(declaration: Declaration) -> list[_Exclusion]:
-    found = []
+    exclusions = []
     for index, node in enumerate(declaration.experiment.exclude):
         key = f"exclude[{index}]"
         example = "exclude: [{where: loss=dcl batch_size<=64, reason: diverges}]"
@@ -223,8 +216,8 @@ def _exclusions(declaration: Declaration) -> list[_Exclusion]:
             raise UserError("an exclusion needs a reason", key=key, allowed=example)
         with below(f"{key}.where"):
             only = read_filter(node["where"])
-        found.append(_Exclusion(only, node["reason"].strip(), key))
-    return found
+        exclusions.append(_Exclusion(only, node["reason"].strip(), key))
+    return exclusions
 
 
 def _excluded(cell: Cell, exclusions: Sequence[_Exclusion]) -> bool:
@@ -244,15 +237,13 @@ def _refuse_unmatched(exclusions: Sequence[_Exclusion]) -> None:
             raise UserError(what, key=exclusion.key, allowed="a filter that matches, or exclude=[]")
 
 
-def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> dict[str, Any]:
+def _settled(declaration: Declaration, files: DatasetFiles, cells: Sequence[Cell]) -> Tree:
     """Return the settings with the derived fields, which are None if they differ between cells."""
-    settings = _settings(declaration, files)
+    derived: dict[str, Scalar] = {}
     for path in derived_paths(declaration) | ({"epochs"} if any(cell.steps for cell in cells) else set()):
-        found = {get(cell, path) for cell in cells}
-        value = found.pop() if len(found) == 1 else None
-        group, _, name = path.rpartition(".")
-        settings |= {group: {**settings[group], name: value}} if group else {name: value}
-    return settings
+        values = {get(cell, path) for cell in cells}
+        derived[path] = values.pop() if len(values) == 1 else None
+    return nested({**_settings(declaration, files), **derived})
 
 
 def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion, revision: str) -> Manifest:
@@ -270,7 +261,7 @@ def manifest(declaration: Declaration, files: DatasetFiles, expansion: Expansion
         axes=axes,
         cells=[Expected(cell.cell_id, point, versionless_id(cell)) for cell, point in cells],
         claims=declaration.claims,
-        evaluation=asdict(declaration.evaluation),
+        evaluation=declaration.evaluation,
         settings=_settled(declaration, files, [cell for cell, _ in cells]),
         overrides=declaration.overrides,
         revision=revision,

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.cell import Cell, canonical_json, from_dict, versionless_id
 from harness.datasets import DatasetFiles
@@ -16,9 +15,11 @@ from harness.evaluation import Evaluation
 from harness.manifest import label
 from harness.store.index import Index
 from harness.store.record import Record
+from harness.sweep.expand.axes import Point
 from harness.sweep.expand.image_counts import bank_count, steps_of
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan.cost import Costs, StepCost, footprint, shape
+from harness.trees import Scalar
 
 #: The causes of failure for which another attempt would fail in the same way.
 HOPELESS = ("diverged", "out_of_memory")
@@ -34,7 +35,7 @@ class Entry:
     """One cell of the plan: its value on every axis, its state, and the cause if it failed."""
 
     cell: Cell
-    axes: Mapping[str, Any]
+    axes: Mapping[str, Scalar]
     runs: Path
     state: str
     cause: str = ""
@@ -72,13 +73,13 @@ class Plan:
         """Return the failed cells that would fail again."""
         return [entry for entry in self.entries if entry.cause in HOPELESS]
 
-    def evaluated_otherwise(self, evaluation: Mapping[str, Any]) -> list[Entry]:
+    def evaluated_otherwise(self, evaluation: Evaluation) -> list[Entry]:
         """Return the finished cells without results of this evaluation; results of another are not comparable."""
         finished = [entry for entry in self.entries if entry.state == "finished"]
-        return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, evaluation) is None]
+        return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, vars(evaluation)) is None]
 
 
-def make_plan(cells: Sequence[tuple[Cell, dict[str, Any]]], index: Index) -> Plan:
+def make_plan(cells: Sequence[tuple[Cell, Point]], index: Index) -> Plan:
     """Return the plan, with the state of every cell."""
     begun = bool(index.cell_ids())
     entries = []

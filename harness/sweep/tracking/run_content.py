@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from harness.cell import get, paths
+from harness.evaluation import Evaluation
 from harness.files import read_json
 from harness.manifest import Expected, Manifest
 from harness.store.record import Record
 from harness.sweep.declare import evaluation_presets
+from harness.trees import Scalar
 
 #: The tag in which MLflow keeps the description of an experiment or a run.
 NOTE = "mlflow.note.content"
@@ -65,7 +64,7 @@ def parameters(manifest: Manifest, record: Record) -> dict[str, str]:
     """Return the fields of a cell that are set, and its evaluation, as strings."""
     cell = record.cell()
     values = {path: str(value) for path in paths() if (value := get(cell, path)) is not None}
-    settings = manifest.evaluation.items()
+    settings = vars(manifest.evaluation).items()
     values |= {f"evaluate.{name}": str(value) for name, value in settings if value is not None}
     return {**values, "dataset.fingerprint": cell.dataset.fingerprint}
 
@@ -89,22 +88,15 @@ def _accuracies(manifest: Manifest, record: Record) -> dict[str, float]:
     Those of the manifest's evaluation have plain names. Those of an added evaluation begin with ``<preset>.``, or with
     ``<preset>.<data set>.`` if it was measured on another data set.
     """
-    accuracies = dict(record.metrics(manifest.evaluation) or {})
+    accuracies = dict(record.metrics(vars(manifest.evaluation)) or {})
     for path in sorted((record.path / "evaluations").glob("*.json")):
         added = read_json(path) or {}
-        prefix = _preset(json.dumps(added["settings"])) or path.stem
+        prefix = evaluation_presets.named(Evaluation.from_json(added["settings"])) or path.stem
         if added["dataset"]["name"] != record.cell().dataset.name:
             prefix += f".{added['dataset']['name']}"
         accuracies |= {f"{prefix}.{metric}": value for metric, value in added["metrics"].items()}
     return accuracies
 
 
-@functools.cache
-def _preset(settings: str) -> str | None:
-    """Return the name of the preset with these settings, given as JSON; None if there is none."""
-    parsed: Mapping[str, Any] = json.loads(settings)
-    return evaluation_presets.named(parsed)
-
-
-def _formatted(value: Any) -> str:
+def _formatted(value: Scalar) -> str:
     return "–" if value is None else str(value)

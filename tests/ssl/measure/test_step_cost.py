@@ -16,7 +16,7 @@ import torch
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
 from harness.catalog.parameters import filled
-from harness.cell import Backbone, Cell, Dataset, Loss, Method, from_dict
+from harness.cell import Backbone, Cell, Dataset, Loss, Method
 from harness.plugins import register
 from harness.ssl.measure import step_cost
 from harness.ssl.measure.step_cost import ImageCounts, LiveTensorBytes, peak_bytes
@@ -30,8 +30,8 @@ def small(loss: str = "infonce", method: str = "simclr", **fields: Any) -> Cell:
     settings: dict[str, Any] = {
         "backbone": Backbone("convnet", 4),
         "dataset": Dataset("digits", 8),
-        "loss": from_dict(Loss, filled(dataclasses.asdict(Loss(loss)), LOSSES[loss].parameters)),
-        "method": from_dict(Method, filled(dataclasses.asdict(Method(method)), METHODS[method].parameters)),
+        "loss": filled(Loss(loss), LOSSES[loss].parameters),
+        "method": filled(Method(method), METHODS[method].parameters),
         "batch_size": 64,
     }
     return Cell(**{**settings, **fields})

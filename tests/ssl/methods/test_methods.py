@@ -24,10 +24,8 @@ N = 12
 
 
 def build(name: str, loss: str = "infonce", bn_groups: int = 1, **parameters: Any) -> Any:
-    known = METHODS[name].parameters
-    declared = {**dict.fromkeys(known), **parameters, "name": name}
     cell = Cell(
-        method=Method(**filled(declared, known)),
+        method=filled(Method(name, **parameters), METHODS[name].parameters),
         loss=Loss(loss),
         backbone=Backbone("convnet", 4),
         head=Head(8, 6),

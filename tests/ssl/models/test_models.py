@@ -66,8 +66,7 @@ def test_all_initial_tensors_of_a_backbone_come_from_the_cells_streams(name: str
 
 @pytest.mark.parametrize("name", METHODS)
 def test_all_initial_tensors_of_a_method_come_from_the_cells_streams(name: str) -> None:
-    known = METHODS[name].parameters
-    method = Method(**filled({**dict.fromkeys(known), "name": name}, known))
+    method = filled(Method(name), METHODS[name].parameters)
     cell = Cell(method=method, backbone=Backbone("convnet", 4), head=Head(8, 4))
     assert_no_global_draws(lambda: methods.build(cell, models.build(cell, 1), 24, World()))
 

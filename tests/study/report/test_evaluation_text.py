@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Dataset
+from harness.evaluation import Evaluation
 from harness.manifest import Manifest
 from harness.study.frame import tidy
 from harness.study.report.content import content, study
@@ -27,13 +28,13 @@ from harness.sweep.declare import evaluation_presets
     ],
 )
 def test_a_protocol_is_said_in_full(preset: str, words: list[str]) -> None:
-    said = described(vars(evaluation_presets.load(preset)))
+    said = described(evaluation_presets.load(preset))
     assert all(word in said for word in words), said
 
 
 def test_an_old_manifests_probe_is_that_of_its_time() -> None:
     old = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
-    assert described(old) == described(vars(evaluation_presets.load("solo_learn")))
+    assert described(Evaluation.from_json(old)) == described(evaluation_presets.load("solo_learn"))
 
 
 def test_a_report_of_an_added_evaluation_says_so(synthetic: Callable[..., tuple[Manifest, Path]]) -> None:

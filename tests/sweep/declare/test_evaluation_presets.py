@@ -19,7 +19,7 @@ NAMES = ("dkobak", "lightly", "lightly_linear", "simsiam", "solo_learn")
 def test_a_preset_is_what_an_experiment_gets_by_its_name(tiny: Path, name: str) -> None:
     declared = declare(tiny, [f"evaluate={name}"]).evaluation
     assert declared == evaluation_presets.load(name)
-    assert evaluation_presets.named(asdict(declared)) == name
+    assert evaluation_presets.named(declared) == name
 
 
 def test_presets_are_the_published_protocols() -> None:
@@ -39,4 +39,4 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
 
 
 def test_settings_of_nobody_have_no_name() -> None:
-    assert evaluation_presets.named(asdict(Evaluation(knn_k=3))) is None
+    assert evaluation_presets.named(Evaluation(knn_k=3)) is None

@@ -14,7 +14,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness.evaluation import Evaluation, key
+from harness.evaluation import key
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
@@ -60,7 +60,7 @@ def records(results: Path, manifest: Manifest) -> list[Record]:
 def finish(record: Record, manifest: Manifest) -> None:
     attempt = record.begin()
     attempt.log_event(20, {"loss": 1.0}, epoch=1)
-    attempt.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
+    attempt.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=manifest.evaluation))
 
 
 def mirror(results: Path, manifest: Manifest) -> Mirror:
@@ -101,7 +101,7 @@ def test_a_cell_is_one_run_with_its_own_timestamps_however_often_it_is_mirrored(
     second = record.begin(Provenance(environment=ComputeEnvironment(revision="abc")))
     second.log_event(20, {"loss": 5.0})
     second.log_event(40, {"loss": 4.0, "val_knn": 20.0})
-    second.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=Evaluation(**manifest.evaluation)))
+    second.end(Outcome("finished", metrics={"test_knn": 30.0}, evaluation=manifest.evaluation))
     for _ in range(3):
         mirror(results, manifest).mirror()
     (run,) = runs(results)

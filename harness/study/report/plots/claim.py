@@ -110,15 +110,19 @@ def _draw_arms(
     metric = verdict.claim.metric
     for place, (name, arm) in zip(places, arms.items(), strict=True):
         style.line(axes, arm.over_seeds([along], [metric]).sort_values(along), along, name, place, metric)
-    along_axis = [item for item in published if along in item.number.setting and item.number.metric == metric]
+    along_axis = [
+        (item, position)
+        for item in published
+        if isinstance(position := item.number.setting.get(along), int | float) and item.number.metric == metric
+    ]
     drawn_as: dict[str, int] = {}
     for place, arm in zip(places, arms.values(), strict=True):
         drawn_as = dict.fromkeys(arm.frame["loss"], place) | drawn_as
-    for item in along_axis:
-        if (loss := item.arm["loss"]) in drawn_as:
-            _draw_published(axes, item, item.number.setting[along], style.of(drawn_as[loss])["color"])
+    for item, position in along_axis:
+        if (loss := str(item.arm["loss"])) in drawn_as:
+            _draw_published(axes, item, position, style.of(drawn_as[loss])["color"])
     values = [value for arm in arms.values() for value in arm.frame[along]]
-    style.scale(axes, along, [*values, *(item.number.setting[along] for item in along_axis)])
+    style.scale(axes, along, [*values, *(position for _, position in along_axis)])
     axes.set_ylabel(METRIC_LABELS[metric])
     axes.set_title(setting_label(verdict.setting), fontsize=9)
 

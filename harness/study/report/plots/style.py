@@ -64,9 +64,9 @@ def grid_of_panels(
 
 def order(manifest: Manifest) -> list[str]:
     """Return the losses in the order in which they are declared, so that a loss looks the same in all figures."""
-    fixed = {"loss": manifest.settings["loss"]["name"]}
+    fixed = {"loss": manifest.common.loss.name}
     declared = ({short_name(path): value for path, value in cell.axes.items()} for cell in manifest.cells)
-    return list(dict.fromkeys((fixed | values)["loss"] for values in declared))
+    return list(dict.fromkeys(str((fixed | values)["loss"]) for values in declared))
 
 
 class Look(TypedDict):

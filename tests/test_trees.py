@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.sweep.declare.trees import leaves, nested
+from harness.trees import leaves, nested
 
 TREE = {"head": {"dim": 3, "norm": {"kind": "batch"}}, "seed": [0, 1], "title": ""}
 DOTTED = {"head.dim": 3, "head.norm.kind": "batch", "seed": [0, 1], "title": ""}

@@ -16,6 +16,7 @@ from harness.cli.shared.load_experiment import load
 from harness.errors import UserError
 from harness.plugins import losses_in, register
 from harness.ssl.losses import bind, function
+from harness.study.frame import tidy
 
 OWN = '''
 import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from safetensors import safe_open
@@ -14,7 +14,7 @@ from harness.cli.shared.arguments import Results
 from harness.cli.shared.selection import record_of
 from harness.errors import UserError
 from harness.store.record import ENCODER_NAME
-from harness.study.report.encoder_card import example, readme
+from harness.study.report.encoder_card import EncoderImages, example, readme
 
 
 def export_encoder(
@@ -38,7 +38,7 @@ def export_encoder(
     if weights is None:
         what = "its encoder is not here" if record.outcome() else "the cell has not finished"
         raise UserError(what, where=str(record.path), next_command="harness status")
-    about = metadata(weights)
+    images = encoder_images(weights)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -46,14 +46,14 @@ def export_encoder(
         raise UserError(what, where=str(folder), allowed="--to NEW_FOLDER") from None
     shutil.copyfile(weights, folder / ENCODER_NAME)
     shutil.copyfile(record.path / "cell.json", folder / "cell.json")
-    (folder / "README.md").write_text(readme(record, about), encoding="utf-8")
-    (folder / "load_encoder.py").write_text(example(record.cell(), about), encoding="utf-8")
+    (folder / "README.md").write_text(readme(record, images), encoding="utf-8")
+    (folder / "load_encoder.py").write_text(example(record.cell(), images.channels), encoding="utf-8")
     print(f"{folder}: {ENCODER_NAME}, cell.json, README.md, load_encoder.py")
     print(f"try:      python {folder / 'load_encoder.py'}")
 
 
-def metadata(weights: Path) -> dict[str, Any]:
-    """What the file says of its encoder: backbone, channels, mean, std."""
+def encoder_images(weights: Path) -> EncoderImages:
+    """Return what the file of an encoder says of its images."""
     with safe_open(weights, framework="numpy") as file:
-        found: dict[str, Any] = json.loads(file.metadata()["harness"])
-    return found
+        about = json.loads(file.metadata()["harness"])
+    return EncoderImages(about["channels"], about["mean"], about["std"])

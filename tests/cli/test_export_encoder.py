@@ -110,7 +110,7 @@ def test_the_stem_for_small_images_is_put_into_torchvisions_model(tmp_path: Path
         models.encoder(cell.backbone, 3), cell.backbone, torch.full((3,), 0.5), torch.ones(3)
     )
     encoder_file.save(kept, tmp_path / "encoder.safetensors")
-    (tmp_path / "load_encoder.py").write_text(example(cell, {"channels": 3}))
+    (tmp_path / "load_encoder.py").write_text(example(cell, channels=3))
     assert "(4, 512)" in run_example(tmp_path, "assert plain.conv1.kernel_size == (3, 3)")
 
 

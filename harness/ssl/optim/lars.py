@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,16 +37,21 @@ class LARS(torch.optim.Optimizer):
             matrices = [parameter for parameter in trained if parameter.ndim > 1]
             vectors = [parameter for parameter in trained if parameter.ndim <= 1]
             gradients = _adapted(matrices, [p.grad for p in matrices], settings["weight_decay"])
-            self._update([*matrices, *vectors], [*gradients, *[p.grad for p in vectors]], settings)
+            self._update(
+                [*matrices, *vectors],
+                [*gradients, *[p.grad for p in vectors]],
+                momentum=settings["momentum"],
+                lr=settings["lr"],
+            )
 
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor], settings: dict[str, Any]) -> None:
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], *, momentum: float, lr: float) -> None:
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         velocities = [self.state[parameter]["momentum"] for parameter in parameters]
-        torch._foreach_mul_(velocities, settings["momentum"])
+        torch._foreach_mul_(velocities, momentum)
         torch._foreach_add_(velocities, gradients)
-        torch._foreach_add_(parameters, velocities, alpha=-settings["lr"])
+        torch._foreach_add_(parameters, velocities, alpha=-lr)
 
 
 def _adapted(parameters: list[Tensor], gradients: list[Tensor], weight_decay: float) -> list[Tensor]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from harness.study.claims.verdicts import ClaimResults, Verdict
+from harness.trees import Node, Tree
 
 
-def as_json(judged: ClaimResults) -> dict[str, Any]:
+def as_json(judged: ClaimResults) -> Tree:
     """Return ``seeds`` (for every metric, whether they move the arms together, so that differences are paired) and
     ``verdicts`` (in the order of the claims). A number that does not exist is null."""
     effects = {metric: {**vars(effect), "paired": effect.paired} for metric, effect in judged.effects.items()}
-    found: dict[str, Any] = _finite({"seeds": effects, "verdicts": [_verdict(verdict) for verdict in judged.verdicts]})
-    return found
+    return {"seeds": _finite(effects), "verdicts": [_finite(_fields(verdict)) for verdict in judged.verdicts]}
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _fields(verdict: Verdict) -> Mapping[str, object]:
     true = verdict.true
     return {
         "claim": dataclasses.asdict(verdict.claim),
@@ -44,8 +45,9 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _finite(node: Any) -> Any:
-    """Return null in place of NaN and infinity, which JSON does not have."""
+def _finite(node: Any) -> Node:
+    """Return plain values: numbers of Python for those of numpy, and null for NaN and infinity, which JSON does not
+    have."""
     if isinstance(node, dict):
         return {key: _finite(value) for key, value in node.items()}
     if isinstance(node, list):

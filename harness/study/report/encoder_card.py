@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import loss_label
@@ -16,13 +17,18 @@ from harness.study.report.evaluation_text import described
 PUBLISHED = (64, 3)
 
 
-def readme(record: Record, about: dict[str, Any]) -> str:
-    """Return what the encoder is, how good it is, and how images are normalised for it.
+@dataclass(frozen=True)
+class EncoderImages:
+    """The images that an encoder takes: their number of channels, and the mean and the deviation by which the pixels of
+    each channel are normalised."""
 
-    Args:
-        record: The record of the finished cell.
-        about: The metadata of the encoder's file.
-    """
+    channels: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def readme(record: Record, images: EncoderImages) -> str:
+    """Return what the encoder of a finished cell is, how good it is, and how its images are normalised."""
     cell, outcome = record.cell(), record.outcome()
     assert outcome
     assert outcome.evaluation
@@ -40,7 +46,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
         "revision of harness": revision,
     }
     metrics = outcome.metrics
-    mean, std = (", ".join(f"{value:.6g}" for value in about[name]) for name in ("mean", "std"))
+    mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (images.mean, images.std))
     return "\n".join(
         [
             f"# {backbone} trained with {label} and {loss_label(cell.loss.name)} (cell {record.cell_id})",
@@ -56,7 +62,7 @@ def readme(record: Record, about: dict[str, Any]) -> str:
             "",
             described(outcome.evaluation),
             "",
-            f"It takes pixels in [0, 1] of {about['channels']} channel{'s' if about['channels'] > 1 else ''}, less the "
+            f"It takes pixels in [0, 1] of {images.channels} channel{'s' if images.channels > 1 else ''}, less the "
             f"mean ({mean}), divided by the deviation ({std}); both stand in the metadata of `encoder.safetensors`. "
             "`python load_encoder.py` shows it.",
             "",
@@ -74,10 +80,10 @@ def _parameters(cell: Cell) -> list[str]:
     ]
 
 
-def example(cell: Cell, about: dict[str, Any]) -> str:
+def example(cell: Cell, channels: int) -> str:
     """Return a program that loads the weights and prints the shape of their features of random images."""
     parts = [HEAD]
-    if cell.backbone.name.startswith("resnet") and (cell.backbone.width, about["channels"]) == PUBLISHED:
+    if cell.backbone.name.startswith("resnet") and (cell.backbone.width, channels) == PUBLISHED:
         parts += [TORCHVISION, CIFAR_STEM if cell.backbone.stem == "cifar" else "", TORCHVISION_END]
     return "".join([*parts, TAIL]).format(size=cell.dataset.image_size, backbone=cell.backbone.name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from harness import filters
 from harness.catalog.losses import LOSSES
@@ -11,6 +10,7 @@ from harness.cell import OWN, Cell, Loss, paths, short_name
 from harness.errors import UserError, nearest
 from harness.filters import ALLOWED, ORDER, Filter
 from harness.sweep.declare.limits import NAMES, check_range, type_of
+from harness.trees import Node
 
 #: The fields that no axis can vary: the file of a group sets more than its name, and a report names one data set.
 FIXED = {
@@ -69,7 +69,7 @@ def check_own(name: str) -> None:
         raise UserError(what, allowed=", ".join(known) or "--plugin FILE brings own losses")
 
 
-def read_filter(text: Any) -> Filter:
+def read_filter(text: Node) -> Filter:
     """Return a filter over the fields of cells, such as ``loss=dcl batch_size<=64``.
 
     Raises:
@@ -77,11 +77,11 @@ def read_filter(text: Any) -> Filter:
     """
     if not isinstance(text, str):
         raise UserError(f"{text!r} is no filter", allowed=ALLOWED)
-    found = filters.parse(text, field_path)
-    for condition in found.conditions:
+    parsed = filters.parse(text, field_path)
+    for condition in parsed.conditions:
         for value in condition.values:
             _check_compared(condition.path, condition.sign, value)
-    return found
+    return parsed
 
 
 def _check_compared(path: str, sign: str, value: str) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from harness.cell import Cell, get
+from harness.cell import Cell, from_dict, get
 from harness.errors import UserError, below, nearest
 from harness.filters import Filter
 from harness.store.submission import RunConfig
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.declare.fields import read_filter
 from harness.sweep.declare.limits import check_range
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,22 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
     entries = []
     for index, node in enumerate(declaration.experiment.resources):
         with below(f"resources[{index}]"):
-            given = _entry(node)
+            changes = _changes(node)
             with below("where"):
                 only = _filter(node["where"])
-        entries.append((only, given))
+        entries.append((only, changes))
 
-    def of(cell: Cell) -> Resources:
-        value_of = partial(get, cell)
-        matching = [given for only, given in entries if only.matches(value_of)]
-        return replace(default, **{key: value for given in matching for key, value in given.items()})
+    def resources_of(cell: Cell) -> Resources:
+        value_of, values = partial(get, cell), dict(vars(default))
+        for only, changes in entries:
+            if only.matches(value_of):
+                values |= changes
+        return from_dict(Resources, values)
 
-    return of if entries else lambda cell: default
+    return resources_of if entries else lambda cell: default
 
 
-def _filter(text: Any) -> Filter:
+def _filter(text: Node) -> Filter:
     only = read_filter(text)
     if "seed" in only.paths:
         what = "cells that differ only in their seed get the same resources"
@@ -78,19 +81,21 @@ def _filter(text: Any) -> Filter:
     return only
 
 
-def _entry(node: Any) -> dict[str, Any]:
+def _changes(node: Node) -> dict[str, float]:
+    """Return the values that an entry gives to the cells that it matches."""
     example = "{where: batch_size>=1024, gpus: 2, nodes: 1, time: 120}"
     if not isinstance(node, Mapping) or "where" not in node or len(node) < 2:
         raise UserError("an entry of resources has 'where' and what is given", allowed=example)
-    given = {}
+    changes: dict[str, float] = {}
     for name, value in node.items():
         if name == "where":
             continue
         with below(str(name)):
             if name not in KINDS:
                 raise UserError(f"unknown key '{name}'{nearest(str(name), KINDS)}", allowed=", ".join(KINDS))
-            if isinstance(value, bool) or not isinstance(value, int if KINDS[name] is int else int | float):
+            whole = KINDS[name] is int
+            if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
                 raise UserError(f"{value!r} is not of type {KINDS[name].__name__}", allowed=example)
             check_range(f"cluster.{name}", value)
-        given[str(name)] = KINDS[name](value)
-    return given
+        changes[str(name)] = value
+    return changes

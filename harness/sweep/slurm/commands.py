@@ -208,40 +208,37 @@ class Profile:
 
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise no_slurm("sbatch")
-        # -P: the folder in which a job is submitted must not be searched for modules.
-        python = f"{self.cluster.python or shlex.quote(sys.executable)} -P"
-        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=python)
-        executor.update_parameters(**self._parameters(name, comment, resources))
-        return executor
-
-    def _parameters(self, name: str, comment: str, resources: Resources) -> dict[str, Any]:
         cluster = self.cluster
         options = {"requeue" if cluster.requeue else "no-requeue": True, **cluster.sbatch}
         setup = [*cluster.setup]
         if cluster.interface:
             setup += [f"export {library}_SOCKET_IFNAME={cluster.interface}" for library in ("NCCL", "GLOO")]
         kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
-        return {
-            "job_name": name,
-            "comment": comment,
-            "partition": cluster.partition,
-            "account": cluster.account,
-            "qos": cluster.qos,
-            "constraint": cluster.constraint,
-            "time": _minutes(resources),
-            "nodes": resources.nodes,
-            "ntasks_per_node": resources.gpus,
-            "cpus_per_task": cluster.cpus,
-            "gpus_per_node": f"{kind}{resources.gpus}" if cluster.device == "cuda" else None,
-            "mem": f"{round(cluster.memory * 1024)}M" if cluster.memory else None,
-            "signal_delay_s": cluster.grace,
-            "array_parallelism": cluster.throttle or 100_000,
-            "wckey": None,
-            "setup": setup or None,
+        # -P: the folder in which a job is submitted must not be searched for modules.
+        python = f"{cluster.python or shlex.quote(sys.executable)} -P"
+        executor = SlurmExecutor(self.folder, max_num_timeout=TIME_LIMITS, python=python)
+        executor.update_parameters(
+            job_name=name,
+            comment=comment,
+            partition=cluster.partition,
+            account=cluster.account,
+            qos=cluster.qos,
+            constraint=cluster.constraint,
+            time=_minutes(resources),
+            nodes=resources.nodes,
+            ntasks_per_node=resources.gpus,
+            cpus_per_task=cluster.cpus,
+            gpus_per_node=f"{kind}{resources.gpus}" if cluster.device == "cuda" else None,
+            mem=f"{round(cluster.memory * 1024)}M" if cluster.memory else None,
+            signal_delay_s=cluster.grace,
+            array_parallelism=cluster.throttle or 100_000,
+            wckey=None,
+            setup=setup or None,
             # A rank that dies ends the job; otherwise the other ranks would wait for it until the time limit.
-            "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", *cluster.srun],
-            "additional_parameters": options,
-        }
+            srun_args=["--export=ALL", "--kill-on-bad-exit=1", *cluster.srun],
+            additional_parameters=options,
+        )
+        return executor
 
 
 def _minutes(resources: Resources) -> int:

@@ -19,9 +19,8 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from harness.environment.diagnosis import Diagnosis
 from harness.environment.revision import source_hash
@@ -42,6 +41,36 @@ MEMORY_EXCEEDED = re.compile("memory limit|oom.kill|out of memory", re.IGNORECAS
 LIMITED = re.compile("QOS|Assoc|Limit|Account")
 
 
+@dataclass(frozen=True)
+class RankReport:
+    """What the process of a rank has printed (``harness.ssl.measure.node_check``).
+
+    Attributes:
+        host: the name of its node.
+        token: what it has read in the folder of results; empty if it could not.
+        files: why it could not read or write there.
+        python, torch: the versions that it runs with.
+        gpus: the names of the GPUs that torch sees.
+        sources: the hash of the code of harness.
+        harness: the folder of that code.
+        network: why it does not reach the other ranks; empty if it does, None if it has ended before.
+        ranks: how many ranks it has reached, itself included.
+        speed: bytes per second of a sum over the ranks.
+    """
+
+    host: str = ""
+    token: str = ""
+    files: str = ""
+    python: str = ""
+    torch: str = ""
+    gpus: Sequence[str] = ()
+    sources: str = ""
+    harness: str = ""
+    network: str | None = None
+    ranks: int = 0
+    speed: float = 0.0
+
+
 @dataclass
 class NodeReport:
     """What the processes of the job have answered.
@@ -55,7 +84,7 @@ class NodeReport:
         refusal: why the job never ran, and the fix.
     """
 
-    ranks: dict[int, dict[str, Any]] = field(default_factory=dict)
+    ranks: dict[int, RankReport] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     srun: str = ""
     setup: str = ""
@@ -66,14 +95,15 @@ class NodeReport:
     @property
     def hosts(self) -> list[str]:
         """The names of the nodes that have answered."""
-        return sorted({answer["host"] for answer in self.ranks.values()})
+        return sorted({rank.host for rank in self.ranks.values()})
 
-    def on(self, key: str) -> dict[str, list[str]]:
-        """Return the hosts by their answer for a key."""
-        by_answer: dict[str, set[str]] = {}
-        for answer in self.ranks.values():
-            by_answer.setdefault(answer[key], set()).add(answer["host"])
-        return {value: sorted(hosts) for value, hosts in by_answer.items()}
+    @property
+    def hosts_by_torch(self) -> dict[str, list[str]]:
+        """The names of the nodes by their version of torch."""
+        hosts: dict[str, set[str]] = {}
+        for rank in self.ranks.values():
+            hosts.setdefault(rank.torch, set()).add(rank.host)
+        return {version: sorted(names) for version, names in hosts.items()}
 
 
 @dataclass(frozen=True)
@@ -152,7 +182,7 @@ class Probe:
 
     def _wait_for(self, folder: Path, token: str, report: NodeReport) -> set[int]:
         """Return the ranks whose file is seen on this machine."""
-        expected = {rank for rank, answer in report.ranks.items() if answer["token"] == token}
+        expected = {rank for rank, answer in report.ranks.items() if answer.token == token}
         deadline = time.monotonic() + SEEN_SECONDS
         while True:
             seen = {rank for rank in expected if (folder / f"rank-{rank}").exists()}
@@ -186,35 +216,33 @@ class Probe:
     def _results(self, report: NodeReport, token: str, came_back: set[int]) -> Diagnosis:
         fix = "--results FOLDER, one that all nodes see at the same path"
         blind = {
-            answer["host"]: answer["files"] or "another file is there"
-            for answer in report.ranks.values()
-            if answer["token"] != token
+            rank.host: rank.files or "another file is there" for rank in report.ranks.values() if rank.token != token
         }
         if blind:
             host, why = next(iter(blind.items()))
             return Diagnosis(
                 "results", f"{self.results.absolute()} is not seen from {', '.join(blind)} ({host}: {why})", fix
             )
-        if lost := {answer["host"] for rank, answer in report.ranks.items() if rank not in came_back}:
+        if lost := {answer.host for rank, answer in report.ranks.items() if rank not in came_back}:
             return Diagnosis("results", f"what {', '.join(sorted(lost))} writes there is not seen here", fix)
         return Diagnosis("results", f"{self.results}: read and written from {', '.join(report.hosts)}")
 
     def _torch(self, report: NodeReport) -> Diagnosis:
-        found = report.on("torch")
-        here = importlib.metadata.version("torch")
-        if len(found) > 1:
-            what = "; ".join(f"{version} on {', '.join(hosts)}" for version, hosts in found.items())
+        by_version = report.hosts_by_torch
+        own_version = importlib.metadata.version("torch")
+        if len(by_version) > 1:
+            what = "; ".join(f"{version} on {', '.join(hosts)}" for version, hosts in by_version.items())
             return Diagnosis("torch", what, "cluster.python, cluster.setup: the same on all nodes")
-        version, python = next(iter(found)), ", ".join(report.on("python"))
-        if version.partition("+")[0] != here.partition("+")[0]:
-            what = f"{version} on the nodes, {here} here"
+        version, python = next(iter(by_version)), ", ".join(sorted({rank.python for rank in report.ranks.values()}))
+        if version.partition("+")[0] != own_version.partition("+")[0]:
+            what = f"{version} on the nodes, {own_version} here"
             return Diagnosis("torch", what, "cluster.python: the environment that you want numbers of", needed=False)
         return Diagnosis("torch", f"{version}, Python {python}")
 
     def _gpus(self, report: NodeReport) -> Generator[Diagnosis, None, bool]:
         """Check the GPUs that torch sees; return whether some are missing."""
         wanted = self.cluster.gpus
-        counts = {answer["host"]: answer["gpus"] for answer in report.ranks.values()}
+        counts = {rank.host: rank.gpus for rank in report.ranks.values()}
         missing = {host: names for host, names in counts.items() if len(names) < wanted}
         if missing:
             what = ", ".join(f"{len(names)} on {host}" for host, names in missing.items())
@@ -228,12 +256,10 @@ class Probe:
         return False
 
     def _code(self, report: NodeReport) -> Diagnosis:
-        other = {answer["host"]: answer for answer in report.ranks.values() if answer["sources"] != source_hash()}
+        other = [rank for rank in report.ranks.values() if rank.sources != source_hash()]
         if other:
-            host, answer = next(iter(other.items()))
-            what = (
-                f"{answer['sources']} on {host} ({answer['harness']}), {source_hash()} here: jobs would refuse to start"
-            )
+            sources, host, folder = other[0].sources, other[0].host, other[0].harness
+            what = f"{sources} on {host} ({folder}), {source_hash()} here: jobs would refuse to start"
             return Diagnosis("code", what, "cluster.python, cluster.setup: a Python that imports this harness")
         return Diagnosis("code", f"sources {source_hash()}, on the nodes and here")
 
@@ -241,19 +267,18 @@ class Probe:
         library = "nccl" if self.cluster.device == "cuda" else "gloo"
         if self.size == 1:
             return Diagnosis(library, "one process: nothing to connect")
-        wrong = {answer["host"]: answer.get("network", "the process ended before it had reached the others")
-                 for answer in report.ranks.values() if answer.get("network", "?")}  # fmt: skip
+        wrong = [rank for rank in report.ranks.values() if rank.network != ""]
         if wrong:
-            host, why = next(iter(wrong.items()))
+            host, why = wrong[0].host, wrong[0].network or "the process ended before it had reached the others"
             fix = "cluster.interface=NAME, the network between nodes, such as ib0 (on a node: ip -br addr)"
             if "ModuleNotFoundError" in why or "ImportError" in why:
                 fix = python_fix()
             return Diagnosis(library, f"{self.size} processes do not reach each other ({host}: {why})", fix)
-        if (ranks := {answer["ranks"] for answer in report.ranks.values()}) != {self.size}:
+        if (ranks := {rank.ranks for rank in report.ranks.values()}) != {self.size}:
             return Diagnosis(
                 library, f"each process counts {ranks} processes", "cluster.srun, cluster.sbatch: no -n there"
             )
-        speed = min(answer["speed"] for answer in report.ranks.values())
+        speed = min(rank.speed for rank in report.ranks.values())
         return Diagnosis(
             library, f"{self.size} processes on {len(report.hosts)} nodes have the same sum, {speed / 1e9:.2g} GB/s"
         )
@@ -301,13 +326,7 @@ def stop(process: subprocess.Popen[str], name: str) -> tuple[str, str]:
 
 def read(out: str, err: str, seconds: float) -> NodeReport:
     """Read the report from srun's lines, ``0: {...}``: the label is the rank; lines of srun itself have none."""
-    report = NodeReport(seconds=seconds)
-    for _, line in _labelled(out):
-        with suppress(ValueError):
-            content = json.loads(line)
-            if isinstance(content, dict) and "rank" in content:
-                report.ranks.setdefault(content["rank"], {}).update(content)
-    report.ranks = {rank: answer for rank, answer in report.ranks.items() if "host" in answer}
+    report = NodeReport(_ranks(out), seconds=seconds)
     errors = _labelled(err)
     report.setup = next(
         (line for rank, line in errors if rank in report.ranks and re.search(r"\bbash: line \d", line)), ""
@@ -321,6 +340,18 @@ def read(out: str, err: str, seconds: float) -> NodeReport:
     if not report.ranks and not report.errors:
         report.refusal = _refusal(of_srun)
     return report
+
+
+def _ranks(out: str) -> dict[int, RankReport]:
+    """Return the reports of the ranks: each prints a line before it meets the others, and one afterwards."""
+    ranks: dict[int, RankReport] = {}
+    for _, line in _labelled(out):
+        with suppress(ValueError):
+            content = json.loads(line)
+            if isinstance(content, dict) and "rank" in content:
+                known = {item.name: content[item.name] for item in fields(RankReport) if item.name in content}
+                ranks[content["rank"]] = replace(ranks.get(content["rank"], RankReport()), **known)
+    return {rank: report for rank, report in ranks.items() if report.host}
 
 
 def _labelled(text: str) -> list[tuple[int, str]]:

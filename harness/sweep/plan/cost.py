@@ -6,6 +6,7 @@ The subprocess keeps torch out of planning, which must start fast.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -15,18 +16,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import json_process
-from harness.cell import Backbone, Cell, Head, Method, get, paths
+from harness.cell import Backbone, Cell, Head, Method, from_dict, get, paths
 from harness.datasets import DatasetFiles
 from harness.datasets.class_folders import scan
 from harness.environment.revision import source_hash
 from harness.errors import UserError
-from harness.files import Json, cache_folder, read_json, write_json
+from harness.files import cache_folder, read_json, write_json
 from harness.manifest import label
 from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
+from harness.trees import Node, Tree
 
 #: The images of a step that is measured on a CPU, there 64 of 32x32 pixels, or fewer larger ones. The time of a step is
 #: proportional to its images, and a step of 4096 would take minutes to measure.
@@ -105,6 +106,29 @@ def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """A measurement that is made or recalled for all cells of a kind: on one such ``cell``; ``facts``: what the
+    subprocess must know besides."""
+
+    kind: Shape | Footprint
+    cell: Cell
+    facts: Tree
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The identity of the measurement on one machine."""
+        return json.dumps([type(self.kind).__name__, dataclasses.asdict(self.kind), self.facts], sort_keys=True)
+
+    def to_json(self) -> Tree:
+        """Return what the subprocess reads."""
+        return {"key": self.key, "cell": dataclasses.asdict(self.cell), **self.facts}
+
+
+#: What a measurement has found, by the names of ``StepCost``, or as ``bytes``.
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Costs:
     """The measured costs; ``memory``: peak bytes of a whole cell on a CPU, of one process on GPUs (0: unknown)."""
 
@@ -127,42 +151,47 @@ def measure(
     steps = {shape(cell, device, given.micro_batch_of(cell)): cell for cell, given in cells}
     prints = {footprint(cell, given.world_size, given.micro_batch_of(cell)): cell for cell, given in cells}
     sample = _some_images(files) if any(kind.stream for kind in steps) else []
-    asked: dict[str, list[Json]] = {
-        "steps": [_step_kind(kind, cell, files, sample) for kind, cell in steps.items()],
-        "memory": [_memory_kind(kind, cell, files) for kind, cell in prints.items()],
+    measured_steps = {kind: _step_measurement(kind, cell, files, sample) for kind, cell in steps.items()}
+    measured_memory = {kind: _memory_measurement(kind, cell, files) for kind, cell in prints.items()}
+    measurements = {"steps": list(measured_steps.values()), "memory": list(measured_memory.values())}
+    cells_by_key = {
+        **{item.key: steps[kind] for kind, item in measured_steps.items()},
+        **{item.key: prints[kind] for kind, item in measured_memory.items()},
     }
-    keys = [item["key"] for item in [*asked["steps"], *asked["memory"]]]
-    cell_of = dict(zip(keys, [*steps.values(), *prints.values()], strict=True))
-    found = _recalled_or_measured(asked, threads, device, plugins, lambda key: _called(cell_of[key], cell_of.values()))
+    numbers = _recalled_or_measured(
+        measurements, threads, device, plugins, lambda key: _name_of(cells_by_key[key], cells_by_key.values())
+    )
     return Costs(
         device,
-        {kind: StepCost(**found[item["key"]]) for kind, item in zip(steps, asked["steps"], strict=True)},
-        {kind: found[item["key"]]["bytes"] for kind, item in zip(prints, asked["memory"], strict=True)},
+        {kind: from_dict(StepCost, numbers[item.key]) for kind, item in measured_steps.items()},
+        {kind: int(numbers[item.key]["bytes"]) for kind, item in measured_memory.items()},
     )
 
 
-def _called(cell: Cell, among: Iterable[Cell]) -> str:
+def _name_of(cell: Cell, measured: Iterable[Cell]) -> str:
     """Return the name of a cell by the fields in which the measured cells differ."""
-    varying = [path for path in paths() if path != "seed" and len({get(one, path) for one in among}) > 1]
+    varying = [path for path in paths() if path != "seed" and len({get(other, path) for other in measured}) > 1]
     shown = varying or NAMING
     return label({path: get(cell, path) for path in shown}, shown)
 
 
-def _some_images(files: DatasetFiles) -> list[str]:
-    """Return images of the folder whose decoding is measured, evenly spread."""
+def _some_images(files: DatasetFiles) -> list[Node]:
+    """Return the paths of images of the folder whose decoding is measured, evenly spread."""
     paths = scan(Path(files.folder)).train.paths
     return [str(path) for path in paths[:: max(1, len(paths) // DECODED)]]
 
 
-def _step_kind(kind: Shape, cell: Cell, files: DatasetFiles, sample: list[str]) -> Json:
+def _step_measurement(kind: Shape, cell: Cell, files: DatasetFiles, sample: list[Node]) -> Measurement:
     if cell.batch_size != kind.batch_size:
         parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
         cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
     images = sample if kind.stream else []
-    return _asked(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": images})
+    return Measurement(
+        kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": images}
+    )
 
 
-def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
+def _memory_measurement(kind: Footprint, cell: Cell, files: DatasetFiles) -> Measurement:
     bank = bank_count(cell, files)
     counts = {
         "train": train_count(cell, files),
@@ -170,36 +199,39 @@ def _memory_kind(kind: Footprint, cell: Cell, files: DatasetFiles) -> Json:
         "validation": files.labelled - bank,
         "test": files.test,
     }
-    more = {"micro_batch": kind.shape.micro_batch, "images": counts, "world_size": kind.world_size}
-    return _asked(kind, cell, {"channels": files.channels, **more})
-
-
-def _asked(kind: Shape | Footprint, cell: Cell, more: Mapping[str, Any]) -> Json:
-    key = json.dumps([type(kind).__name__, dataclasses.asdict(kind), more], sort_keys=True)
-    return {"key": key, "cell": dataclasses.asdict(cell), **more}
+    facts: Tree = {
+        "channels": files.channels,
+        "micro_batch": kind.shape.micro_batch,
+        "images": counts,
+        "world_size": kind.world_size,
+    }
+    return Measurement(kind, cell, facts)
 
 
 def _recalled_or_measured(
-    asked: Mapping[str, list[Json]],
+    measurements: Mapping[str, Sequence[Measurement]],
     threads: int,
     device: str,
     plugins: Sequence[str],
-    called: Callable[[str], str],
-) -> dict[str, Json]:
+    name_of: Callable[[str], str],
+) -> Mapping[str, Numbers]:
+    """Return what each measurement has found, by its key; the key of ``measurements`` says what is measured."""
     machine = [platform.node(), os.cpu_count(), threads, device, sys.version, _torch_version(), source_hash()]
     folder = cache_folder() / "costs"
     files = {
-        item["key"]: folder / f"{hashlib.sha256(json.dumps([item['key'], *machine]).encode()).hexdigest()[:24]}.json"
-        for kinds in asked.values()
-        for item in kinds
+        item.key: folder / f"{hashlib.sha256(json.dumps([item.key, *machine]).encode()).hexdigest()[:24]}.json"
+        for items in measurements.values()
+        for item in items
     }
-    known = {key: stored for key, file in files.items() if (stored := read_json(file))}
-    unknown = {name: [item for item in kinds if item["key"] not in known] for name, kinds in asked.items()}
+    known: dict[str, Numbers] = {key: stored for key, file in files.items() if (stored := read_json(file))}
+    unknown: dict[str, list[Node]] = {
+        name: [item.to_json() for item in items if item.key not in known] for name, items in measurements.items()
+    }
     if any(unknown.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        for key, costs in _run({"plugins": list(plugins), **unknown}, threads, device, called):
-            write_json(files[key], costs)
-            known[key] = costs
+        for key, numbers in _run({"plugins": list(plugins), **unknown}, threads, device, name_of):
+            write_json(files[key], numbers)
+            known[key] = numbers
     return known
 
 
@@ -210,21 +242,21 @@ def _torch_version() -> str:
         raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .") from None
 
 
-def _run(request: Json, threads: int, device: str, called: Callable[[str], str]) -> Iterator[tuple[str, Json]]:
-    """Yield the key and the costs of each measurement as soon as it is done.
+def _run(request: Tree, threads: int, device: str, name_of: Callable[[str], str]) -> Iterator[tuple[str, Numbers]]:
+    """Yield the key and the numbers of each measurement as soon as it is done.
 
     Raises:
-        UserError: the process ended before it had found everything; ``called`` names the cell of a key.
+        UserError: the process ended before all were done; ``name_of`` returns the name of the cell of a key.
     """
     begun = ""
     try:
-        for key, costs in json_process.call("harness.ssl.measure.step_cost", str(threads), device, request=request):
-            if costs is None:
+        for key, numbers in json_process.call("harness.ssl.measure.step_cost", str(threads), device, request=request):
+            if numbers is None:
                 begun = key
             else:
-                yield key, costs
+                yield key, numbers
     except json_process.ProcessFailed as reason:
-        what = f"{called(begun)} cannot" if begun else "nothing can"
+        what = f"{name_of(begun)} cannot" if begun else "nothing can"
         raise UserError(
             f"{what} be measured on {device}: {reason}",
             next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),

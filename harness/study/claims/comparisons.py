@@ -84,11 +84,11 @@ def instances(claim: Claim, table: ResultTable) -> list[ClaimInstance]:
         place = f" at {claim.at}" if claim.at else ""
         return [ClaimInstance(claim, {}, {}, f"no cells with {' or '.join(absent)}{place} were declared")]
     frames = [arm.frame for arm in arms.values()]
-    found = []
+    instances = []
     for setting in settings(pd.concat(frames), _open_axes(claim, table.axes, frames)):
         rows = {name: arm.in_setting(setting).frame for name, arm in arms.items()}
-        found.append(_instance(claim, setting, rows, table))
-    return found
+        instances.append(_instance(claim, setting, rows, table))
+    return instances
 
 
 def arm_names(arms: Sequence[str]) -> list[str]:
@@ -179,8 +179,8 @@ def _confounds(claim: Claim, setting: Setting, rows: Mapping[str, pd.DataFrame],
     named_axes |= {short_name(claim.over), *setting}
     differing = []
     for axis in axes:
-        values = [set(arm[axis]) - {ABSENT} for arm in rows.values() if axis in arm]
-        known = [", ".join(value_label(axis, value) for value in sorted(some, key=str)) for some in values if some]
-        if axis not in named_axes and len(set(known)) > 1:
-            differing.append(f"{axis_label(axis)} ({' and '.join(known)})")
+        of_arms = [set(arm[axis]) - {ABSENT} for arm in rows.values() if axis in arm]
+        labels = [", ".join(value_label(axis, value) for value in sorted(arm, key=str)) for arm in of_arms if arm]
+        if axis not in named_axes and len(set(labels)) > 1:
+            differing.append(f"{axis_label(axis)} ({' and '.join(labels)})")
     return ", ".join(differing)

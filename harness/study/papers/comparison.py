@@ -69,8 +69,8 @@ def of_same_images(table: ResultTable) -> list[PublishedComparison]:
     arms, images = _arms(table), _dataset(table.manifest)
     every = [number for paper in papers().values() for number in paper.numbers.values()]
     known = [number for number in every if number.published and number.metric in METRICS]
-    found = [_compare(number, table, arms) for number in known if number.setting.get("dataset") == images]
-    return [comparison for comparison in found if comparison.arm]
+    comparisons = [_compare(number, table, arms) for number in known if number.setting.get("dataset") == images]
+    return [comparison for comparison in comparisons if comparison.arm]
 
 
 def _dataset(manifest: Manifest) -> str:

@@ -49,19 +49,19 @@ def _tuned(table: ResultTable) -> str:
 
 
 def _cells(frame: pd.DataFrame) -> list[str]:
-    found = []
+    sentences = []
     if missing := int((frame["state"] != "finished").sum()):
         no = f"{count(missing, 'cell')} of {len(frame):,} {'has' if missing == 1 else 'have'} no numbers"
-        found.append(f"{no}; claims that need them are not judged.")
+        sentences.append(f"{no}; claims that need them are not judged.")
     if collapsed := int((frame["collapse"] != "").sum()):
-        found.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
+        sentences.append(f"{count(collapsed, 'cell')} collapsed; they count as measured.")
     done = frame[frame["state"] == "finished"]
     for name, words in (("revision", "with {} revisions of the code"), ("hardware", "on {} kinds of hardware")):
         if (several := done[name].nunique()) > 1:
-            found.append(f"The cells ran {words.format(several)}.")
+            sentences.append(f"The cells ran {words.format(several)}.")
     if dirty := int((done["dirty"] == True).sum()):  # noqa: E712  (None where it is not known)
-        found.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
-    return found
+        sentences.append(f"{upper(count(dirty, 'cell'))} ran with uncommitted changes of the code.")
+    return sentences
 
 
 def _published(published: Sequence[PublishedComparison]) -> str:

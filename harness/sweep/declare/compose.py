@@ -187,8 +187,8 @@ def _profile_values(overrides: Sequence[str]) -> dict[str, Tree]:
 def _own_group(override: str) -> str:
     """Return the override; a cluster profile becomes ``cluster=slurm``, over which its values are set."""
     group, _, name = override.lstrip("+").partition("=")
-    own = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
-    return override if own else "cluster=slurm"
+    is_known = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
+    return override if is_known else "cluster=slurm"
 
 
 def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Node]) -> list[str]:

@@ -28,9 +28,9 @@ def field_path(name: str) -> str:
         UserError: there is no such field, or the short name is ambiguous.
     """
     if name.removeprefix("loss.").startswith("own.") or name in own_parameters():
-        own = name.removeprefix("loss.").removeprefix("own.")
-        check_own(own)
-        return OWN + own
+        parameter = name.removeprefix("loss.").removeprefix("own.")
+        check_own(parameter)
+        return OWN + parameter
     known = paths(Cell)
     for candidate in (name, f"{name}.name"):
         if candidate in known:

@@ -84,13 +84,13 @@ def check_value(path: str, value: Node) -> Scalar:
     Raises:
         UserError: wrong type, unknown name, or out of range.
     """
-    wanted = type_of(path)
-    fits = isinstance(value, (int, float) if wanted is float else wanted)
-    fits = fits and isinstance(value, bool) == (wanted is bool)
+    kind = type_of(path)
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    fits = fits and isinstance(value, bool) == (kind is bool)
     if not fits:
         read = ", as which YAML reads no, off and yes, on without quotes" if isinstance(value, bool) else ""
-        raise UserError(f"{value!r}{read} is not of type {wanted.__name__}", allowed=wanted.__name__)
-    checked: Scalar = wanted(value)
+        raise UserError(f"{value!r}{read} is not of type {kind.__name__}", allowed=kind.__name__)
+    checked: Scalar = kind(value)
     check_range(path, checked)
     return checked
 

@@ -96,8 +96,8 @@ def grids(declaration: Declaration) -> list[Grid]:
         if not isinstance(node, Mapping):
             raise UserError("a grid is a mapping of axes", key=key, allowed="grids: {NAME: {AXIS: [VALUES]}}")
         axes = {axis: values for axis, values in node.items() if axis != "zip"}
-        own = _factors(key, f"{key}.zip", axes, node.get("zip", []))
-        declared.append(Grid(str(name), (*own, *_kept(common, own))))
+        factors = _factors(key, f"{key}.zip", axes, node.get("zip", []))
+        declared.append(Grid(str(name), (*factors, *_kept(common, factors))))
     declared = declared or [Grid("", tuple(common))]
     conditions = _conditions(declaration, declared)
     return [replace(grid, factors=_in_order(grid.factors, conditions)) for grid in declared]
@@ -166,9 +166,9 @@ def _column(name: str, node: Node) -> tuple[str, list[Scalar]]:
     return path, [check_value(path, value) for value in node]
 
 
-def _kept(common: Iterable[Factor], own: Iterable[Factor]) -> list[Factor]:
+def _kept(common: Iterable[Factor], factors: Iterable[Factor]) -> list[Factor]:
     """Return the common factors that a grid does not replace by its own."""
-    replaced = {path: key for factor in own for path, key in factor.keys.items()}
+    replaced = {path: key for factor in factors for path, key in factor.keys.items()}
     kept = []
     for factor in common:
         again = [path for path in factor.keys if path in replaced]

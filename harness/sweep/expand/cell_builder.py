@@ -76,8 +76,8 @@ class Builder:
         if key not in self._parts:
             by_path = {**self._declared, **dict(zip(paths, values, strict=True))}
             prefix = f"{name}."
-            own = {path.removeprefix(prefix): value for path, value in by_path.items() if path.startswith(prefix)}
-            self._parts[key] = _component(name, nested(own))
+            fields = {path.removeprefix(prefix): value for path, value in by_path.items() if path.startswith(prefix)}
+            self._parts[key] = _component(name, nested(fields))
         return self._parts[key]
 
     def _versions_of(self, loss: str, method: str) -> dict[str, int]:

@@ -118,12 +118,12 @@ def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
     if len(budget) > 1:
         remedy = "budget: {epochs: 100} or budget: {steps: 10000}; budget.epochs=null takes one back"
         raise UserError("a budget is of epochs or of steps, not of both", key="budget.steps", allowed=remedy)
-    given = next((f"budget.{name}" for name in budget), "")
-    if not given and declaration.settings["steps"] is not None:
-        given = "steps"
+    length_key = next((f"budget.{name}" for name in budget), "")
+    if not length_key and declaration.settings["steps"] is not None:
+        length_key = "steps"
     for grid in grids:
         keys = {path: key for path, key in grid.keys.items() if path in ("epochs", "steps")}
-        other = given if "epochs" in keys or given.startswith("budget") else ""
+        other = length_key if "epochs" in keys or length_key.startswith("budget") else ""
         if keys and (other or len(keys) == 2):
             first, *rest = keys
             what = f"{first} vary, and {other or keys[rest[0]]} too says how long a cell trains"

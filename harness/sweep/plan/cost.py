@@ -186,9 +186,7 @@ def _step_measurement(kind: Shape, cell: Cell, files: DatasetFiles, sample: list
         parts = kind.batch_size // (kind.micro_batch or kind.batch_size)
         cell = dataclasses.replace(cell, batch_size=kind.batch_size, bn_groups=parts)
     images = sample if kind.stream else []
-    return Measurement(
-        kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": images}
-    )
+    return Measurement(kind, cell, {"channels": files.channels, "micro_batch": kind.micro_batch, "files": images})
 
 
 def _memory_measurement(kind: Footprint, cell: Cell, files: DatasetFiles) -> Measurement:

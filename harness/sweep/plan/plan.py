@@ -196,14 +196,14 @@ def timing_key(cell: Cell, given: Resources) -> TimingKey:
 def finished_seconds(index: Index, hardware: str | None, threads: int, compiled: bool) -> dict[TimingKey, float]:
     """Return the median seconds of finished cells that ran on this hardware (None: any), with as many threads, and
     with networks compiled or not."""
-    found = defaultdict(list)
+    seconds_by_key = defaultdict(list)
     for summary in map(index.__getitem__, index.cell_ids()):
         conditions = summary.conditions
         how = conditions.threads, conditions.compile
         like = how == (threads, compiled) and hardware in (None, conditions.hardware)
         if summary.outcome and summary.cell and like:
             ranks, micro_batch = summary.outcome.world_size, conditions.micro_batch
-            found[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
+            seconds_by_key[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 

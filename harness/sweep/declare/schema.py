@@ -139,7 +139,10 @@ class EvaluateConfig(_Evaluation):  # type: ignore[misc, valid-type]
 
 @dataclass
 class Experiment:
-    """The keys of an experiment file besides the fields of a Cell."""
+    """The keys of an experiment file besides the fields of a Cell.
+
+    Any stands for ``harness.trees.Node``, which OmegaConf cannot express; the reader of each key checks its form.
+    """
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

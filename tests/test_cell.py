@@ -103,7 +103,7 @@ def test_unknown_keys_are_refused() -> None:
 
 
 def test_paths_name_what_users_declare() -> None:
-    assert paths()["optimizer.lr"] is float
+    assert paths()["optimizer.lr"] == (float,)
     assert "dataset.fingerprint" not in paths()
     assert get(Cell(batch_size=7), "batch_size") == 7
 

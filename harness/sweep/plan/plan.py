@@ -204,7 +204,7 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
         if summary.outcome and summary.cell and like:
             ranks, micro_batch = summary.outcome.world_size, conditions.micro_batch
             seconds_by_key[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
-    return {kind: statistics.median(seconds) for kind, seconds in found.items()}
+    return {kind: statistics.median(seconds) for kind, seconds in seconds_by_key.items()}
 
 
 def wall_seconds(jobs: Iterable[tuple[float, int]], processes: int) -> float:

@@ -85,13 +85,13 @@ def _evaluate(
     for count, ended in enumerate(run(todo, added.evaluation, slots, results / "evaluate.log"), start=1):
         name = missing[ended.task.record.cell_id]
         if ended.metrics is None:
-            said = errors[name] = ended.error
+            result = errors[name] = ended.error
         else:
-            said = (
+            result = (
                 f"kNN {ended.metrics['test_knn']:.2f} %, linear {ended.metrics['test_linear']:.2f} % "
                 f"(initial encoder {ended.metrics['init_knn']:.2f} %), {hours(ended.seconds / 3600)}"
             )
-        print(f"[{count}/{len(todo)}] {name}: {said}", file=screen, flush=True)
+        print(f"[{count}/{len(todo)}] {name}: {result}", file=screen, flush=True)
     return errors
 
 

@@ -43,8 +43,8 @@ def _table() -> None:
         properties = ("yes" if entry.unit_norm else "no", "yes" if entry.symmetric else "no", entry.distributed)
         table.add_row(name, entry.paper.partition(",")[0], entry.negatives, *properties, ", ".join(entry.parameters))
     _console().print(table)
-    some = ", ".join(name for name, entry in METHODS.items() if not entry.every_loss)
-    print(f"\nEvery loss goes with the method simclr; those whose negatives are pairs also with {some}.")
+    methods = ", ".join(name for name, entry in METHODS.items() if not entry.every_loss)
+    print(f"\nEvery loss goes with the method simclr; those whose negatives are pairs also with {methods}.")
     print("Details of one loss: harness losses NAME")
 
 

@@ -34,24 +34,24 @@ def sync(
     Runs and points of curves that are missing in MLflow are added; nothing is added twice.
     """
     refresh_job_states(results, settling=True)
-    asked, damaged = _asked(target or [], results)
-    if not asked and not damaged and not as_json:
+    experiments, damaged = _chosen(target or [], results)
+    if not experiments and not damaged and not as_json:
         print(f"No experiment has been swept into {results}/ yet.")
     uri = tracking_uri or default_uri(results)
-    added = {manifest.name: _sync(manifest, cells, results, uri) for manifest, cells in asked}
+    added = {manifest.name: _sync(manifest, cells, results, uri) for manifest, cells in experiments}
     if as_json:
-        listed = [{"experiment": name, **vars(one)} for name, one in added.items()]
+        listed = [{"experiment": name, **vars(result)} for name, result in added.items()]
         listed += [{"experiment": name, "error": str(error)} for name, error in damaged.items()]
         print(json.dumps({"tracking_uri": uri, "experiments": listed}, indent=1))
     else:
         _print(added)
         for name, error in damaged.items():
             print(f"not mirrored: {name}: {error}")
-    if damaged or any(one.errors for one in added.values()):
+    if damaged or any(result.errors for result in added.values()):
         raise typer.Exit(1)
 
 
-def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
+def _chosen(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[str]]], dict[str, UserError]]:
     """Return the experiments with their chosen cells, and the errors of manifests that cannot be read."""
     manifest, named = named_cells(target, results) if target else (None, [])
     wanted = {record.cell_id for _, record in named}
@@ -67,15 +67,15 @@ def _asked(target: list[str], results: Path) -> tuple[list[tuple[Manifest, set[s
 def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> SyncResult:
     from harness.sweep.tracking.mirror import BUSY_SECONDS, Mirror, StoreFailed, explained
 
-    said = ""
+    waits_for = ""
     while True:
         try:
             with writer_lock(lock_folder(results, uri)), explained():
                 return Mirror(results, manifest, uri).mirror(cells)
         except Busy as busy:
-            if said != str(busy):
+            if waits_for != str(busy):
                 print(f"waiting for another mirror: {busy}", file=sys.stderr)
-            said = str(busy)
+            waits_for = str(busy)
             time.sleep(BUSY_SECONDS)
         except StoreFailed as error:
             print(f"harness: {uri} does not take the results ({error}); try this command again later", file=sys.stderr)
@@ -83,7 +83,7 @@ def _sync(manifest: Manifest, cells: set[str], results: Path, uri: str) -> SyncR
 
 
 def _print(added: dict[str, SyncResult]) -> None:
-    for name, one in added.items():
-        print(f"{name}: {one.runs} runs and {one.points} points added")
-        for cell_id, error in one.errors.items():
+    for name, result in added.items():
+        print(f"{name}: {result.runs} runs and {result.points} points added")
+        for cell_id, error in result.errors.items():
             print(f"  not mirrored: {cell_id}: {error}")

@@ -37,12 +37,12 @@ def export(
     --json prints: file, bytes, cells (cell ids), manifests (names), left_out (cell id: state).
     """
     index = Index(results / "runs")
-    found = select(target, results, index)
-    states = found.states()
-    begun = [cell_id for cell_id in found.cell_ids if index[cell_id].attempts and index[cell_id].state in ENDED]
+    selection = select(target, results, index)
+    states = selection.states()
+    begun = [cell_id for cell_id in selection.cell_ids if index[cell_id].attempts and index[cell_id].state in ENDED]
     if not begun:
         raise UserError("none of these cells has ended", where=" ".join(target), next_command="harness status")
-    manifests = [group.manifest for group in found.groups if group.manifest]
+    manifests = [group.manifest for group in selection.groups if group.manifest]
     archive.export([index.record(cell_id) for cell_id in begun], manifests, results, to, encoders)
     left_out = {cell_id: states[cell_id] for cell_id in states.keys() - set(begun)}
     if as_json:

@@ -20,17 +20,17 @@ def memory_bytes(device: str) -> int:
 
 
 def _cgroup_limits() -> list[int]:
-    """The limits of the process's own control group and of all above it, in either version."""
+    """Return the limits of the process's own control group and of all above it, in either version."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    found = []
+    limits = []
     for controllers, group in (line.split(":", 2)[1:] for line in lines):
         if controllers in ("", "memory"):
-            own = CGROUP / controllers / group.strip("/")
-            found += [_number(path / name) for path in (own, *own.parents) for name in LIMITS]
-    return [limit for limit in found if limit is not None]
+            folder = CGROUP / controllers / group.strip("/")
+            limits += [_number(path / name) for path in (folder, *folder.parents) for name in LIMITS]
+    return [limit for limit in limits if limit is not None]
 
 
 def _number(file: Path) -> int | None:

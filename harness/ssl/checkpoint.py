@@ -54,8 +54,8 @@ def save(attempt: Attempt, state: TrainingState) -> None:
 
 def newest_checkpoint(record: Record) -> str:
     """Return the path of the newest checkpoint of any attempt; empty where there is none."""
-    found = [attempt.checkpoint for attempt in record.attempts() if attempt.checkpoint.exists()]
-    return str(found[-1]) if found else ""
+    checkpoints = [attempt.checkpoint for attempt in record.attempts() if attempt.checkpoint.exists()]
+    return str(checkpoints[-1]) if checkpoints else ""
 
 
 def load_latest(record: Record, device: torch.device) -> TrainingState | None:

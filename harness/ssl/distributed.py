@@ -49,13 +49,13 @@ class World:
         """Return this rank's rows of a batch; the ranks hold consecutive parts of it."""
         return rows.chunk(self.size)[self.rank]
 
-    def broadcast_from_rank0(self, said: Any) -> Any:
+    def broadcast_from_rank0(self, value: Any) -> Any:
         """Return rank 0's object on every rank."""
         if self.size == 1:
-            return said
-        box = [said]
-        dist.broadcast_object_list(box, src=0, group=self.control)
-        return box[0]
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control)
+        return values[0]
 
     def any_of(self, *flags: bool) -> list[bool]:
         """Return which flags are raised on any rank; the exchange goes through the host, so that no GPU waits."""
@@ -198,9 +198,9 @@ def batchnorm_process_group(world: World, groups: int) -> dist.ProcessGroup | No
     if groups >= world.size:
         return None
     members = world.size // groups
-    own = None
+    group_of_rank = None
     for first in range(0, world.size, members):  # every rank must take part in making every group
         group = dist.new_group(list(range(first, first + members)), timeout=PATIENCE)
         if first <= world.rank < first + members:
-            own = group
-    return own
+            group_of_rank = group
+    return group_of_rank

@@ -233,8 +233,8 @@ class Trainer:
 
     def evaluate(self, prefix: str, network: models.Network | None = None) -> None:
         """Evaluate an encoder on the test images: the initial one (init), or that of the last epoch (test)."""
-        found = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
-        self.results |= {f"{prefix}_{name}": value for name, value in found.items()}
+        accuracies = judge((network or self.network).encoder, self.data, self.evaluation, self.cell.precision)
+        self.results |= {f"{prefix}_{name}": value for name, value in accuracies.items()}
 
     def seconds(self) -> float:
         """Return the seconds of the whole cell over all attempts, as far as checkpoints know of them."""

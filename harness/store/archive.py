@@ -181,33 +181,33 @@ def _check(record: Record, file: Path) -> None:
 def _place_records(paths: Sequence[Path], runs: Path) -> Imported:
     """Move records to where they belong, each at once, and none over another."""
     runs.mkdir(exist_ok=True)
-    found = Imported()
+    report = Imported()
     for path in paths:
         here, imported = Record(runs / path.name), Record(path)
         if not here.path.exists():
             path.rename(here.path)
-            found.added.append(path.name)
+            report.added.append(path.name)
         elif _same(path, here.path) or _same_result(imported, here):
-            found.identical.append(path.name)
+            report.identical.append(path.name)
         elif imported.outcome() and here.state() != "finished":
-            getattr(found, _complete(imported, here)).append(path.name)
+            getattr(report, _complete(imported, here)).append(path.name)
         else:
-            found.different.append(path.name)
-    return found
+            report.different.append(path.name)
+    return report
 
 
 def _place_manifests(paths: Sequence[Path], folder: Path) -> Imported:
     folder.mkdir(exist_ok=True)
-    found = Imported()
+    report = Imported()
     for path in paths:
         target = folder / path.name
         if not target.exists():
             path.rename(target)
-            found.added.append(path.stem)
+            report.added.append(path.stem)
         else:
             same = filecmp.cmp(path, target, shallow=False)
-            (found.identical if same else found.different).append(path.stem)
-    return found
+            (report.identical if same else report.different).append(path.stem)
+    return report
 
 
 def _complete(imported: Record, here: Record) -> str:

@@ -222,9 +222,9 @@ class Index:
         summary = self[cell_id]
         if summary.outcome is None:
             return None
-        own = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
+        same_images = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
         evaluation = summary.outcome.evaluation
-        if own and evaluation and final(vars(evaluation)) == final(settings):
+        if same_images and evaluation and final(vars(evaluation)) == final(settings):
             return summary.outcome.metrics
         return self.record(cell_id).metrics(settings, on)
 
@@ -285,9 +285,9 @@ FORMAT = [harness.__version__, *(item.name for cls in (Summary, Conditions) for 
 
 def _load(path: Path) -> dict[str, list[Any]]:
     with suppress(OSError, ValueError):
-        found = read_json(path) or {}
-        if found.get("format") == FORMAT:
-            return dict(found["records"])
+        content = read_json(path) or {}
+        if content.get("format") == FORMAT:
+            return dict(content["records"])
     return {}
 
 

@@ -90,8 +90,8 @@ class JobArrays:
     def all(self) -> list[JobArray]:
         """All job arrays, first to last."""
         numbers = sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
-        found = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
-        return [JobArray(**content) for content in found if content]
+        contents = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
+        return [JobArray(**content) for content in contents if content]
 
     @cached_property
     def queue(self) -> Queue:

@@ -150,9 +150,9 @@ class Ledger:
         write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:
-        found = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
+        contents = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
                  for name in sorted(os.listdir(self.path / "failures")) if not name.startswith(".")]  # fmt: skip
-        return [Failure(cell_id, **content) for cell_id, content in found if content]
+        return [Failure(cell_id, **content) for cell_id, content in contents if content]
 
     def stop(self, reason: str) -> None:
         """Start no more cells of this sweep."""

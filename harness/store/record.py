@@ -138,8 +138,9 @@ class Record:
         outcome = self.outcome()
         if outcome is None:
             return None
-        own = on is None or on == self.cell().dataset
-        if own and outcome.evaluation and evaluation.final(vars(outcome.evaluation)) == evaluation.final(settings):
+        same_images = on is None or on == self.cell().dataset
+        measured = outcome.evaluation if same_images else None
+        if measured and evaluation.final(vars(measured)) == evaluation.final(settings):
             return outcome.metrics
         added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
         return added["metrics"] if added else None

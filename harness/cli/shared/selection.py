@@ -141,11 +141,11 @@ def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, l
         UserError: as ``select`` does.
     """
     index = Index(results / "runs")
-    found = select(words, results, index)
+    selection = select(words, results, index)
     index.remember()
-    whole = len(found.groups) == 1 and not any(map(_is_id, words))
-    manifest = found.groups[0].manifest if whole else None
-    return manifest, [(found.names[cell_id], index.record(cell_id)) for cell_id in found.cell_ids]
+    whole = len(selection.groups) == 1 and not any(map(_is_id, words))
+    manifest = selection.groups[0].manifest if whole else None
+    return manifest, [(selection.names[cell_id], index.record(cell_id)) for cell_id in selection.cell_ids]
 
 
 def manifest_name(experiment: str, overrides: Sequence[str]) -> str:
@@ -177,15 +177,15 @@ def record_of(beginning: str, results: Path) -> Record:
     Raises:
         UserError: there is none, or there are several, or these are too few digits.
     """
-    found = sorted((results / "runs").glob(f"{beginning}*")) if _is_id(beginning) else []
-    if len(found) != 1:
-        ids = f": {', '.join(path.name for path in found)}" if found else ""
+    folders = sorted((results / "runs").glob(f"{beginning}*")) if _is_id(beginning) else []
+    if len(folders) != 1:
+        ids = f": {', '.join(path.name for path in folders)}" if folders else ""
         raise UserError(
-            f"{len(found) or 'no'} cells begin with '{beginning}'{ids}",
+            f"{len(folders) or 'no'} cells begin with '{beginning}'{ids}",
             where=str(results / "runs"),
             allowed="6 to 12 hex digits of one cell's id; results/<experiment>.<scale>.csv lists them",
         )
-    return Record(found[0])
+    return Record(folders[0])
 
 
 def _is_id(word: str) -> bool:

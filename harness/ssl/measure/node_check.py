@@ -56,9 +56,9 @@ def together(device: str) -> dict[str, JsonValue]:
     from submitit.helpers import TorchDistributedEnvironment
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    with distributed.joined(own := distributed.own_device(device), PATIENCE) as world:
+    with distributed.joined(rank_device := distributed.own_device(device), PATIENCE) as world:
         right = world.size * (world.size + 1) / 2
-        values = torch.full((VALUES,), world.rank + 1.0, device=own)
+        values = torch.full((VALUES,), world.rank + 1.0, device=rank_device)
         got = distributed.all_reduce_sum(values)  # the first one connects the ranks and is not timed
         began = time.monotonic()
         distributed.all_reduce_sum(values)[0].item()

@@ -95,13 +95,13 @@ def _baseline(what: str, unit: str, sides: Mapping[str, list[float]]) -> Row:
 
 def in_turn(sides: Mapping[str, Callable[[], Taken]], rounds: int = ROUNDS) -> dict[str, list[Taken]]:
     """Return the results of each side, round by round; the first round warms up and is not counted."""
-    found: dict[str, list[Taken]] = {name: [] for name in sides}
+    results: dict[str, list[Taken]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
             value = side()
             if number > 0:
-                found[name].append(value)
-    return found
+                results[name].append(value)
+    return results
 
 
 def seconds(work: Callable[[], object], device: torch.device = CPU) -> float:
@@ -271,7 +271,7 @@ def _classes(bank: int, queries: int, width: int) -> tuple[Tensor, Tensor, Tenso
     """Return features and labels of ten classes that overlap."""
     centres = torch.randn(10, width)
     bank_labels, labels = torch.randint(10, (bank,)), torch.randint(10, (queries,))
-    rows = [0.2 * centres[own] + torch.randn(len(own), width) for own in (bank_labels, labels)]
+    rows = [0.2 * centres[row_labels] + torch.randn(len(row_labels), width) for row_labels in (bank_labels, labels)]
     return rows[0], bank_labels, rows[1], labels
 
 

@@ -101,14 +101,14 @@ def sides(cell: Cell, cores: int) -> Iterator[Mapping[str, Callable[[], float]]]
 
 def _rate(cells: CellSupply, workers: Sequence[Worker]) -> float:
     """Return the samples/s of workers that train several cells each, one after another."""
-    asked = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
+    requests = [(worker, cells.next(worker.threads)) for worker in workers for _ in range(IN_A_ROW)]
     begun = time.perf_counter()
-    for worker, record in asked:
+    for worker, record in requests:
         worker.ask(record)
-    for worker, _ in asked:
+    for worker, _ in requests:
         worker.wait()
     seconds = time.perf_counter() - begun
-    outcomes = [outcome for _, record in asked if (outcome := record.outcome())]
+    outcomes = [outcome for _, record in requests if (outcome := record.outcome())]
     samples = sum(outcome.steps for outcome in outcomes) * cells.batch_size
     return float(samples / seconds)
 

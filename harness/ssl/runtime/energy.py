@@ -44,7 +44,11 @@ class Meter:
                     counter.advance()
             except Exception:  # noqa: BLE001  (as above)
                 del self._sources[source]  # what it missed would be missing from every later sum
-        return {source: sum(one.joules for one in counters) for source, counters in self._sources.items() if counters}
+        return {
+            source: sum(counter.joules for counter in counters)
+            for source, counters in self._sources.items()
+            if counters
+        }
 
 
 def meter_of(device: torch.device, world: World) -> Meter | None:

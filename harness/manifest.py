@@ -198,6 +198,7 @@ class Manifest:
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
             exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
             evaluation = Evaluation.from_json(data.pop("evaluation"))
+            from_dict(Cell, data["settings"])  # as ``common`` does, where a field of another version would end the verb
             return cls(cells=cells, claims=claims, exclusions=exclusions, evaluation=evaluation, **data)
         except (TypeError, KeyError, AttributeError):
             raise UserError(

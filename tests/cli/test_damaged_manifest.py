@@ -15,6 +15,9 @@ DAMAGES = {
     "empty": "",
     "another version": '{"experiment": "hurt", "cells": [{"cell": 1}]}',
     "no claims": '{"experiment": "hurt", "cells": [], "claims": [[]]}',
+    "a field of another version": '{"experiment": "hurt", "scale": "demo", "title": "", "question": "", "caveat": "", '
+    '"comparable": true, "dataset": "digits", "axes": {}, "cells": [], "claims": [], "evaluation": {}, '
+    '"settings": {"colour": 1}, "overrides": [], "revision": ""}',
 }
 
 

@@ -11,10 +11,13 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from subprocess import DEVNULL, PIPE, Popen
-from typing import IO, Any
+from typing import IO, Any, NoReturn
+
+from harness.errors import UserError
 
 #: How the exit reason of a process begins that a signal has ended; the signal's name follows.
 KILLED = "killed by "
@@ -48,10 +51,35 @@ def answers() -> Iterator[Callable[[Any], None]]:
         os.close(output)
 
 
-def serve(handle: Callable[[Any], Iterable[Any]]) -> None:
-    """Answer each line of standard input with what ``handle`` yields for it; end when the input or the client does."""
+def serve(handle: Callable[[Any], Iterable[Any]]) -> NoReturn:
+    """Answer each line of standard input with what ``handle`` yields for it; end when the input or the client does.
+
+    Requests and answers are the server's alone: for all other code standard input is empty, and standard output is
+    standard error, until the very end. The process ends at once: threads and exit handlers of other code may never end.
+    """
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    with open(os.devnull, "rb") as empty:
+        os.dup2(empty.fileno(), 0)
+    code = 1
+    try:
+        _answer_all(requests, handle)
+        code = 0
+    except SystemExit:
+        code = 0
+    except UserError as error:
+        print(f"{error.where}: {error.what}" if error.where else error.what, file=sys.stderr)
+    except BaseException:  # noqa: BLE001  (it is printed, and the client reads it)
+        traceback.print_exc()
+    finally:
+        os.dup2(2, 1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _answer_all(requests: IO[str], handle: Callable[[Any], Iterable[Any]]) -> None:
     with answers() as answer:
-        for line in sys.stdin:
+        for line in requests:
             for content in handle(json.loads(line)):
                 try:
                     answer(content)

@@ -44,6 +44,35 @@ def test_answers_come_one_by_one_and_what_else_is_printed_is_no_answer(server: s
     assert numbers(server, count=3) == [0, 1, 2]
 
 
+STRANGER = """
+import atexit, ctypes, os, sys, threading, time
+from harness import json_process
+
+def handle(request):
+    os.system("uname -s")
+    os.write(1, b"[1, 2]\\n")
+    ctypes.CDLL(None).printf(b"held back until the process ends\\n")
+    assert sys.stdin.read() == os.read(0, 1).decode() == ""
+    atexit.register(time.sleep, 600)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    yield {"number": 0}
+    if request.get("refuse"):
+        raise UserError("it is wrong", where="own.py", next_command="do that")
+
+from harness.errors import UserError
+json_process.serve(handle)
+"""
+
+
+def test_code_of_strangers_reads_no_request_writes_no_answer_and_does_not_hold_the_end(
+    server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    assert numbers("stranger", more=[1] * 100) == [0]
+    with pytest.raises(ProcessFailed, match=r"own\.py: it is wrong"):
+        numbers("stranger", refuse=True)
+
+
 def test_a_request_larger_than_a_pipe(server: str) -> None:
     assert numbers(server, count=1, padding="x" * 1_000_000) == [0]
 

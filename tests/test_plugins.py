@@ -70,6 +70,50 @@ def forget(*names: str) -> None:
         del LOSSES[name]
 
 
+SIGNATURES = {
+    "sup_con": ("def sup_con(z1, z2, labels=None, temperature=0.07): ...",
+                "sup_con also takes labels, temperature: a loss takes the two views' embeddings, and its parameters by "
+                "name, after a *; a loss gets no labels: training is self-supervised"),
+    "positional": ("def positional(z1, z2, temperature=0.1): ...", "positional also takes temperature"),
+    "single": ("def single(features): ...", "single takes 1 arguments by position"),
+    "starred": ("def starred(z1, z2, *more, **options): ...", "starred also takes *more, **options"),
+    "flagged": ("def flagged(z1, z2, *, detach=True): ...", "the parameter 'detach' of flagged has no number"),
+    "Module": ("class Module: ...", "Module is a class"),
+    "bound": ("bound = print", "bound is an assigned value"),
+    "pi": ("from math import pi", "pi is imported"),
+    "waiting": ("async def waiting(z1, z2): ...", "waiting is an asynchronous function"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_what_is_no_loss_beside_one_says_why_when_it_is_asked_for(own: WriteOwn, tiny: Path, name: str) -> None:
+    content, why = SIGNATURES[name]
+    file = own(f"{content}\n\n\ndef mine(z1, z2): ...\n")
+    assert list(losses_in(file)) == ["mine"], "the others disturb nobody"
+    with pytest.raises(UserError) as refused:
+        load(str(tiny), [f"axes.loss=[mine,{name}]"], tiny.parent / "results", plugins=[file])
+    assert why in str(refused.value)
+    assert "own.py" in refused.value.where
+    assert "def my_loss(z1, z2, *, temperature=0.1)" in refused.value.allowed
+
+
+def test_no_package_is_run_to_find_its_loss(
+    installed: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = installed("tug = strangers.deeper.losses:pull").parent
+    (site / "strangers" / "deeper").mkdir(parents=True)
+    (site / "strangers" / "__init__.py").write_text("raise SystemExit('I was run')")
+    (site / "strangers" / "deeper" / "__init__.py").write_text("")
+    (site / "strangers" / "deeper" / "losses.py").write_text(f"from .parts import FACTOR\n{OWN}")
+    (site / "strangers" / "deeper" / "parts.py").write_text("FACTOR = 1")
+    register([])
+    first = LOSSES.pop("tug").source
+    (site / "strangers" / "deeper" / "parts.py").write_text("FACTOR = 2")
+    register([])
+    assert len(LOSSES["tug"].source) == len(first) == 24, "what it imports from its package is part of its identity"
+    assert LOSSES["tug"].source != first
+
+
 def test_a_files_losses_are_its_public_functions_of_two_views(own: WriteOwn) -> None:
     assert list(losses_in(own())) == ["pull", "drag"]
 

@@ -38,7 +38,7 @@ class LossEntry:
     only a method with ``every_loss`` gives it.
 
     ``file`` or installed ``module``, ``function``, ``source`` (a hash of the file): where a user's own loss comes from
-    (``harness.plugins``).
+    (``harness.plugins``); ``keeps_state``: it gets a dictionary that it keeps from step to step.
     """
 
     label: str
@@ -59,6 +59,7 @@ class LossEntry:
     module: str = ""
     function: str = ""
     source: str = ""
+    keeps_state: bool = False
 
 
 TEMPERATURE = Range(0.0, INFINITY, 0.1)

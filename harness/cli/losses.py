@@ -14,7 +14,7 @@ from harness.catalog.methods import METHODS
 from harness.cli.shared import completion
 from harness.cli.shared.arguments import Plugin
 from harness.errors import UserError, nearest
-from harness.plugins import losses_in, register
+from harness.plugins import describe, register
 
 
 def losses(
@@ -87,12 +87,16 @@ def check_loss(
 ) -> None:
     """Test whether a loss has the properties it must have.
 
-    It tests permutation of the batch, exchange of the views, scale of the embeddings, gradient, bf16, division among
-    ranks, and shapes. Exit code 1: a required property does not hold.
+    It tests permutation of the batch, exchange of the views, scale of the embeddings, gradient (of equal embeddings,
+    too), bf16, division among ranks, and shapes; of your own loss also what it draws and keeps from step to step, and
+    which settings it changes. Exit code 1: a required property does not hold.
     """
     file, _, name = loss.rpartition(":")
+    described = describe(Path(file)) if file else None
+    if described and name in described.no_losses:
+        raise described.no_losses[name]
     register([file] if file else [])
-    known = losses_in(Path(file)) if file else LOSSES
+    known = described.losses if described else LOSSES
     if name not in known:
         allowed = ", ".join(known) + ("" if file else ", or FILE.py:FUNCTION")
         raise UserError(f"no loss '{name}'{nearest(name, known)}", where=loss, allowed=allowed)

@@ -56,7 +56,8 @@ def run_cell(record: Record, submission: Submission | None = None) -> None:
     cell = record.cell()
     submission = submission or record.submission() or Submission()
     config = submission.run
-    plugins.register(config.plugins)
+    if cell.loss.source:  # the files of other cells' losses are none of this cell's business
+        plugins.register(config.plugins)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     device = distributed.own_device(config.device)

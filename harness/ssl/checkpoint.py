@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.optim.optimizer import StateDict
 
 from harness.files import atomic_write
+from harness.ssl.losses.own_loss import OwnLossState
 from harness.store.record import Attempt, Record
 
 
 class TrainingState(TypedDict):
     """What a checkpoint holds: what must be known to go on after ``step``.
 
-    ``results``: the accuracies of the initial encoder; ``seconds``, ``joules``: over all attempts. Older checkpoints
-    hold no joules.
+    ``results``: the accuracies of the initial encoder; ``seconds``, ``joules``: over all attempts; ``own_loss``: of a
+    user's own loss. Older checkpoints hold no joules, and nothing of own losses.
     """
 
     method: dict[str, Tensor]
@@ -32,6 +33,7 @@ class TrainingState(TypedDict):
     train_seconds: float
     seconds: float
     joules: NotRequired[dict[str, float]]
+    own_loss: NotRequired[OwnLossState]
 
 
 def save(attempt: Attempt, state: TrainingState) -> None:

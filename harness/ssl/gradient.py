@@ -24,6 +24,8 @@ def backward(model: nn.Module, method: TrainingMethod, batch: Batch) -> Comparis
     Args:
         model: the method, or its wrapper that averages gradients over ranks.
     """
+    if method.own_loss:
+        method.own_loss.begin_step(batch.seed, batch.step)
     targets = method.targets(batch)
     if len(batch.micro_batches) == 1:
         comparison = method.compare(model(batch.whole), targets, batch)

@@ -259,7 +259,7 @@ class Trainer:
             raise Interrupted(f"stopped ({self.heartbeat.stop}) after step {self.step} of {self.steps}")
 
     def state(self, train_seconds: float) -> checkpoint.TrainingState:
-        return {
+        state: checkpoint.TrainingState = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -271,6 +271,9 @@ class Trainer:
             "seconds": self.seconds(),
             "joules": self.joules(),  # read at least once an epoch: processors' counters wrap around
         }
+        if self.method.own_loss:
+            state["own_loss"] = self.method.own_loss.checkpoint()
+        return state
 
     def restore(self) -> None:
         state = checkpoint.load_latest(self.attempt.record, self.device)
@@ -281,6 +284,8 @@ class Trainer:
             return
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.method.own_loss and "own_loss" in state:  # older checkpoints have none
+            self.method.own_loss.resume(state["own_loss"])
         self.step, self.results, self.probes = state["step"], state["results"], StepDiagnostics(**state["probes"])
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.joules_before = state.get("joules", {})  # older checkpoints have none

@@ -1,10 +1,11 @@
 """``python -m harness.ssl.worker``: compute records one after another, in a process that has imported torch once.
 
 A line of standard input names a record and its submission: ``{"record": path, "submission": {...}}``. The answer, once
-its attempt has ended, is a line on standard output: ``{"record": path, "code": code, "said": why}``, with code 0 for
-finished, 1 for failed, 75 for not finished for another reason. The outcome of the cell stands in its record; the answer
-only says that the worker is free. After a failure the worker ends: memory and device
-may be in any state, and the next cell gets a new one. It also ends when its input does.
+its attempt has ended, is a line on standard output: ``{"record": path, "code": code, "said": why, "ends": ends}``, with
+code 0 for finished, 1 for failed, 75 for not finished for another reason. The outcome of the cell stands in its record;
+the answer only says whether the worker is free, or ends. It ends after a failure, when memory and device may be in any
+state, and after a cell whose loss is a user's own: that code may have changed anything in the process, and no other
+cell's numbers may depend on it. It also ends when its input does.
 """
 
 from __future__ import annotations
@@ -44,12 +45,18 @@ def attempt(record: Record, submission: Submission | None, run: RunCell = run_ce
 
 
 def answer(request: Mapping[str, Any]) -> Iterator[dict[str, JsonValue]]:
-    """Compute the requested record; end the process after a failure, without an error of its own."""
-    submission = Submission.from_json(request["submission"])
-    code, reason = attempt(Record(Path(request["record"])), submission)
-    yield {"record": request["record"], "code": code, "said": reason}
-    if code == FAILED:
+    """Compute the requested record; end the process where it may serve no other cell, without an error of its own."""
+    submission, record = Submission.from_json(request["submission"]), Record(Path(request["record"]))
+    code, reason = attempt(record, submission)
+    ends = code == FAILED or ran_own_loss(record)
+    yield {"record": request["record"], "code": code, "said": reason, "ends": ends}
+    if ends:
         raise SystemExit
+
+
+def ran_own_loss(record: Record) -> bool:
+    """Return whether the cell's loss is a user's own, so that this process has run code that may change anything."""
+    return record.cell().loss.source is not None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.catalog.losses import LOSSES
 from harness.cell import Cell
 from harness.datasets import DatasetFiles
 from harness.datasets.image_folder import bytes_to_cache
@@ -145,7 +146,8 @@ class Declared:
 
     def task(self, entry: Entry, common: Submission, memory: int = 0) -> Task:
         """Return the task of one cell; ``memory``: bytes that it needs, 0 where that is not known."""
-        run = self.resources(entry.cell).run_config(replace(common.run, memory=memory), entry.cell)
+        own = tuple(file for file in self.plugins if file == LOSSES[entry.cell.loss.name].file)
+        run = self.resources(entry.cell).run_config(replace(common.run, memory=memory, plugins=own), entry.cell)
         return Task(entry.record, entry.cell, entry.label(self.manifest.varying), replace(common, run=run))
 
     def plan_now(self) -> Plan:

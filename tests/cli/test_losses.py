@@ -75,11 +75,52 @@ def of_rows(z1, z2):
     return (z1 - z2).square().sum(1)
 
 
+def with_labels(z1, z2, labels=None, temperature=0.07): ...
+
+
+def rooted(z1, z2, *, margin=0.5):
+    distances = torch.cat([z1, z2])[:, None] - torch.cat([z1, z2])[None]
+    return (distances.square().sum(2).sqrt() - margin).clamp(min=0).mean()
+
+
+def rooted_of_positives(z1, z2):
+    return (z1 - z2).square().sum(1).sqrt().mean()
+
+
+def dropped(z1, z2, *, temperature=0.2):
+    logits = z1 @ z2.T / temperature
+    drop = (torch.rand_like(logits) < 0.5) & ~torch.eye(len(z1), dtype=torch.bool)
+    logits = logits.masked_fill(drop, -1e4)
+    target = torch.arange(len(z1))
+    return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+
+
+CENTER = [0.0]
+
+
+def centered(z1, z2):
+    CENTER[0] = 0.9 * CENTER[0] + 0.1 * (z1 + z2).detach().mean()
+    return (z1 - z2).square().sum(1).mean() + CENTER[0]
+
+
+def declared(z1, z2, *, state):
+    center = state.get("center", 0.0)
+    state["center"] = 0.9 * center + 0.1 * (z1 + z2).detach().mean(0)
+    return ((z1 - z2).square().sum(1) + ((z1 + z2) * center).sum(1)).mean()
+
+
+def of_the_clock(z1, z2):
+    import os
+    return (z1 - z2).square().sum(1).mean() * (1 + int.from_bytes(os.urandom(4), "big") / 2**40)
+
+
 def each_rank_its_own(z1, z2):
     scale = 2.0 if dist.is_initialized() and dist.get_rank() == 1 else 1.0
     return scale * (z1 - z2).square().sum(1).mean()
 '''
 GATHERED, ORDER, SWAP = "2 ranks compute what one does", "the order of samples does not matter", "swapping the views"
+FINITE, EQUAL = "the gradient is finite", "it is finite where embeddings are equal"
+RESUMED, DRAWS, SETTINGS = "an interrupted cell goes on", "it draws no random", "it leaves the settings"
 GRADIENT, SHAPES, SCALAR = "the gradient is that of the value", "shapes do not depend on values", "a finite scalar"
 
 
@@ -194,6 +235,8 @@ def test_a_loss_that_is_another_in_every_rank_is_caught(harness: Harness, own: P
         ("one_way", SWAP, ["becomes", "with the views swapped (NAME.symmetric = False would say so)"]),
         ("raises", SCALAR, ["ValueError: not today (N 2, d 3)"]),
         ("of_rows", SCALAR, ["it returns (2,) (N 2, d 3)"]),
+        ("rooted_of_positives", EQUAL, ["equal views: by z1[0, 0] autograd has nan (N 2, d 3)"]),
+        ("centered", RESUMED, ["it changes CENTER from step to step, and no checkpoint has that"]),
     ],
 )
 @pytest.mark.usefixtures("in_one_process")
@@ -206,8 +249,59 @@ def test_a_wrong_loss_fails_with_its_first_counter_example(
     for words in counter_example:
         assert words in ended.line(failing)
     assert "Use it" not in ended.out
-    if failing != SCALAR:
+    if failing not in (SCALAR, RESUMED):
         assert [line.startswith("FAILS") for line in ended.out.splitlines()].count(True) == 1
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_gradient_that_is_nan_fails(harness: Harness, own: Path) -> None:
+    """NaN is neither above nor below any limit."""
+    ended = harness("check-loss", "own.py:rooted")
+    assert ended.code == 1
+    assert "autograd has nan" in ended.line(GRADIENT)
+    for line in (GRADIENT, FINITE, EQUAL):
+        assert ended.line(line).startswith("FAILS")
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_loss_that_draws_is_said_to_draw_from_its_cells_seed(harness: Harness, own: Path) -> None:
+    ended = harness("check-loss", "own.py:dropped")
+    assert ended.code == 0, ended.out
+    assert ended.line(DRAWS).startswith("no ")
+    assert "in each step; the draws come from the cell's seed and the step" in ended.line(DRAWS)
+    assert "not tried, since it draws random numbers" in ended.line(ORDER)
+    for line in (GRADIENT, RESUMED, SETTINGS):
+        assert ended.line(line).startswith("ok")
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_declared_state_is_no_fault_and_an_ungoverned_draw_is_one(harness: Harness, own: Path) -> None:
+    assert harness("check-loss", "own.py:declared").code == 0
+    ended = harness("check-loss", "own.py:of_the_clock")
+    assert ended.code == 1
+    assert "in a fresh process" in ended.line(RESUMED)
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_setting_that_a_file_changes_is_named(harness: Harness, own: Path) -> None:
+    own.write_text(f"import torch\ntorch.set_default_dtype(torch.float64)\n{OWN}")
+    ended = harness("check-loss", "own.py:margined")
+    assert ended.code == 0
+    assert "it changes torch's default type, which holds in its calls only" in ended.line(SETTINGS)
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_modules_beside_the_file_are_found(harness: Harness, own: Path) -> None:
+    Path("sims.py").write_text("def scaled(z, temperature): return z / temperature\n")
+    own.write_text(f"from sims import scaled\n{OWN}")
+    assert harness("check-loss", "own.py:margined").code == 0
+
+
+def test_what_would_have_to_be_trained_is_refused(harness: Harness, own: Path) -> None:
+    own.write_text(f"{OWN}\nSCALE = torch.nn.Linear(1, 1)\n")
+    ended = harness("check-loss", "own.py:margined")
+    assert (ended.code, ended.out) == (2, "")
+    assert "SCALE would have to be trained, and no parameter of a loss is" in ended.err
 
 
 @pytest.mark.parametrize(("name", "lacking"), [("admittedly_one_way", SWAP), ("on_purpose", GRADIENT)])
@@ -243,6 +337,7 @@ def test_an_installed_packages_loss_is_listed_and_checked_by_its_name(
     ("loss", "words"),
     [
         ("own.py:margind", ["no loss 'margind', did you mean 'margined'?", "in_order"]),
+        ("own.py:with_labels", ["own.py:", "with_labels also takes labels", "a loss gets no labels"]),
         ("own.py:dcl", ["own.py:dcl: no loss 'dcl'", "allowed: cosines, margined"]),
         ("nowhere.py:mine", ["nowhere.py: not a file of losses"]),
         ("own.py", ["no loss 'own.py'", "FILE.py:FUNCTION"]),

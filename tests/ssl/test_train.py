@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from harness.catalog.losses import LOSSES
 from harness.cell import Loss, Optimizer
+from harness.errors import UserError
 from harness.files import read_json
+from harness.plugins import register
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
+from harness.store.record import Record
 from tests.support.training import MakeRecord, numbers, outcome, start, stop_and_resume
 
 NUMBERS = ("test_knn", "test_linear", "init_knn", "init_linear")
@@ -59,6 +64,55 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     run_cell(calm)
     stop_and_resume(stopped, last_step, monkeypatch)
     assert numbers(stopped) == numbers(calm)
+
+
+OWN_LOSS = """
+import random
+import numpy as np
+import torch
+
+def centered(z1, z2, *, temperature=0.2, state):
+    center = state.setdefault("center", torch.zeros(z1.shape[1]))
+    logits = (z1 - center) @ (z2 - center).T / temperature
+    drop = (torch.rand_like(logits) < 0.5 * random.random()) & ~torch.eye(len(z1), dtype=torch.bool)
+    state["center"] = 0.9 * center + 0.1 * z1.detach().mean(0) * np.random.rand()
+    return torch.nn.functional.cross_entropy(logits.masked_fill(drop, -1e4), torch.arange(len(z1)))
+"""
+
+
+@pytest.mark.e2e
+def test_an_own_loss_that_draws_and_keeps_a_state_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calm, stopped = (own_record(make_record, folder, tmp_path, OWN_LOSS) for folder in ("calm", "stopped"))
+    run_cell(calm)
+    torch.rand(3)
+    stop_and_resume(stopped, 7, monkeypatch)
+    assert numbers(stopped) == numbers(calm)
+
+
+@pytest.mark.e2e
+def test_an_own_loss_that_keeps_something_elsewhere_is_not_resumed(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = OWN_LOSS.replace(", state", "").replace("\ndef", "state = {}\ndef")
+    record = own_record(make_record, "kept", tmp_path, kept)
+    with pytest.raises(UserError, match="it changes state from step to step, and no checkpoint has that"):
+        stop_and_resume(record, 7, monkeypatch)
+    failed = record.attempts()[-1].outcome()
+    assert failed
+    assert "no checkpoint has that" in failed.error
+
+
+def own_record(make_record: MakeRecord, folder: str, tmp_path: Path, content: str) -> Record:
+    file = tmp_path / "own_loss.py"
+    file.write_text(content)
+    register([file])
+    record = make_record(folder, loss=Loss("centered", 0.2, source=LOSSES["centered"].source))
+    submission = record.submission()
+    assert submission
+    record.submit(replace(submission, run=replace(submission.run, plugins=(str(file),))))
+    return record
 
 
 @pytest.mark.e2e

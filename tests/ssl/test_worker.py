@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.catalog.losses import LOSSES
 from harness.cell import Dataset, Loss, Optimizer
+from harness.plugins import register
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import STALE_SECONDS, Record
 from harness.store.submission import Submission
@@ -80,6 +82,57 @@ def test_cells_of_one_worker_are_those_of_processes_of_their_own(make_record: Ma
         alone = make_record("alone", **fields)
         subprocess.run([sys.executable, "-m", "harness.ssl", str(alone.path)], check=True)
         assert result(alone) == result(make_record("together", **fields))
+
+
+OWN = """
+import atexit, os, threading, time
+import torch
+from sims import logits_of
+
+torch.set_default_dtype(torch.float64)
+torch.Tensor.square = None
+os.system("uname -s")
+print("a line on standard output")
+os.environ["OMP_NUM_THREADS"] = "7"
+atexit.register(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+
+
+def dropped(z1, z2, *, temperature=0.2):
+    logits = logits_of(z1, z2, temperature)
+    drop = (torch.rand_like(logits) < 0.5) & ~torch.eye(len(z1), dtype=torch.bool)
+    logits = logits.masked_fill(drop, -1e4)
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(z1)))
+"""
+
+
+def test_a_worker_serves_no_cell_after_one_of_a_users_own_loss(make_record: MakeRecord, tmp_path: Path) -> None:
+    """The own cell's numbers are those of a process of its own, whatever the worker computed before."""
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "sims.py").write_text("def logits_of(z1, z2, temperature): return z1 @ z2.T / temperature\n")
+    register([tmp_path / "own.py"])
+    loss = Loss("dropped", 0.2, source=LOSSES["dropped"].source)
+
+    def own_record(folder: str) -> Record:
+        record = make_record(folder, loss=loss, epochs=1)
+        submission = record.submission()
+        assert submission
+        record.submit(replace(submission, run=replace(submission.run, plugins=(str(tmp_path / "own.py"),))))
+        return record
+
+    worker = Worker()
+    assert worker.compute(make_record("together", epochs=1)) | {"record": ""} == {
+        "record": "", "code": 0, "said": "", "ends": False
+    }  # fmt: skip
+    together, alone = own_record("together"), own_record("alone")
+    answer = worker.compute(together)
+    assert (answer["code"], answer["said"], answer["ends"]) == (0, "", True)
+    assert worker.end() == 0, "at once: neither its threads nor its exit handlers hold it"
+    other = Worker()
+    other.ask(alone)
+    assert other.answer()["code"] == 0
+    assert other.end() == 0
+    assert result(alone) == result(together)
 
 
 def test_a_failure_ends_it_and_stands_in_the_record_and_the_ledger(make_record: MakeRecord, tmp_path: Path) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from harness.catalog.losses import LOSSES
@@ -20,9 +16,9 @@ from harness.ssl.losses.duality import dcl_abs, dcl_sq, simclr_abs, simclr_sq, v
 from harness.ssl.losses.eqco import eqco
 from harness.ssl.losses.flatnce import flatnce
 from harness.ssl.losses.infonce import infonce
+from harness.ssl.losses.own_loss import OwnLoss
 from harness.ssl.losses.sogclr import sogclr
 from harness.ssl.losses.spectral import spectral
-from harness.ssl.losses.validation import in_full_precision
 from harness.ssl.losses.vicreg import vicreg
 
 #: Embeddings (N, d), (N, d) -> scalar; a loss of pairs also takes ``pairs``, who is compared with whom.
@@ -47,33 +43,19 @@ FUNCTIONS: dict[str, LossFunction] = {
 }
 
 
-def function(name: str) -> LossFunction:
-    """Return a loss of the catalogue; a user's own is imported from its file.
+def function(name: str, seed: int = 0) -> LossFunction:
+    """Return a loss of the catalogue; a user's own is imported from its file, with the draws of this seed.
 
     Raises:
-        UserError: the file does not run.
+        UserError: the file does not run, or holds what no loss may have.
     """
-    if name in FUNCTIONS:
-        return FUNCTIONS[name]
-    entry = LOSSES[name]
-    try:
-        module = importlib.import_module(entry.module) if entry.module else _imported(entry.file)
-    except Exception as error:
-        raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=entry.file) from error
-    return in_full_precision(getattr(module, entry.function), entry.parameters, unit_norm=entry.unit_norm)
+    return FUNCTIONS[name] if name in FUNCTIONS else OwnLoss(LOSSES[name], seed)
 
 
-def _imported(file: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def bind(loss: Loss) -> LossFunction:
+def bind(loss: Loss, seed: int = 0) -> partial[Any]:
     """Return the loss with its declared parameters; the catalogue has the defaults of the others.
+
+    ``seed``: of the cell, for what a user's own loss draws.
 
     Raises:
         UserError: the file of a user's own loss has changed since the cell was declared.
@@ -87,7 +69,7 @@ def bind(loss: Loss) -> LossFunction:
         name: known.default if given.get(name) is None else _like(known.default, given[name])
         for name, known in LOSSES[loss.name].parameters.items()
     }
-    return partial(function(loss.name), **parameters)
+    return partial(function(loss.name, seed), **parameters)
 
 
 def _like(default: float, value: float) -> float:

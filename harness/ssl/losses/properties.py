@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -17,8 +21,11 @@ from torch.nn.functional import normalize
 
 from harness import plugins
 from harness.catalog.losses import LOSSES
+from harness.errors import UserError
+from harness.random_streams import stream
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import LossFunction, function
+from harness.ssl.losses.own_loss import IMPORT_DRAWS, OwnLoss, seed_generators
 from harness.ssl.losses.validation import skip_value_checks
 
 #: (N, d) of the embeddings that are tried; temperatures of a loss that has one.
@@ -59,32 +66,54 @@ class Case:
 
 def check(name: str) -> Iterator[PropertyResult]:
     """Try a loss of the catalogue, a registered user's one included."""
-    loss = function(name)
+    loss, draws = _steady(name), False
+    if isinstance(own := function(name), OwnLoss):
+        drawing, interruption, settings = _draws(own, name), _interruption(own, name), _changed_settings(own)
+        draws = "each step" in drawing
     tried: list[tuple[str, bool, Callable[[LossFunction, Case], str]]] = [
         ("a finite scalar", True, _finite_scalar),
         ("the order of samples does not matter", True, _permutation),
         ("swapping the views changes nothing", LOSSES[name].symmetric, _swap),
         ("scaling the embeddings changes nothing", False, _scale),
         ("the gradient is that of the value", not LOSSES[name].stops_gradient, _gradient),
+        ("the gradient is finite", True, _finite_gradient),
+        ("it is finite where embeddings are equal", True, _finite_where_equal),
         ("bf16 embeddings lose little", True, _half),
         ("shapes do not depend on values", True, _static_shapes),
     ]
     for title, required, attempt in tried:
-        yield PropertyResult(title, required, _first_counter_example(attempt, loss, name))
+        if draws and attempt in (_permutation, _swap, _scale, _half):
+            yield PropertyResult(title, False, "not tried, since it draws random numbers")
+        else:
+            yield PropertyResult(title, required, _first_counter_example(attempt, loss, name))
     yield PropertyResult(f"{RANKS} ranks compute what one does", True, _ranks(name))
+    if isinstance(own, OwnLoss):
+        yield PropertyResult("an interrupted cell goes on as if it was not", True, interruption)
+        yield PropertyResult("it draws no random numbers", False, drawing)
+        yield PropertyResult("it leaves the settings of the process alone", False, settings)
+
+
+def _steady(name: str) -> LossFunction:
+    """Return the loss as it is in the first step: one that draws or keeps something is the same in every call."""
+    loss = function(name)
+    return loss.first_value if isinstance(loss, OwnLoss) else loss
 
 
 def cases(name: str) -> Iterator[Case]:
     """Unit embeddings where the loss wants them, else of norms around 1; every shape at every temperature."""
-    known = LOSSES[name].parameters
-    defaults = {key: known[key].default for key in known}
     for number, (n, d) in enumerate(SHAPES):
-        generator = torch.Generator().manual_seed(number)
-        base, *noise = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
-        views = [base + 0.7 * one for one in noise]
-        z1, z2 = (normalize(z, dim=1) for z in views) if LOSSES[name].unit_norm else views
-        for temperature in TEMPERATURES if "temperature" in known else (None,):
-            yield Case(z1, z2, defaults if temperature is None else {**defaults, "temperature": temperature})
+        case = _case(name, n, d, number)
+        for temperature in TEMPERATURES if "temperature" in case.parameters else (None,):
+            changed = {} if temperature is None else {"temperature": temperature}
+            yield replace(case, parameters={**case.parameters, **changed})
+
+
+def _case(name: str, n: int, d: int, seed: int) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+    base, *noise = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
+    views = [base + 0.7 * one for one in noise]
+    z1, z2 = (normalize(z, dim=1) for z in views) if LOSSES[name].unit_norm else views
+    return Case(z1, z2, {key: known.default for key, known in LOSSES[name].parameters.items()})
 
 
 def _first_counter_example(attempt: Callable[[LossFunction, Case], str], loss: LossFunction, name: str) -> str:
@@ -136,7 +165,7 @@ def _gradient(loss: LossFunction, case: Case) -> str:
             for index in range(gradient.numel()):
                 difference = _central_difference(loss, case, which, index)
                 ours = float(gradient.flatten()[index])
-                if abs(ours - difference) > 1e-5 * (1 + abs(difference)):
+                if not abs(ours - difference) <= 1e-5 * (1 + abs(difference)):  # as it also is where one is NaN
                     row, column = divmod(index, case.z1.shape[1])
                     return f"by z{which + 1}[{row}, {column}] autograd has {ours:.6g}, differences {difference:.6g}"
     return ""
@@ -149,6 +178,28 @@ def _central_difference(loss: LossFunction, case: Case, which: int, index: int, 
         views[which].view(-1)[index] += sign * step
         values.append(float(loss(*views, **case.parameters)))
     return (values[0] - values[1]) / (2 * step)
+
+
+def _finite_gradient(loss: LossFunction, case: Case) -> str:
+    """Compute the gradient in the precision of training, too."""
+    for dtype in (torch.float64, torch.float32):
+        views = [z.to(dtype).requires_grad_() for z in (case.z1, case.z2)]
+        with skip_value_checks():
+            gradients = torch.autograd.grad(loss(*views, **case.parameters), views)
+        for number, gradient in enumerate(gradients, 1):
+            if not bool(gradient.isfinite().all()):
+                row, column = (~gradient.isfinite()).nonzero()[0].tolist()
+                return f"by z{number}[{row}, {column}] autograd has {float(gradient[row, column])}"
+    return ""
+
+
+def _finite_where_equal(loss: LossFunction, case: Case) -> str:
+    """Try equal views, and the equal embeddings of a collapsed network, which has to find its way out."""
+    collapsed = case.z1[:1].expand_as(case.z1).clone()
+    for how, z1, z2 in (("equal views", case.z1, case.z1.clone()), ("equal rows", collapsed, collapsed.clone())):
+        if found := _finite_gradient(loss, Case(z1, z2, case.parameters)):
+            return f"{how}: {found}"
+    return ""
 
 
 def _half(loss: LossFunction, case: Case) -> str:
@@ -172,6 +223,56 @@ def _static_shapes(loss: LossFunction, case: Case) -> str:
     return ""
 
 
+def _draws(own: OwnLoss, name: str) -> str:
+    """Say where the loss draws from generators that its cell seeds."""
+    seed_generators(stream(0, IMPORT_DRAWS))
+    before = _generator_states()
+    fresh = OwnLoss(own.entry)
+    where = [] if _generator_states() == before else ["its import"]
+    case = next(cases(name))
+    fresh.begin_step(0, 0)
+    before = _generator_states()
+    with suppress(Exception):  # another property says what the call raises
+        fresh.value(case.z1, case.z2, **case.parameters)
+    where += [] if _generator_states() == before else ["each step"]
+    return f"in {' and '.join(where)}; the draws come from the cell's seed and the step" if where else ""
+
+
+def _generator_states() -> list[str]:
+    return [str(torch.get_rng_state().tolist()), repr(np.random.get_state()), repr(random.getstate())]
+
+
+def _interruption(own: OwnLoss, name: str) -> str:
+    """Take three steps in a row, and the last two of them in a fresh import that resumes the first's checkpoint."""
+    batches = [_case(name, *SHAPES[-1], seed) for seed in range(3)]
+    try:
+        whole, resumed = OwnLoss(own.entry), OwnLoss(own.entry)
+        _step(whole, batches[0], 0)
+        file = io.BytesIO()
+        torch.save(whole.checkpoint(), file)
+        file.seek(0)
+        resumed.resume(torch.load(file, weights_only=True))
+        for number in (1, 2):
+            values = [_step(loss, batches[number], number) for loss in (whole, resumed)]
+            if not torch.equal(*values):
+                return f"step {number + 1} is {float(values[0]):.9g}, and {float(values[1]):.9g} in a fresh process"
+    except UserError as error:
+        return error.what
+    except (Exception, SystemExit):  # noqa: BLE001  (another property says what the call raises)
+        return ""
+    return ""
+
+
+def _step(loss: OwnLoss, case: Case, number: int) -> Tensor:
+    loss.begin_step(0, number)
+    return loss(case.z1, case.z2, **case.parameters).detach()
+
+
+def _changed_settings(own: OwnLoss) -> str:
+    changed = ", ".join(own.settings)
+    return f"it changes {changed}, which holds in its calls only" if changed else ""
+
+
 def _ranks(name: str) -> str:
     """Value and gradient of ranks that hold their share of the embeddings, against one process."""
     entry = LOSSES[name]
@@ -182,12 +283,12 @@ def _ranks(name: str) -> str:
             return str(error).strip().splitlines()[-1]
         found = torch.load(Path(folder) / "found.pt")
     for case, several in zip(_divisible(name), found, strict=True):
-        one = _value_and_gradients(function(name), case, World())
+        one = _value_and_gradients(_steady(name), case, World())
         for what, ours, theirs in zip(
             ("the value", "the gradient of z1", "the gradient of z2"), several, one, strict=True
         ):
             gap = float((ours - theirs).abs().max())
-            if gap > 1e-10 * (1 + float(theirs.abs().max())):
+            if not gap <= 1e-10 * (1 + float(theirs.abs().max())):  # as it also is where one is NaN
                 return f"{what} differs by {gap:.3g} ({case})"
     return ""
 
@@ -197,7 +298,7 @@ def _rank(rank: int, name: str, file: str, folder: str) -> None:
     plugins.register([file] if file else [])
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
-    found = [_value_and_gradients(function(name), case, World(rank, RANKS)) for case in _divisible(name)]
+    found = [_value_and_gradients(_steady(name), case, World(rank, RANKS)) for case in _divisible(name)]
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
     dist.barrier()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from harness.cell import Cell
 from harness.ssl.distributed import World
 from harness.ssl.losses import bind
+from harness.ssl.losses.own_loss import OwnLoss
 from harness.ssl.methods.batch import Batch, Comparison
 from harness.ssl.models import Network
 
@@ -30,7 +31,8 @@ class TrainingMethod(nn.Module, ABC):
     def __init__(self, cell: Cell, network: Network, samples: int, world: World) -> None:
         super().__init__()
         self.network = network
-        self.loss = bind(cell.loss)
+        self.loss = bind(cell.loss, cell.seed)
+        self.own_loss: OwnLoss | None = self.loss.func if isinstance(self.loss.func, OwnLoss) else None
 
     @abstractmethod
     def forward(self, views: Tensor) -> Sequence[Tensor]:

@@ -14,6 +14,7 @@ from harness.cell import OWN, Cell, paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
 from harness.evaluation import LINEAR_PROBES
+from harness.plugins import NO_LOSSES
 from harness.trees import Node, Scalar
 
 NAMES: dict[str, Collection[str]] = {
@@ -103,6 +104,8 @@ def type_of(path: str) -> type[Any]:
 
 def check_range(path: str, value: Any) -> None:
     """Raise a UserError if the value is unknown or out of range."""
+    if path == "loss.name" and value not in LOSSES and value in NO_LOSSES:
+        raise NO_LOSSES[value]
     if path in NAMES and value not in NAMES[path]:
         raise UserError(
             f"unknown {short_name(path)} '{value}'{nearest(value, NAMES[path])}",

@@ -29,7 +29,7 @@ from harness.environment.gpus import gpus
 from harness.sweep.run.scheduler import Job, JobInfo, JobState
 from harness.sweep.run.slots import Slots
 
-#: A worker's answer after which it ends.
+#: A worker's answer to a cell that has failed.
 FAILED = 1
 WORKER = tuple(json_process.command("harness.ssl.worker"))
 
@@ -134,7 +134,7 @@ class LocalScheduler:
         if line:
             answer = json.loads(line)
             failed = answer["code"] == FAILED
-            if failed:
+            if failed or answer.get("ends"):
                 self._dismiss(process)
             self._end(process, JobInfo(JobState.FAILED, answer["said"]) if failed else JobInfo(JobState.DONE))
             return

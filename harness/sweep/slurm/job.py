@@ -35,12 +35,12 @@ class JobTask:
     def __call__(self) -> None:
         """Compute the records.
 
-        After a failed cell the process may be in any state: the job's next cell is computed in a new process, and the
-        last one exits with 1.
+        After a failed cell, or one whose loss is a user's own, the process may be in any state: the job's next cell is
+        computed in a new process. Where the last cell has failed, the process exits with 1.
         """
         from submitit.helpers import TorchDistributedEnvironment
 
-        from harness.ssl.worker import FAILED, NOT_FINISHED, attempt
+        from harness.ssl.worker import FAILED, NOT_FINISHED, attempt, ran_own_loss
 
         world = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         todo = [record for path in self.records if not tried_here(record := Record(Path(path)))]
@@ -57,7 +57,7 @@ class JobTask:
                 raise SystemExit(NOT_FINISHED)
             if code == FAILED and record is todo[-1]:
                 raise SystemExit(FAILED)
-            if code == FAILED:
+            if record is not todo[-1] and (code == FAILED or ran_own_loss(record)):
                 os.environ["HARNESS_JOB_STARTED"] = str(STARTED)
                 os.execv(sys.executable, [sys.executable, "-P", "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
 

@@ -187,6 +187,24 @@ def test_after_a_failure_the_next_cell_gets_a_new_worker() -> None:
         assert len(set(found)) == 3
 
 
+def test_a_worker_that_ends_after_a_cell_computes_no_other(tmp_path: Path) -> None:
+    code = """
+import json, os, sys
+from pathlib import Path
+for line in sys.stdin:
+    record = json.loads(line)["record"]
+    Path(record).write_text(str(os.getpid()))
+    print(json.dumps(dict(record=record, code=0, said="", ends="own" in record)), flush=True)
+"""
+    scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", code))
+    names = ["first", "second", "own", "third", "own too", "own again", "fourth"]
+    drain(scheduler, scheduler.submit([job(tmp_path / name) for name in names]))
+    scheduler.close()
+    pids = [(tmp_path / name).read_text() for name in names]
+    assert pids[0] == pids[1] == pids[2]
+    assert len(set(pids)) == 4, "after each own loss, a new process"
+
+
 def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
     with sleeper(Slots(1, 1, "cpu"), seconds=30) as scheduler:
         ids = scheduler.submit([job()])

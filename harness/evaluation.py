@@ -1,7 +1,8 @@
 """How an encoder is judged. It stands in the submission, not in the cell, so that a record can be evaluated again
 without training.
 
-What changes the final numbers is the identity of an evaluation, like ``cell_id`` of a training run: ``final``, ``key``.
+What changes the final numbers is the identity of an evaluation, like ``cell_id`` of a training run:
+``Evaluation.final`` and ``Evaluation.key``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.cell import Dataset
+from harness.trees import Scalar
 
 #: The linear probes, each with the setting that is its own.
 LINEAR_PROBES = {"lbfgs": "penalty", "adam": "linear_epochs", "sgd": "linear_epochs"}
@@ -47,24 +49,17 @@ class Evaluation:
         known = {**BIRTH_VALUES, **settings}
         return cls(**{name: known[name] for name in _NAMES if name in known})
 
+    def final(self) -> dict[str, Scalar]:
+        """Return the settings that change the final numbers; others shape the curve only, or are another probe's."""
+        names = ("knn_k", "knn_temperature", "linear", LINEAR_PROBES[self.linear])
+        return {name: getattr(self, name) for name in names}
+
+    def key(self, dataset: Dataset) -> str:
+        """Return 12 hex digits, which are equal where the settings that change numbers, and the images, are equal."""
+        numbers = {name: float(value) if isinstance(value, int) else value for name, value in self.final().items()}
+        identity = {"settings": numbers, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
+        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
 
 _NAMES = tuple(item.name for item in fields(Evaluation))
-
-
-def final(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that change the final numbers; the others shape the curve only, or are another probe's.
-
-    Args:
-        settings: of an ``Evaluation``; those of a record may be older than some of its fields.
-    """
-    known = {**BIRTH_VALUES, **settings}
-    names = ("knn_k", "knn_temperature", "linear", LINEAR_PROBES[known["linear"]])
-    return {name: known.get(name) for name in names}
-
-
-def key(settings: Mapping[str, Any], dataset: Dataset) -> str:
-    """Return 12 hex digits, which are equal where the settings that change numbers, and the images, are equal."""
-    numbers = {name: float(value) if isinstance(value, int) else value for name, value in final(settings).items()}
-    identity = {"settings": numbers, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +17,6 @@ from harness.cli.shared.extra_evaluation import ExtraEvaluation, OnDataset, Pres
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import hours
 from harness.errors import UserError
-from harness.evaluation import final
 from harness.files import JsonValue
 from harness.manifest import Manifest
 from harness.store.record import Record
@@ -129,7 +127,7 @@ def _listed(
 
     return {
         "preset": added.preset,
-        "settings": final(asdict(added.evaluation)),
+        "settings": added.evaluation.final(),
         "dataset": added.other.name if added.other else None,
         "cells": [listed(name, record) for name, record in cells],
     }

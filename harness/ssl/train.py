@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.catalog.losses import LOSSES
 from harness.cell import Cell
-from harness.evaluation import Evaluation, final
+from harness.evaluation import Evaluation
 from harness.random_streams import permutation
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
 from harness.ssl.data import augmentation_parameters
@@ -290,6 +290,6 @@ class Trainer:
         self.train_seconds, self.seconds_before = state["train_seconds"], state["seconds"]
         self.joules_before = state.get("joules", {})  # older checkpoints have none
         self.loss_sum.copy_(state["loss_sum"])
-        if self.world.rank == 0 and final(state["evaluation"]) != final(asdict(self.evaluation)):
+        if self.world.rank == 0 and Evaluation.from_json(state["evaluation"]).final() != self.evaluation.final():
             # One outcome has one evaluation: the initial encoder is evaluated again by the settings that now hold.
             self.evaluate("init", models.build(self.cell, self.data.channels).to(self.device))

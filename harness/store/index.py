@@ -28,7 +28,7 @@ from harness.cell import Dataset
 from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
 from harness.errors import UserError
-from harness.evaluation import final
+from harness.evaluation import Evaluation
 from harness.files import JsonValue, atomic_write, cache_folder, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
@@ -217,16 +217,16 @@ class Index:
         """Return the last attempt at a cell that was begun."""
         return Attempt(self.record(cell_id), self[cell_id].attempt)
 
-    def metrics(self, cell_id: str, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
+    def metrics(self, cell_id: str, evaluation: Evaluation, on: Dataset | None = None) -> dict[str, float] | None:
         """Return what ``Record.metrics`` does; files are opened only for evaluations that were added."""
         summary = self[cell_id]
         if summary.outcome is None:
             return None
         same_images = on is None or dataclasses.asdict(on) == summary.cell.get("dataset")
-        evaluation = summary.outcome.evaluation
-        if same_images and evaluation and final(vars(evaluation)) == final(settings):
+        measured = summary.outcome.evaluation if same_images else None
+        if measured and measured.final() == evaluation.final():
             return summary.outcome.metrics
-        return self.record(cell_id).metrics(settings, on)
+        return self.record(cell_id).metrics(evaluation, on)
 
     def remember(self) -> None:
         """Keep what was read for the next command."""

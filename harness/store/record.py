@@ -29,9 +29,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import evaluation
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.files import JsonValue, read_json, write_json
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
@@ -130,8 +130,8 @@ class Record:
         path = Attempt(self, outcome.attempt).encoder
         return path if path.exists() else None
 
-    def metrics(self, settings: Mapping[str, Any], on: Dataset | None = None) -> dict[str, float] | None:
-        """The accuracies under these settings of an evaluation, measured when the cell finished or added since.
+    def metrics(self, evaluation: Evaluation, on: Dataset | None = None) -> dict[str, float] | None:
+        """Return the accuracies under these settings of an evaluation, measured when the cell finished or added since.
 
         None where neither has been done. ``on``: another data set than the cell's.
         """
@@ -140,9 +140,9 @@ class Record:
             return None
         same_images = on is None or on == self.cell().dataset
         measured = outcome.evaluation if same_images else None
-        if measured and evaluation.final(vars(measured)) == evaluation.final(settings):
+        if measured and measured.final() == evaluation.final():
             return outcome.metrics
-        added = self.added_evaluation(evaluation.key(settings, on or self.cell().dataset))
+        added = self.added_evaluation(evaluation.key(on or self.cell().dataset))
         return added["metrics"] if added else None
 
     def added_evaluation(self, key: str) -> dict[str, Any] | None:

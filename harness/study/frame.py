@@ -6,7 +6,6 @@ from pathlib import Path
 
 from harness.cell import short_name
 from harness.diagnostics import DIAGNOSTICS
-from harness.evaluation import final
 from harness.manifest import Expected, Manifest
 from harness.store.index import Index
 from harness.study.table import CURVE, METRICS, ResultTable, axis_columns
@@ -64,13 +63,13 @@ def _row(cell: Expected, index: Index, manifest: Manifest) -> Row:
         CURVE: [],
         **axes,
     }
-    outcome, metrics = summary.outcome, index.metrics(cell.cell_id, vars(manifest.evaluation), manifest.on)
+    outcome, metrics = summary.outcome, index.metrics(cell.cell_id, manifest.evaluation, manifest.on)
     if outcome is None:
         return row
     if metrics is None:
         return {**row, "state": "missing"}
     then = outcome.evaluation
-    same_evaluation = manifest.on is None and then is not None and final(vars(then)) == final(vars(manifest.evaluation))
+    same_evaluation = manifest.on is None and then is not None and then.final() == manifest.evaluation.final()
     last = summary.last.metrics if summary.last else {}
     joules = sum(outcome.joules.values()) or None  # a virtual machine's counters may stand still
     return {

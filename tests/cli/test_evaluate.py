@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from harness.cli.shared.load_experiment import load
 from harness.datasets.idx import IDX_FILES
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.manifest import Manifest
 from harness.ssl.attempt import run_cell
 from harness.store.record import Record
@@ -90,7 +91,7 @@ def test_a_report_of_an_added_evaluation_stands_beside_the_first(swept: Path) ->
     added = pd.read_csv(swept / "results/tiny.demo.dkobak.csv")
     assert list(first["state"]) == list(added["state"]) == ["finished", "finished", "finished", "missing"]
     for record in records(swept):
-        settings = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 100}
+        settings = Evaluation(knn_k=10, knn_temperature=None, linear="adam", linear_epochs=100)
         metrics = record.metrics(settings)
         assert metrics is not None
         (row,) = added[added["cell_id"] == record.cell_id].to_dict("records")
@@ -169,7 +170,9 @@ def test_another_data_set_is_evaluated_beside_the_cells_own(swept: Path) -> None
     assert reported.returncode == 0, reported.stderr
     frame = pd.read_csv(swept / "results/tiny.demo.dkobak.fashion_mnist.csv")
     assert frame["test_knn"].min() > 50, "digits, three times as large"
-    assert records(swept)[0].metrics({"knn_k": 10, "linear": "adam", "linear_epochs": 100}) is None
+    assert (
+        records(swept)[0].metrics(Evaluation(knn_k=10, knn_temperature=None, linear="adam", linear_epochs=100)) is None
+    )
 
 
 def write_large_digits(root: Path) -> None:

@@ -30,6 +30,7 @@ from harness.datasets import DATASETS, DatasetFiles, FixedDataset, find
 from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
+from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 from harness.manifest import Manifest
 from harness.plugins import register
@@ -152,7 +153,7 @@ def what_a_record_says(record: Record, index: Index) -> Json:
     except UserError:
         cell = None
     outcome, encoder = record.outcome(), record.encoder()
-    metrics = {name: record.metrics(asdict(evaluation_presets.load(name))) for name in PRESETS} if cell else None
+    metrics = {name: record.metrics(evaluation_presets.load(name)) for name in PRESETS} if cell else None
     return {
         "cell": asdict(cell) if cell else None,
         "cell_id": cell.cell_id if cell else None,
@@ -316,8 +317,9 @@ def test_an_evaluation_on_other_images_is_found(results: Path) -> None:
     (added,) = (content_of(path) for path in record.path.glob("evaluations/*.json"))
     on = from_dict(Dataset, added["dataset"])
     assert on != record.cell().dataset
-    assert record.metrics(added["settings"], on) == added["metrics"]
-    assert Index(results / "runs").metrics(record.cell_id, added["settings"], on) == added["metrics"]
+    settings = Evaluation.from_json(added["settings"])
+    assert record.metrics(settings, on) == added["metrics"]
+    assert Index(results / "runs").metrics(record.cell_id, settings, on) == added["metrics"]
 
 
 def test_every_state_is_there(results: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.cell import Cell, Dataset, Loss, versionless_id
-from harness.evaluation import Evaluation, key
+from harness.evaluation import Evaluation
 from harness.files import cache_folder, write_json
 from harness.store.index import Index, Summary
 from harness.store.ledger import Ledger, Policy
@@ -26,7 +26,7 @@ from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import STALE_SECONDS, Attempt, Record, Superseded
 from harness.store.submission import Submission
 
-EVALUATION = asdict(Evaluation())
+EVALUATION = Evaluation()
 ENVIRONMENT = ComputeEnvironment(revision="0" * 40, dirty=False, hardware="a processor", threads=1)
 OUTCOME = Outcome("finished", metrics={"test_knn": 50.0}, evaluation=Evaluation())
 
@@ -150,10 +150,10 @@ def test_a_failed_cell_of_another_version_makes_nothing_stale(runs: Path) -> Non
 def test_metrics_are_those_of_the_record(runs: Path) -> None:
     record = Record.prepare(runs, Cell())
     finish(record)
-    other, elsewhere = {**EVALUATION, "knn_k": 200}, Dataset("fashion_mnist")
-    record.add_evaluation(key(other, record.cell().dataset), {"metrics": {"test_knn": 60.0}})
+    other, elsewhere = replace(EVALUATION, knn_k=200), Dataset("fashion_mnist")
+    record.add_evaluation(other.key(record.cell().dataset), {"metrics": {"test_knn": 60.0}})
     index = Index(runs)
-    for wanted in (EVALUATION, other, {**EVALUATION, "knn_k": 1}):
+    for wanted in (EVALUATION, other, replace(EVALUATION, knn_k=1)):
         for on in (None, record.cell().dataset, elsewhere):
             assert index.metrics(record.cell_id, wanted, on) == record.metrics(wanted, on)
     assert index.metrics("0" * 12, other) is None

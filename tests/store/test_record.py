@@ -13,7 +13,7 @@ import pytest
 
 from harness.cell import Cell, Dataset
 from harness.errors import UserError
-from harness.evaluation import Evaluation, key
+from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
@@ -159,17 +159,17 @@ def test_written_json_is_whole_or_absent(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-EVALUATION = {"knn_k": 20, "knn_temperature": 0.07, "penalty": 1e-4}
-PLAIN = {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 100}
+EVALUATION = Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4)
+PLAIN = Evaluation(knn_k=10, knn_temperature=None, linear="adam", linear_epochs=100)
 
 
 def test_an_evaluation_is_found_that_came_with_the_outcome_or_was_added(record: Record) -> None:
     assert record.metrics(EVALUATION) is None
-    record.begin().end(replace(HEALTHY, metrics={"test_knn": 50.0}, evaluation=Evaluation(**EVALUATION)))
+    record.begin().end(replace(HEALTHY, metrics={"test_knn": 50.0}, evaluation=EVALUATION))
     own = record.cell().dataset
-    assert record.metrics({**EVALUATION, "every": 3}) == record.metrics(EVALUATION, own) == {"test_knn": 50.0}
+    assert record.metrics(replace(EVALUATION, every=3)) == record.metrics(EVALUATION, own) == {"test_knn": 50.0}
     assert record.metrics(PLAIN) is None
-    record.add_evaluation(key(PLAIN, own), {"metrics": {"test_knn": 60.0}})
+    record.add_evaluation(PLAIN.key(own), {"metrics": {"test_knn": 60.0}})
     assert record.metrics(PLAIN) == {"test_knn": 60.0}
     assert record.metrics(EVALUATION) == {"test_knn": 50.0}
     assert record.metrics(PLAIN, Dataset("cifar10", 32, 0.1, "x")) is None

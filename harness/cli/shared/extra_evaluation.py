@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +40,7 @@ class ExtraEvaluation:
         return self.other.like(own) if self.other else None
 
     def metrics(self, record: Record) -> dict[str, float] | None:
-        return record.metrics(asdict(self.evaluation), self.on(record.cell().dataset))
+        return record.metrics(self.evaluation, self.on(record.cell().dataset))
 
     def of(self, manifest: Manifest) -> Manifest:
         return manifest.evaluated(self.preset, self.evaluation, self.on(manifest.own_dataset))

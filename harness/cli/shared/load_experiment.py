@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import datasets, evaluation, json_process
+from harness import datasets, json_process
 from harness.cli.shared.arguments import command
 from harness.datasets import DatasetFiles, DatasetMissing, FixedDataset
 from harness.environment.revision import revision
@@ -79,8 +79,8 @@ def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Pat
     entries = plan.evaluated_otherwise(declaration.evaluation)
     if not entries:
         return
-    declared, outcome = evaluation.final(vars(declaration.evaluation)), entries[0].record.outcome()
-    used = evaluation.final(vars(outcome.evaluation)) if outcome and outcome.evaluation else {}
+    declared, outcome = declaration.evaluation.final(), entries[0].record.outcome()
+    used = outcome.evaluation.final() if outcome and outcome.evaluation else {}
     name = next(name for name in {**declared, **used} if declared.get(name) != used.get(name))
     preset = evaluation_presets.named(declaration.evaluation)
     add = f"{command('evaluate', [*_holding(entries, results), '--preset', preset], results)}, or " if preset else ""

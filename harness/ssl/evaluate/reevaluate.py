@@ -10,7 +10,7 @@ import torch
 
 from harness.cell import Dataset
 from harness.errors import UserError
-from harness.evaluation import Evaluation, final, key
+from harness.evaluation import Evaluation
 from harness.files import JsonValue
 from harness.ssl import encoder_file, models
 from harness.ssl.compute_environment import compute_environment
@@ -52,7 +52,7 @@ def evaluate_again(
     for prefix, encoder in (("test", saved.encoder), ("init", models.build(cell, saved.channels).encoder)):
         accuracies = judge(encoder.to(device), data, evaluation, cell.precision)
         metrics |= {f"{prefix}_{name}": value for name, value in accuracies.items()}
-    settings = final(asdict(evaluation))
+    settings = evaluation.final()
     seconds = time.monotonic() - started
     content: dict[str, JsonValue] = {
         "settings": settings,
@@ -61,5 +61,5 @@ def evaluate_again(
         "provenance": {**compute_environment(cell, device).to_json(), "submission": submission},
         "seconds": seconds,
     }
-    record.add_evaluation(key(settings, dataset), content)
+    record.add_evaluation(evaluation.key(dataset), content)
     return metrics, seconds

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.evaluation import final
 from harness.manifest import Manifest
 from harness.study.axes import Setting
 from harness.study.papers.published import ELSEWHERE, Number, differences, number, papers
@@ -102,6 +101,6 @@ def _compare(number: Number, table: ResultTable, arms: pd.DataFrame) -> Publishe
     measured = row.get(number.metric, [])  # top-5 accuracy is published, and never measured by harness
     values = [value for value in measured if value == value]  # noqa: PLR0124  (NaN: not finished)
     arm = {name: value for name, value in row.items() if name in table.axes}
-    settings = {**table.fixed, **final(vars(table.manifest.evaluation)), "dataset": _dataset_label(table.manifest)}
+    settings = {**table.fixed, **table.manifest.evaluation.final(), "dataset": _dataset_label(table.manifest)}
     differing = differences(number, {**settings, **arm})
     return PublishedComparison(number, arm, differing, mean_interval(values), prediction(values))

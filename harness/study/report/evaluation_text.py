@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from harness.datasets import DATASETS
-from harness.evaluation import Evaluation, final
+from harness.evaluation import Evaluation
 from harness.manifest import Manifest
 
 
 def described(evaluation: Evaluation) -> str:
     """Return two sentences: what the nearest neighbours are, and what the linear probe is."""
-    settings = final(vars(evaluation))
-    temperature = settings["knn_temperature"]
+    temperature = evaluation.knn_temperature
     votes = "one vote each" if temperature is None else f"weights exp(cosine / {temperature:g})"
     probe = {
         "lbfgs": "logistic regression on frozen, standardised features, penalty {penalty:g}",
         "adam": "Adam on frozen features for {linear_epochs} epochs, the last of which counts",
         "sgd": "SGD on the frozen encoder's features of crops and flips for {linear_epochs} epochs, the last of which "
         "counts",
-    }[settings["linear"]]
-    return f"kNN: {settings['knn_k']} neighbours by cosine, {votes}. Linear probe: {probe.format(**settings)}."
+    }[evaluation.linear]
+    return f"kNN: {evaluation.knn_k} neighbours by cosine, {votes}. Linear probe: {probe.format(**vars(evaluation))}."
 
 
 def added(manifest: Manifest) -> str:

@@ -9,7 +9,7 @@ import yaml
 
 from harness.cell import from_dict
 from harness.errors import UserError, nearest
-from harness.evaluation import Evaluation, final
+from harness.evaluation import Evaluation
 
 FOLDER = Path(__file__).parents[2] / "conf" / "evaluate"
 
@@ -33,4 +33,4 @@ def load(name: str) -> Evaluation:
 @functools.cache
 def named(evaluation: Evaluation) -> str | None:
     """Return the name of the preset with the same final numbers as this evaluation; None if there is none."""
-    return next((name for name in names() if final(vars(load(name))) == final(vars(evaluation))), None)
+    return next((name for name in names() if load(name).final() == evaluation.final()), None)

@@ -76,7 +76,7 @@ class Plan:
     def evaluated_otherwise(self, evaluation: Evaluation) -> list[Entry]:
         """Return the finished cells without results of this evaluation; results of another are not comparable."""
         finished = [entry for entry in self.entries if entry.state == "finished"]
-        return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, vars(evaluation)) is None]
+        return [entry for entry in finished if self.index.metrics(entry.cell.cell_id, evaluation) is None]
 
 
 def make_plan(cells: Sequence[tuple[Cell, Point]], index: Index) -> Plan:

@@ -88,7 +88,7 @@ def _accuracies(manifest: Manifest, record: Record) -> dict[str, float]:
     Those of the manifest's evaluation have plain names. Those of an added evaluation begin with ``<preset>.``, or with
     ``<preset>.<data set>.`` if it was measured on another data set.
     """
-    accuracies = dict(record.metrics(vars(manifest.evaluation)) or {})
+    accuracies = dict(record.metrics(manifest.evaluation) or {})
     for path in sorted((record.path / "evaluations").glob("*.json")):
         added = read_json(path) or {}
         prefix = evaluation_presets.named(Evaluation.from_json(added["settings"])) or path.stem

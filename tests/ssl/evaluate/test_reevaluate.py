@@ -16,7 +16,7 @@ from PIL import Image
 
 from harness.cell import Dataset
 from harness.datasets import find
-from harness.evaluation import Evaluation, key
+from harness.evaluation import Evaluation
 from harness.ssl.attempt import run_cell
 from harness.ssl.data import sources
 from harness.ssl.data.split import Data
@@ -69,14 +69,14 @@ def test_a_cell_that_was_trained_under_a_preset_has_the_numbers_that_are_added_l
     for record in (then, later):
         run_cell(record)
     evaluate([later], PLAIN)
-    assert later.metrics(asdict(PLAIN)) == then.metrics(asdict(PLAIN)) is not None
+    assert later.metrics(PLAIN) == then.metrics(PLAIN) is not None
 
 
 @pytest.mark.e2e
 def test_an_added_evaluation_says_what_was_measured_and_with_what(record: Record) -> None:
     evaluate([record], PLAIN)
     dataset = record.cell().dataset
-    added = record.added_evaluation(key(asdict(PLAIN), dataset))
+    added = record.added_evaluation(PLAIN.key(dataset))
     assert added is not None
     assert added["settings"] == {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 2}
     assert added["dataset"] == asdict(dataset)
@@ -94,7 +94,7 @@ def test_another_data_set_passes_through_the_encoder_as_its_training_images_did(
     shifted = Data(data.train, data.bank, data.validation, data.test, data.mean + 0.2, data.std * 2)
     other = Dataset("fashion_mnist", 28, 0.1, "other images")
     metrics, _ = evaluate_again(record, SAME, other, shifted, torch.device("cpu"), {})
-    assert metrics == record.metrics(asdict(SAME)) == record.metrics(asdict(SAME), other)
+    assert metrics == record.metrics(SAME) == record.metrics(SAME, other)
 
 
 @pytest.mark.e2e
@@ -106,7 +106,7 @@ def test_a_cell_that_cannot_be_evaluated_does_not_stop_the_others(make_record: M
     said = evaluate([lost, strange, record], PLAIN)
     assert "the record has no encoder" in said[0]["error"]
     assert said[1]["error"].startswith("SafetensorError")
-    assert said[2]["metrics"] == record.metrics(asdict(PLAIN))
+    assert said[2]["metrics"] == record.metrics(PLAIN)
 
 
 @pytest.mark.e2e

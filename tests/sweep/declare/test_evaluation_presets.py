@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.evaluation import Evaluation, final
+from harness.evaluation import Evaluation
 from harness.sweep.declare import evaluation_presets
 from harness.sweep.declare.compose import declare
 
@@ -24,7 +23,7 @@ def test_a_preset_is_what_an_experiment_gets_by_its_name(tiny: Path, name: str) 
 
 def test_presets_are_the_published_protocols() -> None:
     kept = {"linear": "lbfgs", "penalty": 1e-4}
-    assert {name: final(asdict(evaluation_presets.load(name))) for name in NAMES} == {
+    assert {name: evaluation_presets.load(name).final() for name in NAMES} == {
         "dkobak": {"knn_k": 10, "knn_temperature": None, "linear": "adam", "linear_epochs": 100},
         "lightly": {"knn_k": 200, "knn_temperature": 0.1, **kept},
         "lightly_linear": {"knn_k": 200, "knn_temperature": 0.1, "linear": "sgd", "linear_epochs": 90},

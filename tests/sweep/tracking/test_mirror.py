@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness.evaluation import key
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
@@ -197,10 +196,10 @@ def test_added_evaluations_become_metrics_under_the_name_of_their_preset(results
     record = records(results, manifest)[0]
     finish(record, manifest)
     mirror(results, manifest).mirror()
-    evaluation, own = asdict(evaluation_presets.load("dkobak")), asdict(record.cell().dataset)
+    evaluation, own = evaluation_presets.load("dkobak"), asdict(record.cell().dataset)
     for dataset in (own, {**own, "name": "fashion_mnist"}):
-        content = {"settings": evaluation, "dataset": dataset, "metrics": {"test_knn": 50.0}}
-        record.add_evaluation(key({**evaluation, "knn_k": len(dataset["name"])}, record.cell().dataset), content)
+        content = {"settings": asdict(evaluation), "dataset": dataset, "metrics": {"test_knn": 50.0}}
+        record.add_evaluation(replace(evaluation, knn_k=len(dataset["name"])).key(record.cell().dataset), content)
     assert mirror(results, manifest).mirror().points == 2
     (run,) = runs(results)
     metrics = {name: value for name, value in run.data.metrics.items() if name.endswith("knn")}

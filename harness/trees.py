@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 #: A single value of a YAML or JSON file, such as that of a field of a cell.
 Scalar: TypeAlias = str | int | float | bool | None
 #: Anything that such a file holds.
-Node: TypeAlias = "Scalar | list[Node] | Tree"
+Node: TypeAlias = "Scalar | Sequence[Node] | Tree"
 #: A mapping of such a file, which may hold further ones.
 Tree: TypeAlias = Mapping[str, Node]
 
@@ -23,7 +23,7 @@ def leaves(tree: Tree, prefix: str = "") -> dict[str, Node]:
 
 def scalars(tree: Tree) -> dict[str, Scalar]:
     """Return the single values of a tree by dotted key, without its lists."""
-    return {key: value for key, value in leaves(tree).items() if not isinstance(value, list | Mapping)}
+    return {key: value for key, value in leaves(tree).items() if isinstance(value, Scalar)}
 
 
 def nested(values: Tree) -> Tree:

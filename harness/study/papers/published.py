@@ -314,7 +314,7 @@ def _checked(name: str, value: Node, key: str) -> Scalar:
     """Return the value of a setting, which has a type and a name that the field can have."""
     types = _SETTING_TYPES[name]
     fits = type(value) in types or (type(value) is int and float in types)
-    if isinstance(value, list | Mapping) or not fits:
+    if not (isinstance(value, Scalar) and fits):
         known = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
         raise ValueError(f"{key}: {value!r} is no {known}")
     if name in NAMES:

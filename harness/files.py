@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from harness.errors import UserError
+
 #: What a JSON object holds once it is read.
 Json = dict[str, Any]
+
 #: What may be written as JSON; what is read is any such value, which ``from_json`` of a type makes an object of.
 JsonValue: TypeAlias = "str | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
+#: What file systems answer to a call that they do not have: exFAT and CIFS have neither hard links nor modes, file
+#: systems in user space (FUSE) often lack fsync. A disk that is full or broken answers otherwise.
+NOT_SUPPORTED = (
+    *(errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES),
+    *(errno.EXDEV, errno.EMLINK, errno.ENOLCK),
+)
+
 
 def cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+    """Return ``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``.
+
+    Where there is no such folder and none can be made (no home, another user's, a read-only one), it lies among the
+    temporary files.
+
+    Raises:
+        UserError: the folder among the temporary files belongs to another user, whose files are not to be trusted.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "harness"
+    if folder.is_absolute() and _can_be_made(folder):
+        return folder
+    own = Path(tempfile.gettempdir()) / f"harness-cache-{os.getuid()}"
+    with suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+    if own.exists() and own.lstat().st_uid != os.getuid():
+        what = "the folder for the cache belongs to another user"
+        raise UserError(what, where=str(own), next_command="export XDG_CACHE_HOME=FOLDER")
+    return own
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether the folder exists, or its first parent that exists is a folder that can be written."""
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return there.is_dir() and (there == folder or os.access(there, os.W_OK | os.X_OK))
+
+
+def recall(path: Path) -> Json | None:
+    """Return a JSON object of the cache; None where there is none, or the cache cannot be read."""
+    try:
+        return read_json(path)
+    except OSError:
+        return None
+
+
+def remember(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object into the cache; where the cache cannot be written, it is worked out again the next time."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, data)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -54,10 +105,12 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with os.fdopen(descriptor, mode.replace("x", "w"), encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
+            with where_supported():
+                os.fsync(file.fileno())
+        with where_supported():
+            os.chmod(draft, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
         if "x" in mode:
-            os.link(draft, path)
+            link(Path(draft), path)
         else:
             os.replace(draft, path)
             draft = ""
@@ -68,6 +121,40 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     finally:
         if draft:
             os.unlink(draft)
+
+
+def link(file: Path, path: Path) -> None:
+    """Give a whole file a second name; where the file system has no hard links, the second file is a copy.
+
+    Raises:
+        FileExistsError: there is a file of this name. Without hard links, two processes that look within the same
+            milliseconds may both write.
+    """
+    with where_supported():
+        os.link(file, path)
+        return
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with atomic_write(path) as copy, file.open("rb") as content:
+        shutil.copyfileobj(content, copy)
+
+
+@contextmanager
+def where_supported() -> Iterator[None]:
+    """Go on after the block where the file system does not have what is called within; other errors are raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+
+
+def room(folder: Path) -> str:
+    """Return in a clause what limits a file in this folder: a limit of this process, and the free space of the disk."""
+    free = f"{shutil.disk_usage(folder).free // 2**20} MiB are free on the disk of {folder}"
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = f"files of this process may have at most {most // 2**10} KiB (ulimit -f), "
+    return free if most == resource.RLIM_INFINITY else limit + free
 
 
 def draft_prefix(path: Path) -> str:

@@ -48,7 +48,8 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache; tests of the slow tiers share the measured costs in it, but for those that test the measuring."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))  # tests that run side by side wait for no cores
+    runtime = request.getfixturevalue("tmp_path_factory").mktemp("runtime")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))  # tests that run side by side wait for no cores
     marks = {mark.name for mark in request.node.iter_markers()}
     if marks & {"e2e", "faults", "ranks"} and "own_costs" not in marks:
         (tmp_path / "cache" / "harness").mkdir(parents=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import inspect
 import sys
+import traceback
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness import __version__
+from harness.cli.shared import unwritable
 from harness.environment.gpus import number_as_nvidia_smi
+from harness.environment.surroundings import make_fit
 from harness.errors import UserError
 
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+#: The verbs whose exit code 1 is an answer, which an error must not look like.
+ANSWERS = {"verify", "check-loss"}
 
 
 class Verb(NamedTuple):
@@ -102,6 +105,8 @@ def harness(
 
 
 def main() -> None:
+    """Run a verb; exit with 2 where it could not do its work, or with 1 where the answer is no, or not all is done."""
+    make_fit()
     number_as_nvidia_smi()
     try:
         app()
@@ -110,12 +115,17 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"harness: {error}", file=sys.stderr)
-        if error.errno in UNWRITABLE:
-            print("  next:    make room or get write access there, or --results OTHER_FOLDER", file=sys.stderr)
-        sys.exit(1)
+        if remedy := unwritable.remedy(error, sys.argv[1:]):
+            print(f"  next:    {remedy}", file=sys.stderr)
+        sys.exit(2 if ANSWERS & set(sys.argv[1:2]) else 1)
     except KeyboardInterrupt:  # the second Ctrl-C
         print("\nstopped at once; cells stop by themselves at their next step", file=sys.stderr)
         sys.exit(130)
+    except Exception:
+        if not ANSWERS & set(sys.argv[1:2]):
+            raise
+        traceback.print_exc()
+        sys.exit(2)
 
 
 if __name__ == "__main__":

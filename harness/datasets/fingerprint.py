@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from harness.errors import UserError, quoted
-from harness.files import cache_folder, read_json, write_json
+from harness.files import cache_folder, recall, remember
 
 #: A function that is given an open file and yields its properties, nothing for most files.
 Inspect = Callable[[IO[bytes]], Iterable[str]]
@@ -68,14 +68,13 @@ def content_of(folder: Path, files: Iterable[Path], inspect: Inspect | None = No
     times = [(str(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in zip(files, stats, strict=True)]
     key = hashlib.sha256(json.dumps([times, inspect is not None]).encode()).hexdigest()[:24]
     remembered = cache_folder() / "fingerprints" / f"{key}.json"
-    if known := read_json(remembered):
+    if known := recall(remembered):
         peculiar = {what: Peculiar(**which) for what, which in known["peculiar"].items()}
         return Content(str(known["fingerprint"]), size, peculiar)
     found = _read(folder, files, size, inspect)
     if abs(begun - max((status.st_ctime for status in stats), default=0)) > SAME_TIME:
-        remembered.parent.mkdir(parents=True, exist_ok=True)
         peculiar_files = {what: asdict(which) for what, which in found.peculiar.items()}
-        write_json(remembered, {"fingerprint": found.fingerprint, "peculiar": peculiar_files})
+        remember(remembered, {"fingerprint": found.fingerprint, "peculiar": peculiar_files})
     return found
 
 

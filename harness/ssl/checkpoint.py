@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import StateDict
 
-from harness.files import atomic_write
+from harness.files import atomic_write, link, room
 from harness.ssl.losses.own_loss import OwnLossState
 from harness.store.record import Attempt, Record
 
@@ -48,10 +46,9 @@ def save(attempt: Attempt, state: TrainingState) -> None:
             torch.save(state, file)
             if path.exists():
                 attempt.previous_checkpoint.unlink(missing_ok=True)
-                os.link(path, attempt.previous_checkpoint)
+                link(path, attempt.previous_checkpoint)
     except (OSError, RuntimeError) as error:  # torch's writer says only that it failed
-        free = shutil.disk_usage(path.parent).free // 2**20
-        raise OSError(f"the checkpoint cannot be written, {free} MiB are free on the disk of {path.parent}") from error
+        raise OSError(f"the checkpoint cannot be written, {room(path.parent)}") from error
 
 
 def newest_checkpoint(record: Record) -> str:

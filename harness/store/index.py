@@ -162,7 +162,7 @@ class Index:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
-        name = hashlib.sha256(str(runs.absolute()).encode()).hexdigest()[:24]
+        name = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:24]
         self._file = cache_folder() / "records" / f"{name}.json"
         self._remembered: dict[str, list[Any]] = _load(self._file)  # cell id -> [times, fields of its summary]
         self._changed = False

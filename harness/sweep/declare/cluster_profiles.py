@@ -33,7 +33,7 @@ SUFFIXES = (".yaml", ".yml")
 
 def folders() -> list[Path]:
     """Return the folders that are searched for profiles, in order."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return [Path("slurm/clusters"), Path(config) / "harness" / "clusters"]
 
 

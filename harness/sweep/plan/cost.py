@@ -23,7 +23,7 @@ from harness.datasets import DatasetFiles
 from harness.datasets.class_folders import scan
 from harness.environment.revision import source_hash
 from harness.errors import UserError
-from harness.files import cache_folder, read_json, write_json
+from harness.files import cache_folder, recall, remember
 from harness.manifest import label
 from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
@@ -221,14 +221,13 @@ def _recalled_or_measured(
         for items in measurements.values()
         for item in items
     }
-    known: dict[str, Numbers] = {key: stored for key, file in files.items() if (stored := read_json(file))}
+    known: dict[str, Numbers] = {key: stored for key, file in files.items() if (stored := recall(file))}
     unknown: dict[str, list[Node]] = {
         name: [item.to_json() for item in items if item.key not in known] for name, items in measurements.items()
     }
     if any(unknown.values()):
-        folder.mkdir(parents=True, exist_ok=True)
         for key, numbers in _run({"plugins": list(plugins), **unknown}, threads, device, name_of):
-            write_json(files[key], numbers)
+            remember(files[key], numbers)
             known[key] = numbers
     return known
 

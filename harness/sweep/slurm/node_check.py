@@ -6,7 +6,6 @@ Its processes run ``harness.ssl.measure.node_check``.
 
 from __future__ import annotations
 
-import getpass
 import importlib.metadata
 import json
 import re
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from harness.environment.diagnosis import Diagnosis
 from harness.environment.revision import source_hash
+from harness.environment.user import user_name
 from harness.errors import UserError
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
@@ -176,7 +176,7 @@ class Probe:
     def _waits(self, name: str) -> str:
         """Return why the job still waits; the empty string if it does not."""
         with suppress(Unreachable):
-            reason = self.slurm.ask("squeue", "-h", "-n", name, "-u", getpass.getuser(), "-t", "PENDING", "-o", "%r")
+            reason = self.slurm.ask("squeue", "-h", "-n", name, "-u", user_name(), "-t", "PENDING", "-o", "%r")
             return reason.strip()
         return ""
 
@@ -320,7 +320,7 @@ def stop(process: subprocess.Popen[str], name: str) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         process.kill()
         with suppress(Unreachable, UserError):
-            Slurm(lambda line: None).ask("scancel", "-n", name, "-u", getpass.getuser())
+            Slurm(lambda line: None).ask("scancel", "-n", name, "-u", user_name())
         return process.communicate()
 
 

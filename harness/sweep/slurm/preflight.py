@@ -6,7 +6,6 @@ Every failed check names the key of the profile that fixes it. Nothing here star
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.environment.diagnosis import Diagnosis
+from harness.environment.user import user_name
 from harness.errors import UserError, nearest
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
@@ -273,7 +273,7 @@ class Checks:
             return
         yield Diagnosis("accounting", "sacct answers")
         try:
-            lines = self.slurm.ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}",
+            lines = self.slurm.ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={user_name()}",
                                    "format=account,qos").splitlines()  # fmt: skip
         except (Unreachable, UserError):  # a cluster may hide this; Slurm has accepted the job above
             return

@@ -7,7 +7,6 @@ Jobs read the sweep's ledger, and records say what became of cells. A later comm
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from harness.environment.process import ProcessIdentity
+from harness.environment.user import user_name
 from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
@@ -48,7 +48,7 @@ class SlurmScheduler:
     @classmethod
     def open(cls, results: Path, name: str, policy: Policy, cluster: ClusterConfig, again: str) -> SlurmScheduler:
         """Open a new sweep whose cells are about to be submitted; no process watches over it."""
-        facts = {"again": again, "cluster": asdict(cluster), "user": getpass.getuser()}
+        facts = {"again": again, "cluster": asdict(cluster), "user": user_name()}
         ledger = Ledger.open(results, name, policy, **facts)
         ledger.close()
         return cls(ledger, cluster)
@@ -227,7 +227,7 @@ def poll_scheduler(clusters: Sequence[SlurmScheduler], at_once: bool = False) ->
     if not due:
         return ""
     try:
-        users = {cluster.ledger.facts().get("user") or getpass.getuser() for cluster in due}
+        users = {cluster.ledger.facts().get("user") or user_name() for cluster in due}
         statuses, job_ids = due[0].slurm.queue(users)
         for cluster in due:
             _find_lost_arrays(cluster, job_ids, now)

@@ -22,5 +22,5 @@ def lock_folder(results: Path, uri: str) -> Path:
 
     The lock of the store in the results folder has the same name wherever that folder is mounted.
     """
-    is_default = uri == default_uri(results)
-    return results / "mlflow-mirror" / ("here" if is_default else hashlib.sha256(uri.encode()).hexdigest()[:12])
+    digest = hashlib.sha256(uri.encode(errors="surrogateescape")).hexdigest()[:12]
+    return results / "mlflow-mirror" / ("here" if uri == default_uri(results) else digest)

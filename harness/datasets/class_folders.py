@@ -82,7 +82,7 @@ class SplitFolder:
         for entry in _entries(folder) if folder.is_dir() else ():
             if reason := _reason_to_skip(entry):
                 split.left_out[reason].append(entry.path)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 split._add_class(entry)
             else:
                 split.left_out[OUTSIDE].append(entry.path)
@@ -222,17 +222,30 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:LISTED], *(["..."] if len(names) > LISTED else [])])
 
 
+def not_copied(folder: str, names: Sequence[str]) -> set[str]:
+    """Return the names in a folder that a copy of a data set needs no more than its reader does."""
+    return {name for name in names if _is_litter(name) or _leads_back(Path(folder, name))}
+
+
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=attrgetter("name"))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
+    except OSError as error:
+        raise UserError(
+            f"the folder cannot be listed: {error.strerror}",
+            where=str(folder),
+            allowed="folders that you may read",
+            next_command=f"ls -ld {quoted(folder)}",
+        ) from None
 
 
 def _reason_to_skip(entry: os.DirEntry[str]) -> str:
     """Return why an entry is left out; an empty text for images and folders."""
     if _is_litter(entry.name):
         return HIDDEN
-    if entry.is_dir():
-        return CIRCULAR if _leads_back(entry) else ""
+    if _is_folder(entry):
+        return CIRCULAR if _leads_back(Path(entry.path)) else ""
     return "" if _is_image(entry.name) else OTHER_ENDING
 
 
@@ -244,5 +257,12 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _leads_back(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_back(path: Path) -> bool:
+    return path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.datasets.base import Array, Arrays, DatasetMissing, FixedDataset
+from harness.errors import UserError
 
 IDX_FILES = tuple(f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
@@ -35,8 +37,25 @@ class IdxDataset(FixedDataset):
         )
 
     def read(self, folder: Path) -> Arrays:
-        train, train_labels, test, test_labels = (_read_idx(folder / name) for name in IDX_FILES)
+        train, train_labels, test, test_labels = (self._read(folder / name) for name in IDX_FILES)
+        if (len(train), len(test)) != (len(train_labels), len(test_labels)):
+            raise self._damaged(folder, "the files have another number of images than of labels")
         return Arrays([train[:, None]], train_labels, test[:, None], test_labels)
+
+    def _read(self, path: Path) -> Array:
+        try:
+            return _read_idx(path)
+        except (OSError, EOFError, LookupError, ValueError, zlib.error) as error:
+            raise self._damaged(_plain_or_compressed(path) or path, f"the file cannot be read: {error}") from None
+
+    def _damaged(self, path: Path, what: str) -> UserError:
+        if self.debian and path.is_relative_to(self.debian):
+            return UserError(
+                what, where=str(path), next_command=f"apt-get install --reinstall dataset-{self.debian.name}"
+            )
+        folder = path if path.is_dir() else path.parent
+        again = self.download_command(str(folder.parents[1]))
+        return UserError(what, where=str(path), next_command=f"rm -r {folder} && {again}")
 
 
 def _plain_or_compressed(path: Path) -> Path | None:

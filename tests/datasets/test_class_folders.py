@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 import harness.ssl  # noqa: F401  (makes torchvision importable where torch is built for the CPU)
 from harness.datasets import DatasetMissing, find
-from harness.datasets.class_folders import IMAGE_SUFFIXES, scan
+from harness.datasets.class_folders import IMAGE_SUFFIXES, LITTER, scan
 from harness.errors import UserError
 from tests.support.small_files import image_folder
 
@@ -89,6 +91,15 @@ def test_the_endings_of_torchvision_are_read_in_small_and_large_letters(tmp_path
     assert notes(tmp_path) == ""
 
 
+def test_the_page_lists_the_endings_that_are_read_and_the_litter_that_is_not() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if "torchvision's endings" in line)
+    assert tuple(re.findall(r"`(\.\w+)`", row)) == IMAGE_SUFFIXES
+    (row,) = (line for line in page.splitlines() if "Thumbs.db" in line)
+    named = {name.lower() for name in re.findall(r"`([^`]+)`", row) if not name.startswith(".")}
+    assert named <= LITTER
+
+
 def test_other_endings_are_left_out_and_counted_by_ending(root: Path) -> None:
     write(root, "train/cat/a.heic", "train/cat/b.heic", "train/dog/c.jpg~", "test/dog/README", "test/labels.txt")
     assert counts(root) == (6, 4)
@@ -137,6 +148,25 @@ def test_a_link_that_leads_back_is_left_out_and_one_to_a_class_is_read(root: Pat
         (root / loop).symlink_to(root / "train")
     assert counts(root) == (7, 4)
     assert notes(root) == "2 left out, links that lead back to a folder above: train/again, train/cat/again"
+
+
+def test_a_link_to_itself_is_left_out(root: Path) -> None:
+    (root / "train/cat/loop").symlink_to("loop")
+    assert notes(root) == "1 left out, of other endings: no ending 1, train/cat/loop"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith("train/cat"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="train/cat: the folder cannot be listed: Permission denied") as caught:
+        find("imagefolder", str(root))
+    assert caught.value.next_command == f"ls -ld {root}/train/cat"
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.datasets.class_folders import not_copied
+
 
 def staged(root: str, fingerprint: str, stage: str) -> str:
     """Return the path of this node's copy of the folder ``root``, and make the copy below ``stage`` first if need be.
@@ -25,7 +27,7 @@ def staged(root: str, fingerprint: str, stage: str) -> str:
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
             try:
-                shutil.copytree(root, draft / "data")
+                shutil.copytree(root, draft / "data", ignore=not_copied, ignore_dangling_symlinks=True)
                 (draft / "data").rename(target)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)

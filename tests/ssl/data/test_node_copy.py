@@ -47,3 +47,16 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_variables_of_the_job_are_expanded(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOB_SCRATCH", str(tmp_path / "scratch"))
     assert staged(str(images), "a" * 40, "$JOB_SCRATCH").startswith(str(tmp_path / "scratch"))
+
+
+def test_what_is_no_data_is_not_copied_and_links_that_lead_back_are_not_followed(images: Path, tmp_path: Path) -> None:
+    cats = images / "train" / "cat"
+    (cats / ".#0.jpg").symlink_to("nobody@host.1234")  # a lock of Emacs
+    (cats / "notes").symlink_to("nowhere")
+    (cats / "all").symlink_to(images)
+    (cats / "linked.jpg").symlink_to(cats / "0.jpg")
+    os.mkfifo(cats / ".pipe")
+    copy = Path(staged(str(images), "a" * 40, str(tmp_path / "node")))
+    names = {path.name for path in (copy / "train" / "cat").iterdir()}
+    assert names == {*(f"{number}.jpg" for number in range(20)), "linked.jpg"}
+    assert len((copy / "train" / "cat" / "linked.jpg").read_bytes()) == 1000

@@ -93,6 +93,27 @@ def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, compressed: bool) 
     assert sorted(torch.cat([data.train.labels, data.validation.labels]).tolist()) == sorted(arrays[1].tolist())
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_an_idx_file_that_was_cut_is_named(tmp_path: Path, compressed: bool, name: str) -> None:
+    write_fashion_mnist(tmp_path, compressed=compressed)
+    path = tmp_path / "FashionMNIST" / "raw" / (f"{name}.gz" if compressed else name)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"{name}.*: the file cannot be read: ") as caught:
+        read("fashion_mnist", 28, 0.5, tmp_path)
+    again = "ls -lL" if compressed else f"rm -r {path.parent} && python -P -m harness.ssl.data.download fashion_mnist"
+    assert caught.value.next_command.startswith(again)
+
+
+def test_images_and_labels_of_two_idx_data_sets_are_refused(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path)
+    write_fashion_mnist(tmp_path / "other", train=19)
+    name = "FashionMNIST/raw/train-labels-idx1-ubyte"
+    (tmp_path / "other" / name).replace(tmp_path / name)
+    with pytest.raises(UserError, match="another number of images than of labels"):
+        read("fashion_mnist", 28, 0.5, tmp_path)
+
+
 def test_cifar10_is_read_from_torchvisions_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resize(monkeypatch, "cifar10", train=20, test=4)
     folder = tmp_path / "cifar-10-batches-py"

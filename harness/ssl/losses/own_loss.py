@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from harness import plugin_sources
 from harness.catalog.losses import LossEntry
 from harness.errors import UserError
-from harness.plugins import STATE
+from harness.plugins import STATE, sources
 from harness.random_streams import stream
 from harness.ssl.losses.module_state import fingerprints, trainable
 from harness.ssl.losses.process_settings import applied, restored
@@ -66,10 +65,10 @@ class OwnLoss:
         self._begun_with = fingerprints(self._modules)
 
     def _imported(self) -> Any:
-        self._source = plugin_sources.read(Path(self.entry.file), self.entry.module)
+        self._source = sources.read(Path(self.entry.file), self.entry.module)
         if self._source.hash != self.entry.source:
             raise self._error("it, or a module beside it that it imports, was edited since the cells were declared")
-        module = plugin_sources.imported(self._source)
+        module = sources.imported(self._source)
         self._modules = self._source.modules()
         return getattr(module, self.entry.function)
 

@@ -11,7 +11,7 @@ with numbers for defaults are the loss's parameters, and an experiment can vary 
     my_loss.stops_gradient = True   # its gradient is on purpose not that of its value
 
 A keyword-only parameter ``state`` without a default is a dictionary that the loss keeps from step to step; it is in
-every checkpoint. Modules beside the file that it imports are part of the loss (``harness.plugin_sources``).
+every checkpoint. Modules beside the file that it imports are part of the loss (``harness.plugins.sources``).
 
 An installed package announces its loss by an entry point of the group ``harness.losses``: ``name = "module:function"``.
 """
@@ -25,11 +25,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import plugin_sources
 from harness.catalog.losses import LOSSES, TEMPERATURE, LossEntry
 from harness.catalog.parameters import INFINITY, Range
 from harness.cell import Loss
 from harness.errors import UserError, nearest
+from harness.plugins import sources
 
 GROUP = "harness.losses"
 PROPERTIES = ("unit_norm", "symmetric", "stops_gradient")
@@ -62,7 +62,7 @@ def register(files: Iterable[str | Path]) -> None:
 def _announced(point: importlib.metadata.EntryPoint) -> LossEntry | None:
     """Return the loss of an entry point; None where its package is broken, which concerns its own users only."""
     try:
-        spec = plugin_sources.find_installed(point.module)
+        spec = sources.find_installed(point.module)
         found = losses_in(Path(spec.origin), point.module) if spec and spec.origin else {}
     except Exception:  # noqa: BLE001  (whatever a stranger's package holds)
         return None
@@ -107,7 +107,7 @@ def describe(file: Path, module: str = "") -> Described:
         UserError: there is no such file, or it is no Python.
     """
     try:
-        source = plugin_sources.read(file, module)
+        source = sources.read(file, module)
     except SyntaxError as error:
         where = f"{file}:{error.lineno}" if error.lineno else str(file)
         raise UserError(f"not a file of losses: {error.msg}", where=where, allowed="a Python file") from None

@@ -8,18 +8,13 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 from harness.errors import UserError
-
-#: What a JSON object holds once it is read.
-Json = dict[str, Any]
-
-#: What may be written as JSON; what is read is any such value, which ``from_json`` of a type makes an object of.
-JsonValue: TypeAlias = "str | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+from harness.trees import Tree
 
 #: What file systems answer to a call that they do not have: exFAT and CIFS have neither hard links nor modes, file
 #: systems in user space (FUSE) often lack fsync. A disk that is full or broken answers otherwise.
@@ -81,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def write_json(path: Path, data: Mapping[str, JsonValue], mode: str = "w") -> None:
+def write_json(path: Path, data: Tree, mode: str = "w") -> None:
     """Write a JSON object as ``atomic_write`` does, with its modes for text."""
     with atomic_write(path, mode) as file:
         json.dump(data, file, indent=1)

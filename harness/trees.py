@@ -13,6 +13,20 @@ Node: TypeAlias = "Scalar | Sequence[Node] | Tree"
 Tree: TypeAlias = Mapping[str, Node]
 
 
+def node_at(tree: Tree, path: str) -> Node:
+    """Return what a tree holds at a dotted path; None where it holds nothing."""
+    node: Node = tree
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def value_at(tree: Tree, path: str) -> Scalar:
+    """Return the single value at a dotted path; None where there is none."""
+    node = node_at(tree, path)
+    return node if isinstance(node, Scalar) else None
+
+
 def leaves(tree: Tree, prefix: str = "") -> dict[str, Node]:
     """Return the values of a tree by dotted key; none of them is a mapping."""
     values: dict[str, Node] = {}

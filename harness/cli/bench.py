@@ -30,9 +30,9 @@ from harness.environment.memory import memory_bytes
 from harness.environment.revision import revision
 from harness.errors import UserError, nearest
 from harness.evaluation import Evaluation
-from harness.files import JsonValue
 from harness.manifest import Expected, Manifest
 from harness.sweep.run.local_scheduler import WAITING
+from harness.trees import Node
 
 #: Each with about how many seconds it takes on two cores.
 FIGURES = {"loop": 70, "views": 20, "loss": 40, "evaluation": 40, "sweep": 330, "startup": 20, "gpu": 5}
@@ -97,7 +97,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def about() -> dict[str, JsonValue]:
+def about() -> dict[str, Node]:
     """Return the date, the hardware and the versions of a measurement."""
     packages = ("harness", "torch", "torchvision", "numpy")
     return {

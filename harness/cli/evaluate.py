@@ -17,12 +17,12 @@ from harness.cli.shared.extra_evaluation import ExtraEvaluation, OnDataset, Pres
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import hours
 from harness.errors import UserError
-from harness.files import JsonValue
 from harness.manifest import Manifest
 from harness.store.record import Record
 from harness.study.frame import tidy
 from harness.sweep.run.reevaluate import run, tasks
 from harness.sweep.run.slots import divide
+from harness.trees import Node
 
 
 def evaluate(
@@ -115,12 +115,10 @@ def _print_table(
     Console().print(table)
 
 
-def _listed(
-    cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]
-) -> dict[str, JsonValue]:
+def _listed(cells: Sequence[tuple[str, Record]], added: ExtraEvaluation, errors: Mapping[str, str]) -> dict[str, Node]:
     """Return what ``--json`` prints."""
 
-    def listed(name: str, record: Record) -> dict[str, JsonValue]:
+    def listed(name: str, record: Record) -> dict[str, Node]:
         metrics = added.metrics(record) if record.outcome() else None
         state = "evaluated" if metrics else "failed" if name in errors else record.state()
         return {"cell_id": record.cell_id, "name": name, "state": state, "metrics": metrics, "error": errors.get(name)}

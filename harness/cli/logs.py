@@ -15,9 +15,9 @@ from harness.cli.shared.arguments import Results, command
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.errors import UserError
-from harness.files import JsonValue
 from harness.store.index import Index
 from harness.store.record import Attempt, Record
+from harness.trees import Node
 
 STREAMS = ("stdout", "stderr")
 POLL_SECONDS = 0.5
@@ -56,7 +56,7 @@ def logs(
         raise UserError(f"{len(cells)} cells cannot be followed", allowed="one cell", next_command=running)
 
 
-def _listed(name: str, record: Record) -> dict[str, JsonValue]:
+def _listed(name: str, record: Record) -> dict[str, Node]:
     """Return what ``--json`` prints of a cell."""
     attempts = record.attempts()
     return {
@@ -68,7 +68,7 @@ def _listed(name: str, record: Record) -> dict[str, JsonValue]:
     }
 
 
-def _ended(attempt: Attempt) -> dict[str, JsonValue]:
+def _ended(attempt: Attempt) -> dict[str, Node]:
     outcome = attempt.outcome()
     return {
         "attempt": attempt.number,

@@ -23,10 +23,10 @@ from harness.cli.shared.plan_text import refusals, sources
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
-from harness.files import JsonValue
 from harness.sweep.launch import Declared
 from harness.sweep.plan.disk_space import DiskSpace
 from harness.sweep.plan.plan import Entry, PlanEstimate
+from harness.trees import Node
 
 #: Arms that are listed one by one.
 MOST_ROWS = 20
@@ -158,8 +158,8 @@ def _as_json(
     unknown: str,
     room: Sequence[DiskSpace],
     again: str,
-) -> dict[str, JsonValue]:
-    def listed(entries: Sequence[Entry]) -> list[dict[str, JsonValue]]:
+) -> dict[str, Node]:
+    def listed(entries: Sequence[Entry]) -> list[dict[str, Node]]:
         needs = estimate.needs if estimate else {}
         return [
             {"cell_id": entry.cell.cell_id, "axes": entry.axes, "state": entry.state, "cause": entry.cause}

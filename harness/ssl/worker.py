@@ -17,11 +17,11 @@ from typing import Any
 
 from harness import json_process
 from harness.errors import UserError
-from harness.files import JsonValue
 from harness.ssl.attempt import Unwanted, run_cell
 from harness.ssl.train import Interrupted
 from harness.store.record import Busy, Record, Superseded
 from harness.store.submission import Submission
+from harness.trees import Node
 
 RunCell = Callable[[Record, Submission | None], None]
 
@@ -44,7 +44,7 @@ def attempt(record: Record, submission: Submission | None, run: RunCell = run_ce
     return FINISHED, ""
 
 
-def answer(request: Mapping[str, Any]) -> Iterator[dict[str, JsonValue]]:
+def answer(request: Mapping[str, Any]) -> Iterator[dict[str, Node]]:
     """Compute the requested record; end the process where it may serve no other cell, without an error of its own."""
     submission, record = Submission.from_json(request["submission"]), Record(Path(request["record"]))
     code, reason = attempt(record, submission)

@@ -17,25 +17,26 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness.cell import Dataset
+from harness.cell import OWN, Cell, Dataset, from_dict
 from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.files import JsonValue, atomic_write, cache_folder, read_json
+from harness.files import atomic_write, cache_folder, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
+from harness.trees import Node, Scalar, Tree, node_at, value_at
 
 #: A folder that changed later than this may change again within the resolution of its modification time.
 SETTLED_SECONDS = 2.0
@@ -86,7 +87,7 @@ class Summary:
     cell_id: str
     state: str = "missing"
     versionless_id: str = ""
-    cell: dict[str, Any] = field(default_factory=dict)
+    cell: Tree = field(default_factory=dict)
     attempts: int = 0
     attempt: int = 0
     ends: dict[str, int] = field(default_factory=dict)
@@ -121,18 +122,24 @@ class Summary:
             return ""
         return collapse(self.last.metrics, self.first.metrics)
 
-    def value(self, path: str) -> Any:
-        """The cell's value at a dotted path; None where it has none."""
-        node: Any = self.cell
-        for name in path.split("."):
-            node = node.get(name) if isinstance(node, dict) else None
-        return node
+    def typed_cell(self) -> Cell | None:
+        """Return the cell; None where its file is damaged."""
+        return from_dict(Cell, self.cell) if self.cell else None
+
+    def value(self, path: str) -> Scalar:
+        """Return the cell's value at a dotted path; None where it has none."""
+        return value_at(self.cell, path)
+
+    def own_parameters(self) -> Iterable[str]:
+        """Return the names of the parameters of a user's own loss."""
+        parameters = node_at(self.cell, OWN.rstrip("."))
+        return parameters if isinstance(parameters, Mapping) else ()
 
     @property
     def at_rest(self) -> bool:
         return self.state == "finished" or self.attempts == 0 or self.ended is not None
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         """The fields as the cache file holds them."""
         files = (self.submission, self.outcome, self.ended, self.first, self.last)
         written = (content.to_json() if content else None for content in files)

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.environment.process import ProcessIdentity
-from harness.files import JsonValue, read_json, write_json
+from harness.files import read_json, write_json
 from harness.store.record import STALE_SECONDS
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Policy:
     max_failures: int | None = None
     max_identical_failures: int = field(default=3, metadata={"key": "alike"})
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         return {declared_key(item): getattr(self, item.name) for item in fields(self)}
 
     @classmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from harness.evaluation import Evaluation
-from harness.files import JsonValue
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Outcome:
         """Return the cause in a word; the state where there is none."""
         return self.cause or self.state
 
-    def to_json(self) -> dict[str, JsonValue]:
-        content: dict[str, JsonValue] = {"attempt": self.attempt, "state": self.state}
+    def to_json(self) -> dict[str, Node]:
+        content: dict[str, Node] = {"attempt": self.attempt, "state": self.state}
         if self.failed:
             return {**content, "error": self.error, "cause": self.cause}
         if not self.finished:

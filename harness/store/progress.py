@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness.files import JsonValue
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Event:
     epoch: int | None = None
     time: float | None = None
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         content = {"time": self.time, "step": self.step, "epoch": self.epoch, "metrics": self.metrics}
         return {key: value for key, value in content.items() if value is not None}
 

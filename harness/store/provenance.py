@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
-from harness.files import JsonValue
 from harness.store.submission import Submission
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ComputeEnvironment:
     threads: int | None = None
     scheduler: SchedulerJob | None = None
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         content = {
             "revision": self.revision,
             "dirty": self.dirty,
@@ -66,7 +66,7 @@ class Provenance:
     process: ProcessIdentity = field(default_factory=ProcessIdentity.current)
     started_at: float | None = field(default_factory=time.time)
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         return {
             **vars(self.process),
             "started": self.started_at,

@@ -32,11 +32,12 @@ from typing import Any
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.files import JsonValue, read_json, write_json
+from harness.files import read_json, write_json
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.submission import Submission
+from harness.trees import Tree
 
 STATES = ("missing", "queued", "running", "finished", "failed", "stale")
 
@@ -148,7 +149,7 @@ class Record:
     def added_evaluation(self, key: str) -> dict[str, Any] | None:
         return read_json(self.path / "evaluations" / f"{key}.json")
 
-    def add_evaluation(self, key: str, content: Mapping[str, JsonValue]) -> None:
+    def add_evaluation(self, key: str, content: Tree) -> None:
         """Publish an evaluation; where another process was faster, its evaluation stays: it has the same numbers."""
         folder = self.path / "evaluations"
         folder.mkdir(exist_ok=True)

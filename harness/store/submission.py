@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.evaluation import Evaluation
-from harness.files import JsonValue
+from harness.trees import Node
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunConfig:
     memory: int = 0
     source_hash: str = ""
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         return {
             "threads": self.threads,
             "device": self.device,
@@ -75,7 +75,7 @@ class SlurmAllocation:
     grace_seconds: float
     stage_folder: str | None = None
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         return {
             "nodes": self.nodes,
             "time": self.minutes,
@@ -110,7 +110,7 @@ class Submission:
     def withdrawn(self) -> bool:
         return self.withdrawn_at is not None
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_json(self) -> dict[str, Node]:
         known = {
             "experiment": self.experiment or None,
             "scale": self.scale or None,

@@ -34,17 +34,18 @@ class CellProgress:
     def of(cls, running: Summary) -> CellProgress | None:
         """Return the progress of a running cell; None before its first step."""
         progress = running.progress
-        if progress is None:
+        cell = running.typed_cell() if progress else None
+        if progress is None or cell is None:
             return None
         return cls(
             epoch=progress.epoch + 1,
-            epochs=running.value("epochs"),
+            epochs=cell.epochs,
             step=progress.step,
             steps=progress.steps,
             loss=running.last.metrics.get("loss") if running.last else None,
             val_knn=running.val_knn,
             samples_per_second=progress.rate,
-            seconds_left=progress.seconds_left(running.value("batch_size")),
+            seconds_left=progress.seconds_left(cell.batch_size),
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,6 +28,7 @@ from harness.store.index import Index
 from harness.store.record import Record
 from harness.sweep.declare import safe_yaml
 from harness.sweep.declare.fields import field_path
+from harness.trees import Scalar, value_at
 
 #: Enough of an id to tell cells apart.
 CELL_ID = re.compile(r"[0-9a-f]{6,12}")
@@ -87,17 +88,18 @@ class Selection:
         """Every cell by what differs between the chosen ones; a single one by its values in its experiment."""
         if len(self.groups) == 1 and self.groups[0].manifest:
             return names_in(self.groups[0])
-        found: dict[str, dict[str, Any]] = {}
+        values_of: dict[str, dict[str, Scalar]] = {}
         for group in self.groups:
             for cell in group.cells:
-                found.setdefault(cell.cell_id, self._values(cell, group.manifest))
-        varying = _varying(list(found.values())) or NAMING
+                values_of.setdefault(cell.cell_id, self._values(cell, group.manifest))
+        varying = _varying(list(values_of.values())) or NAMING
         return {
-            cell_id: label({path: values.get(path) for path in varying}, varying) for cell_id, values in found.items()
+            cell_id: label({path: values.get(path) for path in varying}, varying)
+            for cell_id, values in values_of.items()
         }
 
-    def _values(self, cell: Expected, manifest: Manifest | None) -> dict[str, Any]:
-        own = self.index[cell.cell_id].value(OWN.rstrip(".")) or {}
+    def _values(self, cell: Expected, manifest: Manifest | None) -> dict[str, Scalar]:
+        own = self.index[cell.cell_id].own_parameters()
         read = _reader(cell, manifest, self.index)
         return {path: read(path) for path in [*paths(Cell), *cell.axes, *(OWN + name for name in own)]}
 
@@ -106,7 +108,7 @@ def names_in(group: Group) -> dict[str, str]:
     """The cells of an experiment by their axes."""
     assert group.manifest
     varying = _varying([cell.axes for cell in group.cells]) or group.manifest.varying or NAMING
-    fixed = {path: _declared(group.manifest.settings, path) for path in varying}
+    fixed = {path: value_at(group.manifest.settings, path) for path in varying}
     return {cell.cell_id: label({**fixed, **cell.axes}, varying) for cell in group.cells}
 
 
@@ -217,7 +219,7 @@ def _everything(results: Path, index: Index) -> tuple[list[Group], dict[str, Use
 
 def _parsed(text: str, groups: Sequence[Group], index: Index) -> Filter:
     cells = [cell.cell_id for group in groups for cell in group.cells]
-    own = {name for cell_id in cells for name in index[cell_id].value(OWN.rstrip(".")) or {}}
+    own = {name for cell_id in cells for name in index[cell_id].own_parameters()}
 
     def resolve(name: str) -> str:
         bare = name.removeprefix("loss.").removeprefix("own.")
@@ -250,10 +252,10 @@ def _filtered(groups: Sequence[Group], only: Filter, index: Index) -> list[Group
     return chosen
 
 
-def _reader(cell: Expected, manifest: Manifest | None, index: Index) -> Callable[[str], Any]:
+def _reader(cell: Expected, manifest: Manifest | None, index: Index) -> Callable[[str], Scalar]:
     """A cell's value at a path: where it was never begun, as it was declared."""
 
-    def value(path: str) -> Any:
+    def value(path: str) -> Scalar:
         if path == STATE:
             return state_of(index, cell)
         if path == COLLAPSED:
@@ -261,30 +263,23 @@ def _reader(cell: Expected, manifest: Manifest | None, index: Index) -> Callable
         if path in cell.axes:
             return cell.axes[path]
         summary = index[cell.cell_id]
-        return summary.value(path) if summary.cell or not manifest else _declared(manifest.settings, path)
+        return summary.value(path) if summary.cell or not manifest else value_at(manifest.settings, path)
 
     return value
 
 
-def _declared(settings: Mapping[str, Any], path: str) -> Any:
-    node: Any = settings
-    for name in path.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
-
-
 def _values(path: str, groups: Sequence[Group], index: Index) -> str:
     """List the values that the cells have at a path."""
-    found = {_reader(cell, group.manifest, index)(path) for group in groups for cell in group.cells} - {None}
-    ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
+    values = {_reader(cell, group.manifest, index)(path) for group in groups for cell in group.cells} - {None}
+    ordered = sorted(values, key=lambda value: (isinstance(value, str), value))
     more = f" and {len(ordered) - MOST_VALUES} more" if len(ordered) > MOST_VALUES else ""
     return ", ".join(str(value) for value in ordered[:MOST_VALUES]) + more if ordered else "no values"
 
 
-def _varying(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def _varying(cells: Sequence[Mapping[str, Scalar]]) -> list[str]:
     """Return the paths at which these cells differ."""
-    values = defaultdict(set)
-    for one in found:
-        for path, value in one.items():
-            values[path].add(value)
-    return [path for path, some in values.items() if len(some) > 1]
+    values_at = defaultdict(set)
+    for cell in cells:
+        for path, value in cell.items():
+            values_at[path].add(value)
+    return [path for path, values in values_at.items() if len(values) > 1]

@@ -18,16 +18,16 @@ from harness import json_process
 from harness.cell import Dataset, from_dict
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.files import JsonValue
 from harness.ssl.data import sources
 from harness.ssl.data.split import Data
 from harness.ssl.distributed import own_device
 from harness.ssl.evaluate.reevaluate import evaluate_again
 from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.store.record import Record
+from harness.trees import Node
 
 
-def answer(request: dict[str, Any]) -> Iterator[dict[str, JsonValue]]:
+def answer(request: dict[str, Any]) -> Iterator[dict[str, Node]]:
     """Evaluate the cells of the request one after another."""
     torch.set_num_threads(request["threads"])
     keep_freed_memory()
@@ -41,7 +41,7 @@ def answer(request: dict[str, Any]) -> Iterator[dict[str, JsonValue]]:
     for cell in request["cells"]:
         record, dataset = Record(Path(cell["record"])), from_dict(Dataset, cell["dataset"])
         submission = {**request, "cells": [cell]}
-        result: dict[str, JsonValue]
+        result: dict[str, Node]
         try:
             images = data(dataset, cell["root"])
             metrics, seconds = evaluate_again(record, evaluation, dataset, images, device, submission)

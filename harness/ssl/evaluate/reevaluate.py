@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 import torch
@@ -11,12 +10,12 @@ import torch
 from harness.cell import Dataset
 from harness.errors import UserError
 from harness.evaluation import Evaluation
-from harness.files import JsonValue
 from harness.ssl import encoder_file, models
 from harness.ssl.compute_environment import compute_environment
 from harness.ssl.data.split import Data
 from harness.ssl.evaluate.protocol import judge
 from harness.store.record import Record
+from harness.trees import Node, Tree
 
 
 def evaluate_again(
@@ -25,7 +24,7 @@ def evaluate_again(
     dataset: Dataset,
     data: Data,
     device: torch.device,
-    submission: Mapping[str, JsonValue],
+    submission: Tree,
 ) -> tuple[dict[str, float], float]:
     """Add an evaluation to a finished record; return its metrics and the seconds that it took.
 
@@ -54,7 +53,7 @@ def evaluate_again(
         metrics |= {f"{prefix}_{name}": value for name, value in accuracies.items()}
     settings = evaluation.final()
     seconds = time.monotonic() - started
-    content: dict[str, JsonValue] = {
+    content: dict[str, Node] = {
         "settings": settings,
         "dataset": asdict(dataset),
         "metrics": metrics,

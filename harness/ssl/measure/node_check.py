@@ -19,8 +19,8 @@ import harness
 from harness import json_process
 from harness.environment.job import rank_in_job
 from harness.environment.revision import source_hash
-from harness.files import JsonValue
 from harness.ssl import distributed
+from harness.trees import Node
 
 #: How long ranks wait for each other: several times the time that a slow file system needs to import torch.
 PATIENCE = timedelta(seconds=60)
@@ -28,7 +28,7 @@ PATIENCE = timedelta(seconds=60)
 VALUES = 2**24
 
 
-def alone(folder: Path, device: str) -> dict[str, JsonValue]:
+def alone(folder: Path, device: str) -> dict[str, Node]:
     """Return this node's name, files, devices and installed versions."""
     rank = rank_in_job()
     try:
@@ -51,7 +51,7 @@ def alone(folder: Path, device: str) -> dict[str, JsonValue]:
     }
 
 
-def together(device: str) -> dict[str, JsonValue]:
+def together(device: str) -> dict[str, Node]:
     """Return whether the sum over the ranks is right, and its bytes per second; ranks meet as those of a cell do."""
     from submitit.helpers import TorchDistributedEnvironment
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cell import Cell, canonical_json, from_dict, versionless_id
+from harness.cell import Cell, canonical_json, versionless_id
 from harness.datasets import DatasetFiles
 from harness.evaluation import Evaluation
 from harness.manifest import label
@@ -201,9 +201,9 @@ def finished_seconds(index: Index, hardware: str | None, threads: int, compiled:
         conditions = summary.conditions
         how = conditions.threads, conditions.compile
         like = how == (threads, compiled) and hardware in (None, conditions.hardware)
-        if summary.outcome and summary.cell and like:
+        if summary.outcome and like and (cell := summary.typed_cell()):
             ranks, micro_batch = summary.outcome.world_size, conditions.micro_batch
-            seconds_by_key[arm_id(from_dict(Cell, summary.cell)), ranks, micro_batch].append(summary.outcome.seconds)
+            seconds_by_key[arm_id(cell), ranks, micro_batch].append(summary.outcome.seconds)
     return {kind: statistics.median(seconds) for kind, seconds in seconds_by_key.items()}
 
 

@@ -52,7 +52,7 @@ def _can_be_made(folder: Path) -> bool:
     return there.is_dir() and (there == folder or os.access(there, os.W_OK | os.X_OK))
 
 
-def recall(path: Path) -> Json | None:
+def recall(path: Path) -> dict[str, Any] | None:
     """Return a JSON object of the cache; None where there is none, or the cache cannot be read."""
     try:
         return read_json(path)
@@ -60,7 +60,7 @@ def recall(path: Path) -> Json | None:
         return None
 
 
-def remember(path: Path, data: Mapping[str, Any]) -> None:
+def remember(path: Path, data: Tree) -> None:
     """Write a JSON object into the cache; where the cache cannot be written, it is worked out again the next time."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

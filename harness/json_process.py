@@ -68,8 +68,10 @@ def serve(handle: Callable[[Any], Iterable[Any]]) -> NoReturn:
         code = 0
     except UserError as error:
         print(f"{error.where}: {error.what}" if error.where else error.what, file=sys.stderr)
-    except BaseException:  # noqa: BLE001  (it is printed, and the client reads it)
+    except BaseException as error:  # noqa: BLE001  (it is printed, and the client reads its last line)
         traceback.print_exc()
+        if "\n" in (message := str(error).strip()):
+            print(f"{type(error).__name__}: {message.splitlines()[0]}", file=sys.stderr)
     finally:
         os.dup2(2, 1)
         sys.stdout.flush()

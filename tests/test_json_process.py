@@ -56,6 +56,8 @@ def handle(request):
     atexit.register(time.sleep, 600)
     threading.Thread(target=time.sleep, args=(600,)).start()
     yield {"number": 0}
+    if request.get("fail"):
+        raise ValueError("it is wrong\\nin several lines")
     if request.get("refuse"):
         raise UserError("it is wrong", where="own.py", next_command="do that")
 
@@ -71,6 +73,8 @@ def test_code_of_strangers_reads_no_request_writes_no_answer_and_does_not_hold_t
     assert numbers("stranger", more=[1] * 100) == [0]
     with pytest.raises(ProcessFailed, match=r"own\.py: it is wrong"):
         numbers("stranger", refuse=True)
+    with pytest.raises(ProcessFailed, match="ValueError: it is wrong"):
+        numbers("stranger", fail=True)
 
 
 def test_a_request_larger_than_a_pipe(server: str) -> None:

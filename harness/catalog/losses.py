@@ -61,6 +61,11 @@ class LossEntry:
     source: str = ""
     keeps_state: bool = False
 
+    @property
+    def argument(self) -> str:
+        """Return the name of the loss as ``harness check-loss`` takes it."""
+        return f"{self.file}:{self.function}" if self.file and not self.module else self.label
+
 
 TEMPERATURE = Range(0.0, INFINITY, 0.1)
 

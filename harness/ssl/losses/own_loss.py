@@ -161,7 +161,7 @@ class OwnLoss:
             raise self._error(f"{self.entry.function} keeps {what} in its state", allowed=allowed)
 
     def _error(self, what: str, allowed: str = "") -> UserError:
-        check = f"harness check-loss {self.entry.file}:{self.entry.function}"
+        check = f"harness check-loss {self.entry.argument}"
         return UserError(what, where=self.entry.file, allowed=allowed, next_command=check)
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import json_process
-from harness.cell import Backbone, Cell, Head, Method, from_dict, get, paths
+from harness.catalog.losses import LOSSES
+from harness.cell import Backbone, Cell, Head, Loss, Method, from_dict, get, paths
 from harness.datasets import DatasetFiles
 from harness.datasets.class_folders import scan
 from harness.environment.revision import source_hash
@@ -51,7 +52,11 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Shape:
-    """The facts that decide the time of an image: cells of one shape take the same."""
+    """The facts that decide the time of an image: cells of one shape take the same.
+
+    ``own_loss``: a user's loss with its code and its own parameters; empty for the catalogue's, which take a small part
+    of a step.
+    """
 
     backbone: Backbone
     head: Head
@@ -64,11 +69,12 @@ class Shape:
     batch_size: int
     micro_batch: int | None
     precision: str
+    own_loss: str
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The facts that decide the memory of a cell; ``loss``: its name, and the hash of the code if it is a user's."""
+    """The facts that decide the memory of a cell; ``loss``: its name."""
 
     shape: Shape
     loss: str
@@ -85,8 +91,11 @@ def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
 
 
 def footprint(cell: Cell, world_size: int, micro_batch: int | None = None) -> Footprint:
-    loss = cell.loss.name + (cell.loss.source or "")
-    return Footprint(_shape(cell, cell.batch_size, micro_batch), loss, cell.bn_groups, world_size)
+    return Footprint(_shape(cell, cell.batch_size, micro_batch), cell.loss.name, cell.bn_groups, world_size)
+
+
+def _own_loss(loss: Loss) -> str:
+    return json.dumps([loss.name, loss.source, loss.own], sort_keys=True) if loss.source else ""
 
 
 def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
@@ -102,6 +111,7 @@ def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
         batch_size,
         micro_batch,
         cell.precision,
+        _own_loss(cell.loss),
     )
 
 
@@ -222,14 +232,27 @@ def _recalled_or_measured(
         for item in items
     }
     known: dict[str, Numbers] = {key: stored for key, file in files.items() if (stored := recall(file))}
-    unknown: dict[str, list[Node]] = {
-        name: [item.to_json() for item in items if item.key not in known] for name, items in measurements.items()
-    }
-    if any(unknown.values()):
-        for key, numbers in _run({"plugins": list(plugins), **unknown}, threads, device, name_of):
+    unknown = {name: [item for item in items if item.key not in known] for name, items in measurements.items()}
+    for own_loss, request in _requests(unknown, plugins):
+        for key, numbers in _run(request, threads, device, name_of, own_loss):
             remember(files[key], numbers)
             known[key] = numbers
     return known
+
+
+def _requests(unknown: Mapping[str, Sequence[Measurement]], plugins: Sequence[str]) -> Iterator[tuple[str, Tree]]:
+    """Yield what each process is to measure: the losses of the catalogue together, and each of a user's by itself.
+
+    A user's code may change anything in its process, and what other losses take must not depend on it. It goes with
+    the name by which ``harness check-loss`` knows the loss.
+    """
+    losses = [item.cell.loss for items in unknown.values() for item in items]
+    for name in sorted({loss.name if loss.source else "" for loss in losses}):
+        chosen: dict[str, Node] = {
+            what: [item.to_json() for item in items if (item.cell.loss.name if item.cell.loss.source else "") == name]
+            for what, items in unknown.items()
+        }
+        yield LOSSES[name].argument if name else "", {"plugins": list(plugins) if name else [], **chosen}
 
 
 def _torch_version() -> str:
@@ -239,11 +262,17 @@ def _torch_version() -> str:
         raise UserError("torch is missing, so no step can be measured", next_command="pip install -e .") from None
 
 
-def _run(request: Tree, threads: int, device: str, name_of: Callable[[str], str]) -> Iterator[tuple[str, Numbers]]:
+def _run(
+    request: Tree, threads: int, device: str, name_of: Callable[[str], str], own_loss: str = ""
+) -> Iterator[tuple[str, Numbers]]:
     """Yield the key and the numbers of each measurement as soon as it is done.
 
+    Args:
+        name_of: the name of the cell of a key.
+        own_loss: the name of a user's loss for ``harness check-loss``.
+
     Raises:
-        UserError: the process ended before all were done; ``name_of`` returns the name of the cell of a key.
+        UserError: the process ended before all were done.
     """
     begun = ""
     try:
@@ -251,10 +280,14 @@ def _run(request: Tree, threads: int, device: str, name_of: Callable[[str], str]
             if numbers is None:
                 begun = key
             else:
+                begun = ""
                 yield key, numbers
+        if begun:
+            raise json_process.ProcessFailed("the process ended by itself")
     except json_process.ProcessFailed as reason:
         what = f"{name_of(begun)} cannot" if begun else "nothing can"
+        other = "harness doctor" + (", or cluster.device=cpu" if device == "cuda" else "")
         raise UserError(
             f"{what} be measured on {device}: {reason}",
-            next_command="harness doctor" + (", or cluster.device=cpu" if device == "cuda" else ""),
+            next_command=f"harness check-loss {own_loss}" if own_loss else other,
         ) from None

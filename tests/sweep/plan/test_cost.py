@@ -28,9 +28,15 @@ OWN = {
     "killed": "import os; os.kill(os.getpid(), 9)",
     "crashed": "import os; os.abort()",
     "mistaken": "float(z1.detach().sum()); raise ValueError('no number')",
-    "talkative": "print('[1, 2]')",
+    "talkative": "print('[1, 2]'); import os; os.system('uname -s'); os.write(1, b'Linux')",
+    "slow": "import time; time.sleep(0.3)",
+    "of_a_dictionary": "return {'loss': (z1 - z2).square().mean()}",
+    "gone": "import os; os._exit(0)",
+    "settled": "torch.set_default_dtype(torch.float64); torch.set_num_threads(1); torch.nn.functional.relu = None",
 }
 LOSS = '''
+import torch
+
 def {name}(z1, z2, *, temperature=0.5):
     """Mine."""
     {does}
@@ -66,7 +72,7 @@ def test_a_cell_that_dies_is_named_and_how(tmp_path: Path, name: str, signal: st
         measured([first, dying], own)
     assert f"loss={name} batch_size=64 cannot be measured on cpu" in str(refused.value)
     assert signal in str(refused.value)
-    assert remembered() == 1, "the memory of the first"
+    assert remembered() == 2, "all of the first, which is measured in another process"
 
 
 @pytest.mark.e2e
@@ -119,6 +125,44 @@ def test_a_mistake_is_said_with_the_cell_that_makes_it(tmp_path: Path) -> None:
 def test_what_a_loss_prints_is_no_answer(tmp_path: Path) -> None:
     talkative, own = own_loss(tmp_path, "talkative")
     assert min(measured([talkative], own).memory.values()) > 0
+
+
+@pytest.mark.e2e
+def test_the_time_of_an_own_loss_is_its_own_and_that_of_no_other(tmp_path: Path) -> None:
+    """Its step, in a process of its own: neither is it planned with another loss's step, nor another one with its."""
+    slow, own = own_loss(tmp_path, "slow")
+    tuned = dataclasses.replace(slow, loss=dataclasses.replace(slow.loss, own={"iterations": 100.0}))
+    cells = [slow, small(loss=Loss("infonce", 0.5)), small(loss=Loss("dcl", 0.5))]
+    steps = measured(cells, own).steps
+    assert len(steps) == 2
+    assert steps[shape(slow, "cpu")].sample > 0.3 / 64 > steps[shape(cells[1], "cpu")].sample
+    assert shape(tuned, "cpu") != shape(slow, "cpu")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("of_a_dictionary", "of_a_dictionary returns a dict"), ("gone", "the process ended by itself")],
+)
+def test_a_loss_that_cannot_be_measured_is_refused_with_the_command_that_checks_it(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    wrong, own = own_loss(tmp_path, name)
+    with pytest.raises(UserError, match=f"loss={name} .* cannot be measured on cpu: .*{words}") as refused:
+        measured([wrong], own)
+    assert refused.value.next_command == f"harness check-loss {own[0]}:{name}"
+
+
+@pytest.mark.e2e
+def test_what_a_loss_sets_changes_no_other_measurement(tmp_path: Path) -> None:
+    settled, own = own_loss(tmp_path, "settled")
+    Path(own[0]).write_text(f"import torch\n{OWN['settled']}\n{LOSS.format(name='settled', does='')}")
+    LOSSES.pop("settled")
+    register(own)
+    settled = dataclasses.replace(settled, loss=Loss("settled", 0.5, source=LOSSES["settled"].source))
+    costs = measured([settled, small(loss=Loss("infonce", 0.5))], own)
+    assert len(costs.steps) == 2
+    assert min(costs.memory.values()) > 0
 
 
 def test_where_no_cell_has_begun_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,8 +82,7 @@ def fast(cell: Cell, data: Data) -> Mapping[str, float]:
         attempt = Record.prepare(Path(folder), cell).begin()
         with Heartbeat(attempt) as heartbeat:
             run = Trainer(cell, data, EVALUATION, attempt, heartbeat, torch.device("cpu"), World())
-            found: Mapping[str, float] = run.train()["metrics"]
-            return found
+            return run.train().metrics
 
 
 def plain(cell: Cell, data: Data) -> Mapping[str, float]:

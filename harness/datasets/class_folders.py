@@ -32,7 +32,8 @@ OTHER_ENDING = "of other endings"
 OUTSIDE = "images outside of the class folders"
 NO_IMAGES = "class folders without images"
 CIRCULAR = "links that lead back to a folder above"
-REASONS = (HIDDEN, OTHER_ENDING, OUTSIDE, NO_IMAGES, CIRCULAR)
+NOWHERE = "links that lead nowhere"
+REASONS = (HIDDEN, OTHER_ENDING, OUTSIDE, NO_IMAGES, CIRCULAR, NOWHERE)
 #: How many of the names are listed.
 LISTED = 3
 
@@ -246,7 +247,9 @@ def _reason_to_skip(entry: os.DirEntry[str]) -> str:
         return HIDDEN
     if _is_folder(entry):
         return CIRCULAR if _leads_back(Path(entry.path)) else ""
-    return "" if _is_image(entry.name) else OTHER_ENDING
+    if _is_image(entry.name):
+        return ""
+    return OTHER_ENDING if os.path.exists(entry.path) else NOWHERE
 
 
 def _is_litter(name: str) -> bool:

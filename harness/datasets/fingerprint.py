@@ -20,6 +20,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -68,9 +69,10 @@ def content_of(folder: Path, files: Iterable[Path], inspect: Inspect | None = No
     times = [(str(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in zip(files, stats, strict=True)]
     key = hashlib.sha256(json.dumps([times, inspect is not None]).encode()).hexdigest()[:24]
     remembered = cache_folder() / "fingerprints" / f"{key}.json"
-    if known := recall(remembered):
-        peculiar = {what: Peculiar(**which) for what, which in known["peculiar"].items()}
-        return Content(str(known["fingerprint"]), size, peculiar)
+    with suppress(LookupError, TypeError, AttributeError):  # what is remembered is damaged
+        if known := recall(remembered):
+            peculiar = {what: Peculiar(**which) for what, which in known["peculiar"].items()}
+            return Content(str(known["fingerprint"]), size, peculiar)
     found = _read(folder, files, size, inspect)
     if abs(begun - max((status.st_ctime for status in stats), default=0)) > SAME_TIME:
         peculiar_files = {what: asdict(which) for what, which in found.peculiar.items()}

@@ -150,9 +150,11 @@ def test_a_link_that_leads_back_is_left_out_and_one_to_a_class_is_read(root: Pat
     assert notes(root) == "2 left out, links that lead back to a folder above: train/again, train/cat/again"
 
 
-def test_a_link_to_itself_is_left_out(root: Path) -> None:
+def test_links_to_themselves_and_to_classes_that_are_gone_are_listed(root: Path) -> None:
     (root / "train/cat/loop").symlink_to("loop")
-    assert notes(root) == "1 left out, of other endings: no ending 1, train/cat/loop"
+    (root / "train/bird").symlink_to("/a/disk/that/is/not/mounted/bird")
+    assert counts(root) == (6, 4)
+    assert notes(root) == "2 left out, links that lead nowhere: train/bird, train/cat/loop"
 
 
 def test_a_folder_that_cannot_be_listed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from harness.datasets import find, fingerprint
 from harness.datasets.fingerprint import content_of
 from harness.errors import UserError
+from harness.files import cache_folder
 from tests.support.small_files import image_folder
 
 OLD = 1_000_000_000
@@ -85,6 +86,15 @@ def test_what_is_peculiar_is_remembered_with_the_fingerprint(folder: Path, monke
         "a": (1, "a.png"),
         "b": (1, "b.png"),
     }
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"fingerprint": 1}', '{"fingerprint": "0", "peculiar": [1]}'])
+def test_a_damaged_memory_of_it_is_read_anew(folder: Path, monkeypatch: pytest.MonkeyPatch, damaged: str) -> None:
+    monkeypatch.setattr(fingerprint, "SAME_TIME", -1.0)
+    first = content_of(folder, files(folder))
+    (remembered,) = (cache_folder() / "fingerprints").iterdir()
+    remembered.write_text(damaged)
+    assert content_of(folder, files(folder)) == first
 
 
 def test_a_pipe_or_a_folder_that_is_called_like_an_image_is_named(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock
 
-from harness.errors import UserError
+from harness.errors import UserError, quoted
 from harness.files import atomic_write, draft_prefix
 
 
@@ -34,6 +37,19 @@ def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
             where=str(path),
             allowed="a cache folder that can be written and has room for all of them",
             next_command="export XDG_CACHE_HOME=FOLDER",
+        ) from None
+
+
+@contextmanager
+def kept_whole(path: Path) -> Iterator[None]:
+    """Name the file, and the command that has it made again, if what is read from it within is damaged."""
+    try:
+        yield
+    except (OSError, EOFError, LookupError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"the file in the cache is damaged: {error}",
+            where=str(path),
+            next_command=f"rm {quoted(path)}   (it is made again)",
         ) from None
 
 

@@ -25,7 +25,7 @@ from harness.datasets.class_folders import scan
 from harness.datasets.image_folder import IMAGE_FOLDER, cached_images
 from harness.errors import UserError
 from harness.random_streams import permutation
-from harness.ssl.data.cache import write_once
+from harness.ssl.data.cache import kept_whole, write_once
 from harness.ssl.data.packed_images import open_packed, pack
 from harness.ssl.data.split import Data, Split, labelled_images
 from harness.ssl.data.streaming import Stream
@@ -88,7 +88,8 @@ def _cached_statistics(train: Stream, path: Path) -> tuple[Tensor, Tensor]:
         np.save(file, torch.stack(_pixel_statistics(train.take(_sample(len(train))).batches(128))).numpy())
 
     write_once(path, save)
-    mean, std = torch.from_numpy(np.load(path))
+    with kept_whole(path):
+        mean, std = torch.from_numpy(np.load(path))
     return mean, std
 
 
@@ -190,5 +191,5 @@ def _decoded(entry: ImageFolder, folder: Path, dataset: Dataset) -> Arrays:
         np.savez(file, train=train, train_labels=arrays.train_labels, test=arrays.test, test_labels=arrays.test_labels)
 
     write_once(path, save)
-    with np.load(path) as cached:
+    with kept_whole(path), np.load(path) as cached:
         return Arrays([cached["train"]], cached["train_labels"], cached["test"], cached["test_labels"])

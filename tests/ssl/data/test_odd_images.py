@@ -15,6 +15,7 @@ from PIL import Image
 from harness.cell import Dataset
 from harness.datasets import find
 from harness.errors import UserError
+from harness.files import cache_folder
 from harness.ssl.data.sources import load
 from harness.ssl.data.split import Data
 
@@ -189,3 +190,21 @@ def test_decoding_that_is_measured_names_an_image_that_cannot_be_read(tmp_path: 
     (tmp_path / "0.jpg").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"0\.jpg: cannot read the image: it is no image of a known format"):
         seconds_per_image([tmp_path / "0.jpg"], SIDE, Views())
+
+
+@STREAM
+@pytest.mark.parametrize("damage", ["emptied", "halved", "flipped"])
+def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_makes_it_again(
+    tmp_path: Path, stream: bool, damage: str
+) -> None:
+    root = write(tmp_path, eight)
+    whole = read(root, stream)
+    (kept,) = (cache_folder() / "images").glob("*.npy" if stream else "*.npz")
+    raw = bytearray(kept.read_bytes())
+    raw[3 if stream else len(raw) // 2] ^= 255
+    kept.write_bytes({"emptied": b"", "halved": raw[: len(raw) // 2], "flipped": raw}[damage])
+    with pytest.raises(UserError, match="the file in the cache is damaged") as caught:
+        read(root, stream)
+    assert caught.value.where == str(kept)
+    assert os.spawnlp(os.P_WAIT, "bash", "bash", "-c", caught.value.next_command.partition("   (")[0]) == 0
+    assert torch.equal(read(root, stream).mean, whole.mean)

@@ -102,7 +102,7 @@ class SplitFolder:
         return LabelledFiles(self.paths, [labels[name] for name, paths in self.images.items() for _ in paths])
 
     def _add_class(self, entry: os.DirEntry[str]) -> None:
-        name = unicodedata.normalize("NFC", entry.name)
+        name = _composed(entry.name)
         paths = [Path(path) for path in self._images_below(entry.path)]
         if not paths:
             self.left_out[NO_IMAGES].append(entry.path)
@@ -258,6 +258,11 @@ def _is_litter(name: str) -> bool:
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _composed(name: str) -> str:
+    """Return the name with each accent in one character; the bytes of a name are UTF-8 in every locale."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "surrogateescape"))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

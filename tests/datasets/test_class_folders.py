@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -247,6 +249,20 @@ def test_a_name_is_the_same_however_its_accents_are_stored(root: Path, train: An
     rename(root, train=unicodedata.normalize(train, CAFE), test=unicodedata.normalize(test, CAFE))
     assert counts(root) == (6, 4)
     assert scan(root).test.labels == [0, 0, 1, 1]
+
+
+def test_a_locale_without_utf8_changes_neither_classes_nor_fingerprint(root: Path) -> None:
+    rename(root, train="cafe\u0301", test=CAFE)
+    here = find("imagefolder", str(root))
+    code = (
+        "import sys; from harness.datasets import find; found = find('imagefolder', sys.argv[1])\n"
+        "print(sys.getfilesystemencoding(), found.fingerprint, found.train, found.test)"
+    )
+    locale = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], env=os.environ | locale, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split()[1:] == [here.fingerprint, "6", "4"], done.stderr
 
 
 def test_two_class_folders_of_the_same_name_are_refused(root: Path) -> None:

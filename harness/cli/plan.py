@@ -147,7 +147,7 @@ def _facts(
     if estimate.entries:
         yield "Cost", f"{estimate.device_hours:.2g} device-hours: {sources(estimate)}"
         yield from ((space.what, described(space)) for space in room)
-    for refusal in refusals(estimate, declared.manifest.varying):
+    for refusal in refusals(declared, estimate):
         yield "No room", refusal
 
 

@@ -117,7 +117,7 @@ def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, 
         print("Nothing is missing.")
     slots = declared.slots
     if slots.device == "cpu":  # every process on GPUs has one, and its memory, to itself
-        slots = replace(slots, memory=estimate.memory_limit)
+        slots = replace(slots, memory=estimate.memory_limit or 0)
     foreground = Foreground(declared.manifest, results, tracking_uri, again, slots, declared.declaration.failures)
     complete = foreground.run(tasks, counts["finished"], len(plan.entries))
     return complete and not (estimate.refused or plan.not_retried() or stale or on_cluster)
@@ -150,7 +150,7 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
     varying = declared.manifest.varying
-    for line in [*not_retried(declared.plan, varying), *refusals(estimate, varying)]:
+    for line in [*not_retried(declared.plan, varying), *refusals(declared, estimate)]:
         print(line)
     if not estimate.entries:
         return
@@ -173,7 +173,7 @@ def _print_jobs(declared: Declared, rerun_stale: bool) -> None:
     estimate = declared.estimate(declared.plan.to_run(rerun_stale=rerun_stale))
     tasks = declared.tasks(estimate)
     scheduler = LocalScheduler(Slots(1, 1, "cpu"))
-    for line in refusals(estimate, declared.manifest.varying):
+    for line in refusals(declared, estimate):
         print(f"# {line}")
     if tasks:
         print("# (a sweep writes cell.json and submission.json into each record before it begins)")

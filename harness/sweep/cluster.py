@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class SubmittedSweep:
         submission: how every cell is run, except for what its resources decide.
         again: the command that submits what is still missing.
         ledger: the sweep's ledger; None until cells are submitted.
+        left_out: the ids of cells that are not submitted since they fit on no node.
     """
 
     declared: Declared
@@ -82,6 +83,7 @@ class SubmittedSweep:
     again: str
     rerun_stale: bool = False
     ledger: Ledger | None = None
+    left_out: set[str] = field(default_factory=set)
 
     def estimate(self, entries: Sequence[Entry]) -> PlanEstimate | None:
         """Return what these cells take; None if that is unknown: without a GPU, a GPU's steps cannot be measured."""
@@ -143,7 +145,8 @@ class SubmittedSweep:
 
     def _submitted_again(self, plan: Plan) -> list[Entry]:
         """Return the cells that this sweep may submit now: all that are missing if it has submitted none yet."""
-        ledger, entries = self.ledger, plan.to_run(self.rerun_stale)
+        ledger = self.ledger
+        entries = [entry for entry in plan.to_run(self.rerun_stale) if entry.cell.cell_id not in self.left_out]
         if ledger is None:
             return entries
         if ledger.stop_reason():

@@ -68,9 +68,8 @@ class Declared:
             UserError: a step cannot be measured.
         """
         resources_of, slots, evaluation = self.resources, self.slots, self.declaration.evaluation
-        memory = self.declaration.cluster.memory if self.on_cluster else None
         if self.on_cluster and slots.device == "cuda" and not gpus():
-            return estimate(entries, self._known_needs(), slots.count, 0)
+            return estimate(entries, self._known_needs(), slots.count, None)
         arms = {arm_id(entry.cell): entry.cell for entry in entries}
         cells = [(cell, resources_of(cell)) for cell in arms.values()]
         costs = measure(cells, self.files, slots.threads, slots.device, self.plugins)
@@ -79,8 +78,19 @@ class Declared:
         def need_of(cell: Cell) -> CostEstimate:
             return estimate_cell(cell, resources_of(cell), costs, finished, self.files, evaluation)
 
-        limit = round(memory * 2**30) if memory else memory_bytes(slots.device)
-        return estimate(entries, need_of, slots.count, limit)
+        return estimate(entries, need_of, slots.count, self.memory_limit)
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Return the bytes that one cell may take where it runs.
+
+        None on a cluster that nothing is known of: this machine's memory is not that of the cluster's nodes, and
+        ``cluster.memory`` is not that of their GPUs.
+        """
+        if not self.on_cluster:
+            return memory_bytes(self.slots.device)
+        memory = self.declaration.cluster.memory
+        return round(memory * 2**30) if memory and self.slots.device == "cpu" else None
 
     @property
     def _compiled(self) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.cli.shared.text import count, size
+from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import Plan, PlanEstimate
 
 
@@ -22,11 +23,16 @@ def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
         yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
-def refusals(estimate: PlanEstimate, varying: Sequence[str]) -> Iterator[str]:
-    """List the arms that are too large for this machine, and say what can be done."""
+def refusals(declared: Declared, estimate: PlanEstimate) -> Iterator[str]:
+    """List the arms that are too large for this machine or for a cluster's nodes, and say what can be done."""
+    if estimate.memory_limit is None:
+        return
+    varying = declared.manifest.varying
     refused = Counter((entry.arm_label(varying), estimate.memory(entry)) for entry in estimate.refused)
-    here = size(estimate.memory_limit)
+    limit = size(estimate.memory_limit)
+    available = f"a node has {limit} (cluster.memory)" if declared.on_cluster else f"this machine has {limit}"
     for (name, needed), cells in refused.items():
-        yield f"{name} ({count(cells)}) needs about {size(needed)} of memory, this machine has {here}"
+        yield f"{name} ({count(cells)}) needs about {size(needed)} of memory, {available}"
     if refused:
-        yield "they are not run: take a smaller batch_size, an exclude: line with this reason, or a larger machine"
+        larger = "larger nodes" if declared.on_cluster else "a larger machine"
+        yield f"they are not run: take a smaller batch_size, an exclude: line with this reason, or {larger}"

@@ -38,7 +38,7 @@ class ClusterRun:
         """Submit what is missing, after its cost was agreed to; with ``wait``, stay until nothing is left to do.
 
         Raises:
-            typer.Exit: with ``wait``, 1 where cells have not finished.
+            typer.Exit: 1 where cells are left out since they fit on no node; with ``wait``, where any has not finished.
         """
         sweep, results = self.sweep, self.sweep.results
         manifest, plan = sweep.declared.manifest, sweep.declared.plan
@@ -57,18 +57,22 @@ class ClusterRun:
             if wait:
                 self._wait()
         self._print_next_commands(bool(entries), wait)
-        if wait and not all(entry.state == "finished" for entry in sweep.declared.plan_now().entries):
+        unfinished = wait and not all(entry.state == "finished" for entry in sweep.declared.plan_now().entries)
+        if sweep.left_out or unfinished:
             raise typer.Exit(1)
 
     def _to_run(self) -> tuple[Sequence[Entry], PlanEstimate | None]:
         """Return the cells to submit, without those that are known not to fit, and what they take, if that is known."""
         missing = self.sweep.declared.plan.to_run(self.sweep.rerun_stale)
         estimate = self.sweep.estimate(missing)
-        return (estimate.entries if estimate else missing), estimate
+        if estimate is None:
+            return missing, None
+        self.sweep.left_out = {entry.cell.cell_id for entry in estimate.refused}
+        return estimate.entries, estimate
 
     def _refusals(self, estimate: PlanEstimate | None) -> list[str]:
         """Return why cells are left out that fit on no node, as far as their memory is known."""
-        return list(refusals(estimate, self.sweep.declared.manifest.varying)) if estimate else []
+        return list(refusals(self.sweep.declared, estimate)) if estimate else []
 
     def _agree(self, entries: Sequence[Entry], estimate: PlanEstimate | None, yes: bool) -> None:
         """Print what the cells cost; ask where that is much."""
@@ -114,7 +118,8 @@ class ClusterRun:
         name, results = self.sweep.declared.manifest.name, self.sweep.results
         if not submitted and not waited:
             in_queue = self.sweep.in_queue()
-            print("Nothing is missing but what is in the queue." if in_queue else "Nothing is missing.")
+            nothing = "Nothing else is missing" if self.sweep.left_out else "Nothing is missing"
+            print(f"{nothing}{' but what is in the queue' if in_queue else ''}.")
         print(f"status:   {command('status', [name], results)}")
         print(f"MLflow:   {command('sync', [name], results, self.tracking_uri)}")
         print(f"again:    {self.sweep.again}   (submits only what is missing)")

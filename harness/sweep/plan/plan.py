@@ -110,14 +110,14 @@ class CostEstimate:
 class PlanEstimate:
     """The cost of some cells.
 
-    ``entries``: those that fit into ``memory_limit`` bytes; ``refused``: the others;
+    ``entries``: those that fit into ``memory_limit`` bytes (None: unknown); ``refused``: the others;
     ``needs``: of all of them, by cell id; ``wall_hours``: until the last of ``entries`` has finished."""
 
     entries: list[Entry]
     refused: list[Entry]
     needs: Mapping[str, CostEstimate]
     wall_hours: float
-    memory_limit: int
+    memory_limit: int | None
 
     @property
     def device_hours(self) -> float:
@@ -147,7 +147,7 @@ class PlanEstimate:
 
 
 def estimate(
-    entries: Sequence[Entry], need_of: Callable[[Cell], CostEstimate], processes: int, memory_limit: int
+    entries: Sequence[Entry], need_of: Callable[[Cell], CostEstimate], processes: int, memory_limit: int | None
 ) -> PlanEstimate:
     """Return the cost of these cells, run in this order on a machine with this number of ``processes`` at a time."""
     by_arm: dict[str, CostEstimate] = {}
@@ -159,7 +159,8 @@ def estimate(
         if name not in by_arm:
             by_arm[name] = need_of(entry.cell)
         needs[entry.cell.cell_id] = by_arm[name]
-        (refused if by_arm[name].memory > memory_limit else fitting).append(entry)
+        too_large = memory_limit is not None and by_arm[name].memory > memory_limit
+        (refused if too_large else fitting).append(entry)
     jobs = [(needs[entry.cell.cell_id].seconds, needs[entry.cell.cell_id].ranks) for entry in fitting]
     return PlanEstimate(fitting, refused, needs, wall_seconds(jobs, processes) / 3600, memory_limit)
 

@@ -185,7 +185,7 @@ class Sweep:
             self.start(watched)
             return
         cause = "out_of_memory" if short_of_memory else "killed"
-        error = f"{reason} for lack of memory" if short_of_memory else reason
+        error = f"{reason} for lack of memory" if short_of_memory else f"{reason}, {KILLS} times at the same step"
         attempt.fail(error, cause)
         self.resolve_failed(watched, cause, error)
 

@@ -12,7 +12,9 @@ import typer
 from harness.cli.shared import run_on_cluster
 from harness.cli.shared.run_on_cluster import ClusterRun
 from harness.errors import UserError
+from harness.sweep import launch
 from harness.sweep.cluster import SubmittedSweep
+from harness.sweep.plan.plan import CostEstimate, PlanEstimate
 from tests.support.fake_slurm import FakeSlurm, sweep_of
 
 
@@ -61,6 +63,46 @@ def test_a_sweep_that_waits_prints_what_changes_and_exits_with_1_where_cells_hav
         "3 cells: 2 finished, 1 failed",
         "1 cell submitted as tiny.demo.1",
     ]
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_cell_that_fits_on_no_node_is_left_out_by_name_and_the_exit_code_says_so(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str], wait: bool
+) -> None:
+    sweep = sweep_of(tiny, monkeypatch, "cluster.memory=2")
+    entries = sweep.declared.plan.entries
+    needs = {entry.cell.cell_id: CostEstimate(60.0, False, None, 3 * 2**30, 1) for entry in entries}
+    estimate = PlanEstimate(entries[1:], entries[:1], needs, 0.1, 2 * 2**30)
+    monkeypatch.setattr(SubmittedSweep, "estimate", lambda self, entries: estimate)
+    slurm.acts = ["ok", "ok"]
+    with pytest.raises(typer.Exit) as ended:
+        ClusterRun(sweep, "").run(yes=False, wait=wait)
+    assert ended.value.exit_code == 1
+    printed = capsys.readouterr().out
+    assert "(1 cell) needs about 3.0 GiB of memory, a node has 2.0 GiB (cluster.memory)" in printed
+    assert "2 cells submitted" in printed
+    assert not entries[0].record.path.exists()
+
+
+def test_where_all_that_is_missing_fits_on_no_node_nobody_says_that_nothing_is_missing(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_of(tiny, monkeypatch, "cluster.memory=2")
+    entries = sweep.declared.plan.entries
+    needs = {entry.cell.cell_id: CostEstimate(60.0, False, None, 3 * 2**30, 1) for entry in entries}
+    estimate = PlanEstimate([], entries, needs, 0.0, 2 * 2**30)
+    monkeypatch.setattr(SubmittedSweep, "estimate", lambda self, entries: estimate)
+    with pytest.raises(typer.Exit):
+        ClusterRun(sweep, "").run(yes=False, wait=False)
+    assert "Nothing else is missing." in capsys.readouterr().out
+
+
+def test_the_memory_of_this_machine_is_not_that_of_a_clusters_nodes(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm
+) -> None:
+    monkeypatch.setattr(launch, "memory_bytes", lambda device: 2**20)
+    assert sweep_of(tiny, monkeypatch).declared.memory_limit is None
+    assert sweep_of(tiny, monkeypatch, "cluster.memory=2").declared.memory_limit == 2 * 2**30
 
 
 def test_ctrl_c_ends_only_the_waiting(

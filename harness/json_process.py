@@ -74,9 +74,14 @@ def serve(handle: Callable[[Any], Iterable[Any]]) -> NoReturn:
             print(f"{type(error).__name__}: {message.splitlines()[0]}", file=sys.stderr)
     finally:
         os.dup2(2, 1)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process without its threads and exit handlers, which may never end where they are a user's."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _answer_all(requests: IO[str], handle: Callable[[Any], Iterable[Any]]) -> None:

@@ -13,6 +13,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from harness.plugins import register
+from harness.ssl.losses import properties
+
 ROOT = Path(__file__).parents[1]
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +58,7 @@ def test_the_refusal_is_worded_as_shown(checkout: Path) -> None:
 
 
 def test_the_shown_loss_is_one() -> None:
-    (code,) = blocks("python", (ROOT / "docs/losses.md").read_text(encoding="utf-8"))
+    code, _ = blocks("python", (ROOT / "docs/losses.md").read_text(encoding="utf-8"))
     scope: dict[str, object] = {}
     exec(code, scope)
     loss = scope["align_uniform"]
@@ -64,6 +67,16 @@ def test_the_shown_loss_is_one() -> None:
     near = normalize(torch.randn(16, 8, generator=generator), dim=1)
     far = normalize(torch.randn(16, 8, generator=generator), dim=1)
     assert loss(near, near, temperature=0.5) < loss(near, far, temperature=0.5)
+
+
+def test_the_shown_loss_with_a_state_has_the_properties_of_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(blocks("python", (ROOT / "docs/losses.md").read_text(encoding="utf-8"))[1])
+    register([tmp_path / "own.py"])
+    monkeypatch.setattr(properties, "_ranks", lambda name: "")
+    findings = list(properties.check("centered"))
+    assert [finding for finding in findings if finding.required and not finding.holds] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "RELEASING.md", *PAGES])

@@ -272,6 +272,15 @@ def test_the_content_of_its_file_is_part_of_a_cells_identity_and_its_place_is_no
     assert cell_id(own(OWN.replace("relu", "abs"))) != first
 
 
+def test_a_cell_is_submitted_with_the_file_of_its_own_loss_alone(own: WriteOwn, tiny: Path) -> None:
+    """Whatever happens to another file while the sweep runs is none of its business."""
+    files = [own("def first(z1, z2): ...", "first.py"), own("def second(z1, z2): ...", "second.py")]
+    overrides = ["axes.loss=[first,second,dcl]", "axes.batch_size=[64]", "axes.seed=[0]"]
+    declared = load(str(tiny), overrides, tiny.parent / "results", plugins=files)
+    tasks = [declared.task(entry, declared.submission()) for entry in declared.plan.entries]
+    assert [task.submission.run.plugins for task in tasks] == [(str(files[0]),), (str(files[1]),), ()]
+
+
 def test_own_parameters_are_part_of_a_cells_identity(own: WriteOwn, tiny: Path) -> None:
     overrides = ["axes.loss=[pull]", "axes.own.margin=[0.5,1]", "axes.batch_size=[64]", "axes.seed=[0]"]
     entries = load(str(tiny), overrides, tiny.parent / "results", plugins=[own()]).plan.entries

@@ -24,6 +24,9 @@ from harness.errors import UserError
 #: How the module of a file is named in ``sys.modules``, where no other module can have this name.
 PREFIX = "own_losses_of_"
 
+#: The files of users that this process has imported.
+_imported_files: set[Path] = set()
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -213,8 +216,14 @@ def _spec(name: str, file: SourceFile) -> ModuleSpec | None:
     )
 
 
+def user_code_has_run() -> bool:
+    """Return whether this process has imported a user's file, whose code may have changed anything in it."""
+    return bool(_imported_files)
+
+
 def imported(source: PluginSource) -> ModuleType:
     """Import the file anew, and its neighbours with it; those of a file that was imported before are forgotten."""
+    _imported_files.add(source.file.path)
     earlier = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in earlier]
     for forgotten in [source, *(finder.source for finder in earlier)]:

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from harness.json_process import end_at_once
+from harness.plugins.sources import user_code_has_run
 from harness.ssl.worker import attempt
 from harness.store.record import Record
 from harness.store.submission import Submission
@@ -27,4 +29,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if user_code_has_run():
+        end_at_once(exit_code)
+    sys.exit(exit_code)

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness import json_process
 from harness.errors import UserError
+from harness.plugins.sources import user_code_has_run
 from harness.ssl.attempt import Unwanted, run_cell
 from harness.ssl.train import Interrupted
 from harness.store.record import Busy, Record, Superseded
@@ -48,15 +49,10 @@ def answer(request: Mapping[str, Any]) -> Iterator[dict[str, Node]]:
     """Compute the requested record; end the process where it may serve no other cell, without an error of its own."""
     submission, record = Submission.from_json(request["submission"]), Record(Path(request["record"]))
     code, reason = attempt(record, submission)
-    ends = code == FAILED or ran_own_loss(record)
+    ends = code == FAILED or user_code_has_run()
     yield {"record": request["record"], "code": code, "said": reason, "ends": ends}
     if ends:
         raise SystemExit
-
-
-def ran_own_loss(record: Record) -> bool:
-    """Return whether the cell's loss is a user's own, so that this process has run code that may change anything."""
-    return record.cell().loss.source is not None
 
 
 if __name__ == "__main__":

@@ -114,6 +114,15 @@ def of_the_clock(z1, z2):
     return (z1 - z2).square().sum(1).mean() * (1 + int.from_bytes(os.urandom(4), "big") / 2**40)
 
 
+def towards_the_second(z1, z2, *, temperature=0.2):
+    """Of one view's embeddings only the values are used, as of a teacher's."""
+    return one_way(z1.detach(), z2, temperature=temperature)
+
+
+towards_the_second.symmetric = False
+towards_the_second.stops_gradient = True
+
+
 def each_rank_its_own(z1, z2):
     scale = 2.0 if dist.is_initialized() and dist.get_rank() == 1 else 1.0
     return scale * (z1 - z2).square().sum(1).mean()
@@ -216,6 +225,12 @@ def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Pa
         assert ended.line(words).startswith("ok")
     assert ended.line("scaling the embeddings").startswith("no"), "good to know, and no fault"
     assert "Use it: harness sweep EXPERIMENT --plugin own.py 'axes.loss=[infonce,margined]'" in ended.out
+
+
+@pytest.mark.e2e
+def test_a_loss_without_a_gradient_by_one_view_passes(harness: Harness, own: Path) -> None:
+    ended = harness("check-loss", "own.py:towards_the_second")
+    assert ended.code == 0, ended.out
 
 
 @pytest.mark.e2e

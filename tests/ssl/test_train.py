@@ -104,6 +104,20 @@ def test_an_own_loss_that_keeps_something_elsewhere_is_not_resumed(
     assert "no checkpoint has that" in failed.error
 
 
+@pytest.mark.e2e
+def test_a_file_of_losses_that_is_broken_meanwhile_breaks_no_other_cell(
+    make_record: MakeRecord, tmp_path: Path
+) -> None:
+    """Submissions of before name the files of all losses of their sweep."""
+    (tmp_path / "broken.py").write_text("def mine(z1, z2:")
+    record = make_record(epochs=1)
+    submission = record.submission()
+    assert submission
+    record.submit(replace(submission, run=replace(submission.run, plugins=(str(tmp_path / "broken.py"),))))
+    run_cell(record)
+    assert record.state() == "finished"
+
+
 def own_record(make_record: MakeRecord, folder: str, tmp_path: Path, content: str) -> Record:
     file = tmp_path / "own_loss.py"
     file.write_text(content)

@@ -6,7 +6,7 @@ import io
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,7 +161,7 @@ def _gradient(loss: LossFunction, case: Case) -> str:
         for which in (0, 1):
             views = [case.z1.clone(), case.z2.clone()]
             views[which].requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(*views, **case.parameters), views[which])
+            (gradient,) = _gradients(loss(*views, **case.parameters), [views[which]])
             for index in range(gradient.numel()):
                 difference = _central_difference(loss, case, which, index)
                 ours = float(gradient.flatten()[index])
@@ -169,6 +169,11 @@ def _gradient(loss: LossFunction, case: Case) -> str:
                     row, column = divmod(index, case.z1.shape[1])
                     return f"by z{which + 1}[{row}, {column}] autograd has {ours:.6g}, differences {difference:.6g}"
     return ""
+
+
+def _gradients(value: Tensor, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients by the embeddings: zero where none flows."""
+    return torch.autograd.grad(value, embeddings, allow_unused=True, materialize_grads=True)
 
 
 def _central_difference(loss: LossFunction, case: Case, which: int, index: int, step: float = 1e-6) -> float:
@@ -185,7 +190,7 @@ def _finite_gradient(loss: LossFunction, case: Case) -> str:
     for dtype in (torch.float64, torch.float32):
         views = [z.to(dtype).requires_grad_() for z in (case.z1, case.z2)]
         with skip_value_checks():
-            gradients = torch.autograd.grad(loss(*views, **case.parameters), views)
+            gradients = _gradients(loss(*views, **case.parameters), views)
         for number, gradient in enumerate(gradients, 1):
             if not bool(gradient.isfinite().all()):
                 row, column = (~gradient.isfinite()).nonzero()[0].tolist()
@@ -312,6 +317,6 @@ def _divisible(name: str) -> list[Case]:
 def _value_and_gradients(loss: LossFunction, case: Case, world: World) -> list[Tensor]:
     own = [world.local_rows(z).clone().requires_grad_() for z in (case.z1, case.z2)]
     value = loss(*(gather(z) for z in own), **case.parameters)
-    gradients = torch.autograd.grad(value, own)
+    gradients = _gradients(value, own)
     with torch.no_grad():
         return [value.detach(), *(gather(gradient / world.size) for gradient in gradients)]

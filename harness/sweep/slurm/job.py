@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.environment.job import STARTED, current_job
+from harness.plugins.sources import user_code_has_run
 from harness.store.record import Record
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class JobTask:
         """
         from submitit.helpers import TorchDistributedEnvironment
 
-        from harness.ssl.worker import FAILED, NOT_FINISHED, attempt, ran_own_loss
+        from harness.ssl.worker import FAILED, NOT_FINISHED, attempt
 
         world = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         todo = [record for path in self.records if not tried_here(record := Record(Path(path)))]
@@ -57,7 +58,7 @@ class JobTask:
                 raise SystemExit(NOT_FINISHED)
             if code == FAILED and record is todo[-1]:
                 raise SystemExit(FAILED)
-            if record is not todo[-1] and (code == FAILED or ran_own_loss(record)):
+            if record is not todo[-1] and (code == FAILED or user_code_has_run()):
                 os.environ["HARNESS_JOB_STARTED"] = str(STARTED)
                 os.execv(sys.executable, [sys.executable, "-P", "-u", *sys.orig_argv[sys.orig_argv.index("-m") :]])
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Variables that name another repository, for instance within a hook of git.
+OTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,11 @@ def revision() -> Revision:
     """Return the revision of the files that are on the disk now."""
     folder = Path(__file__).parents[1]
 
+    environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, errors="replace")
         return done.stdout.strip() if done.returncode == 0 else ""
 
     # A copy inside another project's repository must not report that repository's revision.
@@ -30,7 +37,7 @@ def revision() -> Revision:
         ours = bool(git("ls-files", "--error-unmatch", "environment/revision.py"))
         dirty = bool(git("status", "--porcelain", "--untracked-files=no", ".")) if ours else False
         return Revision(git("rev-parse", "HEAD") if ours else "", dirty)
-    except FileNotFoundError:
+    except OSError:  # there is no git, or none that this user may run
         return Revision("", dirty=False)
 
 

@@ -35,25 +35,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(tier)
 
 
+#: The parts of the cache that the tests of a run may share: what cells cost on this machine, and MLflow's empty store.
+#: Each is made once in a run, by whichever worker needs it first.
+SHARED = ("costs", "stores")
+
+
 @pytest.fixture(scope="session")
-def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What cells cost on this machine: measured once in a run, by whichever worker needs it first."""
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "costs"
-    folder.mkdir(exist_ok=True)
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared-cache"
+    for name in SHARED:
+        (folder / name).mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache; tests of the slow tiers share the measured costs in it, but for those that test the measuring."""
+    """An empty cache; tests of the slow tiers share parts of it, but for those that test the measuring."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     runtime = request.getfixturevalue("tmp_path_factory").mktemp("runtime")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))  # tests that run side by side wait for no cores
     marks = {mark.name for mark in request.node.iter_markers()}
     if marks & {"e2e", "faults", "ranks"} and "own_costs" not in marks:
         (tmp_path / "cache" / "harness").mkdir(parents=True)
-        (tmp_path / "cache" / "harness" / "costs").symlink_to(request.getfixturevalue("costs"))
+        for name in SHARED:
+            (tmp_path / "cache" / "harness" / name).symlink_to(request.getfixturevalue("shared_cache") / name)
     torch.set_num_threads(1)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.shared.arguments import Overrides, Results, command
+from harness.cli.shared.arguments import Overrides, Results, command, tracking_option
 from harness.cli.shared.completion import presets
 from harness.cli.shared.extra_evaluation import OnDataset, Root, reported
 from harness.cli.shared.text import count
@@ -16,7 +16,10 @@ from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.study.report.abstract import tally
 from harness.study.text import in_unit, setting_label
-from harness.sweep.tracking.tracking_uri import default_uri
+from harness.sweep.tracking.tracking_uri import default_uri, public, redacted
+
+#: How long a report waits while another process writes to the store.
+BUSY_SECONDS = 60.0
 
 
 def report(
@@ -34,7 +37,7 @@ def report(
     ] = "",
     dataset: OnDataset = "",
     root: Root = "",
-    tracking_uri: Annotated[str, typer.Option(help="The MLflow store that gets table, plot and PDF.")] = "",
+    tracking_uri: Annotated[str, tracking_option("The MLflow store that gets table, plot and PDF.")] = "",
     every: Annotated[
         bool, typer.Option("--all", help="One document of all claims of all experiments that were swept here.")
     ] = False,
@@ -65,7 +68,7 @@ def report(
     _attach(swept, [*written.files.values(), *excluded], results, tracking_uri)
     for name in ("data", "table", "claims", "plot", "PDF"):
         print(f"{name + ':':9} {written.files[name]}")
-    print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
+    print(f"MLflow:   {public(tracking_uri) or command('ui', [], results)}")
 
 
 def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> None:
@@ -92,9 +95,19 @@ def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> N
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:
     """Table, plot and PDF go to the summary run; a store that cannot be reached costs a line, not the report."""
+    uri = tracking_uri or default_uri(results)
     try:
-        from harness.sweep.tracking.mirror import Mirror
+        from harness.sweep.tracking.mirror import Mirror, SetAside, wait_for_turn
 
-        Mirror(results, manifest, tracking_uri or default_uri(results)).summarize(files)
+        def attach() -> None:
+            with wait_for_turn(results, uri, BUSY_SECONDS):
+                Mirror(results, manifest, uri).summarize(files)
+
+        try:
+            attach()
+        except SetAside as replaced:
+            print(f"MLflow:   {replaced}; {replaced.advice}")
+            attach()
     except Exception as error:  # noqa: BLE001  (any failure of a tracking server or its client)
-        print(f"MLflow:   not reached ({type(error).__name__}: {error}); the files below are complete")
+        why = redacted(f"{type(error).__name__}: {error}", uri)
+        print(f"MLflow:   not reached ({why}); the files below are complete")

@@ -28,6 +28,7 @@ from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import PlanEstimate
 from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
+from harness.sweep.tracking.tracking_uri import public
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print exactly what would be submitted; write and run nothing.")
@@ -185,7 +186,7 @@ def _print_jobs(declared: Declared, rerun_stale: bool) -> None:
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:
     scale = declared.manifest.scale
     print(f"report:   {command('report', [experiment, f'scale={scale}'], results, tracking_uri)}")
-    print(f"MLflow:   {tracking_uri or command('ui', [], results)}")
+    print(f"MLflow:   {public(tracking_uri) or command('ui', [], results)}")
     for other in declared.declaration.scales:
         if other == scale:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness import json_process
-from harness.cli.shared.arguments import Results
+from harness.cli.shared.arguments import Results, command
 from harness.errors import UserError
 from harness.sweep.tracking.tracking_uri import default_uri
 
@@ -28,9 +29,19 @@ def ui(
             f"nothing has been mirrored into {results}/ yet",
             next_command="harness sweep experiments/dcl_batchsize.yaml",
         )
+    from harness.sweep.tracking import embedded_store
+
+    store = (results / "mlflow.db").resolve()
+    try:
+        why = embedded_store.problem(store)
+    except sqlite3.Error as error:
+        why = str(error)
+    if why:  # MLflow would begin to create it, or to change its schema, without the lock of its writers
+        sync = command("sync", [], results)
+        raise UserError(f"MLflow cannot open its store: {why}", where=str(store), next_command=sync)
     print(f"MLflow's page: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
-    store = ["--backend-store-uri", default_uri(results), "--default-artifact-root", str(results / "mlartifacts")]
+    place = ["--backend-store-uri", default_uri(results), "--default-artifact-root", str(results / "mlartifacts")]
     page = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # One reader needs one worker and none of the eight processes of the server's job queue.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, json_process.command("mlflow", "ui", *store, *page), environment)
+    os.execve(sys.executable, json_process.command("mlflow", "ui", *place, *page), environment)

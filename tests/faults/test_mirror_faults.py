@@ -12,17 +12,21 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
-from harness.store.record import Record
+from harness.store.record import Busy, Record
+from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror_process import MirrorProcess
+from harness.sweep.tracking.tracking_uri import default_uri, lock_folder
 from tests.support.prepared import prepared
 
 EPOCHS = 200
@@ -190,3 +194,165 @@ def stored(database: Path) -> tuple[int, int]:
             "select count(*), count(distinct run_uuid || ' ' || key || ' ' || step) from metrics"
         ).fetchone()
         return counts
+
+
+def tables(results: Path) -> int:
+    """How many tables the store, or its draft, has; 0 while there is none."""
+    drafts = [*results.glob("mlflow.db"), *results.glob(".mlflow.db.*/mlflow.db")]
+    with suppress(sqlite3.Error, IndexError), closing(sqlite3.connect(drafts[0], timeout=0)) as store:
+        return int(store.execute("select count(*) from sqlite_master where type = 'table'").fetchone()[0])
+    return 0
+
+
+def runs(results: Path) -> int:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(results / "mlflow.db", timeout=0)) as store:
+        return int(store.execute("select count(*) from runs").fetchone()[0])
+    return 0
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "the creation has begun": lambda results: any(results.glob(".mlflow.db.*")),
+    "a tenth of the tables are there": lambda results: tables(results) > 5,
+    "half of the tables are there": lambda results: tables(results) > 25,
+    "the store is there": lambda results: (results / "mlflow.db").exists(),
+    "one run is there": lambda results: runs(results) > 0,
+    "three runs are there": lambda results: runs(results) > 2,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_mirror_that_is_killed_leaves_a_store_that_sync_completes(
+    moment: str, results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(results / "cache"))  # so that the store is created step by step
+    begin_and_finish(results, manifest, lambda: None)
+    command = [
+        sys.executable,
+        "-c",
+        FOLLOW,
+        str(results),
+        str(Manifest.file(results, "tiny.demo")),
+        default_uri(results),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not MOMENTS[moment](results):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.kill()
+    done = sync(results, default_uri(results))
+    assert done.returncode == 0, done.stderr
+    assert runs(results) == len(manifest.cells)
+    points = len(manifest.cells) * (2 * EPOCHS + 1)
+    assert stored(results / "mlflow.db") == (points, points)
+    assert not [*results.glob(".mlflow.db.*"), *results.glob("*damaged*")]
+
+
+def test_a_mirror_that_is_killed_is_said_in_its_log(results: Path, manifest: Manifest) -> None:
+    with MirrorProcess(results, Manifest.file(results, "tiny.demo"), default_uri(results)) as process:
+        os.kill(process.pid, signal.SIGKILL)
+    assert not process.complete
+    assert "killed by SIGKILL; harness sync writes what is missing" in process.log.read_text()
+
+
+def test_a_mirror_that_is_too_slow_is_said_in_its_log(
+    results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_process, "EMBEDDED_SECONDS", 0.0)
+    with MirrorProcess(results, Manifest.file(results, "tiny.demo"), default_uri(results)) as process:
+        begin_and_finish(results, manifest, lambda: None)
+    assert not process.complete
+    assert "ended before its last pass was complete, 0 s after the sweep" in process.log.read_text()
+
+
+def test_a_mirror_gives_way_to_training_only_when_the_store_is_there(
+    results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(results / "cache"))
+    command = [
+        sys.executable,
+        "-c",
+        FOLLOW,
+        str(results),
+        str(Manifest.file(results, "tiny.demo")),
+        default_uri(results),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        watched, before = psutil.Process(process.pid), []
+        while not (results / "mlflow.db").exists():
+            before.append(watched.nice())
+            time.sleep(0.01)
+        assert set(before) == {os.nice(0)}
+        assert process.stdout is not None
+        assert process.stdout.readline() == b'"ready"\n'
+        assert watched.nice() == 19
+
+
+@pytest.mark.parametrize("what", ["a run", "all runs", "the experiment", "the store", "the store's content"])
+def test_what_is_deleted_while_a_sweep_goes_on_is_there_when_it_ends(
+    what: str, results: Path, manifest: Manifest
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        FOLLOW,
+        str(results),
+        str(Manifest.file(results, "tiny.demo")),
+        default_uri(results),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+
+        def delete() -> None:
+            deadline = time.monotonic() + 120
+            while runs(results) < len(manifest.cells):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if what == "the store":
+                (results / "mlflow.db").unlink()
+            elif what == "the store's content":
+                with writer_lock_when_free(results):
+                    (results / "mlflow.db").write_text("these are words, and no database")
+            else:
+                delete_in_mlflow(results, what)
+
+        begin_and_finish(results, manifest, delete)
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    client = MlflowClient(default_uri(results))
+    experiment = client.get_experiment_by_name("tiny.demo")
+    cells = [run.data.tags["harness.cell_id"] for run in client.search_runs([experiment.experiment_id])]
+    assert sorted(cells) == sorted(cell.cell_id for cell in manifest.cells)
+    assert all(len(client.get_metric_history(run.info.run_id, "loss")) == EPOCHS
+               for run in client.search_runs([experiment.experiment_id]))  # fmt: skip
+
+
+def delete_in_mlflow(results: Path, what: str) -> None:
+    client = MlflowClient(default_uri(results))
+    experiment = client.get_experiment_by_name("tiny.demo").experiment_id
+    found = list(client.search_runs([experiment]))
+    if what == "the experiment":
+        client.delete_experiment(experiment)
+    for run in found[: 1 if what == "a run" else len(found)] if what != "the experiment" else []:
+        client.delete_run(run.info.run_id)
+
+
+@contextmanager
+def writer_lock_when_free(results: Path) -> Iterator[None]:
+    """The mirror waits meanwhile, so that what is done to the store does not meet one of its writes."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(writer_lock(lock_folder(results, default_uri(results))))
+                break
+            except Busy:
+                time.sleep(0.01)
+        yield
+
+
+def test_a_sweep_goes_on_where_the_log_of_its_mirror_cannot_be_written(results: Path, manifest: Manifest) -> None:
+    (results / "mlflow-mirror.log").mkdir(parents=True)
+    with MirrorProcess(results, Manifest.file(results, "tiny.demo"), default_uri(results)) as process:
+        begin_and_finish(results, manifest, lambda: None)
+    assert process.complete
+    assert "its log cannot be written" in process.notes[0]

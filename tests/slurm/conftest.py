@@ -59,10 +59,10 @@ def locked(path: Path, how: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cache(costs: Path) -> Path:
+def cache(shared_cache: Path) -> Path:
     """What all workers and all passes of tools/slurm_tests.py share: measured costs, kept images, an empty store."""
     given = os.environ.get("HARNESS_SLURM_CACHE")
-    folder = Path(given) if given else costs.parent / "slurm-cache"
+    folder = Path(given) if given else shared_cache.parent / "slurm-cache"
     folder.mkdir(exist_ok=True)
     with locked(folder / "lock", fcntl.LOCK_EX):
         if not (store := folder / "mlflow.db").exists():

@@ -48,6 +48,8 @@ class Foreground:
             with mirrored:
                 return self._supervised(tasks, ledger, Progress(done, total)) if ledger else True
         finally:
+            for note in mirrored.notes:
+                print(f"MLflow: {note}")
             if not mirrored.complete:
                 sync = command("sync", [name], self.results, self.tracking_uri)
                 print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")

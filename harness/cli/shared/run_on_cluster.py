@@ -51,11 +51,14 @@ class ClusterRun:
         manifest.write(results)
         store = self.tracking_uri or default_uri(results)
         # The store is there before any job starts; and jobs never write to it.
-        with MirrorProcess(results, manifest.file(results, manifest.name), store):
+        mirrored = MirrorProcess(results, manifest.file(results, manifest.name), store)
+        with mirrored:
             if entries:
                 self._print_submitted(sweep.submit(entries))
             if wait:
                 self._wait()
+        for note in mirrored.notes:
+            print(f"MLflow: {note}")
         self._print_next_commands(bool(entries), wait)
         unfinished = wait and not all(entry.state == "finished" for entry in sweep.declared.plan_now().entries)
         if sweep.left_out or unfinished:

@@ -196,6 +196,8 @@ def test_a_name_that_is_taken_is_refused_with_its_owner(own: WriteOwn) -> None:
     with pytest.raises(UserError, match="the name 'dcl' is taken by harness itself") as caught:
         register([own("def dcl(z1, z2): ...")])
     assert caught.value.where.endswith("own.py")
+    with pytest.raises(UserError, match="the name 'infonce' is taken by harness itself"):
+        register([own("def infonce(z1, z2, temperature=0.1): ...\ndef mine(z1, z2): ...")])
     first, second = own("def mine(z1, z2): ...", "first.py"), own("def mine(z1, z2): return 0", "second.py")
     with pytest.raises(UserError) as caught:
         register([first, second])

@@ -122,6 +122,7 @@ def describe(file: Path, module: str = "") -> Described:
             _refuse_signature(node, file)
             entry = _entry(node, file, properties.get(node.name, {}))
         except UserError as error:
+            _refuse_taken(node.name, file)  # or else the catalogue's loss would be trained in its place
             found.no_losses[node.name] = error
         else:
             found.losses[node.name] = replace(entry, module=module, source=source.hash)
@@ -163,6 +164,12 @@ def _refuse_signature(node: ast.FunctionDef, file: Path) -> None:
         where=f"{file}:{node.lineno}",
         allowed=EXAMPLE,
     )
+
+
+def _refuse_taken(name: str, file: Path) -> None:
+    known = LOSSES.get(name)
+    if known is not None and not known.source:
+        raise UserError(f"the name '{name}' is taken by harness itself", where=str(file), allowed="another name")
 
 
 def _add(name: str, entry: LossEntry) -> None:

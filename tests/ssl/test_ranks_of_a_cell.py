@@ -63,6 +63,35 @@ def test_two_ranks_train_what_one_process_trains_and_resume_to_the_same_bits(mak
     assert numbers(killed) == numbers(two)
 
 
+OWN = """
+import torch
+
+def centered(z1, z2, *, temperature=0.2, state):
+    center = state.setdefault("center", torch.zeros(z1.shape[1]))
+    logits = (z1 - center) @ (z2 - center).T / temperature
+    drop = (torch.rand_like(logits) < 0.5) & ~torch.eye(len(z1), dtype=torch.bool)
+    state["center"] = 0.9 * center + 0.1 * z1.detach().mean(0)
+    return torch.nn.functional.cross_entropy(logits.masked_fill(drop, -1e4), torch.arange(len(z1)))
+"""
+
+
+def test_ranks_draw_and_keep_the_same_in_an_own_loss(make_record: MakeRecord, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    plugins.register([file])
+    loss = Loss("centered", 0.2, source=LOSSES["centered"].source)
+    one, two = (make_record(name, loss=loss, bn_groups=2) for name in ("one", "two"))
+    for record in (one, two):
+        submission = record.submission()
+        assert submission
+        record.submit(replace(submission, run=replace(submission.run, plugins=(str(file),))))
+    run_cell(one)
+    assert start(two).wait(200) == 0
+    first, second = ([event.metrics["loss"] for event in record.events()[1:]] for record in (one, two))
+    assert first[0] == pytest.approx(second[0], rel=1e-4)
+    assert first == pytest.approx(second, rel=0.02)
+
+
 def test_the_error_of_the_rank_that_failed_is_the_cells(make_record: MakeRecord, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(

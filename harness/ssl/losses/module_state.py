@@ -8,6 +8,7 @@ import random
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,7 @@ def trainable(modules: Mapping[str, ModuleType]) -> list[str]:
 def _globals(modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, Any]]:
     for number, (module_name, module) in enumerate(modules.items()):
         for name, value in list(vars(module).items()):
-            if not name.startswith("__") and not isinstance(value, ModuleType):
+            if not name.startswith("__") and not issubclass(type(value), ModuleType):
                 yield (name if number == 0 else f"{module_name}.{name}"), value
 
 
@@ -50,13 +51,21 @@ class _Walk:
         self._modules = set(modules)
 
     def fingerprint(self, value: Any) -> str:
+        """Return a hash of all that the value holds; that of nothing where it cannot be looked into."""
         digest = hashlib.sha256()
-        for part in self._parts(value, set()):
-            digest.update(_bytes_of(part))
+        for leaf in self._leaves(value):
+            with suppress(Exception):  # a tensor without content, for example
+                digest.update(_bytes_of(leaf))
         return digest.hexdigest()[:16]
 
-    def tensors(self, value: Any) -> Iterator[Tensor]:
-        return (part for part in self._parts(value, set()) if isinstance(part, Tensor))
+    def tensors(self, value: Any) -> list[Tensor]:
+        return [leaf for leaf in self._leaves(value) if isinstance(leaf, Tensor)]
+
+    def _leaves(self, value: Any) -> list[Any]:
+        try:
+            return list(self._parts(value, set()))
+        except Exception:  # noqa: BLE001  (the object of a stranger may raise anything when it is read)
+            return []
 
     def _parts(self, value: Any, seen: set[int]) -> Iterator[Any]:
         """Yield the leaves, in a fixed order; a value that was seen already ends a circle."""

@@ -255,6 +255,33 @@ def test_a_state_that_no_checkpoint_can_hold_is_refused_at_once(load: Load, kept
         step(loss, 0)
 
 
+STRANGE = """
+import threading
+class Lazy:
+    def __getattribute__(self, name): raise ImportError("not installed")
+    def __call__(self): ...
+LAZY, LOCK, FILE = Lazy(), threading.Lock(), open(__file__)
+CIRCLE = []
+CIRCLE.append(CIRCLE)
+DEEP = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+EMPTY, SPARSE = torch.empty(0), torch.eye(3).to_sparse()
+QUANTIZED = torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8)
+HALF, BITS = torch.ones(2).bfloat16(), torch.ones(2, dtype=torch.bool)
+COMPLEX, META = torch.ones(2) * 1j, torch.ones(2, device="meta")
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_values_that_cannot_be_looked_into_disturb_nobody(load: Load) -> None:
+    loss = load(text("factor = 1", top=STRANGE))
+    step(loss, 0)
+    resumed = load(text("factor = 1", top=STRANGE))
+    resumed.resume(loss.checkpoint())
+    assert step(resumed, 1) == step(loss, 1)
+
+
 TRAINED = {
     "a module": ("SCALE = nn.Linear(1, 1)", "SCALE"),
     "a parameter": ("TEMPERATURE = nn.Parameter(torch.ones(()))", "TEMPERATURE"),

@@ -45,7 +45,8 @@ def report(
     """Write tables, plots and a PDF, and print the verdicts.
 
     Cells that have not finished stay visible as "k of n". The only override that applies is scale=NAME. With --all, one
-    PDF holds the claims and the report of every experiment.
+    PDF holds the claims and the report of every experiment. Where the results can only be read, tables and plots lie
+    next to the PDF.
     """
     if every or not experiment:
         _report_all(every, experiment, results, reports)

@@ -22,7 +22,8 @@ def writer_lock(claims: Path) -> Iterator[int]:
     Raises:
         Busy: another process, which is alive, holds it.
     """
-    claims.mkdir(parents=True, exist_ok=True)
+    for folder in (claims.parent, claims):  # no further: results that were moved away are not begun anew there
+        folder.mkdir(exist_ok=True)
     queue = Record(claims)
     attempt = queue.begin()
     before = queue.attempts()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.store.record import Record
+from tests.support.synthetic import make_records, robust
 
 PROGRAM = Path(sys.executable).parent / "harness"
 #: One cell of the tiny experiment.
@@ -46,3 +51,136 @@ def test_a_file_of_the_users_folder_is_taken_for_no_module(tiny: Path, ranks: in
     assert "shadowed" not in (tiny.parent / "results" / "mlflow-mirror.log").read_text()
     done = harness("doctor", cwd=tiny.parent)
     assert "shadowed" not in done.stdout + done.stderr
+
+
+#: A user without a name, for which a test needs the superuser. It may read all, since Python may lie in another home.
+STRANGER = (
+    *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+OF_USERS = ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+needs_superuser = pytest.mark.skipif(os.getuid() != 0, reason="only the superuser can be another user")
+
+
+@pytest.fixture
+def public(tiny: Path) -> Iterator[Path]:
+    """A folder that everybody may write to, with the experiment and a folder for temporary files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(tiny, folder)
+        (folder / "tmp").mkdir()
+        for path in (folder, folder / "tmp"):
+            path.chmod(0o777)
+        yield folder
+
+
+@needs_superuser
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"HOME": "/"}, {"HOME": "/root", "XDG_RUNTIME_DIR": "/run/user/54321"}, {"XDG_CACHE_HOME": "/root/cache"}],
+    ids=["no home", "docker --user", "a home and a runtime folder of another user", "a cache of another user"],
+)
+def test_a_user_without_a_home_of_its_own_trains(public: Path, variables: dict[str, str]) -> None:
+    unset: dict[str, str | None] = dict.fromkeys(OF_USERS)
+    given = {**unset, **variables, "TMPDIR": str(public / "tmp")}
+    done = harness("sweep", "tiny.yaml", *ONE_CELL, *NO_STORE, cwd=public, prefix=STRANGER, **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished(public) == 1
+    assert (public / "tmp" / "harness-cache-54321" / "costs").exists()
+
+
+@needs_superuser
+def test_who_may_only_read_the_results_gets_the_report_in_a_folder_of_its_own(public: Path) -> None:
+    make_records(public / "tiny.yaml", public / "results", robust, [])
+    before = sorted((public / "results").rglob("*"))
+    unset: dict[str, str | None] = dict.fromkeys(OF_USERS)
+    done = harness("report", "tiny.yaml", cwd=public, prefix=STRANGER, **unset, TMPDIR=str(public / "tmp"))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert {"tiny.demo.csv", "tiny.demo.svg", "tiny.demo.pdf"} <= set(os.listdir(public / "reports"))
+    assert sorted((public / "results").rglob("*")) == before
+    shutil.rmtree(public / "reports")
+    (public / "reports").mkdir(mode=0o755)
+    done = harness("report", "tiny.yaml", cwd=public, prefix=STRANGER, **unset, TMPDIR=str(public / "tmp"))
+    assert done.returncode == 1
+    assert "--reports OTHER_FOLDER" in done.stderr
+    again = ["report", "tiny.yaml", "--reports", "mine"]
+    done = harness(*again, cwd=public, prefix=STRANGER, **unset, TMPDIR=str(public / "tmp"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_notebooks_backend_and_a_users_settings_change_no_byte_of_a_report(tiny: Path) -> None:
+    make_records(tiny, tiny.parent / "results", robust, [])
+    assert harness("report", "tiny.yaml", cwd=tiny.parent).returncode == 0
+    written = [*tiny.parent.glob("results/tiny.demo.*"), *tiny.parent.glob("reports/*")]
+    plain = {path: path.read_bytes() for path in written}
+    (tiny.parent / "matplotlibrc").write_text("lines.linewidth: 9\nsavefig.bbox: tight\naxes.facecolor: red\n")
+    backend = "module://matplotlib_inline.backend_inline_that_is_not_installed"
+    done = harness("report", "tiny.yaml", cwd=tiny.parent, MPLBACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in plain} == plain
+    assert any(path.suffix == ".png" for path in plain)
+    (tiny.parent / "matplotlibrc").write_bytes(b"# caf\xe9\n")
+    done = harness("report", "tiny.yaml", cwd=tiny.parent)
+    assert done.returncode == 2
+    assert "matplotlibrc in the current folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+#: Executed by every Python of a sweep: the file system refuses calls, as exFAT, CIFS or a FUSE do.
+REFUSING = """
+import errno, fcntl, os
+
+def refuse(*_, **__):
+    raise OSError({number}, os.strerror({number}))
+
+os.link = os.chmod = os.fchmod = os.fsync = fcntl.flock = refuse
+"""
+
+
+@pytest.mark.parametrize("number", [95, 1])  # ENOTSUP, EPERM
+def test_cells_train_where_the_file_system_refuses_links_modes_syncs_and_locks(tiny: Path, number: int) -> None:
+    (tiny.parent / "site").mkdir()
+    (tiny.parent / "site" / "sitecustomize.py").write_text(REFUSING.format(number=number))
+    words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.epochs=[2]", "axes.seed=2"]
+    done = harness("sweep", "tiny.yaml", *words, *NO_STORE, cwd=tiny.parent, PYTHONPATH=str(tiny.parent / "site"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished(tiny.parent) == 2
+    for words in (["evaluate", "tiny.demo", "--preset", "dkobak"], ["export", "tiny.demo", "--to", "all.tar"]):
+        done = harness(*words, cwd=tiny.parent, PYTHONPATH=str(tiny.parent / "site"))
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_limit_of_file_sizes_is_named_and_not_taken_for_a_full_disk(tiny: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -f 40; exec "$@"', "sh")  # 40 blocks of 512 bytes
+    done = harness("sweep", "tiny.yaml", *ONE_CELL, *NO_STORE, cwd=tiny.parent, prefix=limited)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "files of this process may have at most 20 KiB (ulimit -f)" in said, said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("gone", ["removed", "renamed"])
+def test_a_results_folder_that_goes_away_ends_a_sweep_with_a_sentence(tiny: Path, gone: str) -> None:
+    words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.epochs=[200]", "axes.seed=3"]
+    results = tiny.parent / "results"
+    sweep = subprocess.Popen(
+        [PROGRAM, "sweep", "tiny.yaml", *words, *NO_STORE], cwd=tiny.parent, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 200
+    while not list(results.glob("runs/*/attempts/1/events.jsonl")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    if gone == "removed":
+        while results.exists():  # a worker may write into it at this moment
+            shutil.rmtree(results, ignore_errors=True)
+    else:
+        results.rename(tiny.parent / "elsewhere")
+    out, errors = sweep.communicate(timeout=200)
+    assert sweep.returncode == 2, out + errors
+    assert "the results folder is gone" in errors, errors
+    assert str(results) in errors
+    assert "harness sweep tiny.yaml" in errors
+    assert "Traceback" not in errors
+    assert not (results / "runs").exists(), "what was moved away is not begun anew in its old place"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from harness.cli.shared.arguments import command
 from harness.cli.shared.progress import Progress
 from harness.cli.shared.text import count
+from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.ledger import Ledger, Policy
 from harness.sweep.run.local_scheduler import LocalScheduler
@@ -34,7 +36,11 @@ class Foreground:
     policy: Policy
 
     def run(self, tasks: Sequence[Task], done: int, total: int) -> bool:
-        """Run the cells (``done`` of ``total`` have finished before), mirror all; True if all of them have finished."""
+        """Run the cells (``done`` of ``total`` have finished before), mirror all; True if all of them have finished.
+
+        Raises:
+            UserError: the results folder went away meanwhile.
+        """
         uri = self.tracking_uri or default_uri(self.results)
         name = self.manifest.name
         if not tasks and is_complete(self.results, self.manifest, uri):
@@ -47,12 +53,21 @@ class Foreground:
         try:
             with mirrored:
                 return self._supervised(tasks, ledger, Progress(done, total)) if ledger else True
+        except OSError:
+            if ledger and not os.path.exists(ledger.path):
+                raise self._results_are_gone() from None
+            raise
         finally:
             for note in mirrored.notes:
                 print(f"MLflow: {note}")
             if not mirrored.complete:
                 sync = command("sync", [name], self.results, self.tracking_uri)
                 print(f"MLflow is behind the records (log: {mirrored.log}); complete it with: {sync}")
+
+    def _results_are_gone(self) -> UserError:
+        what = "the results folder is gone: while the sweep ran it was removed, renamed or unmounted"
+        back = "put it back, and each cell goes on from its last checkpoint"
+        return UserError(what, where=str(self.results.absolute()), next_command=f"{self.again}   ({back})")
 
     def _supervised(self, tasks: Sequence[Task], ledger: Ledger, progress: Progress) -> bool:
         scheduler = LocalScheduler(self.slots)

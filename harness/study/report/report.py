@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gc
 import json
 from collections.abc import Mapping
@@ -40,20 +41,29 @@ class Report:
 
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
-    """Write the whole report of what a manifest declares, from the records of its cells."""
+    """Write the whole report of what a manifest declares, from the records of its cells.
+
+    Who may only read the results gets everything in the folder of the reports.
+    """
     table = tidy(manifest, results)
     gc.freeze()  # what 10,000 records bring into memory stays; to search it for garbage takes a tenth of a report
     judged = study(table)
-    files = _write_results(judged, results)
+    try:
+        files, folder = _write_results(judged, results), results
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        reports.mkdir(parents=True, exist_ok=True)
+        files, folder = _write_results(judged, reports), reports
     printed, figures = chapter(judged, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
     write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
-    excluded = _write_excluded(manifest, results / f"{manifest.name}.excluded.csv")
+    excluded = _write_excluded(manifest, folder / f"{manifest.name}.excluded.csv")
     return Report(judged.answer, files, judged.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
 
 
 def _write_results(study: Study, results: Path) -> dict[str, Path]:
-    """Write data, tables, plot and claims next to the records."""
+    """Write data, tables, plot and claims into a folder, which is that of the records."""
     name = study.table.manifest.name
     csv, claims = results / f"{name}.csv", results / f"{name}.claims.json"
     write_csv(study.table, csv)

@@ -111,6 +111,7 @@ class Sweep:
 
     def start(self, watched: TaskState) -> None:
         """Write the submission into the record, then queue the job."""
+        self.ledger.beat()  # fails where the results have been moved away: they are not begun anew in their old place
         job = watched.task.job(replace(watched.task.submission, sweep=self.ledger.path.name))
         record = job.prepare()
         watched.attempts = len(record.attempts())

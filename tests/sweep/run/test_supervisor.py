@@ -222,7 +222,7 @@ def test_a_dead_holder_is_superseded(bench: Bench) -> None:
 
 def test_a_cancelled_cell_is_left_alone(bench: Bench) -> None:
     def cancel() -> None:
-        wait_until(lambda: bench.record(0).attempts())
+        wait_until(lambda: bench.record(0).attempts() and bench.record(0).attempts()[0].provenance().process.pid)
         bench.record(1).withdraw()
         attempt = bench.record(0).attempts()[0]
         attempt.request_stop("cancelled")

@@ -37,8 +37,10 @@ RC = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Let figures that are drawn inside the block have the style of a report."""
-    with matplotlib.rc_context(RC):
+    """Let figures that are drawn inside the block have the style of a report, whatever the user has set up."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
         yield
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from harness.manifest import Manifest
@@ -222,3 +223,28 @@ def test_a_map_averages_over_nothing_but_seeds(synthetic: Synthetic) -> None:
     svg = (heatmap(tidy(manifest, results)) or b"").decode()
     assert svg.count("<!-- 50.0 -->") == 2 * 2 * 2
     assert "<!-- epochs 1 -->" in svg
+
+
+#: What a user may have in a matplotlibrc, or in a notebook's session.
+OF_A_USER = {
+    "lines.linewidth": 9.0,
+    "axes.facecolor": "red",
+    "savefig.bbox": "tight",
+    "savefig.facecolor": "blue",
+    "savefig.dpi": 30.0,
+    "svg.fonttype": "none",
+    "font.family": ["serif"],
+    "axes.grid": True,
+    "figure.constrained_layout.w_pad": 1.0,
+    "path.sketch": (1.0, 100.0, 2.0),
+    "text.usetex": True,
+}
+
+
+def test_a_users_settings_of_matplotlib_change_no_byte(synthetic: Synthetic, tmp_path: Path) -> None:
+    manifest, results = synthetic(robust)
+    table = tidy(manifest, results)
+    plain = [path.read_bytes() for path in accuracy(table, tmp_path)]
+    with matplotlib.rc_context(OF_A_USER):
+        assert [path.read_bytes() for path in accuracy(table, tmp_path)] == plain
+        assert matplotlib.rcParams["lines.linewidth"] == 9.0, "the user's settings stand after it"

@@ -57,6 +57,7 @@ def serve(handle: Callable[[Any], Iterable[Any]]) -> NoReturn:
     Requests and answers are the server's alone: for all other code standard input is empty, and standard output is
     standard error, until the very end. The process ends at once: threads and exit handlers of other code may never end.
     """
+    _keep_files_from_children()
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     with open(os.devnull, "rb") as empty:
         os.dup2(empty.fileno(), 0)
@@ -82,6 +83,14 @@ def end_at_once(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _keep_files_from_children() -> None:
+    """Let no program that is started here inherit open files, such as the locks of cores, which it might outlive."""
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor > 2:
+            with suppress(OSError):  # that of the listing itself is closed
+                os.set_inheritable(descriptor, False)
 
 
 def _answer_all(requests: IO[str], handle: Callable[[Any], Iterable[Any]]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,18 @@ def test_code_of_strangers_reads_no_request_writes_no_answer_and_does_not_hold_t
         numbers("stranger", refuse=True)
     with pytest.raises(ProcessFailed, match="ValueError: it is wrong"):
         numbers("stranger", fail=True)
+
+
+def test_a_program_that_outlives_its_server_holds_nothing_of_it(server: str, tmp_path: Path) -> None:
+    """The locks of cores and GPUs are open files that a worker inherits; a program that it leaves behind must not."""
+    (tmp_path / "leaving.py").write_text(STRANGER.replace('os.system("uname -s")', 'os.system("sleep 20 &")'))
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "leaving"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[writing]) as process:
+        os.close(writing)
+        process.communicate(b"{}\n", timeout=60)
+    assert select.select([reading], [], [], 5)[0], "what the server has held is released with its end"
+    os.close(reading)
 
 
 def test_a_request_larger_than_a_pipe(server: str) -> None:

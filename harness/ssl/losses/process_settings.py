@@ -30,6 +30,11 @@ class Setting:
     write: Callable[[Any], object]
 
 
+def _rounds_tiny_numbers() -> bool:
+    """Return whether numbers that are too small for full precision become zero."""
+    return float(torch.tensor(1e-40) * 0.5) == 0.0
+
+
 def _write_warnings(filters: list[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
@@ -91,6 +96,8 @@ IN_A_CALL: dict[str, Setting] = {
 #: Settings that are looked after when the file is imported only, because they take longer to read.
 AT_IMPORT: dict[str, Setting] = {
     **IN_A_CALL,
+    "torch's use of oneDNN": _of_attribute(torch.backends.mkldnn, "enabled"),
+    "torch's rounding of tiny numbers": Setting(_rounds_tiny_numbers, torch.set_flush_denormal),
     "the filters of warnings": Setting(lambda: list(warnings.filters), _write_warnings),
     "environment variables": Setting(lambda: dict(os.environ), _write_environment),
     "handlers of signals": Setting(_read_handlers, _write_handlers),

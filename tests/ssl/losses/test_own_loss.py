@@ -103,6 +103,8 @@ CHANGES = {
     "folder": "import os; os.chdir('/')",
     "signals": "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)",
     "output": "import io, sys; sys.stdout = io.StringIO()",
+    "oneDNN": "torch.backends.mkldnn.enabled = False",
+    "tiny numbers": "torch.set_flush_denormal(True)",
     "recursion": "import sys; sys.setrecursionlimit(5000)",
     "a function of torch": "torch.nn.functional.normalize = lambda z, dim: 2 * z",
     "a method of tensors": "torch.Tensor.softmax = None",
@@ -128,6 +130,8 @@ def settings() -> list[Any]:
         signal.getsignal(signal.SIGTERM),
         sys.stdout,
         sys.getrecursionlimit(),
+        torch.backends.mkldnn.enabled,
+        float(torch.tensor(1e-40) * 0.5),
         torch.nn.functional.normalize,
         torch.Tensor.softmax,
     ]

@@ -67,8 +67,8 @@ def sweep(
     words = [experiment, *(overrides or []), *(["--rerun-stale"] if rerun_stale else [])]
     again = command("sweep", words, results, tracking_uri, plugin or [])
     declared = load(experiment, overrides or [], results, plugins=plugin or [], may_download=not dry_run)
-    if wait:
-        _refuse_to_wait_here(declared, again)
+    if not declared.on_cluster:
+        _refuse_options_of_jobs(wait, allow_code_drift, again)
     if not dry_run:
         _refuse_to_forget(declared, results, again)
     if declared.on_cluster:
@@ -83,19 +83,21 @@ def sweep(
         raise typer.Exit(0 if complete else 1)
 
 
-def _refuse_to_wait_here(declared: Declared, again: str) -> None:
-    """Refuse --wait for a sweep on this machine.
+def _refuse_options_of_jobs(wait: bool, allow_code_drift: bool, again: str) -> None:
+    """Refuse what is for jobs of a cluster, for a sweep on this machine.
 
     Raises:
-        UserError: the experiment is not on a cluster.
+        UserError: one of the options is given.
     """
-    if not declared.on_cluster:
-        raise UserError(
-            "a sweep on this machine stays until its cells have ended; --wait is for jobs of a cluster",
-            where="command line: --wait",
-            allowed="with cluster=NAME, a cluster's profile",
-            next_command=again,
-        )
+    why = {
+        "--wait": wait and "a sweep on this machine stays until its cells have ended; --wait is for jobs of a cluster",
+        "--allow-code-drift": allow_code_drift
+        and "a sweep on this machine runs the code as it is; --allow-code-drift is for jobs of a cluster",
+    }
+    for option, what in why.items():
+        if what:
+            allowed = "with cluster=NAME, a cluster's profile"
+            raise UserError(what, where=f"command line: {option}", allowed=allowed, next_command=again)
 
 
 def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, yes: bool, rerun_stale: bool) -> bool:

@@ -102,10 +102,11 @@ def test_what_costs_much_is_asked_about_and_nobody_answers_for_a_script(folder: 
     assert harness("sweep", "tiny.yaml", *dear, "--yes", cwd=folder).returncode == 0
 
 
-def test_waiting_is_for_a_cluster_and_the_message_has_the_command_without_it(folder: Path) -> None:
-    done = harness("sweep", "tiny.yaml", *FEW, "--wait", cwd=folder)
+@pytest.mark.parametrize("option", ["--wait", "--allow-code-drift"])
+def test_options_of_jobs_are_for_a_cluster_and_the_message_has_the_command_without(folder: Path, option: str) -> None:
+    done = harness("sweep", "tiny.yaml", *FEW, option, cwd=folder)
     assert done.returncode == 2
-    assert "--wait is for jobs of a cluster" in done.stderr
+    assert f"{option} is for jobs of a cluster" in done.stderr
     assert f"harness sweep tiny.yaml '{FEW[0]}' '{FEW[1]}' {FEW[2]}\n" in done.stderr
     assert not (folder / "results").exists()
 

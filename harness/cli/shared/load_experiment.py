@@ -17,7 +17,7 @@ from harness.store.index import Index
 from harness.study.claims.validate import check_claims
 from harness.sweep.declare import evaluation_presets
 from harness.sweep.declare.compose import Declaration, declare
-from harness.sweep.expand import grid
+from harness.sweep.expand import grid, unused_overrides
 from harness.sweep.launch import Declared, slots_of
 from harness.sweep.plan.plan import (
     Entry,
@@ -36,12 +36,15 @@ def load(
     """
     register(plugins)
     declaration = declare(Path(path), overrides)
-    for note in grid.shadowed_overrides(declaration):
-        print(f"note: {note}")
+    unused_overrides.refuse(declaration)
     files = _find(declaration, may_download)
     for note in files.notes:
         print(f"note: {note}")
-    return _declared(declaration, files, results, plugins)
+    declared = _declared(declaration, files, results, plugins)
+    unused_overrides.refuse_of_resources(declaration, declared.expansion)
+    for note in unused_overrides.notes(declaration, declared.expansion):
+        print(f"note: {note}")
+    return declared
 
 
 def _find(declaration: Declaration, may_download: bool) -> DatasetFiles:

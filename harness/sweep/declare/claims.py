@@ -26,7 +26,8 @@ def read_claim(item: Any) -> Claim:
         raise UserError("a claim is a mapping", allowed=", ".join(NAMES))
     for key in item:
         if key not in NAMES:
-            raise UserError(f"unknown key '{key}'{nearest(str(key), NAMES)}", allowed=", ".join(NAMES))
+            what = f"unknown key '{key}'{nearest(str(key), NAMES)}"
+            raise UserError(what, key=str(key), allowed=", ".join(NAMES))
     if missing := [name for name in REQUIRED if name not in item]:
         raise UserError(f"a claim needs {', '.join(missing)}", allowed=", ".join(NAMES))
     claim = Claim(**{key: _value(key, value) for key, value in item.items()})

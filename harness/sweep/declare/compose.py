@@ -10,7 +10,6 @@ A scale is a named overlay inside the file. It becomes overrides that come befor
 
 from __future__ import annotations
 
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -20,7 +19,6 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,18 +30,22 @@ from harness.manifest import Claim
 from harness.store.ledger import Policy
 from harness.sweep.declare import cluster_profiles
 from harness.sweep.declare.claims import read_claim
+from harness.sweep.declare.overrides import Override, grammar, read
 from harness.sweep.declare.schema import CONF, GROUPS, ClusterConfig, Experiment, ExperimentSchema
 from harness.sweep.declare.source_map import Locator, key_lines
 from harness.sweep.declare.translate_errors import expected_at, first_line, translated, unknown_key
 from harness.trees import Node, Tree, leaves, nested
 
 #: The mappings to which the command line may add keys without Hydra's ``+``.
-OPEN = ("axes.", "grids.", "when.", "derive.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
+OPEN = ("axes.", "grids.", "when.", "derive.", "claims.", "loss.own.", "cluster.sbatch.", "cluster.sbatch=")
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A composed experiment at one scale; ``chosen``: the values that each group of the command line sets."""
+    """A composed experiment at one scale; ``typed``: the overrides of the command line.
+
+    ``chosen``: the values that each group of the command line sets.
+    """
 
     name: str
     path: Path
@@ -51,9 +53,13 @@ class Declaration:
     scales: list[str]
     experiment: Experiment
     claims: list[Claim]
-    overrides: list[str]
+    typed: list[Override]
     locator: Locator
     chosen: Mapping[str, Tree]
+
+    @property
+    def overrides(self) -> list[str]:
+        return [override.text for override in self.typed]
 
     @property
     def settings(self) -> Tree:
@@ -88,11 +94,11 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         UserError: a key or value that is not allowed, with its place.
     """
     file = _loaded(path, [])
-    scale, rest = _chosen_scale(file, overrides)
+    scale, typed = _chosen_scale(file, read(overrides))
+    rest = [override.text for override in typed]
     locator = Locator(path, scale, overrides)
     with located(locator.where):
         _check_shape({key: value for key, value in file.items() if key != "defaults"}, ExperimentSchema)
-        _refuse_interpolation(rest)
         scales, defaults = file.get("scales") or {}, file.get("defaults") or []
         assert isinstance(scales, Mapping)
         assert isinstance(defaults, list)
@@ -101,7 +107,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         composed = _in_order(overlay, chosen, rest, defaults)
         experiment = _compose(path, composed)
         claims = [_claim(index, item) for index, item in enumerate(experiment.claims)]
-    return Declaration(path.stem, path, scale, list(scales), experiment, claims, rest, locator, chosen)
+    return Declaration(path.stem, path, scale, list(scales), experiment, claims, typed, locator, chosen)
 
 
 def _claim(index: int, item: Any) -> Claim:
@@ -138,7 +144,7 @@ def _is_choice(key: str, value: Node) -> bool:
 def _in_order(overlay: Tree, chosen: Mapping[str, Tree], rest: Sequence[str], defaults: Sequence[Node]) -> list[str]:
     """Return Hydra's overrides, later ones of which win: the scale's, those of chosen groups, the command line's."""
     of_scale = _as_overrides(overlay, taken={override.partition("=")[0].lstrip("+") for override in rest})
-    of_groups = [f"++{key}={_grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
+    of_groups = [f"++{key}={grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
     typed = [f"++{override}" if override.startswith(OPEN) else override for override in map(_own_group, rest)]
     return _with_absent_groups([*of_scale, *of_groups, *typed], defaults)
 
@@ -198,23 +204,11 @@ def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Node]) -> l
     return [f"+{override}" if override.startswith(absent) else override for override in overrides]
 
 
-def _chosen_scale(file: Tree, overrides: Sequence[str]) -> tuple[str, list[str]]:
+def _chosen_scale(file: Tree, typed: Sequence[Override]) -> tuple[str, list[Override]]:
     """Return the scale, named by an override or by the file, and the other overrides."""
-    scale, rest = str(file.get("scale", "")), []
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key.lstrip("+~") == "scale":
-            scale = value
-        else:
-            rest.append(override)
-    try:
-        OverridesParser.create().parse_overrides(rest)
-    except HydraException as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            first, where="command line", allowed="Hydra overrides such as dataset=cifar10 or 'axes.batch_size=[32,256]'"
-        ) from None
-    return scale, rest
+    chosen = [str(override.value) for override in typed if override.key == "scale"]
+    scale = chosen[-1] if chosen else str(file.get("scale", ""))
+    return scale, [override for override in typed if override.key != "scale"]
 
 
 def _as_overrides(overlay: Tree, taken: set[str]) -> list[str]:
@@ -226,31 +220,8 @@ def _as_overrides(overlay: Tree, taken: set[str]) -> list[str]:
         elif isinstance(value, Mapping):
             overrides += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, taken)
         else:
-            overrides.append(f"++{key}={_grammar(value)}")
+            overrides.append(f"++{key}={grammar(value)}")
     return overrides
-
-
-def _grammar(value: Node) -> str:
-    """Return a plain value in Hydra's override grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        # Hydra takes a backslash literally, unless a run of them stands before a quote.
-        return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_grammar(item) for item in value) + "]"
-    return repr(value)
-
-
-def _refuse_interpolation(overrides: Sequence[str]) -> None:
-    """Refuse ``${...}`` in overrides, as ``safe_yaml`` does in files."""
-    for override in overrides:
-        if "${" in override:
-            raise UserError("interpolation is not allowed", where=f"command line: {override}", allowed="plain values")
 
 
 #: The errors of YAML and OmegaConf about values that are not plain (``!!int word``), and about files that do not exist.

@@ -18,12 +18,13 @@ class Locator:
     def __init__(self, path: Path, scale: str, overrides: Sequence[str]) -> None:
         self._path = path
         self._scale = scale
-        self._overridden = {override.partition("=")[0].lstrip("+~"): override for override in overrides}
+        keys = {override: override.partition("=")[0].lstrip("+~") for override in overrides}
+        self._overridden = {re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key): override for override, key in keys.items()}
         self._lines = key_lines(path)
 
     def where(self, key: str) -> str:
         """Return the line of the file, or the override of the command line, that sets the key."""
-        for candidate in (key, *_above(key)):
+        for candidate in (key, f"{key}.name", *_above(key)):
             if candidate in self._overridden:
                 return f"command line: {shortened(self._overridden[candidate], 200)}"
         # An item of a list has no line if the list was merged into its mapping; then the line of the list is taken.

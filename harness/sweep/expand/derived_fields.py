@@ -127,4 +127,6 @@ def check_budget(declaration: Declaration, grids: Iterable[Grid]) -> None:
         if keys and (other or len(keys) == 2):
             first, *rest = keys
             what = f"{first} vary, and {other or keys[rest[0]]} too says how long a cell trains"
+            if any(other in override.values for override in declaration.typed):
+                raise UserError(what, key=other, allowed=f"~{keys[first]} with it, or {keys[first]} alone")
             raise UserError(what, key=keys[first], allowed="one of them")

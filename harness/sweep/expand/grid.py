@@ -48,18 +48,6 @@ class Expansion:
         return twice + left_out
 
 
-def shadowed_overrides(declaration: Declaration) -> list[str]:
-    """Return a note for each value of a chosen group that has no effect because an axis varies the field."""
-    with located(declaration.locator.where):
-        declared = grids(declaration)
-    return [
-        f"{override} sets {path} to {value}, but an axis varies it: axes.{short_name(path)}=[{value}] takes it"
-        for override, values in declaration.chosen.items()
-        for path, value in values.items()
-        if all(path in grid.keys and value not in grid.values(path) for grid in declared)
-    ]
-
-
 def expand(declaration: Declaration, files: DatasetFiles) -> Expansion:
     """Return every cell, the last axis varying fastest, all checked; a cell of several grids is listed once.
 

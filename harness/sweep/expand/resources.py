@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -55,13 +55,7 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
     """
     cluster = declaration.cluster
     default = Resources(cluster.gpus, cluster.nodes, cluster.time, cluster.micro_batch)
-    entries = []
-    for index, node in enumerate(declaration.experiment.resources):
-        with below(f"resources[{index}]"):
-            changes = _changes(node)
-            with below("where"):
-                only = _filter(node["where"])
-        entries.append((only, changes))
+    entries = _entries(declaration)
 
     def resources_of(cell: Cell) -> Resources:
         value_of, values = partial(get, cell), dict(vars(default))
@@ -71,6 +65,28 @@ def resources(declaration: Declaration) -> Callable[[Cell], Resources]:
         return from_dict(Resources, values)
 
     return resources_of if entries else lambda cell: default
+
+
+def set_for_every(cells: Collection[Cell], declaration: Declaration) -> set[str]:
+    """Return the keys that entries of ``resources`` set for every cell, so that the cluster's value has no effect."""
+    entries = _entries(declaration)
+    return {
+        name
+        for name in {name for _, changes in entries for name in changes}
+        if all(any(name in changes and only.matches(partial(get, cell)) for only, changes in entries) for cell in cells)
+    }
+
+
+def _entries(declaration: Declaration) -> list[tuple[Filter, dict[str, float]]]:
+    """Return the filter of each entry of ``resources``, and what it gives to the cells that match."""
+    entries = []
+    for index, node in enumerate(declaration.experiment.resources):
+        with below(f"resources[{index}]"):
+            changes = _changes(node)
+            with below("where"):
+                only = _filter(node["where"])
+        entries.append((only, changes))
+    return entries
 
 
 def _filter(text: Node) -> Filter:

@@ -73,8 +73,11 @@ def declared(words: Sequence[str], nodes: int) -> Declaration:
         f"cluster.time={minutes:g}",
         "cluster.cells_per_job=1",
         f"batch_size={batch}",
+        *size,
     ]
-    return declare(FILE, [*words, *overrides, *size])
+    replaced = {override.partition("=")[0] for override in overrides}
+    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in replaced]
+    return declare(FILE, [*kept, *overrides])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.slurm_sweeps import LONG, Folder, begun, computed_here, forget_when_asked, numbers, slurm, until
+from tests.support.slurm_sweeps import (
+    LONG,
+    LONG_TWICE,
+    Folder,
+    begun,
+    computed_here,
+    forget_when_asked,
+    numbers,
+    slurm,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 #: How long the monkey plays.
@@ -32,14 +42,14 @@ def test_a_controller_that_restarts_loses_nothing(
         asked = folder.harness("status")
         assert asked.returncode == 0
         assert "the cluster's queue could not be read" in asked.stderr
-        refused = folder.harness("sweep", "study.yaml", "cluster=here.yaml", *LONG, "axes.seed=[0,1]")
+        refused = folder.harness("sweep", "study.yaml", "cluster=here.yaml", *LONG_TWICE)
         assert refused.returncode == 2
         assert "Slurm" in refused.stderr
         assert "nothing is submitted twice" in refused.stderr
     finally:
         dev_cluster("ctld", "start")
     until(folder.finished)
-    until(lambda: "1 cell submitted" in folder.sweep(*LONG, "axes.seed=[0,1]") or folder.finished(), 60)
+    until(lambda: "1 cell submitted" in folder.sweep(*LONG_TWICE) or folder.finished(), 60)
     until(lambda: len(folder.records()) == 2 and folder.finished())
     assert all(len(record.attempts()) == 1 for record in folder.records())
     assert calm in [numbers(record) for record in folder.records()]

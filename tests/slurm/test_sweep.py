@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.slurm_sweeps import (
     LONG,
+    LONG_TWICE,
     Folder,
     begun,
     causes,
@@ -337,7 +338,7 @@ def test_a_submitter_that_dies_after_sbatch_doubles_nothing(folder: Folder) -> N
 
 
 def test_cancel_takes_back_what_waits_and_stops_what_runs(folder: Folder) -> None:
-    folder.sweep(*LONG, "axes.seed=[0,1]", "cluster.throttle=1")
+    folder.sweep(*LONG_TWICE, "cluster.throttle=1")
     until(lambda: any(list(events(record)) for record in folder.records()))
     done = folder.harness("cancel", "study.demo", "--yes", "--json")
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,7 @@ grace: 10
 """
 #: A cell that computes for some fifteen seconds: time enough to interrupt it.
 LONG = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]", "axes.epochs=[120]"]
+LONG_TWICE = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]", "axes.epochs=[120]"]
 
 
 class Folder:

@@ -39,6 +39,23 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+class DamagedFile(UserError):
+    """A file of the results that is there and is not what was written: cut, changed, or of the wrong kind.
+
+    It concerns the cell or the sweep that it belongs to and nothing else: who reads many of them goes on with the
+    others, and says which one this is.
+    """
+
+    def __init__(self, path: Path, why: str = "", next_command: str = "", what: str = "the file is damaged") -> None:
+        super().__init__(f"{what}: {why}" if why else what, where=str(path), next_command=next_command)
+        self.path = path
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and where, in one line."""
+        return f"{shortened(self.where)}: {shortened(self.what)}"
+
+
 @contextmanager
 def below(key: str) -> Iterator[None]:
     """Put ``key`` in front of the key of a UserError that is raised within: ``arms`` becomes ``claims[0].arms``."""

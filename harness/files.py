@@ -8,13 +8,20 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError, shortened
 from harness.trees import Tree
+from harness.types_of import check_types
+
+T = TypeVar("T")
+
+#: What a JSON object holds once it is read, before a type makes something of it.
+Json = dict[str, Any]
 
 #: What file systems answer to a call that they do not have: exFAT and CIFS have neither hard links nor modes, file
 #: systems in user space (FUSE) often lack fsync. A disk that is full or broken answers otherwise.
@@ -22,6 +29,13 @@ NOT_SUPPORTED = (
     *(errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES),
     *(errno.EXDEV, errno.EMLINK, errno.ENOLCK),
 )
+
+#: The last key of a JSON file that vouches for its bytes; files of earlier versions have none.
+CHECKSUM_KEY = "checksum"
+ENDING_LENGTH = len(f',\n "{CHECKSUM_KEY}": "crc32:01234567"\n}}')
+#: What reading answers where something else lies in the place of a file, or where its disk has lost it. Other errors,
+#: such as too many open files, are not about the file.
+DAMAGE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP)
 
 
 def cache_folder() -> Path:
@@ -52,11 +66,11 @@ def _can_be_made(folder: Path) -> bool:
     return there.is_dir() and (there == folder or os.access(there, os.W_OK | os.X_OK))
 
 
-def recall(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object of the cache; None where there is none, or the cache cannot be read."""
+def recall(path: Path) -> Json | None:
+    """Return a JSON object of the cache; None where there is none, or the cache is damaged or cannot be read."""
     try:
         return read_json(path)
-    except OSError:
+    except (DamagedFile, OSError):
         return None
 
 
@@ -67,19 +81,94 @@ def remember(path: Path, data: Tree) -> None:
         write_json(path, data)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None where the file does not exist, is empty, damaged, or just being written."""
+def read_json(path: Path) -> Json | None:
+    """Return a JSON object without its checksum; None where there is no such file.
+
+    Raises:
+        DamagedFile: the file is there and holds no JSON object, or not the one that was written.
+    """
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        written = path.read_bytes()
+    except FileNotFoundError:
         return None
-    return loaded if isinstance(loaded, dict) else None
+    except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
+        raise DamagedFile(path, error.strerror or "it cannot be read") from None
+    try:
+        content = json.loads(written)
+    except ValueError:
+        raise DamagedFile(path, "it is no JSON" if written else "it is empty") from None
+    if not isinstance(content, dict):
+        raise DamagedFile(path, "it is no JSON object")
+    if content.pop(CHECKSUM_KEY, None) is not None and not _vouched(written):
+        raise DamagedFile(path, "its content is not what its checksum was written for")
+    return content
 
 
-def write_json(path: Path, data: Tree, mode: str = "w") -> None:
-    """Write a JSON object as ``atomic_write`` does, with its modes for text."""
+def read_as(path: Path, build: Callable[[Json], T]) -> T | None:
+    """Return what ``build`` makes of a JSON object; None where there is no such file.
+
+    Raises:
+        DamagedFile: as ``read_json`` does; or the object has not the keys and the types of values that it must have.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    try:
+        built = build(content)
+        check_types(built)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise DamagedFile(path, f"it has not the content that it must have ({shortened(repr(error), 100)})") from None
+    return built
+
+
+def read_if_whole(path: Path, build: Callable[[Json], T]) -> T | None:
+    """Return what ``read_as`` does; None also where the file is damaged, for files on which no result depends."""
+    try:
+        return read_as(path, build)
+    except DamagedFile:
+        return None
+
+
+def write_json(path: Path, data: Tree, mode: str = "w", *, checksum: bool = True) -> None:
+    """Write a JSON object as ``atomic_write`` does, with its modes for text, by default with a checksum as its last key.
+
+    The checksum is the CRC-32 of all bytes before it. A folder in the place of the file is set aside.
+    """
+    text = json.dumps(data, indent=1)
+    if checksum and data:
+        beginning = text.removesuffix("\n}")
+        text = beginning + _ending(beginning.encode())
+    if path.is_dir():
+        set_aside(path)
     with atomic_write(path, mode) as file:
-        json.dump(data, file, indent=1)
+        file.write(text)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file or folder, so that it is kept and no longer read; return its new path.
+
+    None where another process was faster.
+    """
+    number = 1
+    while os.path.lexists(kept := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    try:
+        path.rename(kept)
+    except FileNotFoundError:
+        return None
+    return kept
+
+
+def _ending(beginning: bytes) -> str:
+    """Return how a JSON object ends that begins so: with its checksum."""
+    return f',\n "{CHECKSUM_KEY}": "crc32:{zlib.crc32(beginning):08x}"\n}}'
+
+
+def _vouched(written: bytes) -> bool:
+    beginning = written[:-ENDING_LENGTH]
+    return written[-ENDING_LENGTH:] == _ending(beginning).encode()
 
 
 @contextmanager

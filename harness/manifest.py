@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cell import Cell, Dataset, from_dict, short_name
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError
 from harness.evaluation import Evaluation
-from harness.files import read_json, write_json
+from harness.files import Json, read_as, write_json
 from harness.trees import Scalar, Tree
 
 #: The key of ``Expected.versionless_id`` in a manifest's file.
@@ -190,19 +190,27 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            UserError: it is damaged, or of another version of harness.
+            DamagedFile: it is damaged, or of another version of harness.
         """
-        data = read_json(path) or {}
-        try:
+
+        def build(data: Json) -> Manifest:
             cells = [Expected.from_json(item) for item in data.pop("cells")]
             claims = [from_dict(Claim, item) for item in data.pop("claims")]
             exclusions = [from_dict(Exclusion, item) for item in data.pop("exclusions", [])]
             evaluation = Evaluation.from_json(data.pop("evaluation"))
             from_dict(Cell, data["settings"])  # as ``common`` does, where a field of another version would end the verb
             return cls(cells=cells, claims=claims, exclusions=exclusions, evaluation=evaluation, **data)
-        except (TypeError, KeyError, AttributeError):
-            raise UserError(
-                "the manifest is damaged, or of another version of harness",
-                where=str(path),
-                next_command="the same harness sweep again: it writes the manifest anew and runs only what is missing",
-            ) from None
+
+        try:
+            manifest = read_as(path, build)
+        except DamagedFile as damaged:
+            raise _damaged(path) from damaged
+        if manifest is None:
+            raise _damaged(path)
+        return manifest
+
+
+def _damaged(path: Path) -> DamagedFile:
+    what = "the manifest is damaged, or of another version of harness"
+    again = "the same harness sweep again: it writes the manifest anew and runs only what is missing"
+    return DamagedFile(path, next_command=again, what=what)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import StateDict
 
+from harness.errors import DamagedFile, shortened
 from harness.files import atomic_write, link, room
 from harness.ssl.losses.own_loss import OwnLossState
+from harness.store.checksum import Checksum
 from harness.store.record import Attempt, Record
 
 
@@ -18,7 +23,8 @@ class TrainingState(TypedDict):
     """What a checkpoint holds: what must be known to go on after ``step``.
 
     ``results``: the accuracies of the initial encoder; ``seconds``, ``joules``: over all attempts; ``own_loss``: of a
-    user's own loss. Older checkpoints hold no joules, and nothing of own losses.
+    user's own loss; ``events``: the checksums of the curve so far, by the paths of its files in the record. Older
+    checkpoints hold no joules, nothing of own losses and no events.
     """
 
     method: dict[str, Tensor]
@@ -32,6 +38,20 @@ class TrainingState(TypedDict):
     seconds: float
     joules: NotRequired[dict[str, float]]
     own_loss: NotRequired[OwnLossState]
+    events: NotRequired[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where an attempt goes on: after ``state``, or from the beginning where that is None.
+
+    ``events``: the curve until then, by the paths of its files in the record; ``notes``: which damaged files it had to
+    do without.
+    """
+
+    state: TrainingState | None
+    events: dict[str, Checksum]
+    notes: list[str]
 
 
 def save(attempt: Attempt, state: TrainingState) -> None:
@@ -53,20 +73,61 @@ def save(attempt: Attempt, state: TrainingState) -> None:
 
 def newest_checkpoint(record: Record) -> str:
     """Return the path of the newest checkpoint of any attempt; empty where there is none."""
-    checkpoints = [attempt.checkpoint for attempt in record.attempts() if attempt.checkpoint.exists()]
+    checkpoints = [attempt.checkpoint for attempt in record.attempts() if attempt.checkpoint.is_file()]
     return str(checkpoints[-1]) if checkpoints else ""
 
 
-def load_latest(record: Record, device: torch.device) -> TrainingState | None:
-    """Return the newest readable checkpoint of any attempt; None where there is none."""
+def load_latest(record: Record, device: torch.device) -> Resumption:
+    """Return the newest whole checkpoint of any attempt whose curve is whole, too."""
+    notes: list[str] = []
     for attempt in reversed(record.attempts()):
         for path in attempt.checkpoints:
             try:
-                state: TrainingState = torch.load(path, map_location=device, weights_only=True)
+                state = load(path, device)
+                return Resumption(state, curve_of(attempt, state), notes)
             except FileNotFoundError:
                 continue
-            except Exception as error:  # noqa: BLE001  (torch.load has no error of its own for a damaged file)
-                print(f"{path} cannot be read ({error}); trying an older one", flush=True)
-                continue
-            return state
-    return None
+            except DamagedFile as damaged:
+                notes.append(damaged.sentence)
+                print(f"{damaged.sentence}; trying an older one", flush=True)
+    return Resumption(None, {}, notes)
+
+
+def load(path: Path, device: torch.device) -> TrainingState:
+    """Return a checkpoint, after the checksums of all its parts were compared, which torch does not do.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+        if part is not None:
+            raise DamagedFile(path, f"the checksum of its part {part} is another")
+        state: TrainingState = torch.load(path, map_location=device, weights_only=True)
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except Exception as error:  # noqa: BLE001  (neither library has an error of its own for a damaged file)
+        raise DamagedFile(path, f"it cannot be read ({shortened(str(error), 100)})") from None
+    return state
+
+
+def curve_of(attempt: Attempt, state: TrainingState) -> dict[str, Checksum]:
+    """Return the checksums of the curve that a checkpoint of this attempt continues, by path in the record.
+
+    Raises:
+        DamagedFile: the curve is not what it was then. What an older checkpoint does not say is taken as it is.
+    """
+    record = attempt.record
+    if "events" not in state:
+        until = [each for each in record.attempts() if each.number <= attempt.number]
+        return {
+            record.name_of(each.events_file): Checksum.of(each.events_file)
+            for each in until
+            if each.events_file.exists()
+        }
+    curve = {name: Checksum.parse(text) for name, text in state["events"].items()}
+    for name, vouched in curve.items():
+        vouched.check(record.path / name)
+    return curve

@@ -6,13 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.cell import Backbone
+from harness.files import atomic_write
 from harness.ssl import models
+from harness.store.checksum import Checksum
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class SavedEncoder:
         return len(self.mean)
 
 
-def save(kept: SavedEncoder, path: Path) -> None:
+def save(kept: SavedEncoder, path: Path) -> Checksum:
+    """Write the encoder and return the checksum of the file."""
     weights = {name: value.contiguous() for name, value in kept.encoder.state_dict().items()}
     about = {
         "backbone": asdict(kept.backbone),
@@ -43,7 +46,10 @@ def save(kept: SavedEncoder, path: Path) -> None:
         "mean": kept.mean.tolist(),
         "std": kept.std.tolist(),
     }
-    save_file(weights, path, {"harness": json.dumps(about)})
+    written = safetensors.torch.save(weights, {"harness": json.dumps(about)})
+    with atomic_write(path) as file:
+        file.write(written)
+    return Checksum().extended(written)
 
 
 def load(path: Path) -> SavedEncoder:

@@ -4,6 +4,7 @@ images."""
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +29,7 @@ from harness.ssl.evaluate.protocol import judge
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
 from harness.ssl.runtime.energy import meter_of
+from harness.store.checksum import Checksum
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
 from harness.store.progress import TrainingProgress
@@ -78,12 +80,14 @@ class Trainer:
         self.joules_before: dict[str, float] = {}
         self.meter = meter_of(device, world)
         self.started = time.monotonic()
+        self.files: dict[str, Checksum] = {}  # of the curve so far, also of earlier attempts; then of the weights
+        self.notes: list[str] = []
 
     def train(self) -> Outcome:
         self.restore()
         if self.step == 0 and self.world.rank == 0:
             self.evaluate("init")
-            self.attempt.log_event(0, self.initial_metrics(), epoch=0)
+            self.log_event(self.initial_metrics(), epoch=0)
         while self.step < self.steps:
             self.train_epoch(epoch=self.step // self.steps_per_epoch)
         if self.world.rank == 0:
@@ -95,7 +99,9 @@ class Trainer:
                 self.data.std,
                 self.cell.dataset.image_size,
             )
-            encoder_file.save(kept, self.attempt.encoder)
+            self.files[self.attempt.record.name_of(self.attempt.encoder)] = encoder_file.save(
+                kept, self.attempt.encoder
+            )
         return Outcome(
             "finished",
             metrics=self.results,
@@ -107,6 +113,8 @@ class Trainer:
             train_seconds=self.train_seconds,
             seconds=self.seconds(),
             joules=self.joules(),
+            files=self.files,
+            notes=self.notes,
         )
 
     def train_epoch(self, epoch: int) -> None:
@@ -177,9 +185,15 @@ class Trainer:
             metrics |= {**self.probes.summary(), **self.embedding_metrics()}
             if (epoch + 1) % self.evaluation.every == 0 or self.step == self.steps:
                 metrics["val_knn"] = self.validate()
-            self.attempt.log_event(self.step, metrics, epoch=epoch + 1)
+            self.log_event(metrics, epoch=epoch + 1)
         self.loss_sum.zero_()
         self.probes = StepDiagnostics()
+
+    def log_event(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Append an event to the curve, and keep the checksum of all that was appended."""
+        name = self.attempt.record.name_of(self.attempt.events_file)
+        line = self.attempt.log_event(self.step, metrics, epoch=epoch)
+        self.files[name] = self.files.get(name, Checksum()).extended(line)
 
     def refuse_divergence(self) -> None:
         """Raise Diverged before a NaN reaches a curve or a checkpoint; the host waits here once an epoch."""
@@ -270,13 +284,15 @@ class Trainer:
             "train_seconds": train_seconds,
             "seconds": self.seconds(),
             "joules": self.joules(),  # read at least once an epoch: processors' counters wrap around
+            "events": {name: str(checksum) for name, checksum in self.files.items()},
         }
         if self.method.own_loss:
             state["own_loss"] = self.method.own_loss.checkpoint()
         return state
 
     def restore(self) -> None:
-        state = checkpoint.load_latest(self.attempt.record, self.device)
+        resumed = checkpoint.load_latest(self.attempt.record, self.device)
+        state, self.files, self.notes = resumed.state, resumed.events, resumed.notes
         step = state["step"] if state else 0
         if self.world.broadcast_from_rank0(step) != step:
             raise RuntimeError(f"rank {self.world.rank} reads another checkpoint than rank 0")

@@ -35,7 +35,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else self._until_progress):
             try:
-                write_json(self._attempt.heartbeat_file, vars(self.progress) if self.progress else {})
+                write_json(self._attempt.heartbeat_file, vars(self.progress) if self.progress else {}, checksum=False)
                 self.stop = self.stop or self._attempt.stop_requested()
             except OSError:
                 # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.

@@ -17,26 +17,30 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import harness
 from harness.cell import OWN, Cell, Dataset, from_dict
 from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
-from harness.errors import UserError
+from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import atomic_write, cache_folder, read_json
+from harness.files import atomic_write, cache_folder, read_as, read_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
+from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
 from harness.trees import Node, Scalar, Tree, node_at, value_at
+
+T = TypeVar("T")
 
 #: A folder that changed later than this may change again within the resolution of its modification time.
 SETTLED_SECONDS = 2.0
@@ -56,8 +60,7 @@ class Conditions:
     compile: bool = False
 
     @classmethod
-    def of(cls, attempt: Attempt) -> Conditions:
-        provenance = attempt.provenance()
+    def of(cls, provenance: Provenance) -> Conditions:
         environment, config = provenance.environment, provenance.submission.run
         return cls(
             host=provenance.process.host,
@@ -82,6 +85,8 @@ class Summary:
     ``submission``: how it was last submitted; ``outcome``: the published one; ``ended``: how the last attempt ended.
     ``first``, ``last``: events; ``curve``: the learning curve, as epochs and kNN accuracies.
     ``conditions``: those of the published attempt, or else of the last; ``progress``: that of a running attempt.
+    ``damaged``: which of its files are damaged, each in a sentence; only where its results depend on one of them, its
+    state is damaged.
     """
 
     cell_id: str
@@ -99,6 +104,7 @@ class Summary:
     curve: list[list[float]] = field(default_factory=list)
     conditions: Conditions = Conditions()
     progress: TrainingProgress | None = None
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def val_knn(self) -> float | None:
@@ -152,11 +158,12 @@ class Summary:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Summary:
-        submission, first, last = (content[name] for name in ("submission", "first", "last"))
+        names = ("submission", "outcome", "ended", "first", "last")
+        submission, outcome, ended, first, last = (content[name] for name in names)
         typed = {
             "submission": None if submission is None else Submission.from_json(submission),
-            "outcome": Outcome.from_json(content["outcome"]),
-            "ended": Outcome.from_json(content["ended"]),
+            "outcome": Outcome.from_json(outcome) if outcome else None,
+            "ended": Outcome.from_json(ended) if ended else None,
             "first": Event.from_json(first) if first else None,
             "last": Event.from_json(last) if last else None,
             "conditions": Conditions(**content["conditions"]),
@@ -233,7 +240,10 @@ class Index:
         measured = summary.outcome.evaluation if same_images else None
         if measured and measured.final() == evaluation.final():
             return summary.outcome.metrics
-        return self.record(cell_id).metrics(evaluation, on)
+        try:
+            return self.record(cell_id).metrics(evaluation, on)
+        except DamagedFile:  # since it was remembered
+            return None
 
     def remember(self) -> None:
         """Keep what was read for the next command."""
@@ -252,10 +262,13 @@ class Index:
             if times and times == _times(folder, facts["attempt"]):
                 return Summary.from_json(facts)
         now, record = time.time(), self.record(cell_id)
-        numbers = [attempt.number for attempt in record.attempts()]
+        try:
+            numbers = [attempt.number for attempt in record.attempts()]
+        except DamagedFile as damaged:
+            return Summary(cell_id, "damaged", damaged=[damaged.sentence])
         before = _times(folder, max(numbers, default=0))
         summary = _read(record, numbers)
-        if before and summary.at_rest and now - max(before) / 1e9 > SETTLED_SECONDS:
+        if before and summary.at_rest and not summary.damaged and now - max(before) / 1e9 > SETTLED_SECONDS:
             self._remembered[cell_id] = [before, summary.to_json()]
             self._changed = True
         return summary
@@ -291,7 +304,7 @@ FORMAT = [harness.__version__, *(item.name for cls in (Summary, Conditions) for 
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, DamagedFile):
         content = read_json(path) or {}
         if content.get("format") == FORMAT:
             return dict(content["records"])
@@ -311,21 +324,34 @@ def _times(folder: str, attempt: int) -> list[int] | None:
     paths = [folder, f"{folder}/attempts", *([f"{folder}/attempts/{attempt}"] if attempt else [])]
     try:
         return [os.stat(path).st_mtime_ns for path in paths]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
+class _Damages:
+    """The damaged files that were met while a record was read."""
+
+    def __init__(self) -> None:
+        self.met: list[DamagedFile] = []
+
+    def or_none(self, read: Callable[[], T]) -> T | None:
+        """Return what ``read`` returns; None where the file is damaged."""
+        try:
+            return read()
+        except DamagedFile as damaged:
+            self.met.append(damaged)
+            return None
+
+
 def _read(record: Record, numbers: list[int]) -> Summary:
-    state = record.state()
-    outcome = record.outcome() if state == "finished" else None
+    damages = _Damages()
+    state, outcome, events = damages.or_none(lambda: _results(record, damages.met)) or ("damaged", None, [])
     last = Attempt(record, numbers[-1]) if numbers else None
     shown = Attempt(record, outcome.attempt) if outcome else last
-    events = record.events()
     curve = [[event.epoch or 0, event.metrics["val_knn"]] for event in events if "val_knn" in event.metrics]
-    try:
-        cell = record.cell()
-    except UserError:
-        cell = None
+    cell = damages.or_none(record.cell)
+    outcomes = [damages.or_none(partial(_outcome, Attempt(record, number))) for number in numbers]
+    provenance = damages.or_none(partial(_provenance, shown)) if shown else None
     return Summary(
         record.cell_id,
         state,
@@ -333,20 +359,42 @@ def _read(record: Record, numbers: list[int]) -> Summary:
         dataclasses.asdict(cell) if cell else {},
         len(numbers),
         numbers[-1] if numbers else 0,
-        _ends(record, numbers, state),
-        record.submission(),
+        _ends(outcomes, state),
+        damages.or_none(record.submission),
         outcome,
-        last.outcome() if last else None,
+        outcomes[-1] if outcomes else None,
         events[0] if events else None,
         events[-1] if events else None,
         curve,
-        Conditions.of(shown) if shown else Conditions(),
+        Conditions.of(provenance) if provenance else Conditions(),
         last.progress() if last and state == "running" else None,
+        [damaged.sentence for damaged in damages.met],
     )
 
 
-def _ends(record: Record, numbers: list[int], state: str) -> dict[str, int]:
+def _results(record: Record, skipped: list[DamagedFile]) -> tuple[str, Outcome | None, list[Event]]:
+    """Return the state of a record, its published outcome and its curve.
+
+    Raises:
+        DamagedFile: they are damaged.
+    """
+    outcome = record.outcome()
+    events = record.curve(outcome, skipped)
+    if outcome is None:
+        return record.unfinished_state(), None, events
+    record.check_length_of_encoder(outcome)
+    return "finished", outcome, events
+
+
+def _outcome(attempt: Attempt) -> Outcome | None:
+    return read_as(attempt.outcome_file, Outcome.from_json)
+
+
+def _provenance(attempt: Attempt) -> Provenance | None:
+    return read_as(attempt.provenance_file, Provenance.from_json)
+
+
+def _ends(outcomes: Sequence[Outcome | None], state: str) -> dict[str, int]:
     """Return how many attempts ended by each cause; a running attempt has not ended."""
-    over = numbers[:-1] if state == "running" else numbers
-    outcomes = (Attempt(record, number).outcome() for number in over)
-    return dict(Counter(outcome.reason if outcome else "killed" for outcome in outcomes))
+    over = outcomes[:-1] if state == "running" else outcomes
+    return dict(Counter(outcome.reason if outcome else "killed" for outcome in over))

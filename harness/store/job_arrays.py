@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harness.files import read_json, write_json
+from harness.errors import DamagedFile
+from harness.files import Json, read_as, read_if_whole, write_json
 
 #: The states of jobs that are over; in any other state a job may still run, also after a node failed.
 OVER = frozenset({
@@ -89,15 +90,27 @@ class JobArrays:
     @cached_property
     def all(self) -> list[JobArray]:
         """All job arrays, first to last."""
-        numbers = sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
-        contents = (read_json(self.folder / "batches" / f"{number}.json") for number in numbers)
-        return [JobArray(**content) for content in contents if content]
+        arrays = (read_if_whole(self._file(number), _job_array) for number in self._numbers())
+        return [array for array in arrays if array]
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
+
+    def _file(self, number: int) -> Path:
+        return self.folder / "batches" / f"{number}.json"
+
+    def damages(self) -> Iterator[DamagedFile]:
+        """Yield the damaged files of the job arrays."""
+        files = [(self._file(number), _job_array) for number in self._numbers()]
+        for path, build in [*files, (self.folder / "queue.json", _queue)]:
+            try:
+                read_as(path, build)
+            except DamagedFile as damaged:
+                yield damaged
 
     @cached_property
     def queue(self) -> Queue:
-        content = read_json(self.folder / "queue.json") or {}
-        statuses = {task: JobStatus(*state) for task, state in content.get(STATUSES_KEY, {}).items()}
-        return Queue(content.get("asked", 0.0), content.get("pause", 0.0), statuses, content.get("settled", False))
+        return read_if_whole(self.folder / "queue.json", _queue) or Queue()
 
     @cached_property
     def _task_of(self) -> dict[str, tuple[JobArray, int]]:
@@ -128,13 +141,13 @@ class JobArrays:
     def add(self, tasks: Sequence[Sequence[str]]) -> JobArray:
         """Write down a job array that is about to be submitted; a sweep's folder has one submitter."""
         (self.folder / "batches").mkdir(exist_ok=True)
-        number = max((batch.number for batch in self.all), default=0) + 1
+        number = max(self._numbers(), default=0) + 1
         batch = JobArray(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
         self.write(batch)
         return batch
 
     def write(self, batch: JobArray) -> None:
-        write_json(self.folder / "batches" / f"{batch.number}.json", dataclasses.asdict(batch))
+        write_json(self._file(batch.number), dataclasses.asdict(batch))
         self.forget()
 
     def write_queue(self, queue: Queue) -> None:
@@ -147,3 +160,12 @@ class JobArrays:
         """Forget what was read, so that it is read again."""
         for name in ("all", "queue", "_task_of"):
             self.__dict__.pop(name, None)
+
+
+def _job_array(content: Json) -> JobArray:
+    return JobArray(**content)
+
+
+def _queue(content: Json) -> Queue:
+    statuses = {task: JobStatus(*state) for task, state in content.get(STATUSES_KEY, {}).items()}
+    return Queue(content.get("asked", 0.0), content.get("pause", 0.0), statuses, content.get("settled", False))

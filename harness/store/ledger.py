@@ -16,19 +16,20 @@ wherever they wait, and no process has to stay alive for that.
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from harness.environment.process import ProcessIdentity
-from harness.files import read_json, write_json
+from harness.errors import DamagedFile
+from harness.files import Json, read_as, read_if_whole, write_json
 from harness.store.record import STALE_SECONDS
 from harness.trees import Node
+from harness.types_of import check_types
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,17 @@ class Ledger:
         return Policy.from_json(self.facts().get("policy", {}))
 
     def facts(self) -> Mapping[str, Any]:
-        return read_json(self.path / "sweep.json") or {}
+        """Return who runs the sweep, and its policy; nothing where the file is damaged: no result depends on it."""
+        return read_if_whole(self.path / "sweep.json", _facts) or {}
+
+    def damages(self) -> Iterator[DamagedFile]:
+        """Yield the damaged files of the ledger."""
+        files = [(self.path / "sweep.json", _facts), (self.path / "stopped.json", _reason)]
+        for path, build in [*files, *((path, _failure(path.stem)) for path in self._failure_files())]:
+            try:
+                read_as(path, build)
+            except DamagedFile as damaged:
+                yield damaged
 
     @property
     def host(self) -> str | None:
@@ -151,9 +162,12 @@ class Ledger:
         write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:
-        contents = [(name.removesuffix(".json"), read_json(self.path / "failures" / name))
-                 for name in sorted(os.listdir(self.path / "failures")) if not name.startswith(".")]  # fmt: skip
-        return [Failure(cell_id, **content) for cell_id, content in contents if content]
+        failures = (read_if_whole(path, _failure(path.stem)) for path in self._failure_files())
+        return [failure for failure in failures if failure]
+
+    def _failure_files(self) -> list[Path]:
+        """Return the files of failures; none where the ledger has lost their folder."""
+        return sorted(path for path in (self.path / "failures").glob("*.json") if not path.name.startswith("."))
 
     def stop(self, reason: str) -> None:
         """Start no more cells of this sweep."""
@@ -161,8 +175,11 @@ class Ledger:
 
     def stop_reason(self) -> str:
         """Return why no more cells of this sweep may start; empty while they may."""
-        if stopped := read_json(self.path / "stopped.json"):
-            return str(stopped["reason"])
+        try:
+            if stopped := read_as(self.path / "stopped.json", _reason):
+                return stopped
+        except DamagedFile as damaged:  # it was stopped, whatever for
+            return damaged.sentence
         failures, policy = self.failures(), self.policy()
         final = sum(failure.final for failure in failures)
         if policy.max_failures is not None and final >= policy.max_failures:
@@ -171,3 +188,18 @@ class Ledger:
         if identical and len(failures) >= policy.max_identical_failures and not (self.path / "finished").exists():
             return f"the first {len(failures)} cells all failed alike: {failures[0].error}"
         return ""
+
+
+def _facts(content: Json) -> Json:
+    """Return what sweep.json holds, if it has the content that is read of it."""
+    check_types(ProcessIdentity.from_json(content))
+    check_types(Policy.from_json(content.get("policy", {})))
+    return content
+
+
+def _reason(content: Json) -> str:
+    return str(content["reason"])
+
+
+def _failure(cell_id: str) -> Callable[[Json], Failure]:
+    return lambda content: Failure(cell_id, **content)

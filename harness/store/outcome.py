@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from harness.evaluation import Evaluation
+from harness.store.checksum import Checksum
 from harness.trees import Node
+
+#: How an attempt can end.
+STATES = ("finished", "failed", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Outcome:
     The other fields are those of a finished attempt: ``metrics`` in per cent under the settings of ``evaluation``,
     ``peak_lr``: the highest learning rate, ``dropped``: images left out of each epoch, ``train_seconds`` without and
     ``seconds`` with evaluation over all attempts, ``joules`` by source where counters of energy could be read.
+
+    ``files``: the checksums of the weights and of the curve, by their paths in the record; outcomes of earlier versions
+    have none. ``notes``: which damaged files the attempt had to do without.
     """
 
     state: str
@@ -34,6 +41,8 @@ class Outcome:
     train_seconds: float = 0.0
     seconds: float = 0.0
     joules: dict[str, float] = field(default_factory=dict)
+    files: dict[str, Checksum] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -65,16 +74,20 @@ class Outcome:
             "train_seconds": self.train_seconds,
             "seconds": self.seconds,
             **({"joules": self.joules} if self.joules else {}),
+            **({"files": {name: str(checksum) for name, checksum in self.files.items()}} if self.files else {}),
+            **({"notes": self.notes} if self.notes else {}),
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any] | None) -> Outcome | None:
-        """The outcome that a file holds; None where there is no file, or where it has no state."""
-        if not content or "state" not in content:
-            return None
+    def from_json(cls, content: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that a file holds; only ``state`` must be there."""
         known = {name: content[name] for name in _NAMES if name in content}
-        settings = content.get("evaluation")
-        return cls(**{**known, "evaluation": Evaluation.from_json(settings) if settings else None})
+        settings, metrics = content.get("evaluation"), content.get("metrics", {})
+        if known["state"] not in STATES or not all(isinstance(value, float | int) for value in metrics.values()):
+            raise ValueError("it is no outcome")
+        files = {name: Checksum.parse(text) for name, text in content.get("files", {}).items()}
+        evaluation = Evaluation.from_json(settings) if settings else None
+        return cls(**{**known, "evaluation": evaluation, "files": files})
 
 
 _NAMES = tuple(item.name for item in fields(Outcome))

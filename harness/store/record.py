@@ -9,6 +9,11 @@
                                 encoder.safetensors  outcome.json  stop (a request to end)
         outcome.json            the published outcome of the attempt that finished first
         evaluations/<key>.json  evaluations that were added to the finished cell
+        *.damaged-<n>           what was damaged, kept (``harness.store.repair``)
+
+A file on which a number depends is read strictly: it is what was written, or DamagedFile is raised. Those files have
+checksums: in the JSON files, in the checkpoint, and in the outcome for the curve and the weights; ``cell.json`` is
+proven by the name of its folder. A file that only tells how an attempt went reads as empty where it is damaged.
 
 An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
 even one that is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
@@ -27,22 +32,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.cell import Cell, Dataset, from_dict
-from harness.errors import UserError
+from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import link, read_json, write_json
+from harness.files import DAMAGE, Json, link, read_as, read_if_whole, set_aside, write_json
+from harness.store.checksum import Checksum, unreadable
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.submission import Submission
 from harness.trees import Tree
 
-STATES = ("missing", "queued", "running", "finished", "failed", "stale")
+STATES = ("missing", "queued", "running", "finished", "failed", "stale", "damaged")
 
 #: The file of the trained encoder, in a record and in what is exported.
 ENCODER_NAME = "encoder.safetensors"
+#: The file of the learning curve in an attempt.
+EVENTS_NAME = "events.jsonl"
 
 HEARTBEAT_SECONDS = 5.0
 #: An attempt whose heartbeat has not moved for this long is dead.
@@ -69,25 +76,37 @@ class Record:
         record = cls(runs / cell.cell_id)
         (record.path / "attempts").mkdir(parents=True, exist_ok=True)
         if not (record.path / "cell.json").exists():
-            write_json(record.path / "cell.json", dataclasses.asdict(cell))
+            record.write_cell(cell)
         return record
+
+    def write_cell(self, cell: Cell) -> None:
+        """Write what to compute, without a checksum: the name of the record's folder proves it."""
+        write_json(self.path / "cell.json", dataclasses.asdict(cell), checksum=False)
 
     @property
     def cell_id(self) -> str:
         return self.path.name
 
+    @property
+    def submission_file(self) -> Path:
+        return self.path / "submission.json"
+
+    @property
+    def outcome_file(self) -> Path:
+        """The file of the published outcome."""
+        return self.path / "outcome.json"
+
     def cell(self) -> Cell:
         """The cell that this record is about.
 
         Raises:
-            UserError: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
+            DamagedFile: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
         """
-        try:
-            cell = from_dict(Cell, read_json(self.path / "cell.json") or {})
-        except TypeError:
-            cell = None
+        file = self.path / "cell.json"
+        cell = read_as(file, lambda content: from_dict(Cell, content))
         if cell is None or cell.cell_id != self.cell_id:
-            raise UserError("this is not the cell that its folder is named after", where=str(self.path / "cell.json"))
+            what = "it is missing" if cell is None else "it holds another cell"
+            raise DamagedFile(file, f"{what}; this is not the cell that its folder is named after")
         return cell
 
     def submit(self, submission: Submission) -> Submission:
@@ -97,22 +116,25 @@ class Record:
         """
         attempts = len(self.attempts())
         written = replace(submission, submitted_at=time.time(), attempts_before=attempts, withdrawn_at=None)
-        write_json(self.path / "submission.json", written.to_json())
+        write_json(self.submission_file, written.to_json())
         return written
 
     def withdraw(self) -> None:
         """Take the submission back: a process that has the cell in a queue will not start it."""
-        withdrawn = replace(self.submission() or Submission(), withdrawn_at=time.time())
-        write_json(self.path / "submission.json", withdrawn.to_json())
+        submission = read_if_whole(self.submission_file, Submission.from_json) or Submission()
+        write_json(self.submission_file, replace(submission, withdrawn_at=time.time()).to_json())
 
     def submission(self) -> Submission | None:
-        """How the cell was last submitted; None where it never was."""
-        content = read_json(self.path / "submission.json")
-        return None if content is None else Submission.from_json(content)
+        """How the cell was last submitted; None where it never was.
+
+        Raises:
+            DamagedFile: the file is damaged.
+        """
+        return read_as(self.submission_file, Submission.from_json)
 
     def withdrawn(self) -> bool:
         """Whether the last submission was taken back."""
-        submission = self.submission()
+        submission = read_if_whole(self.submission_file, Submission.from_json)
         return submission is not None and submission.withdrawn
 
     def sweep_folder(self, submission: Submission | None) -> Path | None:
@@ -120,8 +142,55 @@ class Record:
         return self.path.parent.parent / "sweeps" / submission.sweep if submission and submission.sweep else None
 
     def outcome(self) -> Outcome | None:
-        """The published outcome; None while the cell has not finished."""
-        return Outcome.from_json(read_json(self.path / "outcome.json"))
+        """The published outcome; None while the cell has not finished.
+
+        Raises:
+            DamagedFile: the file is damaged.
+        """
+        outcome = read_as(self.outcome_file, Outcome.from_json)
+        if outcome and not (outcome.finished and outcome.attempt > 0):
+            raise DamagedFile(self.outcome_file, "it is not the outcome of an attempt that has finished")
+        return outcome
+
+    def check(self, outcome: Outcome) -> None:
+        """Check that the curve is the one that this outcome was written for, and that the weights, where they are here,
+        have the length that they must have.
+
+        Raises:
+            DamagedFile: one of them is damaged.
+        """
+        self.curve(outcome)
+        self.check_length_of_encoder(outcome)
+
+    def check_length_of_encoder(self, outcome: Outcome) -> None:
+        """Check what can be seen of the weights without reading them.
+
+        Raises:
+            DamagedFile: they are cut, or no file.
+        """
+        encoder = Attempt(self, outcome.attempt).encoder
+        vouched = outcome.files.get(self.name_of(encoder))
+        if vouched is None or not encoder.exists():  # records are imported without weights
+            return
+        if not encoder.is_file() or encoder.stat().st_size != vouched.length:
+            length = encoder.stat().st_size if encoder.is_file() else 0
+            raise DamagedFile(encoder, f"it has {length} bytes of {vouched.length}")
+
+    def name_of(self, path: Path) -> str:
+        """Return the path of a file of this record as its outcome names it."""
+        return path.relative_to(self.path).as_posix()
+
+    def whole_encoder(self) -> Path | None:
+        """Return what ``encoder`` does, after every byte of it was checked.
+
+        Raises:
+            DamagedFile: the file is damaged.
+        """
+        encoder, outcome = self.encoder(), self.outcome()
+        if encoder and outcome and (vouched := outcome.files.get(self.name_of(encoder))):
+            self.check_length_of_encoder(outcome)
+            vouched.check(encoder)
+        return encoder
 
     def encoder(self) -> Path | None:
         """The file of the trained weights; None before the cell has finished, and where they were not imported."""
@@ -146,48 +215,101 @@ class Record:
         added = self.added_evaluation(evaluation.key(on or self.cell().dataset))
         return added["metrics"] if added else None
 
-    def added_evaluation(self, key: str) -> dict[str, Any] | None:
-        return read_json(self.path / "evaluations" / f"{key}.json")
+    def added_evaluation(self, key: str) -> Json | None:
+        """Return an evaluation that was added; None where there is none, or only a damaged one."""
+        return read_if_whole(self.path / "evaluations" / f"{key}.json", added_evaluation)
 
     def add_evaluation(self, key: str, content: Tree) -> None:
         """Publish an evaluation; where another process was faster, its evaluation stays: it has the same numbers."""
         folder = self.path / "evaluations"
         folder.mkdir(exist_ok=True)
+        published = folder / f"{key}.json"
+        if published.exists() and self.added_evaluation(key) is None:
+            set_aside(published)
         with suppress(FileExistsError):
-            write_json(folder / f"{key}.json", content, "x")
+            write_json(published, content, "x")
 
     def attempts(self) -> list[Attempt]:
-        """All attempts, first to last."""
+        """All attempts, first to last.
+
+        Raises:
+            DamagedFile: something else lies in the place of their folder.
+        """
+        folder = self.path / "attempts"
         try:
-            numbers = sorted(int(name) for name in os.listdir(self.path / "attempts") if name.isdigit())
+            numbers = sorted(int(name) for name in os.listdir(folder) if name.isdigit())
         except FileNotFoundError:
             return []
+        except OSError as error:
+            if error.errno not in DAMAGE:
+                raise
+            raise DamagedFile(self.path if self.path.is_file() else folder, "it is no folder") from None
         return [Attempt(self, number) for number in numbers]
 
     def state(self) -> str:
-        """Return missing, running, finished or failed; a dead attempt leaves its cell missing, to be computed again.
+        """Return missing, running, finished, failed or damaged; a dead attempt leaves its cell missing, to be computed
+        again.
 
         The states queued and stale need sweeps and other records: ``harness.store.index`` finds them.
         It only reads, so a heartbeat's age is by this machine's clock; ``begin`` uses the file system's.
         """
-        if (self.path / "outcome.json").exists():
-            return "finished"
+        try:
+            outcome = self.outcome()
+            if outcome is None:
+                return self.unfinished_state()
+            self.check(outcome)
+        except DamagedFile:
+            return "damaged"
+        return "finished"
+
+    def unfinished_state(self) -> str:
+        """Return the state of a cell without a published outcome.
+
+        Raises:
+            DamagedFile: what it has computed is damaged.
+        """
         attempts = self.attempts()
         if not attempts:
             return "missing"
         ended = attempts[-1].outcome()
-        if ended is not None:
-            return "failed" if ended.failed else "missing"
-        return "running" if attempts[-1].alive(time.time()) else "missing"
+        if ended is None:
+            return "running" if attempts[-1].alive(time.time()) else "missing"
+        if ended.finished:  # and not published yet
+            self.check(replace(ended, attempt=attempts[-1].number))
+        return "failed" if ended.failed else "missing"
 
     def events(self) -> list[Event]:
-        """Return the events of all attempts by step; of equal metrics and steps the last attempt's counts."""
+        """Return the curve of the cell, as ``curve`` does."""
+        return self.curve(self.outcome())
+
+    def curve(self, outcome: Outcome | None, skipped: list[DamagedFile] | None = None) -> list[Event]:
+        """Return the events of all attempts by step; of equal metrics and steps the last attempt's counts.
+
+        ``outcome``: the published one, or None; only those events count that it vouches for, if it vouches for any.
+        Of a cell that has not finished, files that cannot be read are left out, and added to ``skipped``.
+
+        Raises:
+            DamagedFile: the cell has finished, and its events are not those that it was finished with.
+        """
         merged: dict[int, Event] = {}
-        for attempt in self.attempts():
-            for event in attempt.events():
-                before = merged[event.step].metrics if event.step in merged else {}
-                merged[event.step] = replace(event, metrics={**before, **event.metrics})
+        for attempt, vouched in self._parts_of_curve(outcome):
+            try:
+                for event in attempt.events(vouched):
+                    before = merged[event.step].metrics if event.step in merged else {}
+                    merged[event.step] = replace(event, metrics={**before, **event.metrics})
+            except DamagedFile as error:
+                if outcome:
+                    raise
+                if skipped is not None:
+                    skipped.append(error)
         return [merged[step] for step in sorted(merged)]
+
+    def _parts_of_curve(self, outcome: Outcome | None) -> list[tuple[Attempt, Checksum | None]]:
+        """Return the attempts whose events make the curve, each with what its file must begin with."""
+        if not (outcome and outcome.files):
+            return [(attempt, None) for attempt in self.attempts()]
+        parts = [(Path(name), vouched) for name, vouched in outcome.files.items()]
+        return [(Attempt(self, int(path.parts[1])), vouched) for path, vouched in parts if path.name == EVENTS_NAME]
 
     def begin(self, provenance: Provenance | None = None) -> Attempt:
         """Begin a new attempt at the cell, if the last one is dead; by default in this process and now.
@@ -254,7 +376,7 @@ class Attempt:
     @property
     def events_file(self) -> Path:
         """The learning curve, a line of JSON for each event."""
-        return self.path / "events.jsonl"
+        return self.path / EVENTS_NAME
 
     @property
     def heartbeat_file(self) -> Path:
@@ -279,11 +401,21 @@ class Attempt:
         return self.path / f"{stream}.log"
 
     def provenance(self) -> Provenance:
-        return Provenance.from_json(read_json(self.provenance_file) or {})
+        """How the attempt began; where the file is damaged or missing, nothing is known of it."""
+        return read_if_whole(self.provenance_file, Provenance.from_json) or Provenance.from_json({})
 
     def outcome(self) -> Outcome | None:
-        """How the attempt ended; None while it runs or where it was killed."""
-        return Outcome.from_json(read_json(self.outcome_file))
+        """How the attempt ended; None while it runs, where it was killed, and where the file is damaged."""
+        return read_if_whole(self.outcome_file, Outcome.from_json)
+
+    def checksums(self) -> dict[str, Checksum]:
+        """Return the checksums of the curve and of the weights, as far as they are here, for the outcome.
+
+        Raises:
+            DamagedFile: one of them cannot be read.
+        """
+        files = [file for file in (self.events_file, self.encoder) if file.exists()]
+        return {self.record.name_of(file): Checksum.of(file) for file in files}
 
     def outcome_now(self) -> Outcome | None:
         """Return the outcome as a shared file system has it now: a new entry renews what this machine caches."""
@@ -292,8 +424,7 @@ class Attempt:
 
     def progress(self) -> TrainingProgress | None:
         """Return the progress that the attempt last wrote; None before its first step."""
-        content = read_json(self.heartbeat_file)
-        return TrainingProgress.from_json(content) if content else None
+        return read_if_whole(self.heartbeat_file, TrainingProgress.from_json)
 
     def holder(self) -> str:
         process = self.provenance().process
@@ -303,7 +434,7 @@ class Attempt:
         """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
         try:
             beat = self.heartbeat_file.stat().st_mtime
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             beat = self.path.stat().st_mtime
         if now - beat > STALE_SECONDS:
             return False
@@ -318,26 +449,48 @@ class Attempt:
 
     def stop_requested(self) -> str:
         """The cause of a request to stop; empty where there is none."""
-        return str((read_json(self.stop_file) or {}).get("cause", ""))
+        return str((read_if_whole(self.stop_file, dict) or {}).get("cause", ""))
 
-    def log_event(self, step: int, metrics: Mapping[str, float], epoch: int | None = None) -> None:
-        """Append the event of now."""
+    def log_event(self, step: int, metrics: Mapping[str, float], epoch: int | None = None) -> bytes:
+        """Append the event of now, and return the line: its writer keeps the checksum of what it has written.
+
+        The line is on the disk then, so that no checkpoint knows of an event that a power cut takes away.
+        """
         event = Event(step, metrics, epoch, time.time())
-        with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event.to_json()) + "\n")
+        line = f"{json.dumps(event.to_json())}\n".encode()
+        with self.events_file.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        return line
 
-    def events(self) -> Iterator[Event]:
-        """Yield the events of complete lines: a kill may tear the last line."""
+    def events(self, vouched: Checksum | None = None) -> Iterator[Event]:
+        """Yield the events of complete lines: a kill may tear the last line.
+
+        ``vouched``: what the file must begin with, where that is known; then the rest of it does not count.
+
+        Raises:
+            DamagedFile: the file cannot be read, or does not begin so.
+        """
         try:
-            lines = self.events_file.read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
-            return
-        for line in lines[:-1]:
+            written = self.events_file.read_bytes()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and vouched is None:
+                return
+            raise unreadable(self.events_file, error) from None
+        if vouched:
+            beginning = written[: vouched.length]
+            if Checksum().extended(beginning) != vouched:
+                raise DamagedFile(self.events_file, vouched.mismatch(len(written)))
+            written = beginning
+        for line in written.decode(errors="replace").split("\n")[:-1]:
             try:
                 content = json.loads(line)
             except json.JSONDecodeError:
                 continue
             if isinstance(content, dict) and {"step", "metrics"} <= content.keys():
+                if not (isinstance(content["step"], int) and isinstance(content["metrics"], dict)):
+                    raise DamagedFile(self.events_file, f"a line is no event: {line[:80]}")
                 yield Event.from_json(content)
 
     @contextmanager
@@ -369,7 +522,7 @@ class Attempt:
         if rank > 0:
             write_json(note, {"error": f"rank {rank}: {error}", "cause": cause})
             return
-        first = read_json(note) or {"error": error, "cause": cause}
+        first = read_if_whole(note, dict) or {"error": error, "cause": cause}
         self.end(Outcome("failed", cause=first["cause"], error=first["error"]))
 
     def end(self, outcome: Outcome) -> None:
@@ -391,12 +544,19 @@ class Attempt:
         Raises:
             Superseded: another attempt's was published before.
         """
-        published = self.record.path / "outcome.json"
+        published = self.record.outcome_file
         try:
             link(self.outcome_file, published)
         except FileExistsError:
             if published.read_bytes() != self.outcome_file.read_bytes():  # without hard links it is a copy
                 raise Superseded(self.holder()) from None
+
+
+def added_evaluation(content: Json) -> Json:
+    """Return the content of an added evaluation, if it has metrics; else it is a KeyError or a TypeError."""
+    if not all(isinstance(value, float | int) for value in content["metrics"].values()):
+        raise TypeError("metrics are numbers")
+    return content
 
 
 def _clock_of(folder: Path) -> float:

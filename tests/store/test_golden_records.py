@@ -401,7 +401,7 @@ def test_a_kept_encoder_is_read(results: Path) -> None:
 
 def test_a_checkpoint_is_read(results: Path) -> None:
     record = record_of(results, EXPECTED["checkpoint"]["what"])
-    state = checkpoint.load_latest(record, torch.device("cpu"))
+    state = checkpoint.load_latest(record, torch.device("cpu")).state
     assert state
     assert checkpoint.newest_checkpoint(record) == f"{record.path}/{EXPECTED['checkpoint']['file']}"
     assert sorted(state) == EXPECTED["checkpoint"]["names"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Cell, Dataset
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError
 from harness.evaluation import Evaluation
 from harness.files import read_json, write_json
 from harness.store.heartbeat import Heartbeat
@@ -194,10 +194,22 @@ def test_a_finished_attempt_that_was_killed_before_its_publication_is_published_
     assert len(record.attempts()) == 1
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00garbage", b"[1]", b"", b"{"])
-def test_damaged_files_are_no_outcome_and_no_traceback(record: Record, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00garbage", b"[1]", b"", b"{", b"{}", b'{"state": "finished"}'])
+def test_a_damaged_outcome_is_an_error_of_this_record_that_names_the_file(record: Record, content: bytes) -> None:
     attempt = record.begin()
     (attempt.path / "events.jsonl").write_bytes(content + b"\n{}\n")
     (record.path / "outcome.json").write_bytes(content)
-    assert record.outcome() is None
-    assert record.events() == []
+    with pytest.raises(DamagedFile, match=f"{record.cell_id}/outcome.json: the file is damaged"):
+        record.outcome()
+    assert record.state() == "damaged"
+    assert list(attempt.events()) == []
+
+
+def test_a_file_that_only_tells_how_an_attempt_went_reads_as_empty_where_it_is_damaged(record: Record) -> None:
+    attempt = record.begin()
+    attempt.end(Outcome("failed", error="x"))
+    for file in (attempt.provenance_file, attempt.outcome_file, attempt.heartbeat_file, attempt.stop_file):
+        file.unlink(missing_ok=True)
+        file.mkdir()
+    assert (attempt.provenance().process.host, attempt.outcome(), attempt.progress()) == (None, None, None)
+    assert attempt.stop_requested() == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.evaluation import Evaluation
 from harness.store.outcome import Outcome
 from harness.store.submission import RunConfig, SlurmAllocation, Submission
@@ -70,4 +72,5 @@ def test_an_outcome_has_the_keys_of_its_state() -> None:
     assert stopped.to_json() == {"attempt": 1, "state": "interrupted", "cause": "signal"}
     finished = Outcome("finished", attempt=1, metrics={"test_knn": 1.0}, evaluation=Evaluation(), joules={"gpu": 2.0})
     assert Outcome.from_json(finished.to_json()) == finished
-    assert Outcome.from_json({}) is None
+    with pytest.raises(KeyError):
+        Outcome.from_json({})

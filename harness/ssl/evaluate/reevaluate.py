@@ -37,9 +37,9 @@ def evaluate_again(
         submission: how this run was submitted, for the provenance.
 
     Raises:
-        UserError: the record has no encoder, or the images do not fit it.
+        UserError: the record has no encoder, or a damaged one, or the images do not fit it.
     """
-    started, cell, path = time.monotonic(), record.cell(), record.encoder()
+    started, cell, path = time.monotonic(), record.cell(), record.whole_encoder()
     if path is None:
         raise UserError("the record has no encoder", where=str(record.path / "attempts"))
     saved = encoder_file.load(path)

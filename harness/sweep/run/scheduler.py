@@ -15,6 +15,7 @@ from typing import Protocol
 
 from harness.cell import Cell
 from harness.store.record import Record
+from harness.store.repair import repair
 from harness.store.submission import Submission
 
 
@@ -53,7 +54,8 @@ class Job:
     submission: Submission
 
     def prepare(self) -> Record:
-        """Return the job's record, and create it where it does not exist yet."""
+        """Return the job's record, and create it where it does not exist yet; what is damaged in it is set aside."""
+        repair(Record(self.record), self.cell)
         return Record.prepare(self.record.parent, self.cell)
 
     @property

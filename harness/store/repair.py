@@ -1,0 +1,72 @@
+"""A damaged record, made ready to be computed again: nothing is deleted, what is damaged is renamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.cell import Cell
+from harness.errors import DamagedFile
+from harness.files import set_aside
+from harness.store.record import Record
+
+
+def repair(record: Record, cell: Cell) -> list[Path]:
+    """Set aside what keeps the cell from being computed, and return the new paths of what was set aside.
+
+    A damaged cell.json is written anew: the name of the folder proves the cell. A published outcome that is damaged is
+    set aside, so that its attempt publishes it again; so is the outcome of an attempt whose curve or weights are
+    damaged, so that the cell is trained again.
+    """
+    kept: list[Path | None] = []
+    for folder in (record.path, record.path / "attempts"):
+        if folder.exists() and not folder.is_dir():
+            kept.append(set_aside(folder))
+    if not record.path.exists():
+        return [path for path in kept if path]
+    try:
+        record.cell()
+    except DamagedFile:
+        record.write_cell(cell)
+    try:
+        record.submission()
+    except DamagedFile as damaged:
+        kept.append(set_aside(damaged.path))
+    if record.state() == "damaged":
+        kept += _set_outcomes_aside(record)
+    return [path for path in kept if path]
+
+
+def reopen(record: Record) -> list[Path]:
+    """Set aside the outcomes and the weights of a finished cell, and return their new paths.
+
+    The next sweep goes on from the cell's last checkpoint and computes them again.
+    """
+    outcome = record.outcome()
+    encoder = record.encoder()
+    kept = [set_aside(record.outcome_file)]
+    for attempt in record.attempts():
+        ended = attempt.outcome()
+        if ended and ended.finished:
+            kept.append(set_aside(attempt.outcome_file))
+    if outcome and encoder:
+        kept.append(set_aside(encoder))
+    return [path for path in kept if path]
+
+
+def _set_outcomes_aside(record: Record) -> list[Path | None]:
+    """Set aside the published outcome, and those of attempts that have finished and are not whole."""
+    kept: list[Path | None] = []
+    if record.outcome_file.exists():
+        kept.append(set_aside(record.outcome_file))
+    for attempt in record.attempts():
+        outcome = attempt.outcome()
+        if outcome is None and attempt.outcome_file.exists():
+            kept.append(set_aside(attempt.outcome_file))
+        elif outcome and outcome.finished:
+            try:
+                record.check(outcome)
+            except DamagedFile as damaged:
+                kept.append(set_aside(attempt.outcome_file))
+                if damaged.path == attempt.encoder:
+                    kept.append(set_aside(damaged.path))
+    return kept

@@ -132,7 +132,7 @@ def read_if_whole(path: Path, build: Callable[[Json], T]) -> T | None:
 
 
 def write_json(path: Path, data: Tree, mode: str = "w", *, checksum: bool = True) -> None:
-    """Write a JSON object as ``atomic_write`` does, with its modes for text, by default with a checksum as its last key.
+    """Write a JSON object as ``atomic_write`` does, with its modes for text; by default its last key is a checksum.
 
     The checksum is the CRC-32 of all bytes before it. A folder in the place of the file is set aside.
     """

@@ -34,7 +34,7 @@ def export_encoder(
     A new folder gets the weights, a description of them, and a program that loads them.
     """
     record = record_of(cell, results)
-    weights, folder = record.encoder(), to or Path(f"encoder-{record.cell_id}")
+    weights, folder = record.whole_encoder(), to or Path(f"encoder-{record.cell_id}")
     if weights is None:
         what = "its encoder is not here" if record.outcome() else "the cell has not finished"
         raise UserError(what, where=str(record.path), next_command="harness status")

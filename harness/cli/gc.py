@@ -61,7 +61,7 @@ def unneeded(record: Record) -> list[Path]:
 
 
 def _checkpoints(attempt: Attempt) -> list[Path]:
-    return [path for path in attempt.checkpoints if path.exists()]
+    return [path for path in attempt.checkpoints if path.is_file()]
 
 
 def _torn(attempt: Attempt) -> list[Path]:

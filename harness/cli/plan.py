@@ -19,7 +19,7 @@ from harness.cell import short_name
 from harness.cli.shared.arguments import Experiment, Overrides, Plugin, RerunStale, Results, command
 from harness.cli.shared.disk_space import described
 from harness.cli.shared.load_experiment import load
-from harness.cli.shared.plan_text import refusals, sources
+from harness.cli.shared.plan_text import damages, refusals, sources
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, size, states
 from harness.errors import UserError
@@ -102,6 +102,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 def _notes(declared: Declared, results: Path) -> Iterator[str]:
     """Explain why there are fewer cells than points of the grids, and why some unfinished cells do not run."""
     yield from declared.expansion.notes()
+    yield from damages(declared.plan, declared.manifest.varying)
     causes = Counter(entry.cause.replace("_", " ") for entry in declared.plan.not_retried())
     retry = command("retry", [declared.manifest.name], results)
     for cause, cells in causes.items():

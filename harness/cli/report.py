@@ -63,6 +63,8 @@ def report(
     if added and written.unevaluated:
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
         print(f"not evaluated so: {written.unevaluated} of {count(len(manifest.cells))}; next: {again}")
+    for sentence in written.damaged:
+        print(f"damaged, and left out: {sentence}; the same harness sweep again computes or writes it anew")
     for exclusion in manifest.exclusions:
         print(f"left out on purpose: {exclusion.where}, {count(exclusion.cells)}: {exclusion.reason}")
     excluded = [written.excluded] if written.excluded else []

@@ -17,6 +17,7 @@ from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import count
 from harness.environment.memory import memory_bytes
+from harness.errors import DamagedFile
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
@@ -45,7 +46,9 @@ def retry(
     refresh_job_states(results, settling=True)
     _, cells = named_cells(target, results)
     index = Index(results / "runs")  # which knows what is in a queue already
-    failed = [(name, record) for name, record in cells if index[record.cell_id].state == "failed"]
+    failed = [
+        (name, record) for name, record in cells if index[record.cell_id].state == "failed" and _is_known(name, record)
+    ]
     if not failed:
         print("[]" if as_json else "None of these cells has failed.")
         return
@@ -59,6 +62,17 @@ def retry(
         print(json.dumps([_listed(name, record) for name, record in failed], indent=1))
     if not all(complete):
         raise typer.Exit(1)
+
+
+def _is_known(name: str, record: Record) -> bool:
+    """Whether the record says how the cell is run; where that file is damaged, a sweep writes it anew."""
+    try:
+        record.cell()
+        record.submission()
+    except DamagedFile as damaged:
+        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}; harness sweep writes it anew", file=sys.stderr)
+        return False
+    return True
 
 
 def _by_sweep(failed: list[tuple[str, Record]]) -> dict[tuple[str, str], list[tuple[str, Record]]]:

@@ -37,9 +37,11 @@ REFRESH_SECONDS = 2.0
 #: Of whole experiments, so many cells of a kind are listed.
 MOST_CELLS = 10
 #: What is listed of whole experiments, and of chosen cells.
-LISTED = ("running", "held", "failed", "stale", "collapsed")
-ALL = ("running", "queued", "failed", "stale", "missing", "finished")
-COLOURS = {"running": "cyan", "failed": "red", "stale": "yellow", "collapsed": "magenta", "finished": "green"}
+LISTED = ("running", "held", "failed", "damaged", "stale", "collapsed")
+ALL = ("running", "queued", "failed", "damaged", "stale", "missing", "finished")
+COLOURS = {
+    "running": "cyan", "failed": "red", "damaged": "red", "stale": "yellow", "collapsed": "magenta", "finished": "green"
+}  # fmt: skip
 
 
 Listed = Sequence[ExperimentStatus | DamagedExperiment]
@@ -59,14 +61,15 @@ def status(
 ) -> None:
     """Show the state of every cell and why cells failed.
 
-    For whole experiments it counts the cells in each state (missing, queued, running, finished, failed, stale) and
-    lists those that run, have failed or have collapsed. Cells chosen by id or filter are all listed.
+    For whole experiments it counts the cells in each state (missing, queued, running, finished, failed, stale, damaged)
+    and lists those that run, have failed, have collapsed or have damaged files. Cells chosen by id or filter are all
+    listed.
 
-    --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped), excluded (where, reason,
-    cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error, log, collapsed,
-    metrics, seconds). An experiment whose manifest cannot be read has name and error only. ends counts attempts by how
-    they ended; job is the scheduler's id of the job, waits its reason for waiting; held is true if the job does not
-    start unless somebody acts.
+    --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped, damaged), excluded (where,
+    reason, cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error, log,
+    collapsed, metrics, seconds, damaged). An experiment whose manifest cannot be read has name and error only. ends
+    counts attempts by how they ended; job is the scheduler's id of the job, waits its reason for waiting; held is true
+    if the job does not start unless somebody acts; damaged lists the damaged files, null where there are none.
     """
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
@@ -129,6 +132,8 @@ def _heading(experiment: ExperimentStatus) -> Iterator[Line]:
             yield Line(f"sweep {sweep.name} was stopped: {sweep.stopped}", "yellow", 2)
         elif sweep.alive:
             yield Line(f"sweep {sweep.name} goes on, on {sweep.host}", indent=2)
+        for sentence in sweep.damaged or []:
+            yield Line(f"sweep {sweep.name}: {sentence}; no number depends on it", "red", 2)
     for exclusion in experiment.excluded:
         cells = text.count(exclusion.cells)
         yield Line(f"left out on purpose: {exclusion.where}, {cells}: {exclusion.reason}", indent=2)
@@ -144,6 +149,8 @@ def _most(experiment: ExperimentStatus, results: Path) -> Iterator[Line]:
             wanted = {"collapsed": "collapsed=true", "held": "state=queued"}.get(kind, f"state={kind}")
             named = [] if experiment.name == OTHERS else [experiment.name]
             yield Line(f"and {len(cells) - MOST_CELLS} more: {command('status', [*named, wanted], results)}", indent=2)
+    if "damaged" in experiment.counts:
+        yield Line("damaged: the same harness sweep again computes these cells again; harness fsck reads all", indent=2)
     if "stale" in experiment.counts:
         fix = "harness sweep --rerun-stale trains anew"
         yield Line(f"stale: finished with an earlier version of a component; {fix}", indent=2)
@@ -158,6 +165,8 @@ def _described(cell: CellStatus, kind: str = "") -> Iterator[Line]:
     kind = kind or cell.state
     result = _result(cell, kind)
     yield Line(f"{kind:9} {cell.cell_id}  {cell.name}{': ' if result else ''}{result}", COLOURS.get(kind, ""), 2)
+    for sentence in cell.damaged or []:
+        yield Line(sentence, "red", indent=12)
     if kind == "running" and cell.ends:
         causes = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in cell.ends.items())
         yield Line(f"attempt {cell.attempts}; before: {causes}", indent=12)

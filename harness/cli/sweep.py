@@ -13,7 +13,7 @@ from harness.cli.shared.arguments import Experiment, Overrides, Plugin, RerunSta
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.disk_space import confirm_space
 from harness.cli.shared.load_experiment import load, other_scale
-from harness.cli.shared.plan_text import not_retried, refusals
+from harness.cli.shared.plan_text import damages, not_retried, refusals
 from harness.cli.shared.run_locally import Foreground
 from harness.cli.shared.run_on_cluster import ClusterRun
 from harness.cli.shared.scheduler import refresh_job_states
@@ -108,6 +108,7 @@ def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, 
     estimate = declared.estimate(missing)
     print(f"{declared.manifest.name}: {states(counts)}", flush=True)
     _agree(declared, estimate, results, yes, again)
+    declared.set_damage_aside()
     declared.manifest.write(results)
     # What runs elsewhere is waited for, and taken over when its holder dies.
     tasks = [*declared.tasks(estimate), *declared.tasks(declared.estimate(elsewhere))]
@@ -153,7 +154,8 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
 def _agree(declared: Declared, estimate: PlanEstimate, results: Path, yes: bool, again: str) -> None:
     """Say what will run and what it costs; ask where that is much."""
     varying = declared.manifest.varying
-    for line in [*not_retried(declared.plan, varying), *refusals(declared, estimate)]:
+    plan = declared.plan
+    for line in [*damages(plan, varying), *not_retried(plan, varying), *refusals(declared, estimate)]:
         print(line)
     if not estimate.entries:
         return

@@ -14,9 +14,10 @@ from harness.cli.shared import text
 from harness.cli.shared.arguments import Results
 from harness.cli.shared.selection import AsJson, Target, select
 from harness.cli.shared.text import count
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError
 from harness.store import archive
 from harness.store.index import Index
+from harness.store.record import Record
 
 #: States of a record that nobody is about to change.
 ENDED = ("finished", "failed", "missing")
@@ -40,11 +41,15 @@ def export(
     selection = select(target, results, index)
     states = selection.states()
     begun = [cell_id for cell_id in selection.cell_ids if index[cell_id].attempts and index[cell_id].state in ENDED]
+    damaged = {cell_id: damage for cell_id in begun if (damage := _damage(index.record(cell_id), encoders))}
+    begun = [cell_id for cell_id in begun if cell_id not in damaged]
     if not begun:
         raise UserError("none of these cells has ended", where=" ".join(target), next_command="harness status")
     manifests = [group.manifest for group in selection.groups if group.manifest]
     archive.export([index.record(cell_id) for cell_id in begun], manifests, results, to, encoders)
-    left_out = {cell_id: states[cell_id] for cell_id in states.keys() - set(begun)}
+    left_out = {cell_id: states[cell_id] for cell_id in states.keys() - set(begun)} | dict.fromkeys(damaged, "damaged")
+    for cell_id, damage in damaged.items():
+        print(f"left out: {cell_id}: {damage.sentence}", file=sys.stderr)
     if as_json:
         names = [manifest.name for manifest in manifests]
         written = {"file": str(to), "bytes": to.stat().st_size, "cells": begun, "manifests": names}
@@ -53,6 +58,16 @@ def export(
     if left_out:
         print(f"left out: {text.states(Counter(left_out.values()))}")
     print(f"{to}: {text.count(len(begun))}, {to.stat().st_size / 2**20:.1f} MiB; there: harness import {to.name}")
+
+
+def _damage(record: Record, encoders: bool) -> DamagedFile | None:
+    """Return what is damaged of what is exported of a record."""
+    try:
+        if encoders:
+            record.whole_encoder()
+    except DamagedFile as damaged:
+        return damaged
+    return record.damage()
 
 
 def import_(

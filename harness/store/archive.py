@@ -22,11 +22,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.files import atomic_write, read_json
+from harness.errors import DamagedFile, UserError
+from harness.files import atomic_write, read_if_whole
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
-from harness.store.record import ENCODER_NAME, Attempt, Busy, Record, Superseded
+from harness.store.record import ENCODER_NAME, Attempt, Busy, Record, Superseded, added_evaluation
+from harness.store.repair import repair
 
 OF_RECORD = r"cell\.json|submission\.json|outcome\.json|evaluations/[0-9a-f]{12}\.json"
 OF_ATTEMPT = r"provenance\.json|events\.jsonl|outcome\.json|stdout\.log|stderr\.log"
@@ -168,14 +169,18 @@ def _check(record: Record, file: Path) -> None:
         raise UserError(f"the cell of {record.cell_id} is another", where=str(file)) from None
     if not (record.path / "outcome.json").exists():
         return
-    outcome = record.outcome()
-    whole = outcome and type(outcome.attempt) is int and Attempt(record, outcome.attempt).outcome() == outcome
+    outcome = read_if_whole(record.outcome_file, Outcome.from_json)
+    whole = outcome and outcome.attempt > 0 and Attempt(record, outcome.attempt).outcome() == outcome
     if not (outcome and outcome.finished and whole):
         raise UserError(f"the outcome of {record.cell_id} is damaged", where=str(file))
     try:
-        record.events()
-    except TypeError:
+        record.curve(outcome)
+    except DamagedFile:
         raise UserError(f"the curve of {record.cell_id} is damaged", where=str(file)) from None
+    try:
+        record.whole_encoder()
+    except DamagedFile:
+        raise UserError(f"the encoder of {record.cell_id} is damaged", where=str(file)) from None
 
 
 def _place_records(paths: Sequence[Path], runs: Path) -> Imported:
@@ -213,7 +218,9 @@ def _place_manifests(paths: Sequence[Path], folder: Path) -> Imported:
 def _complete(imported: Record, here: Record) -> str:
     """Move what finished the cell there into a new attempt here; return its field of ``Imported``."""
     theirs, outcome = _finished(imported)
+    before = theirs.outcome()
     try:
+        repair(here, imported.cell())
         attempt = Record.prepare(here.path.parent, imported.cell()).begin()
     except Busy:
         return "different" if here.state() == "finished" else "running"
@@ -224,19 +231,20 @@ def _complete(imported: Record, here: Record) -> str:
         if path not in (theirs.events_file, theirs.outcome_file):
             path.replace(attempt.path / path.name)
     for path in (imported.path / "evaluations").glob("*.json"):
-        here.add_evaluation(path.stem, read_json(path) or {})
+        if added := read_if_whole(path, added_evaluation):
+            here.add_evaluation(path.stem, added)
     try:
-        attempt.end(outcome)
+        attempt.end(replace(outcome, files=attempt.checksums() if before and before.files else {}))
     except Superseded:  # another process has begun the cell, because this took minutes
         return "different" if here.state() == "finished" else "running"
     return "completed"
 
 
 def _finished(record: Record) -> tuple[Attempt, Outcome]:
-    """The published attempt of a finished record, and how it ended but for its number."""
+    """The published attempt of a finished record, and how it ended but for its number and its files."""
     outcome = record.outcome()
     assert outcome
-    return Attempt(record, outcome.attempt), replace(outcome, attempt=0)
+    return Attempt(record, outcome.attempt), replace(outcome, attempt=0, files={})
 
 
 def _same(imported: Path, here: Path) -> bool:
@@ -247,14 +255,14 @@ def _same(imported: Path, here: Path) -> bool:
 
 def _same_result(imported: Record, here: Record) -> bool:
     """Whether the cell has finished in both with the same outcome and curve: as where it was completed before."""
-    if not (imported.outcome() and here.outcome()):
+    if not imported.outcome() or here.state() != "finished":
         return False
     (_, theirs), (attempt, mine) = _finished(imported), _finished(here)
     added = (imported.path / "evaluations").glob("*.json")
     return (
         mine == theirs
         and list(attempt.events()) == imported.events()
-        and all(_same_file(path, here.path / "evaluations" / path.name) for path in added)
+        and all(here.added_evaluation(path.stem) == imported.added_evaluation(path.stem) for path in added)
     )
 
 

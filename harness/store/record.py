@@ -262,6 +262,17 @@ class Record:
             return "damaged"
         return "finished"
 
+    def damage(self) -> DamagedFile | None:
+        """Return what makes the state damaged; None in any other state."""
+        try:
+            if outcome := self.outcome():
+                self.check(outcome)
+            else:
+                self.unfinished_state()
+        except DamagedFile as damaged:
+            return damaged
+        return None
+
     def unfinished_state(self) -> str:
         """Return the state of a cell without a published outcome.
 

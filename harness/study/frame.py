@@ -42,7 +42,8 @@ def tidy(manifest: Manifest, results: Path) -> ResultTable:
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))  # steps may be an axis, too
     numbers = [name for name in (*METRICS, *DIAGNOSTICS, *COST) if name not in axes]
     frame[numbers] = frame[numbers].astype(float)  # a column with nothing but missing cells would have no type
-    return ResultTable(manifest, frame)
+    damaged = [sentence for cell in manifest.cells for sentence in index[cell.cell_id].damaged]
+    return ResultTable(manifest, frame, damaged)
 
 
 def _row(cell: Expected, index: Index, manifest: Manifest) -> Row:

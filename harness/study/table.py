@@ -34,11 +34,13 @@ def axis_columns(manifest: Manifest) -> list[str]:
 class ResultTable:
     """The cells that a manifest declares, or some of them, one in each row of ``frame``.
 
-    ``harness.study.frame.tidy`` reads it from the records, and says which columns it has.
+    ``harness.study.frame.tidy`` reads it from the records, and says which columns it has; ``damaged``: which files of
+    the records are damaged, each in a sentence.
     """
 
     manifest: Manifest
     frame: pd.DataFrame
+    damaged: Sequence[str] = ()
 
     @property
     def axes(self) -> list[str]:

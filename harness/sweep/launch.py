@@ -15,6 +15,7 @@ from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.index import Index
+from harness.store.repair import repair
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.expand.grid import Expansion
@@ -159,6 +160,12 @@ class Declared:
         own = tuple(file for file in self.plugins if file == LOSSES[entry.cell.loss.name].file)
         run = self.resources(entry.cell).run_config(replace(common.run, memory=memory, plugins=own), entry.cell)
         return Task(entry.record, entry.cell, entry.label(self.manifest.varying), replace(common, run=run))
+
+    def set_damage_aside(self) -> None:
+        """Rename damaged files of the cells, or write them anew, so that what is missing can be computed."""
+        for entry, _ in self.plan.with_damage():
+            if entry.state != "running":
+                repair(entry.record, entry.cell)
 
     def plan_now(self) -> Plan:
         """Return the plan of the same cells as their records are now."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.cli.shared.selection import Group, names_in, select
 from harness.manifest import Exclusion
 from harness.store.index import Index, Summary
+from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 
 #: In a scheduler's reasons for which a job waits for ever, unless somebody does something.
@@ -54,7 +55,8 @@ class CellStatus:
     """The status of a cell.
 
     ``ends``: how many attempts ended by each cause; ``job``: the scheduler's id of the cell's job, ``waits``: why the
-    job waits, ``held``: whether it does not start unless somebody acts.
+    job waits, ``held``: whether it does not start unless somebody acts; ``damaged``: which of its files are damaged, or
+    were when it was computed.
     """
 
     cell_id: str
@@ -73,6 +75,7 @@ class CellStatus:
     collapsed: str | None
     metrics: dict[str, float] | None
     seconds: float | None
+    damaged: list[str] | None
 
     @classmethod
     def of(cls, index: Index, cell_id: str, name: str, state: str) -> CellStatus:
@@ -95,21 +98,25 @@ class CellStatus:
             collapsed=(summary.collapse if state in ("running", "finished") else "") or None,
             metrics=outcome.metrics if outcome else None,
             seconds=outcome.seconds if outcome else None,
+            damaged=[*summary.damaged, *(outcome.notes if outcome else [])] or None,
         )
 
     def is_of_kind(self, kind: str) -> bool:
-        """Whether this is the cell's state, or ``kind`` is held or collapsed and the cell is that."""
-        return kind in (self.state, "held" if self.held else "", "collapsed" if self.collapsed else "")
+        """Whether this is the cell's state, or ``kind`` is held, collapsed or damaged and the cell is that."""
+        more = {"held": self.held, "collapsed": self.collapsed, "damaged": self.damaged}
+        return kind == self.state or bool(more.get(kind))
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """The status of a sweep; ``stopped``: why it starts no more cells, None while it may."""
+    """The status of a sweep; ``stopped``: why it starts no more cells, None while it may; ``damaged``: files of its
+    ledger."""
 
     name: str
     host: str | None
     alive: bool
     stopped: str | None
+    damaged: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,13 @@ def _sweeps(group: Group, results: Path) -> list[SweepStatus]:
     ledgers = Ledger.all_of(results, group.name)
     alive = [ledger.alive(time.time()) for ledger in ledgers]
     return [
-        SweepStatus(ledger.path.name, ledger.host, is_alive, ledger.stop_reason() or None)
+        SweepStatus(ledger.path.name, ledger.host, is_alive, ledger.stop_reason() or None, _damaged(ledger))
         for ledger, is_alive in zip(ledgers, alive, strict=True)
         if is_alive or ledger is ledgers[-1]
     ]
+
+
+def _damaged(ledger: Ledger) -> list[str] | None:
+    """Return which files of a sweep's ledger are damaged, each in a sentence."""
+    damages = [*ledger.damages(), *JobArrays(ledger.path).damages()]
+    return [damaged.sentence for damaged in damages] or None

@@ -82,7 +82,7 @@ def _refuse_other_evaluations(plan: Plan, declaration: Declaration, results: Pat
     entries = plan.evaluated_otherwise(declaration.evaluation)
     if not entries:
         return
-    declared, outcome = declaration.evaluation.final(), entries[0].record.outcome()
+    declared, outcome = declaration.evaluation.final(), plan.index[entries[0].cell.cell_id].outcome
     used = outcome.evaluation.final() if outcome and outcome.evaluation else {}
     name = next(name for name in {**declared, **used} if declared.get(name) != used.get(name))
     preset = evaluation_presets.named(declaration.evaluation)

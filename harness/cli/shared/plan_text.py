@@ -23,6 +23,14 @@ def not_retried(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
         yield f"not tried again: {name} ({entry.cause.replace('_', ' ')}); harness retry {entry.cell.cell_id}"
 
 
+def damages(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
+    """List the damaged files of the plan's cells, and say what a sweep does about each."""
+    for entry, damaged in plan.with_damage():
+        again = "the cell is computed again" if entry.state == "damaged" else "no number depends on it"
+        for sentence in damaged:
+            yield f"damaged: {entry.label(varying)}: {sentence}; {again}"
+
+
 def refusals(declared: Declared, estimate: PlanEstimate) -> Iterator[str]:
     """List the arms that are too large for this machine or for a cluster's nodes, and say what can be done."""
     if estimate.memory_limit is None:

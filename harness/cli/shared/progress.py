@@ -72,7 +72,7 @@ class Progress:
             line = (
                 f"kNN {metrics['test_knn']:.2f} %, linear {metrics['test_linear']:.2f} % "
                 f"(initial encoder {metrics['init_knn']:.2f} %), {hours(outcome.seconds / 3600)}"
-            )
+            ) + "".join(f"; without {note}" for note in outcome.notes)
         elif watched.ended.startswith("FAILED") and (attempts := watched.task.record.attempts()):
             line += f" (log: {attempts[-1].log('stderr')})"
         text = f"[{self._done}/{self._total}] {watched.task.name}: {line}"

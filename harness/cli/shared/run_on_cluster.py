@@ -11,7 +11,7 @@ import typer
 from harness.cli.shared.arguments import command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.disk_space import confirm_space
-from harness.cli.shared.plan_text import not_retried, refusals
+from harness.cli.shared.plan_text import damages, not_retried, refusals
 from harness.cli.shared.text import count, hours, states
 from harness.sweep.cluster import Submitted, SubmittedSweep, SweepProgress
 from harness.sweep.plan.plan import Entry, PlanEstimate
@@ -44,10 +44,12 @@ class ClusterRun:
         manifest, plan = sweep.declared.manifest, sweep.declared.plan
         print(f"{manifest.name}: {states(plan.counts())}", flush=True)
         entries, estimate = self._to_run()
-        for line in [*not_retried(plan, manifest.varying), *self._refusals(estimate)]:
+        varying = manifest.varying
+        for line in [*damages(plan, varying), *not_retried(plan, varying), *self._refusals(estimate)]:
             print(line)
         if entries:
             self._agree(entries, estimate, yes)
+        sweep.declared.set_damage_aside()
         manifest.write(results)
         store = self.tracking_uri or default_uri(results)
         # The store is there before any job starts; and jobs never write to it.

@@ -8,6 +8,7 @@ else is named, or of all that was declared or begun.
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,6 +140,8 @@ def is_whole(words: Sequence[str]) -> bool:
 def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, list[tuple[str, Record]]]:
     """Return the chosen cells with their names, and the manifest if a single experiment was named.
 
+    Damaged cells are named on standard error, and left out.
+
     Raises:
         UserError: as ``select`` does.
     """
@@ -147,7 +150,17 @@ def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, l
     index.remember()
     whole = len(selection.groups) == 1 and not any(map(_is_id, words))
     manifest = selection.groups[0].manifest if whole else None
-    return manifest, [(selection.names[cell_id], index.record(cell_id)) for cell_id in selection.cell_ids]
+    cells = [(selection.names[cell_id], index.record(cell_id)) for cell_id in selection.cell_ids]
+    return manifest, [(name, record) for name, record in cells if not _left_out(name, record)]
+
+
+def _left_out(name: str, record: Record) -> bool:
+    """Say that a damaged cell is left out, if it is damaged: it is no reason not to do the others."""
+    damaged = record.damage()
+    if damaged:
+        again = "the same harness sweep again computes it again"
+        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}; {again}", file=sys.stderr)
+    return damaged is not None
 
 
 def manifest_name(experiment: str, overrides: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from harness.study.report.tables import write_tables
 class Report:
     """What was written: the ``answer`` in a sentence, and the ``files`` by what they are.
 
-    ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which cells were left out and why.
+    ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which cells were left out and why;
+    ``damaged``: which files of the records are damaged, each in a sentence.
     """
 
     answer: str
@@ -38,6 +39,7 @@ class Report:
     verdicts: list[Verdict]
     unevaluated: int
     excluded: Path | None
+    damaged: Sequence[str]
 
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
@@ -59,7 +61,8 @@ def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
     files["PDF"] = reports / f"{manifest.name}.pdf"
     write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
     excluded = _write_excluded(manifest, folder / f"{manifest.name}.excluded.csv")
-    return Report(judged.answer, files, judged.verdicts, int(table.frame["test_knn"].isna().sum()), excluded)
+    unevaluated = int(table.frame["test_knn"].isna().sum())
+    return Report(judged.answer, files, judged.verdicts, unevaluated, excluded, table.damaged)
 
 
 def _write_results(study: Study, results: Path) -> dict[str, Path]:

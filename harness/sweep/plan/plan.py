@@ -62,12 +62,19 @@ class Plan:
         return Counter(entry.state for entry in self.entries)
 
     def to_run(self, rerun_stale: bool = False) -> list[Entry]:
-        """Return the cells that a sweep runs: the missing ones, and failed ones that may succeed now.
+        """Return the cells that a sweep runs: the missing and the damaged ones, and failed ones that may succeed now.
 
         ``rerun_stale``: also cells of which only an earlier version has finished.
         """
-        states = ("missing", "failed", "stale") if rerun_stale else ("missing", "failed")
+        states = ("missing", "failed", "damaged", *(["stale"] if rerun_stale else []))
         return [entry for entry in self.entries if entry.state in states and entry.cause not in HOPELESS]
+
+    def with_damage(self) -> list[tuple[Entry, list[str]]]:
+        """Return the cells of which a file is damaged, each with a sentence for each such file."""
+        if not self.index.cell_ids():
+            return []
+        found = ((entry, self.index[entry.cell.cell_id].damaged) for entry in self.entries)
+        return [(entry, damaged) for entry, damaged in found if damaged]
 
     def not_retried(self) -> list[Entry]:
         """Return the failed cells that would fail again."""

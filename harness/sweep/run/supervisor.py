@@ -25,6 +25,7 @@ from signal import SIGHUP, SIGINT, SIGTERM
 from types import FrameType
 
 from harness.cell import Cell
+from harness.errors import DamagedFile
 from harness.store.ledger import Ledger
 from harness.store.record import HEARTBEAT_SECONDS, Attempt, Record
 from harness.store.submission import Submission
@@ -101,13 +102,17 @@ class Sweep:
 
     def admit(self, watched: TaskState) -> None:
         """Take up a task: start it, or wait for it if it runs elsewhere."""
-        if self.refusal:
-            watched.ended = NOT_STARTED
+        try:
+            if self.refusal:
+                watched.ended = NOT_STARTED
+            elif watched.task.record.state() == "running":
+                self.wait_elsewhere(watched)
+            else:
+                self.start(watched)
+        except DamagedFile as damaged:
+            watched.ended = f"FAILED: {damaged.sentence}"
+        if watched.ended:
             self.report([watched], [])
-        elif watched.task.record.state() == "running":
-            self.wait_elsewhere(watched)
-        else:
-            self.start(watched)
 
     def start(self, watched: TaskState) -> None:
         """Write the submission into the record, then queue the job."""
@@ -132,7 +137,10 @@ class Sweep:
         free = [watched for watched in ready if watched.task.record.state() != "running"]
         self.elsewhere = [watched for watched in self.elsewhere if watched not in free]
         for watched, info in [*ended, *((watched, None) for watched in free)]:
-            self.resolve(watched, info)
+            try:
+                self.resolve(watched, info)
+            except DamagedFile as damaged:  # since the cell began; the others go on
+                watched.ended = f"FAILED: {damaged.sentence}"
         if not self.refusal and any(not watched.finished for watched, _ in ended):
             self.refuse(self.ledger.stop_reason())
         running = [watched for job, watched in self.open.items() if job in jobs and jobs[job].state is JobState.RUNNING]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from harness.errors import DamagedFile
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Record
@@ -18,7 +21,8 @@ def endings(record: Record, ledger: Ledger) -> list[Ending]:
     arrays, step = JobArrays(ledger.path), -1
     tries = []
     for attempt in record.attempts():
-        step = max([step, *(event.step for event in attempt.events())])
+        with suppress(DamagedFile):
+            step = max([step, *(event.step for event in attempt.events())])
         if _is_of_sweep(attempt, ledger):
             tries.append(Ending(end_kind(attempt.outcome()), step))
     if not tries:  # jobs that were over before the cell began

@@ -71,7 +71,7 @@ class JobTask:
 
 def tried_here(record: Record) -> bool:
     """Whether the cell has finished, or this start of the job has already made an attempt at it."""
-    if record.outcome():
+    if record.state() == "finished":
         return True
     attempts = record.attempts()
     if not attempts or attempts[-1].outcome() is None:

@@ -53,7 +53,7 @@ def _record_lost_outcomes_of_task(
     for attempt in attempts:
         # A job that Slurm does not know any more may still run, on a node that cannot be reached.
         unknown = status.state == GONE and attempt.alive(time.time())
-        if unknown or attempt.superseded() or attempt.record.outcome() or attempt.outcome_now():
+        if unknown or attempt.superseded() or attempt.record.outcome_file.exists() or attempt.outcome_now():
             continue
         if failed:
             _fail(attempt, status, cluster, task)

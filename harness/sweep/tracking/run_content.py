@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.cell import get, paths
 from harness.evaluation import Evaluation
-from harness.files import read_json
+from harness.files import Json, read_as
 from harness.manifest import Expected, Manifest
 from harness.store.record import Record
 from harness.sweep.declare import evaluation_presets
@@ -90,12 +90,25 @@ def _accuracies(manifest: Manifest, record: Record) -> dict[str, float]:
     """
     accuracies = dict(record.metrics(manifest.evaluation) or {})
     for path in sorted((record.path / "evaluations").glob("*.json")):
-        added = read_json(path) or {}
-        prefix = evaluation_presets.named(Evaluation.from_json(added["settings"])) or path.stem
-        if added["dataset"]["name"] != record.cell().dataset.name:
-            prefix += f".{added['dataset']['name']}"
-        accuracies |= {f"{prefix}.{metric}": value for metric, value in added["metrics"].items()}
+        if added := read_as(path, _Added.from_json):
+            prefix = evaluation_presets.named(added.settings) or path.stem
+            if added.dataset != record.cell().dataset.name:
+                prefix += f".{added.dataset}"
+            accuracies |= {f"{prefix}.{metric}": value for metric, value in added.metrics.items()}
     return accuracies
+
+
+@dataclass(frozen=True)
+class _Added:
+    """An evaluation that was added to a record, on the data set of this name."""
+
+    settings: Evaluation
+    dataset: str
+    metrics: dict[str, float]
+
+    @classmethod
+    def from_json(cls, content: Json) -> _Added:
+        return cls(Evaluation.from_json(content["settings"]), content["dataset"]["name"], content["metrics"])
 
 
 def _formatted(value: Scalar) -> str:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.files import read_json, write_json
+from harness.errors import DamagedFile
+from harness.files import recall, write_json
 from harness.manifest import Expected, Manifest
 from harness.store.record import Record
 from harness.sweep.tracking import run_content
@@ -42,11 +43,7 @@ def is_complete(results: Path, manifest: Manifest, uri: str) -> bool:
     store, note = embedded(uri), _note(results, manifest, uri)
     if store is not None and not store.exists():
         return False
-    try:
-        complete = read_json(note)
-    except OSError:  # a folder lies in its place
-        return False
-    return complete == {"digest": digest(sync_state(results, manifest))}
+    return recall(note) == {"digest": digest(sync_state(results, manifest))}
 
 
 def remember_complete(results: Path, manifest: Manifest, uri: str, complete_digest: str) -> None:
@@ -75,12 +72,15 @@ def _record_fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
     The name belongs to the fingerprint because it changes when another axis begins to vary.
     """
     record = Record(runs / cell.cell_id)
-    state, name = record.state(), run_content.run_name(manifest, cell)
-    if state == "finished":
+    name = run_content.run_name(manifest, cell)
+    if record.outcome_file.is_file():  # it is read, and found to be damaged, when it is mirrored
         with suppress(FileNotFoundError):
             return f"finished {len(os.listdir(record.path / 'evaluations'))} {name}"
         return f"finished 0 {name}"
-    attempts = record.attempts()
+    try:
+        state, attempts = record.state(), record.attempts()
+    except DamagedFile:
+        return f"damaged {name}"
     if not attempts:
         return ""
     events = attempts[-1].events_file

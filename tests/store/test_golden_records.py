@@ -231,9 +231,9 @@ def what_status_says(results: Path) -> list[Json]:
     printed = json.dumps([asdict(item) for item in experiments([], results, Index(results / "runs"))])
     said: list[Json] = json.loads(printed.replace(str(results), "results"))
     for experiment in said:
-        for sweep in experiment.get("sweeps", []):
-            assert sweep.pop("damaged") is None  # a key of later versions
         cells = experiment.get("cells", [])
+        for item in [*cells, *experiment.get("sweeps", [])]:
+            del item["damaged"]  # a key of later versions
         cells[:] = [{name: value for name, value in cell.items() if value is not None} for cell in cells]
     return said
 

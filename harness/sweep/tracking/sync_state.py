@@ -62,7 +62,7 @@ def _fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
     """Return the fingerprint of a record; of one that is too damaged to be read, that it is damaged."""
     try:
         return _record_fingerprint(runs, manifest, cell)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError):
         return "damaged"
 
 
@@ -77,10 +77,7 @@ def _record_fingerprint(runs: Path, manifest: Manifest, cell: Expected) -> str:
         with suppress(FileNotFoundError):
             return f"finished {len(os.listdir(record.path / 'evaluations'))} {name}"
         return f"finished 0 {name}"
-    try:
-        state, attempts = record.state(), record.attempts()
-    except DamagedFile:
-        return f"damaged {name}"
+    state, attempts = record.state(), record.attempts()
     if not attempts:
         return ""
     events = attempts[-1].events_file

@@ -36,6 +36,8 @@ ENDING_LENGTH = len(f',\n "{CHECKSUM_KEY}": "crc32:01234567"\n}}')
 #: What reading answers where something else lies in the place of a file, or where its disk has lost it. Other errors,
 #: such as too many open files, are not about the file.
 DAMAGE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP)
+#: What to type where a file may not be as large as it would be: the disk is not what is full.
+WITHOUT_LIMIT = "ulimit -f unlimited   (files of this process have a limit; the disk is not full)"
 
 
 def cache_folder() -> Path:

@@ -21,6 +21,7 @@ from harness.environment.diagnosis import Diagnosis
 from harness.environment.gpus import gpus, visible_gpus
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
+from harness.files import cache_folder
 
 
 def doctor(
@@ -77,8 +78,24 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
     yield Diagnosis("disk", f"{free:.0f} GiB free at {folder}", "" if free > 2 else f"free some space at {folder}")
     if not os.access(folder, os.W_OK):
         yield Diagnosis("results", f"{folder} cannot be written", "--results OTHER_FOLDER")
+    yield _cache()
     if shutil.which("git") is None:
         yield Diagnosis("git", "not found: reports cannot name a revision", "apt-get install git", needed=False)
+
+
+def _cache() -> Diagnosis:
+    """Return where images and measurements are kept, and whether they can be written there."""
+    try:
+        folder = cache_folder()
+    except UserError as error:
+        return Diagnosis("cache", f"{error.where}: {error.what}", error.next_command)
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not os.access(there, os.W_OK):
+        return Diagnosis("cache", f"{folder} cannot be written", "export XDG_CACHE_HOME=FOLDER", needed=False)
+    if folder.name != "harness":
+        found = f"{folder}, since there is no home that can be written"
+        return Diagnosis("cache", found, "export XDG_CACHE_HOME=FOLDER", needed=False)
+    return Diagnosis("cache", str(folder))
 
 
 def _gpus(cuda: Sequence[str]) -> Diagnosis:

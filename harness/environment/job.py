@@ -31,16 +31,21 @@ class SchedulerJob:
 
 def current_job() -> SchedulerJob | None:
     """Return the scheduler's job that this process belongs to; None outside of one."""
-    job, array = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    job, array, number = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID"))
     if not job:
         return None
-    task = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
-    return SchedulerJob(job, task, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    return SchedulerJob(job, f"{array}_{number}" if array and number else job, _count("SLURM_RESTART_COUNT"))
 
 
 def rank_in_job() -> int:
     """The rank of this process among those of its job; 0 outside of one."""
-    return int(os.environ.get("SLURM_PROCID", "0"))
+    return _count("SLURM_PROCID")
+
+
+def _count(name: str) -> int:
+    """Return the number in a variable; 0 where it has none, as in a shell that has inherited a part of a job's."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isdigit() else 0
 
 
 def stop_cause(minutes: float, grace_seconds: float) -> str:

@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import doctor, main
 from harness.cli.shared import unwritable
 from harness.environment import device_locks
 from harness.environment.surroundings import OF_OTHER_LAUNCHERS
@@ -152,3 +153,24 @@ def test_a_crash_of_verify_is_no_answer(monkeypatch: pytest.MonkeyPatch, capsys:
         main.main()
     assert ended.value.code == 2
     assert "RuntimeError: a mistake of harness" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cache", "found"),
+    [
+        ("own", "own/harness"),
+        ("/dev/null", "since there is no home that can be written"),
+        ("shut", "cannot be written"),
+    ],
+)
+def test_doctor_says_where_the_cache_lies(
+    cache: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cache == "shut":
+        (tmp_path / "shut" / "harness").mkdir(parents=True)
+        monkeypatch.setattr(os, "access", lambda path, mode: "shut" not in str(path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", cache if cache.startswith("/") else str(tmp_path / cache))
+    (said,) = [finding for finding in doctor._machine(tmp_path) if finding.what == "cache"]
+    assert found in said.found
+    assert said.fix == ("" if cache == "own" else "export XDG_CACHE_HOME=FOLDER")

@@ -184,3 +184,73 @@ def test_a_results_folder_that_goes_away_ends_a_sweep_with_a_sentence(tiny: Path
     assert "harness sweep tiny.yaml" in errors
     assert "Traceback" not in errors
     assert not (results / "runs").exists(), "what was moved away is not begun anew in its old place"
+
+
+#: What a shell, a notebook or a platform may have set; none of it concerns a cell.
+NONSENSE = {
+    "OMP_NUM_THREADS": "many",
+    "MKL_NUM_THREADS": "",
+    "WORLD_SIZE": "4",
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "nowhere",
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONHASHSEED": "7",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONIOENCODING": "latin-1",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "LC_ALL": "C",
+    "TERM": "dumb",
+    "COLUMNS": "0",
+    "TMPDIR": "/not/there",
+    "CUDA_VISIBLE_DEVICES": "NoDevFiles",
+    "XDG_RUNTIME_DIR": "/run/user/54321",
+    "MPLBACKEND": "module://not.there",
+}
+
+
+def test_whatever_is_set_a_cell_has_the_same_numbers(tiny: Path) -> None:
+    """With umask 077, without standard streams, in a folder whose name is no ASCII."""
+    other = tiny.parent / "été 猫"
+    other.mkdir()
+    shutil.copy(tiny, other)
+    outcomes = []
+    strange = ("sh", "-c", 'umask 077; exec "$@" <&- >&- 2>&-', "sh")
+    for folder, prefix, variables in ((tiny.parent, (), {}), (other, strange, NONSENSE)):
+        done = harness("sweep", "tiny.yaml", *ONE_CELL, *NO_STORE, cwd=folder, prefix=prefix, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (record,) = map(Record, (folder / "results" / "runs").iterdir())
+        outcome = record.outcome()
+        assert outcome
+        outcomes.append((record.cell_id, outcome.metrics, (record.attempts()[0].encoder).read_bytes()))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_two_containers_of_one_host_share_a_cell_in_order(tiny: Path) -> None:
+    """Process ids of one mean nothing in the other: the second sweep waits for the first; needs the superuser."""
+    command = [
+        "sweep",
+        "tiny.yaml",
+        "axes.loss=[dcl]",
+        "axes.batch_size=[64]",
+        "axes.epochs=[40]",
+        "axes.seed=1",
+        *NO_STORE,
+    ]
+    container = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user cannot make a namespace of processes")
+    first = subprocess.Popen(
+        [*container, PROGRAM, *command], cwd=tiny.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 200
+    while not list(tiny.parent.glob("results/runs/*/attempts/1/events.jsonl")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "1 running" in harness("status", cwd=tiny.parent).stdout
+    second = harness(*command, cwd=tiny.parent)
+    assert first.wait(200) == second.returncode == 0, second.stdout + second.stderr
+    (record,) = map(Record, (tiny.parent / "results" / "runs").iterdir())
+    assert [attempt.number for attempt in record.attempts()] == [1]

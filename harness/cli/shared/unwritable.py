@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.environment import device_locks
-from harness.files import cache_folder
+from harness.files import WITHOUT_LIMIT, cache_folder
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -21,7 +21,7 @@ def remedy(error: OSError, words: Sequence[str]) -> str:
     A file-size limit is a matter of the shell; else another folder helps, and the file's place says how it is named.
     """
     if error.errno == errno.EFBIG:
-        return "ulimit -f unlimited (files of this process have a limit; the disk is not what is full)"
+        return WITHOUT_LIMIT
     if error.errno not in (*REFUSED, *FULL):
         return ""
     path = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None

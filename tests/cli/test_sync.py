@@ -70,7 +70,17 @@ def test_a_cell_that_cannot_be_mirrored_is_named(tiny: Path, manifest: Manifest)
     assert f"not mirrored: {damaged}" in done.output
 
 
-@pytest.mark.parametrize("uri", ["foo://x", "sqlite:///{folder}/words.txt", "postgresql://nobody@127.0.0.1:9/x"])
+STORES_THAT_ARE_NONE = [
+    "foo://x",
+    "sqlite:///{folder}/words.txt",
+    "sqlite:////{folder}/nowhere/mlflow.db",
+    "sqlite://",
+    "sqlite:///:memory:",
+    "postgresql://nobody@127.0.0.1:9/x",
+]
+
+
+@pytest.mark.parametrize("uri", STORES_THAT_ARE_NONE)
 def test_a_store_that_is_none_is_said_in_one_line(tiny: Path, manifest: Manifest, uri: str) -> None:
     (tiny.parent / "words.txt").write_text("these are words, and no database")
     done = sync(tiny, "--tracking-uri", uri.format(folder=tiny.parent))

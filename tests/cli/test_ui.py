@@ -43,6 +43,17 @@ def test_the_page_is_opened_on_the_store_of_the_results(results: Path, started: 
     assert default_uri(results) in started[0]
 
 
+def test_results_that_were_moved_are_said_with_the_command_that_mends_them(
+    results: Path, started: list[list[str]]
+) -> None:
+    with closing(sqlite3.connect(results / "mlflow.db")) as connection, connection:
+        location = (results / "mlartifacts").resolve().as_uri()
+        connection.execute(f"INSERT INTO experiments (name, artifact_location) VALUES ('here', '{location}')")
+    assert "moved" not in ui(results).output
+    moved = results.rename(results.parent / "moved to")
+    assert f"harness sync --results '{moved}'" in ui(moved).output
+
+
 @pytest.mark.parametrize("damage", ["emptied", "text", "a folder", "cut off at once", "cut off in the middle"])
 def test_a_store_that_mlflow_would_not_open_is_not_touched_and_the_remedy_is_said(
     results: Path, started: list[list[str]], damage: str

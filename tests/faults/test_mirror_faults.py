@@ -20,6 +20,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
+from harness.cli import report
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Busy, Record
@@ -41,6 +42,12 @@ def manifest(tiny: Path) -> Manifest:
 @pytest.fixture
 def results(tiny: Path) -> Path:
     return tiny.parent / "results"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror has the lowest priority: on a busy machine it takes long."""
+    monkeypatch.setattr(mirror_process, "EMBEDDED_SECONDS", 240.0)
 
 
 def begin_and_finish(results: Path, manifest: Manifest, between: Callable[[], object]) -> None:
@@ -350,9 +357,33 @@ def writer_lock_when_free(results: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_sweep_goes_on_where_the_log_of_its_mirror_cannot_be_written(results: Path, manifest: Manifest) -> None:
     (results / "mlflow-mirror.log").mkdir(parents=True)
     with MirrorProcess(results, Manifest.file(results, "tiny.demo"), default_uri(results)) as process:
         begin_and_finish(results, manifest, lambda: None)
     assert process.complete
     assert "its log cannot be written" in process.notes[0]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_sweep_says_that_it_has_replaced_a_damaged_store(results: Path, manifest: Manifest) -> None:
+    (results / "mlflow.db").write_text("these are words, and no database")
+    with MirrorProcess(results, Manifest.file(results, "tiny.demo"), default_uri(results)) as process:
+        begin_and_finish(results, manifest, lambda: None)
+    assert process.complete
+    assert "is now mlflow.damaged-1.db; a new one is filled from the records" in process.notes[0]
+    assert process.notes[0] in process.log.read_text()
+
+
+def test_a_report_waits_for_the_writer_and_then_says_who_it_is(
+    results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "BUSY_SECONDS", 1.0)
+    with writer_lock(lock_folder(results, default_uri(results))):
+        report._attach(manifest, [], results, "")
+    assert f"another mirror is at work: attempt 1, process {os.getpid()} on " in capsys.readouterr().out
+    assert not (results / "mlflow.db").exists()
+    report._attach(manifest, [], results, "")
+    assert capsys.readouterr().out == ""
+    assert runs(results) == 1

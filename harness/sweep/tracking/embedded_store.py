@@ -24,6 +24,7 @@ from mlflow.store.db.base_sql_model import Base
 
 from harness.errors import UserError
 from harness.files import atomic_write, cache_folder, draft_prefix, link, where_supported
+from harness.sweep.tracking.tracking_uri import ARTIFACTS
 
 #: The endings of the files in which SQLite keeps a transaction that has not ended.
 COMPANIONS = ("-journal", "-wal", "-shm")
@@ -76,6 +77,13 @@ def set_aside(store: Path) -> Path:
         with suppress(FileNotFoundError):
             os.rename(f"{store}{ending}", f"{aside}{ending}")
     return aside
+
+
+def artifact_locations(store: Path) -> set[str]:
+    """Return the folders that the store has for the artifacts of results."""
+    with closing(sqlite3.connect(store, timeout=BUSY_SECONDS)) as connection:
+        found = connection.execute("SELECT artifact_location FROM experiments WHERE artifact_location IS NOT NULL")
+        return {location for (location,) in found if location.endswith(f"/{ARTIFACTS}")}
 
 
 def move_artifacts(store: Path, before: str, after: str) -> None:

@@ -55,7 +55,15 @@ from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import embedded_store, run_content, sync_state
 from harness.sweep.tracking.mirror_process import NOTE
 from harness.sweep.tracking.sync_state import SyncResult
-from harness.sweep.tracking.tracking_uri import default_uri, embedded, lock_folder, public, redacted, with_secret
+from harness.sweep.tracking.tracking_uri import (
+    ARTIFACTS,
+    default_uri,
+    embedded,
+    lock_folder,
+    public,
+    redacted,
+    with_secret,
+)
 
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # this module logs each failure in one line
 
@@ -68,8 +76,6 @@ METRICS_PER_BATCH = 900
 RUNS_PER_PAGE = 200
 
 CELL, ROLE, MARK, DIGEST = "harness.cell_id", "harness.role", "harness.mark", "harness.digest"
-#: The folder of the artifacts of an embedded store, in the results.
-ARTIFACTS = "mlartifacts"
 #: What reading a record raises if one of its files is damaged.
 UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError)
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
@@ -373,6 +379,8 @@ def wait_for_turn(results: Path, uri: str, seconds: float = float("inf")) -> Ite
 def _require_place(store: Path, results: Path, uri: str) -> None:
     """Raise StoreFailed where MLflow would keep the store in another place than this."""
     meant = results.resolve() / store.name if uri == default_uri(results) else store
+    if store.name == ":memory:":
+        raise StoreFailed("a store in memory is gone when this command ends", "give the path of a file")
     if meant != store or Path(make_url(uri).database or "").resolve() != store:
         raise StoreFailed("MLflow cannot keep a store in a folder with ? or %xx in its name", "rename the folder")
     if not store.parent.is_dir():
@@ -485,18 +493,22 @@ def follow(
         started, complete = time.monotonic(), False
         try:
             with write_turn(results, uri) as turn:
-                if mirror is None or turn != number + 1:  # another process has written since
+                is_fresh = mirror is None or turn != number + 1  # in the second case, another process has written since
+                if mirror is None or is_fresh:
                     mirror = Mirror(results, Manifest.load(manifest), uri)
                     ready()
                 number = turn
                 result = mirror.mirror(progress=say)
-            _log(*(f"{cell_id}: {redacted(error, uri)}" for cell_id, error in result.errors.items()))
             for text in result.notes:
                 note(text)
             result.notes.clear()
             complete = not result.errors
             if not complete:
-                mirror = None  # what somebody has deleted meanwhile is found by looking at the store again
+                mirror = None
+                if not is_fresh:  # somebody may have deleted runs meanwhile, which a new look at the store finds
+                    pause = 0.0
+                    continue
+            _log(*(f"{cell_id}: {redacted(error, uri)}" for cell_id, error in result.errors.items()))
             pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # uses at most a tenth of a core
         except Busy as busy:
             if str(busy) != holder:

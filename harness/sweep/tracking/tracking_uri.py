@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 #: The environment variable with the URI of the tracking store. It may hold a password: only its owner can read it.
 VARIABLE = "HARNESS_TRACKING_URI"
+#: The folder of the artifacts of an embedded store, in the results.
+ARTIFACTS = "mlartifacts"
 SECRET_KEY = re.compile(r"pass|pwd|token|secret|key|cred", re.IGNORECASE)
 #: What stands in place of a secret.
 HIDDEN = "***"
@@ -23,8 +25,8 @@ def default_uri(results: Path) -> str:
 
 def embedded(uri: str) -> Path | None:
     """Return the file of a store that needs no server, the same for each way to write it; None for a server's URI."""
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri, re.DOTALL)
-    return Path(match[1]).resolve() if match else None
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:(?://)?(?:/([^?]+))?(?:\?.*)?", uri, re.DOTALL)
+    return Path(match[1] or ":memory:").resolve() if match else None
 
 
 def lock_folder(results: Path, uri: str) -> Path:

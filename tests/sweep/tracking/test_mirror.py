@@ -300,8 +300,9 @@ def test_the_store_in_the_results_has_one_name_on_all_machines(tmp_path: Path) -
 
 
 def test_a_sweep_begins_when_its_embedded_store_is_there_and_ends_when_it_is_complete(
-    results: Path, manifest: Manifest
+    results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mirror_process, "EMBEDDED_SECONDS", 240.0)  # the mirror has the lowest priority
     with MirrorProcess(results, Manifest.file(results, manifest.name), default_uri(results)) as process:
         experiment = MlflowClient(default_uri(results)).get_experiment_by_name("tiny.demo")
         assert experiment is not None

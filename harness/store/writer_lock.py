@@ -25,7 +25,10 @@ def writer_lock(claims: Path) -> Iterator[int]:
     for folder in (claims.parent, claims):  # no further: results that were moved away are not begun anew there
         folder.mkdir(exist_ok=True)
     queue = Record(claims)
-    attempt = queue.begin()
+    try:
+        attempt = queue.begin()
+    except Busy:
+        raise Busy(queue.attempts()[-1].holder()) from None
     before = queue.attempts()
     if before[-1] != attempt:
         raise Busy(before[-1].holder())

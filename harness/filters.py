@@ -67,7 +67,7 @@ def parse(text: str, resolve: Callable[[str], str]) -> Filter:
     for word in words:
         found = CONDITION.fullmatch(word)
         if not found:
-            raise UserError(f"'{word}' is no condition", allowed=ALLOWED)
+            raise UserError(f"'{word}' is not a condition", allowed=ALLOWED)
         name, sign, right = found.groups()
         values = tuple(right.split(","))
         if sign in ORDER and not (len(values) == 1 and _number(values[0]) is not None):

@@ -22,7 +22,7 @@ from tests.support.tiny import TINY
 hypothesis.settings.register_profile("harness", deadline=None)
 hypothesis.settings.load_profile("harness")
 
-#: Folders whose tests are all of one tier; the tiers of other tests are marked in their modules.
+#: Folders of tests/ whose tests are all of one tier; the tiers of other tests are marked in their modules.
 TIERS = ("faults", "slurm")
 
 
@@ -30,9 +30,9 @@ TIERS = ("faults", "slurm")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lies in a tier's folder, before ``-m`` selects by the marks."""
     for item in items:
-        for tier in TIERS:
-            if tier in item.path.relative_to(Path(__file__).parent).parts[:-1]:
-                item.add_marker(tier)
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in TIERS:
+            item.add_marker(folder)
 
 
 #: The parts of the cache that the tests of a run may share: what cells cost on this machine, and MLflow's empty store.

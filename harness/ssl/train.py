@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.catalog.losses import LOSSES
 from harness.cell import Cell
+from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.random_streams import permutation
 from harness.ssl import checkpoint, distributed, encoder_file, gradient, methods, models, optim
@@ -125,6 +126,7 @@ class Trainer:
         first_step, saved, started = self.step, time.monotonic(), time.monotonic()
         before = epoch * self.steps_per_epoch
         last = min(before + self.steps_per_epoch, self.steps)
+        generators = self.global_generators()
         batches = order.split(cell.batch_size)[self.step - before : last - before]
         owns = [self.world.local_rows(rows) for rows in batches]
         with closing(self.data.train.iter_views(owns, draws, cell.views)) as shares:
@@ -141,6 +143,7 @@ class Trainer:
                     self.save(train_seconds=self.train_seconds + now - started)
                     saved = time.monotonic()
         self.refuse_divergence()  # waits for the device, so that the seconds include all steps
+        self.refuse_global_draws(generators)
         seconds = time.monotonic() - started
         self.train_seconds += seconds
         self.end_epoch(epoch, (self.step - first_step) * cell.batch_size / seconds)
@@ -208,6 +211,27 @@ class Trainer:
             f"{what} step {step + 1} of {self.steps} (epoch {step // self.steps_per_epoch + 1}), "
             f"learning rate {self.lr_at(step):.4g}; last good checkpoint: {kept or 'none yet'}"
         )
+
+    def global_generators(self) -> bytes:
+        """Return the states of torch's global generators."""
+        states = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self.device))
+        return b"".join(state.numpy().tobytes() for state in states)
+
+    def refuse_global_draws(self, before: bytes) -> None:
+        """Raise a UserError if an epoch has drawn from torch's global generators.
+
+        No seed of the cell determines such a draw, and no checkpoint has it: the same cell would have other numbers
+        after an interruption. A user's own loss may draw: it is seeded before each of its calls.
+        """
+        if self.method.own_loss is None and self.global_generators() != before:
+            raise UserError(
+                "the training step draws from torch's global generator, which the cell's seed does not determine",
+                where=f"backbone={self.cell.backbone.name} method={self.cell.method.name}",
+                allowed="a backbone and a method without random layers (such as nn.Dropout), or draws from "
+                "harness.random_streams",
+            )
 
     def initial_metrics(self) -> dict[str, float]:
         """Log the first point of the curve, before any step."""

@@ -49,7 +49,7 @@ class ResultTable:
 
     @property
     def setting_axes(self) -> list[str]:
-        """The axes other than loss, batch size and seed: each combination of their values is judged separately."""
+        """The axes other than loss, batch size and seed: curves are drawn for each combination."""
         return [name for name in self.axes if name not in ("loss", "batch_size", "seed")]
 
     @property

@@ -257,7 +257,7 @@ def one_submitter(results: Path) -> Iterator[None]:
             stack.enter_context(writer_lock(results / "sweeps" / "submitting"))
         except Busy as busy:
             raise UserError(
-                f"somebody else is submitting cells ({busy})",
+                f"another process is submitting cells ({busy})",
                 where=str(results / "sweeps"),
                 next_command="the same command again in a moment",
             ) from None

@@ -56,7 +56,7 @@ def _profile(words: Sequence[str]) -> ClusterConfig:
     example = "harness doctor cluster=NAME cluster.KEY=VALUE"
     for word in words:
         if not word.startswith(("cluster=", "cluster.")):
-            raise UserError(f"'{word}' is nothing that doctor looks at", where="command line", allowed=example)
+            raise UserError(f"doctor takes a cluster and its keys, not '{word}'", where="command line", allowed=example)
     if not any(word.startswith("cluster=") for word in words):
         raise UserError("no cluster is named", where="command line", allowed=example)
     cluster = profile(words).cluster

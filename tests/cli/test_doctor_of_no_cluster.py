@@ -54,7 +54,7 @@ def test_a_configuration_that_is_not_there_is_named(folder: Path, monkeypatch: p
         (["cluster=local"], "this cluster is the present machine"),
         (["cluster=here.yaml", "cluster.colour=red"], "unknown key 'cluster.colour'"),
         (["cluster=here.yaml", "cluster.time=-1"], "cluster.time: -1.0 is out of range"),
-        (["cluster=here.yaml", "epochs=3"], "'epochs=3' is nothing that doctor looks at"),
+        (["cluster=here.yaml", "epochs=3"], "doctor takes a cluster and its keys, not 'epochs=3'"),
         (["cluster.nodes=2"], "no cluster is named"),
         (["--full"], "no cluster is named"),
     ],

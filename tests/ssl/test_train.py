@@ -16,6 +16,7 @@ from harness.plugins import register
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
+from harness.ssl.models.backbones.convnet import ConvNet
 from harness.store.record import Record
 from tests.support.training import MakeRecord, numbers, outcome, start, stop_and_resume
 
@@ -81,6 +82,18 @@ def centered(z1, z2, *, temperature=0.2, state):
 
 
 @pytest.mark.e2e
+def test_a_network_that_draws_from_the_global_generator_is_refused(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a ViT with dropout would: equal cells would have unequal numbers, and no checkpoint has such draws."""
+    forward = ConvNet.forward
+    monkeypatch.setattr(ConvNet, "forward", lambda self, x: torch.nn.functional.dropout(forward(self, x), 0.1))
+    record = make_record(epochs=1)
+    with pytest.raises(UserError, match="draws from torch's global generator"):
+        run_cell(record)
+    assert record.state() == "failed"
+
+
 def test_an_own_loss_that_draws_and_keeps_a_state_resumes_to_the_same_bits(
     make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def test_two_submitters_at_once_do_not_submit_the_same_cells(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm, results: Path
 ) -> None:
     sweep = sweep_of(tiny, monkeypatch)
-    with one_submitter(results), pytest.raises(UserError, match="somebody else is submitting cells"):
+    with one_submitter(results), pytest.raises(UserError, match="another process is submitting cells"):
         sweep.submit(sweep.declared.plan.entries)
     assert slurm.commands == []
     assert states(sweep) == ["missing"] * 3

@@ -19,7 +19,8 @@ def confirm(question: str, yes: bool, again: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UserError(f"{question} Nobody is there to ask", where="standard input", next_command=f"{again} --yes")
+        what = f"{question} Standard input is no terminal, so the question cannot be asked"
+        raise UserError(what, where="standard input", next_command=f"{again} --yes")
     if not typer.confirm(question):
         print("Nothing was done.")
         raise typer.Exit(1)

@@ -46,13 +46,17 @@ class ExtraEvaluation:
         return manifest.evaluated(self.preset, self.evaluation, self.on(manifest.own_dataset))
 
     def options(self) -> list[str]:
-        """The same, as typed."""
+        """Return the options of the command line that ask for this evaluation."""
         named = {"--preset": self.preset, "--dataset": self.other and self.other.name, "--root": self.root}
         return [word for option, value in named.items() if value for word in (option, value)]
 
 
 def requested_evaluation(preset: str, dataset: str, root: str) -> ExtraEvaluation:
-    """Raises a UserError where there is no such preset, or the data set is not there."""
+    """Return the evaluation that the options name.
+
+    Raises:
+        UserError: there is no such preset, or the data set is not on this machine.
+    """
     return ExtraEvaluation(
         preset, evaluation_presets.load(preset), OtherDataset.find(dataset, root or None) if dataset else None, root
     )

@@ -73,7 +73,7 @@ def test_experiments_and_ids_together(results: Results) -> None:
         (["state=fialed"], "state: missing"),
         (["tiny.demo", "width>64"], "width: 64"),
         (["sigma<1"], "sigma: no values"),
-        (["batch_size<"], "is no condition"),
+        (["batch_size<"], "is not a condition"),
         (["nothing.demo"], "no manifest of 'nothing.demo'"),
     ],
 )

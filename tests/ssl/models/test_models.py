@@ -64,6 +64,17 @@ def test_all_initial_tensors_of_a_backbone_come_from_the_cells_streams(name: str
         assert_no_global_draws(lambda: models.build(cell, 3))  # noqa: B023
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_no_backbone_draws_random_numbers_in_training(name: str) -> None:
+    for stem, (_, largest) in BACKBONES[name].sizes.items():
+        size = min(largest, 64)
+        cell = Cell(backbone=Backbone(name, 4, stem), dataset=Dataset(image_size=size), head=Head(8, 4))
+        network = models.build(cell, 3).train()
+        before = torch.get_rng_state()
+        network.encoder(torch.zeros(2, 3, size, size))
+        assert torch.equal(torch.get_rng_state(), before), "Dropout and its like are refused when a cell trains"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_all_initial_tensors_of_a_method_come_from_the_cells_streams(name: str) -> None:
     method = filled(Method(name), METHODS[name].parameters)

@@ -134,7 +134,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "a zip of unequal lengths": (added("zip: [{lr: [1, 2], momentum: [0.1]}]"), ["zip[0].momentum", "has 2 values"]),
     "an exclusion without a reason": (added("exclude: [{where: loss=dcl}]"), ["exclude[0]", "'reason'"]),
     "an exclusion of nothing": (added("exclude: [{where: loss=eqco, reason: x}]"), ["exclude[0]", "nothing is"]),
-    "no filter": (added("exclude: [{where: dcl, reason: x}]"), ["exclude[0].where: 'dcl' is no condition"]),
+    "no filter": (added("exclude: [{where: dcl, reason: x}]"), ["exclude[0].where: 'dcl' is not a condition"]),
     "an inclusion without its seed": (added("include: [{loss: dcl, batch_size: 8}]"), ["include[0]: seed has several"]),
     "conditions in a circle": (added("when: {loss: batch_size>9, batch_size: loss=dcl}"), ["depend on each other"]),
     "a condition of itself": (added("when: {loss: loss=dcl}"), ["when.loss: it depends on itself"]),

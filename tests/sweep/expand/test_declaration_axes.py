@@ -151,7 +151,7 @@ def test_many_conditional_points_are_counted_as_they_are(tiny: Path) -> None:
          ["the conditions of alpha, sigma depend on each other"]),
         ("axes: {alpha: [1]}\nwhen: {alpha: loss=eqqo}", ["when.alpha", "unknown loss 'eqqo', did you mean 'eqco'"]),
         ("axes: {alpha: [1]}\nwhen: {alpha: los=eqco}", ["when.alpha", "unknown field 'los', did you mean 'loss'"]),
-        ("axes: {alpha: [1]}\nwhen: {alpha: eqco}", ["'eqco' is no condition", "batch_size<=64"]),
+        ("axes: {alpha: [1]}\nwhen: {alpha: eqco}", ["'eqco' is not a condition", "batch_size<=64"]),
         ("axes: {alpha: [1]}\nwhen: {alpha: true}", ["True is no filter"]),
         ("axes: {alpha: [1]}\nwhen: {alpha: loss<eqco}", ["'loss<eqco' compares with something that is no number"]),
         ("axes: {alpha: [1]}\nwhen: {alpha: loss<3}", ["loss has no order"]),

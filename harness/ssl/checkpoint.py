@@ -43,7 +43,7 @@ class TrainingState(TypedDict):
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where an attempt goes on: after ``state``, or from the beginning where that is None.
+    """The place from which an attempt goes on: ``state``, or the beginning if that is None.
 
     ``events``: the curve until then, by the paths of its files in the record; ``notes``: which damaged files it had to
     do without.

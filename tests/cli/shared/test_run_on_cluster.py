@@ -18,10 +18,19 @@ from harness.sweep.plan.plan import CostEstimate, PlanEstimate
 from tests.support.fake_slurm import FakeSlurm, sweep_of
 
 
+class NoMirror(contextlib.nullcontext[None]):
+    """A mirror that mirrors nothing and has nothing to say."""
+
+    notes = ()
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     """No mirror is started, and nothing is known of what cells cost."""
-    monkeypatch.setattr(run_on_cluster, "MirrorProcess", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(run_on_cluster, "MirrorProcess", NoMirror)
     monkeypatch.setattr(SubmittedSweep, "estimate", lambda self, entries: None)
     return FakeSlurm(monkeypatch)
 

@@ -12,13 +12,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness import __version__
+from harness.cli.interrupt import interrupt_as_usual
 from harness.cli.shared import unwritable
+from harness.cli.shared.closed_output import outlived
 from harness.environment.gpus import number_as_nvidia_smi
 from harness.environment.surroundings import make_fit
 from harness.errors import UserError
 
 #: The verbs whose exit code 1 is an answer, which an error must not look like.
 ANSWERS = {"verify", "check-loss"}
+#: The verbs that write nothing, and end at once at Ctrl-C whatever code of a user's or of torch would catch.
+READING = {"losses", "check-loss"}
 
 
 class Verb(NamedTuple):
@@ -69,7 +73,10 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The verb of a command line, loaded; in an incomplete line that a shell asks about there may be none."""
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed and load(name), rest
+        command = listed and load(name)
+        if name not in READING:
+            interrupt_as_usual()
+        return name, command, rest
 
 
 def load(name: str | None) -> Any:
@@ -109,7 +116,8 @@ def main() -> None:
     make_fit()
     number_as_nvidia_smi()
     try:
-        app()
+        with outlived(next(iter(sys.argv[1:]), "")):
+            app()
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(2)

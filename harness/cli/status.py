@@ -113,7 +113,7 @@ def _lines(listed: Listed, words: Sequence[str], results: Path) -> Iterator[Line
             yield from _damaged(experiment)
             continue
         yield from _heading(experiment)
-        if is_whole(words):
+        if is_whole(words, results):
             yield from _most(experiment, results)
         else:
             yield from (line for cell in sorted(experiment.cells, key=_order) for line in _described(cell))

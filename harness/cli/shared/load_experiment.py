@@ -16,7 +16,7 @@ from harness.plugins import register
 from harness.store.index import Index
 from harness.study.claims.validate import check_claims
 from harness.sweep.declare import evaluation_presets
-from harness.sweep.declare.compose import Declaration, declare
+from harness.sweep.declare.compose import Declaration, declare, stand_ins
 from harness.sweep.expand import grid, unused_overrides
 from harness.sweep.launch import Declared, slots_of
 from harness.sweep.plan.plan import (
@@ -36,6 +36,8 @@ def load(
     """
     register(plugins)
     declaration = declare(Path(path), overrides)
+    for file in stand_ins(declaration.path):
+        print(f"note: {file} hides the file of that name which harness brings")
     unused_overrides.refuse(declaration)
     files = _find(declaration, may_download)
     for note in files.notes:

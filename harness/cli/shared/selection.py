@@ -123,8 +123,8 @@ def select(words: Sequence[str], results: Path, index: Index) -> Selection:
     Raises:
         UserError: there is no such experiment, cell or field, or no cell fulfils the filters.
     """
-    scales = [word for word in words if word.startswith("scale=")]
-    conditions = [word for word in words if _is_filter(word)]
+    scales = [word for word in words if word.startswith("scale=") and not _is_experiment(word, results)]
+    conditions = [word for word in words if _is_filter(word, results)]
     named = [word for word in words if word not in scales and word not in conditions]
     groups, damaged = (_named(named, scales, results, index), {}) if named else _everything(results, index)
     if conditions:
@@ -132,9 +132,9 @@ def select(words: Sequence[str], results: Path, index: Index) -> Selection:
     return Selection(groups, index, damaged)
 
 
-def is_whole(words: Sequence[str]) -> bool:
+def is_whole(words: Sequence[str], results: Path) -> bool:
     """Whether whole experiments are named, and no single cells."""
-    return not any(_is_id(word) or _is_filter(word) for word in words)
+    return not any(_is_id(word) or _is_filter(word, results) for word in words)
 
 
 def named_cells(words: Sequence[str], results: Path) -> tuple[Manifest | None, list[tuple[str, Record]]]:
@@ -207,8 +207,13 @@ def _is_id(word: str) -> bool:
     return bool(CELL_ID.fullmatch(word))
 
 
-def _is_filter(word: str) -> bool:
-    return filters.is_filter(word) and not word.startswith("scale=")
+def _is_filter(word: str, results: Path) -> bool:
+    return filters.is_filter(word) and not word.startswith("scale=") and not _is_experiment(word, results)
+
+
+def _is_experiment(word: str, results: Path) -> bool:
+    """Whether a word names an experiment although it may look like a filter: a file's name may hold ``=``."""
+    return word.endswith((".yaml", ".yml")) or word in {path.stem for path in (results / "manifests").glob("*=*.json")}
 
 
 def _named(words: Sequence[str], scales: Sequence[str], results: Path, index: Index) -> list[Group]:

@@ -18,8 +18,11 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -93,6 +96,8 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
     Raises:
         UserError: a key or value that is not allowed, with its place.
     """
+    if path.name == "schema.yaml":
+        raise UserError("schema is the name of what keys are checked against", where=str(path), allowed="another name")
     file = _loaded(path, [])
     scale, typed = _chosen_scale(file, read(overrides))
     rest = [override.text for override in typed]
@@ -103,7 +108,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         assert isinstance(scales, Mapping)
         assert isinstance(defaults, list)
         overlay = _overlay(scales, scale)
-        chosen = {**_group_values(rest), **_profile_values(rest)}
+        chosen = {**_group_values(path, rest), **_profile_values(rest)}
         composed = _in_order(overlay, chosen, rest, defaults)
         experiment = _compose(path, composed)
         claims = [_claim(index, item) for index, item in enumerate(experiment.claims)]
@@ -149,7 +154,13 @@ def _in_order(overlay: Tree, chosen: Mapping[str, Tree], rest: Sequence[str], de
     return _with_absent_groups([*of_scale, *of_groups, *typed], defaults)
 
 
-def _group_values(overrides: Sequence[str]) -> dict[str, Tree]:
+def stand_ins(path: Path) -> list[Path]:
+    """Return the files beside an experiment that hide a group's file of harness, such as ``dataset/digits.yaml``."""
+    shipped = (file.relative_to(CONF) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml")))
+    return [own for name in shipped if (own := path.parent / name).is_file()]
+
+
+def _group_values(path: Path, overrides: Sequence[str]) -> dict[str, Tree]:
     """Return the values that the groups of the command line set, by override and dotted key.
 
     Hydra composes groups before values, so that a value of the file or of its scale would overrule a group that the
@@ -158,11 +169,12 @@ def _group_values(overrides: Sequence[str]) -> dict[str, Tree]:
     values: dict[str, Tree] = {}
     for override in overrides:
         group, _, name = override.lstrip("+").partition("=")
-        file = CONF / group / f"{name}.yaml"
+        own = path.parent / group / f"{name}.yaml"
+        file = own if own.is_file() else CONF / group / f"{name}.yaml"
         if group in GROUPS and file.is_file():
             header = file.read_text(encoding="utf-8").partition("\n")[0]
             prefix = "" if "@package _global_" in header else f"{group}."
-            values[override] = leaves(_plain(OmegaConf.load(file)), prefix)
+            values[override] = leaves(_loaded(file, []), prefix)
     return values
 
 
@@ -274,12 +286,21 @@ def _check_shape(values: Tree, schema: type[Any], prefix: str = "") -> None:
             _check_shape(value, typing.cast("type[Any]", hint), f"{key}.")
 
 
+class _SearchPath(SearchPathPlugin):
+    """The order of Hydra's search: the schema, also where the folder has a ``schema.yaml``; the folder; the groups."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        # Hydra's own source of schemas has the same provider; of another, it would warn of each schema.
+        search_path.prepend(provider="schema", path="structured://", anchor="main")
+        search_path.append(provider="harness", path=f"file://{CONF}")
+
+
 def _compose(path: Path, overrides: list[str]) -> Experiment:
     ConfigStore.instance().store(name="schema", node=ExperimentSchema)
-    search = f"hydra.searchpath=['file://{CONF}']"
+    Plugins.instance().register(_SearchPath)
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-            config = compose(path.stem, overrides=[search, *overrides])
+            config = compose(path.stem, overrides=overrides)
     except (HydraException, *_MALFORMED) as error:
         raise translated(error) from None
     if OmegaConf.get_type(config) is not ExperimentSchema:

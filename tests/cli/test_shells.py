@@ -29,6 +29,7 @@ def read_until_closed(words: list[str], cwd: Path, lines: int = 0) -> tuple[int,
         return process.wait(), process.stderr.read()
 
 
+@pytest.mark.e2e
 def test_a_sweep_goes_on_when_its_output_is_closed_and_says_so(tiny: Path) -> None:
     words = ["axes.loss=[dcl]", "axes.batch_size=[256]", "axes.seed=2", "cluster.slots=1"]
     code, said = read_until_closed(["sweep", tiny.name, *words], tiny.parent, lines=1)

@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 #: The verbs that show and may never end: they stop with their reader.
 ENDING = ("status", "logs", "ui")
-#: The verbs that take long, whose user is told that they go on.
+#: The verbs that take long: a line on the standard error says that they go on.
 LONG = ("sweep", "retry", "evaluate", "bench")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import psutil
 import pytest
 
 from harness.catalog.losses import LOSSES
@@ -231,6 +234,27 @@ def test_a_good_loss_passes_and_is_told_how_to_be_used(harness: Harness, own: Pa
 def test_a_loss_without_a_gradient_by_one_view_passes(harness: Harness, own: Path) -> None:
     ended = harness("check-loss", "own.py:towards_the_second")
     assert ended.code == 0, ended.out
+
+
+@pytest.mark.e2e
+def test_ctrl_c_while_ranks_run_ends_the_check(own: Path) -> None:
+    """The terminal sends it to the ranks, too, whose end must not count as a property that does not hold."""
+    slow = "def slow(z1, z2):\n    import time\n    if dist.is_initialized():\n        open('begun', 'w').close()\n"
+    slow += "        time.sleep(60)\n    return margined(z1, z2)\n"
+    own.write_text(f"{OWN}\n\n{slow}")
+    command = [sys.executable, "-m", "harness.cli.main", "check-loss", "own.py:slow"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not Path("begun").exists() and process.poll() is None:
+            time.sleep(0.1)
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.send_signal(signal.SIGINT)  # it may reach them first
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        out, errors = process.communicate(timeout=50)
+    assert process.returncode in (130, -signal.SIGINT), errors  # a shell shows both as 130
+    assert out == ""
 
 
 @pytest.mark.e2e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -283,7 +284,7 @@ def _ranks(name: str) -> str:
     entry = LOSSES[name]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            spawn(_rank, (name, entry.file, folder), nprocs=RANKS)
+            _run_ranks((name, entry.file, folder))
         except Exception as error:  # noqa: BLE001  (whatever happens in a rank)
             return str(error).strip().splitlines()[-1]
         found = torch.load(Path(folder) / "found.pt")
@@ -296,6 +297,17 @@ def _ranks(name: str) -> str:
             if not gap <= 1e-10 * (1 + float(theirs.abs().max())):  # as it also is where one is NaN
                 return f"{what} differs by {gap:.3g} ({case})"
     return ""
+
+
+def _run_ranks(arguments: tuple[str, ...]) -> None:
+    """Start the ranks and wait for them; a Ctrl-C is this process's alone, which ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes that are started now inherit that
+    try:
+        ranks = spawn(_rank, arguments, nprocs=RANKS, join=False, daemon=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    while not ranks.join():
+        pass
 
 
 def _rank(rank: int, name: str, file: str, folder: str) -> None:

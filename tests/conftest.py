@@ -53,6 +53,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache; tests of the slow tiers share parts of it, but for those that test the measuring."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HARNESS_TRACKING_URI", raising=False)  # no test writes to a developer's server
     runtime = request.getfixturevalue("tmp_path_factory").mktemp("runtime")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))  # tests that run side by side wait for no cores
     marks = {mark.name for mark in request.node.iter_markers()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -21,7 +22,7 @@ from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Record
 from harness.sweep.tracking.mirror import CELL, Mirror
-from harness.sweep.tracking.tracking_uri import default_uri
+from harness.sweep.tracking.tracking_uri import VARIABLE, default_uri
 
 
 @pytest.fixture
@@ -87,6 +88,15 @@ def test_a_store_that_is_none_is_said_in_one_line(tiny: Path, manifest: Manifest
     assert done.exit_code == 1
     assert done.output.startswith("harness: ")
     assert done.output.count("\n") == 1
+
+
+def test_the_address_with_the_password_does_not_reach_other_processes(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "http://alice:S3cr3t@127.0.0.1:9")
+    done = sync(tiny, "--json")
+    assert json.loads(done.stdout) == {"tracking_uri": "http://127.0.0.1:9", "experiments": []}
+    assert VARIABLE not in os.environ
 
 
 def test_nothing_was_swept_yet(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ def _resolve_secret(context: typer.Context, parameter: typer.CallbackParam, uri:
             f"address instead, and give --tracking-uri {public(uri)}, or nothing",
             file=sys.stderr,
         )
-    return with_secret(uri)
+    complete = with_secret(uri)
+    os.environ.pop(VARIABLE, None)  # cells and jobs, which may run a user's code, do not get it
+    return complete
 
 
 def tracking_option(text: str) -> Any:

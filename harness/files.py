@@ -191,8 +191,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with os.fdopen(descriptor, mode.replace("x", "w"), encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
-            with where_supported():
-                os.fsync(file.fileno())
+            sync(file)
         with where_supported():
             os.chmod(draft, 0o644)  # mkstemp makes 0600: colleagues on a shared file system read records too
         if "x" in mode:
@@ -223,6 +222,12 @@ def link(file: Path, path: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     with atomic_write(path) as copy, file.open("rb") as content:
         shutil.copyfileobj(content, copy)
+
+
+def sync(file: IO[Any]) -> None:
+    """Wait until what was written to the file is on the disk, so that no power cut takes it away."""
+    with where_supported():
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from pathlib import Path
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import DAMAGE, Json, link, read_as, read_if_whole, set_aside, write_json
+from harness.files import DAMAGE, Json, link, read_as, read_if_whole, set_aside, sync, write_json
 from harness.store.checksum import Checksum, unreadable
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
@@ -472,7 +472,7 @@ class Attempt:
         with self.events_file.open("ab") as file:
             file.write(line)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         return line
 
     def events(self, vouched: Checksum | None = None) -> Iterator[Event]:

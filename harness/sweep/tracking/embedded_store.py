@@ -23,7 +23,7 @@ from mlflow.store.db import utils as database
 from mlflow.store.db.base_sql_model import Base
 
 from harness.errors import UserError
-from harness.files import atomic_write, cache_folder, draft_prefix, link, where_supported
+from harness.files import atomic_write, cache_folder, draft_prefix, link, sync
 from harness.sweep.tracking.tracking_uri import ARTIFACTS
 
 #: The endings of the files in which SQLite keeps a transaction that has not ended.
@@ -184,8 +184,8 @@ def _migrate(store: Path, draft: Path) -> None:
 
 def _publish(draft: Path, store: Path, *, replace: bool) -> None:
     """Give the draft the store's name; without ``replace``, a store that another process has made meanwhile stays."""
-    with draft.open("rb") as file, where_supported():
-        os.fsync(file.fileno())
+    with draft.open("rb") as file:
+        sync(file)
     for ending in COMPANIONS:  # of a store that somebody has removed: it would be played into this one
         Path(f"{store}{ending}").unlink(missing_ok=True)
     if replace or store.exists():

@@ -39,6 +39,9 @@ DAMAGE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, err
 #: What to type where a file may not be as large as it would be: the disk is not what is full.
 WITHOUT_LIMIT = "ulimit -f unlimited   (files of this process have a limit; the disk is not full)"
 
+#: How the cache is called where it lies among the temporary files; the number of the user follows.
+TEMPORARY_CACHE = "harness-cache-"
+
 
 def cache_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/harness``, by default ``~/.cache/harness``.
@@ -53,7 +56,7 @@ def cache_folder() -> Path:
     folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "harness"
     if folder.is_absolute() and _can_be_made(folder):
         return folder
-    own = Path(tempfile.gettempdir()) / f"harness-cache-{os.getuid()}"
+    own = Path(tempfile.gettempdir()) / f"{TEMPORARY_CACHE}{os.getuid()}"
     with suppress(OSError):
         own.mkdir(mode=0o700, exist_ok=True)
     if own.exists() and own.lstat().st_uid != os.getuid():

@@ -21,7 +21,7 @@ from harness.environment.diagnosis import Diagnosis
 from harness.environment.gpus import gpus, visible_gpus
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
-from harness.files import cache_folder
+from harness.files import TEMPORARY_CACHE, cache_folder
 
 
 def doctor(
@@ -92,7 +92,7 @@ def _cache() -> Diagnosis:
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not os.access(there, os.W_OK):
         return Diagnosis("cache", f"{folder} cannot be written", "export XDG_CACHE_HOME=FOLDER", needed=False)
-    if folder.name != "harness":
+    if any(part.startswith(TEMPORARY_CACHE) for part in folder.parts):
         found = f"{folder}, since there is no home that can be written"
         return Diagnosis("cache", found, "export XDG_CACHE_HOME=FOLDER", needed=False)
     return Diagnosis("cache", str(folder))

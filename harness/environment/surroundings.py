@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 
+from harness.files import cache_folder
+
 #: Variables of Python that are meant for a user's own programs: they make errors of warnings, leave out assertions, or
 #: open a prompt at the end.
 OF_OTHER_PROGRAMS = ("PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONINSPECT")
@@ -35,6 +37,8 @@ def make_fit() -> None:
             warnings.simplefilter("ignore", category)
     for name in (*OF_OTHER_PROGRAMS, *OF_OTHER_LAUNCHERS):
         os.environ.pop(name, None)
+    if not os.path.isabs(os.path.expanduser("~")):  # without a home some libraries cannot even be imported
+        os.environ["HOME"] = str(cache_folder())
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) < FEWEST_COLUMNS:  # some terminals and job systems say 0
         del os.environ["COLUMNS"]

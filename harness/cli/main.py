@@ -113,9 +113,9 @@ def harness(
 
 def main() -> None:
     """Run a verb; exit with 2 where it could not do its work, or with 1 where the answer is no, or not all is done."""
-    make_fit()
-    number_as_nvidia_smi()
     try:
+        make_fit()
+        number_as_nvidia_smi()
         with outlived(next(iter(sys.argv[1:]), "")):
             app()
     except UserError as error:

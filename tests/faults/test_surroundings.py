@@ -77,12 +77,14 @@ def public(tiny: Path) -> Iterator[Path]:
 @needs_superuser
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"HOME": "/"}, {"HOME": "/root", "XDG_RUNTIME_DIR": "/run/user/54321"}, {"XDG_CACHE_HOME": "/root/cache"}],
+    [{}, {"HOME": "/"}, {"HOME": "other", "XDG_RUNTIME_DIR": "/run/user/54321"}, {"XDG_CACHE_HOME": "other/cache"}],
     ids=["no home", "docker --user", "a home and a runtime folder of another user", "a cache of another user"],
 )
 def test_a_user_without_a_home_of_its_own_trains(public: Path, variables: dict[str, str]) -> None:
     unset: dict[str, str | None] = dict.fromkeys(OF_USERS)
-    given = {**unset, **variables, "TMPDIR": str(public / "tmp")}
+    (public / "other").mkdir()
+    named = {name: value.replace("other", str(public / "other")) for name, value in variables.items()}
+    given = {**unset, **named, "TMPDIR": str(public / "tmp")}
     done = harness("sweep", "tiny.yaml", *ONE_CELL, *NO_STORE, cwd=public, prefix=STRANGER, **given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished(public) == 1

@@ -466,67 +466,71 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def follow(
-    results: Path,
-    manifest: Path,
-    uri: str,
-    closed: threading.Event,
-    say: Callable[[str], object],
-    ready: Callable[[], object],
-    note: Callable[[str], object],
-) -> bool:
-    """Mirror every EVERY_SECONDS until ``closed``, then once more; return whether the last pass was complete.
+@dataclass
+class Follower:
+    """Mirrors the records of a manifest's file again and again, in turn with the other writers of the store.
 
-    Args:
-        results: the folder of the records.
-        manifest: the file of the manifest.
-        uri: of the store.
-        closed: set when the last pass is due.
-        say: called with the id of each cell that is mirrored.
-        ready: called when the store is there, and when it cannot be had.
-        note: called with what the user should know about the store.
+    ``say`` is called with the id of each cell that is mirrored; ``ready`` when the store is there, and when it cannot
+    be had; ``note`` with what the user should know about the store.
     """
-    mirror: Mirror | None = None
-    number, pause, holder = 0, 0.0, ""
-    while True:
-        is_last = closed.wait(pause)
-        started, complete = time.monotonic(), False
-        try:
-            with write_turn(results, uri) as turn:
-                is_fresh = mirror is None or turn != number + 1  # in the second case, another process has written since
-                if mirror is None or is_fresh:
-                    mirror = Mirror(results, Manifest.load(manifest), uri)
-                    ready()
-                number = turn
-                result = mirror.mirror(progress=say)
-            for text in result.notes:
-                note(text)
-            result.notes.clear()
-            complete = not result.errors
-            if not complete:
-                mirror = None
-                if not is_fresh:  # somebody may have deleted runs meanwhile, which a new look at the store finds
-                    pause = 0.0
-                    continue
-            _log(*(f"{cell_id}: {redacted(error, uri)}" for cell_id, error in result.errors.items()))
-            pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # uses at most a tenth of a core
-        except Busy as busy:
-            if str(busy) != holder:
-                _log(f"waiting for another mirror: {busy}")
-            holder = str(busy)
-            time.sleep(BUSY_SECONDS)
-            continue
-        except SetAside as replaced:
-            mirror = None
-            note(f"{replaced}; {replaced.advice}")
-            continue
-        except Exception as error:  # noqa: BLE001  (a later pass completes the mirror from the records)
-            mirror = None
-            ready()
-            _log(str(error) if isinstance(error, StoreFailed | OSError) else redacted(traceback.format_exc(), uri))
-            pause = min(max(EVERY_SECONDS, 2 * pause), RARELY_SECONDS)
-        if is_last:
-            return complete
+
+    results: Path
+    manifest: Path
+    uri: str
+    say: Callable[[str], object]
+    ready: Callable[[], object]
+    note: Callable[[str], object]
+    _mirror: Mirror | None = None
+    _turn: int = 0
+
+    def follow(self, closed: threading.Event) -> bool:
+        """Mirror every EVERY_SECONDS until ``closed``, then once more; return whether the last pass was complete."""
+        pause, holder = 0.0, ""
+        while True:
+            is_last = closed.wait(pause)
+            started, complete = time.monotonic(), False
+            try:
+                complete = self._mirror_once()
+                pause = max(EVERY_SECONDS, 10 * (time.monotonic() - started))  # uses at most a tenth of a core
+            except Busy as busy:
+                if str(busy) != holder:
+                    _log(f"waiting for another mirror: {busy}")
+                holder = str(busy)
+                time.sleep(BUSY_SECONDS)
+                continue
+            except SetAside as replaced:
+                self._mirror = None
+                self.note(f"{replaced}; {replaced.advice}")
+                continue
+            except Exception as error:  # noqa: BLE001  (a later pass completes the mirror from the records)
+                self._mirror = None
+                self.ready()
+                is_expected = isinstance(error, StoreFailed | OSError)
+                _log(str(error) if is_expected else redacted(traceback.format_exc(), self.uri))
+                pause = min(max(EVERY_SECONDS, 2 * pause), RARELY_SECONDS)
+            if is_last:
+                return complete
+
+    def _mirror_once(self) -> bool:
+        """Mirror what is new; return whether everything is mirrored."""
+        with write_turn(self.results, self.uri) as turn:
+            # Where another process has written since, what this one remembers of the store may be wrong.
+            is_fresh = self._mirror is None or turn != self._turn + 1
+            if self._mirror is None or is_fresh:
+                self._mirror = Mirror(self.results, Manifest.load(self.manifest), self.uri)
+                self.ready()
+            self._turn = turn
+            result = self._mirror.mirror(progress=self.say)
+        for text in result.notes:
+            self.note(text)
+        result.notes.clear()
+        if not result.errors:
+            return True
+        self._mirror = None
+        if not is_fresh:  # somebody may have deleted runs meanwhile, which a new look at the store finds
+            return self._mirror_once()
+        _log(*(f"{cell_id}: {redacted(error, self.uri)}" for cell_id, error in result.errors.items()))
+        return False
 
 
 def _log(*lines: str) -> None:
@@ -573,7 +577,7 @@ def main() -> int:
             say(f"{NOTE}{text}")
 
         results, manifest, uri = Path(sys.argv[1]), Path(sys.argv[2]), with_secret(sys.argv[3])
-        return 0 if follow(results, manifest, uri, closed, say, ready, note) else 1
+        return 0 if Follower(results, manifest, uri, say, ready, note).follow(closed) else 1
 
 
 if __name__ == "__main__":

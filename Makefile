@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lint check test test-slurm mutants docs format demo
+.PHONY: help install lint check test test-faults test-slurm mutants docs format demo
 
 # An environment that is there and complete is found at once; its python is the last line that is printed.
 python = python="$$(tools/install.sh)"; bin="$$(dirname "$$python")"
@@ -32,6 +32,10 @@ check: lint  ## before every commit: lint and the fast tests; about a minute and
 test: lint  ## lint and all tests but those of Slurm
 	@$(python)
 	"$$python" -m pytest -m "not slurm"
+
+test-faults:  ## damaged files, kills, full disks: what real machines do to a sweep
+	@$(python)
+	"$$python" -m pytest tests/faults
 
 test-slurm:  ## the tests of Slurm, on the cluster that `slurm/dev-cluster up` has started
 	@$(python)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.optim.optimizer import StateDict
 from harness.errors import DamagedFile, shortened
 from harness.files import atomic_write, link, room
 from harness.ssl.losses.own_loss import OwnLossState
-from harness.store.checksum import Checksum
+from harness.store.checksum import Checksum, check_parts
 from harness.store.record import Attempt, Record
 
 
@@ -100,15 +99,12 @@ def load(path: Path, device: torch.device) -> TrainingState:
         FileNotFoundError: there is none.
         DamagedFile: it is damaged.
     """
+    check_parts(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-        if part is not None:
-            raise DamagedFile(path, f"the checksum of its part {part} is another")
         state: TrainingState = torch.load(path, map_location=device, weights_only=True)
-    except (FileNotFoundError, DamagedFile):
+    except FileNotFoundError:
         raise
-    except Exception as error:  # noqa: BLE001  (neither library has an error of its own for a damaged file)
+    except Exception as error:  # noqa: BLE001  (torch.load has no error of its own for a damaged file)
         raise DamagedFile(path, f"it cannot be read ({shortened(str(error), 100)})") from None
     return state
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import DamagedFile
+from harness.errors import DamagedFile, shortened
 from harness.files import DAMAGE
 
 WRITTEN = re.compile(r"crc32:([0-9a-f]{8}) of (\d+) bytes")
@@ -67,6 +68,26 @@ class Checksum:
         if length < self.length:
             return f"it has {length} bytes of {self.length}"
         return "its content is not what its checksum was written for"
+
+
+def check_parts(path: Path) -> None:
+    """Check the parts of a checkpoint by their checksums, which torch writes and does not read.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        DamagedFile: it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except Exception as error:  # noqa: BLE001  (a damaged table of contents is an error of any kind)
+        raise DamagedFile(path, f"it cannot be read ({shortened(str(error), 100)})") from None
+    if part is not None:
+        raise DamagedFile(path, f"the checksum of its part {part} is another")
 
 
 def unreadable(path: Path, error: OSError) -> Exception:

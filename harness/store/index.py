@@ -1,9 +1,10 @@
 """A summary of every record below a folder, remembered between commands: 10,000 records are not 30,000 opens.
 
 Only what has come to rest is remembered: the files of a finished record, of one whose last attempt has ended, and of
-one that was never begun do not change without touching a folder. So an entry holds while the modification times of the
-record's folder, of ``attempts`` and of the last attempt are what they were when it was read; and it is remembered only
-where these were so old by then that any later change shows in them. The rest is read anew each time.
+one that was never begun do not change without touching a folder, unless they are damaged. So an entry holds while the
+modification times of the record's folder, of ``attempts``, of the last attempt and of the files that are read are what
+they were when it was read; and it is remembered only where these were so old by then that any later change shows in
+them. The rest is read anew each time.
 
 The memory is a file in the user's cache, which may vanish, be damaged, or not be writable: that costs time only.
 """
@@ -36,7 +37,7 @@ from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
-from harness.store.record import Attempt, Record
+from harness.store.record import ENCODER_NAME, EVENTS_NAME, Attempt, Record
 from harness.store.submission import Submission
 from harness.trees import Node, Scalar, Tree, node_at, value_at
 
@@ -45,6 +46,9 @@ T = TypeVar("T")
 #: A folder that changed later than this may change again within the resolution of its modification time.
 SETTLED_SECONDS = 2.0
 CELL_ID = re.compile(r"[0-9a-f]{12}")
+#: The files of a record and of its last attempt in which a change is noticed that touches no folder.
+FILES = ("cell.json", "submission.json", "outcome.json")
+FILES_OF_ATTEMPT = ("outcome.json", "provenance.json", EVENTS_NAME, ENCODER_NAME)
 
 
 @dataclass(frozen=True)
@@ -320,12 +324,22 @@ def _listed(runs: Path) -> set[str]:
 
 
 def _times(folder: str, attempt: int) -> list[int] | None:
-    """Return when the three folders changed; None where one is gone."""
-    paths = [folder, f"{folder}/attempts", *([f"{folder}/attempts/{attempt}"] if attempt else [])]
+    """Return when the three folders and the files that are read changed, 0 for a file that is not there; None where a
+    folder is gone."""
+    last = f"{folder}/attempts/{attempt}"
+    folders = [folder, f"{folder}/attempts", *([last] if attempt else [])]
+    files = [f"{folder}/{name}" for name in FILES] + [f"{last}/{name}" for name in FILES_OF_ATTEMPT if attempt]
     try:
-        return [os.stat(path).st_mtime_ns for path in paths]
+        return [os.stat(path).st_mtime_ns for path in folders] + [_changed(path) for path in files]
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 class _Damages:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.errors import DamagedFile
-from harness.files import set_aside
-from harness.store.record import Record
+from harness.files import set_aside, write_json
+from harness.store.outcome import Outcome
+from harness.store.record import Attempt, Record
 
 
 def repair(record: Record, cell: Cell) -> list[Path]:
@@ -41,16 +42,19 @@ def reopen(record: Record) -> list[Path]:
 
     The next sweep goes on from the cell's last checkpoint and computes them again.
     """
-    outcome = record.outcome()
-    encoder = record.encoder()
     kept = [set_aside(record.outcome_file)]
     for attempt in record.attempts():
         ended = attempt.outcome()
         if ended and ended.finished:
-            kept.append(set_aside(attempt.outcome_file))
-    if outcome and encoder:
-        kept.append(set_aside(encoder))
+            kept += [_void(attempt), set_aside(attempt.encoder)]
     return [path for path in kept if path]
+
+
+def _void(attempt: Attempt) -> Path | None:
+    """Set the outcome of an attempt aside; that it has ended stays known, so that nobody waits for its process."""
+    kept = set_aside(attempt.outcome_file)
+    write_json(attempt.outcome_file, Outcome("interrupted", attempt=attempt.number, cause="damaged").to_json())
+    return kept
 
 
 def _set_outcomes_aside(record: Record) -> list[Path | None]:
@@ -61,12 +65,12 @@ def _set_outcomes_aside(record: Record) -> list[Path | None]:
     for attempt in record.attempts():
         outcome = attempt.outcome()
         if outcome is None and attempt.outcome_file.exists():
-            kept.append(set_aside(attempt.outcome_file))
+            kept.append(_void(attempt))
         elif outcome and outcome.finished:
             try:
                 record.check(outcome)
             except DamagedFile as damaged:
-                kept.append(set_aside(attempt.outcome_file))
+                kept.append(_void(attempt))
                 if damaged.path == attempt.encoder:
                     kept.append(set_aside(damaged.path))
     return kept

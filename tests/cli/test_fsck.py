@@ -1,0 +1,60 @@
+"""``harness fsck``, and the other verbs beside a damaged cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.damage import flipped, folder
+from tests.store.test_checksums import finish
+from tests.support.results import Results, harness
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    made = Results(tmp_path / "results")
+    for cell in made.cells[:3]:
+        finish(made, cell)
+    return made
+
+
+def test_what_is_whole_is_said_to_be_whole(results: Results) -> None:
+    assert harness("fsck", results=results.path) == (0, "3 cells read, and every file is whole.\n")
+
+
+def test_what_is_damaged_is_named_and_set_aside_when_asked(results: Results) -> None:
+    record = results.record(results.cells[0])
+    weights = record.path / "attempts/1/encoder.safetensors"
+    flipped(weights)
+    code, said = harness("fsck", results=results.path)
+    assert (code, f"seed=0: {weights}: the file is damaged" in said) == (1, True), said
+    code, printed = harness("fsck", "--json", results=results.path)
+    (listed,) = json.loads(printed)["damaged"]
+    assert (listed["cell_id"], listed["file"]) == (record.cell_id, str(weights))
+    assert harness("fsck", record.cell_id, "--set-aside", results=results.path)[0] == 1
+    assert harness("fsck", results=results.path)[0] == 0
+    assert record.state() == "missing"
+    assert weights.with_name("encoder.safetensors.damaged-1").exists()
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs", "tiny.demo"], ["gc", "--yes"], ["retry", "tiny.demo"]])
+def test_other_cells_are_served_beside_a_damaged_one(results: Results, words: list[str]) -> None:
+    flipped(results.record(results.cells[0]).outcome_file)
+    folder(results.record(results.cells[1]).path / "attempts/1/provenance.json")
+    code, said = harness(*words, results=results.path)
+    assert code == 0, said
+    if words == ["status"]:
+        assert "4 cells: 1 missing, 2 finished, 1 damaged" in said
+        assert "the same harness sweep again computes these cells again" in said
+        assert "provenance.json: the file is damaged" in said
+
+
+def test_an_export_leaves_a_damaged_cell_out_by_name(results: Results, tmp_path: Path) -> None:
+    damaged = results.record(results.cells[0])
+    flipped(damaged.path / "attempts/1/events.jsonl")
+    code, printed = harness("export", "tiny.demo", "--to", str(tmp_path / "x.tar.gz"), "--json", results=results.path)
+    written = json.loads(printed[printed.index("{") :])
+    assert (code, len(written["cells"])) == (0, 2)
+    assert written["left_out"][damaged.cell_id] == "damaged"

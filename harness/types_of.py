@@ -17,21 +17,24 @@ def check_types(item: object) -> None:
         TypeError: a field holds a value of another type than its own.
     """
     cls: Any = type(item)
-    for name, allowed in _allowed(cls):
+    for name, allowed, nested in _allowed(cls):
         value = getattr(item, name)
-        if not isinstance(value, allowed) or (type(value) is bool and bool not in allowed):
+        kind = type(value)
+        if kind not in allowed and (kind is bool or not isinstance(value, allowed)):
             raise TypeError(f"{name} is {value!r}")
-        if is_dataclass(value):
+        if nested and value is not None:
             check_types(value)
 
 
 @functools.cache
-def _allowed(cls: type) -> list[tuple[str, tuple[type, ...]]]:
-    """Return the types that each field of a dataclass may hold; JSON has whole numbers also for floats."""
+def _allowed(cls: type) -> list[tuple[str, tuple[type, ...], bool]]:
+    """Return the types that each field of a dataclass may hold, and whether they are dataclasses, too; JSON has whole
+    numbers also for floats."""
     if not is_dataclass(cls):
         return []
     hints = typing.get_type_hints(cls, localns={"Node": object})  # an alias of ``harness.trees``, which names itself
-    return [(item.name, _plain(hints[item.name])) for item in fields(cls)]
+    allowed = {item.name: _plain(hints[item.name]) for item in fields(cls)}
+    return [(name, kinds, any(map(is_dataclass, kinds))) for name, kinds in allowed.items()]
 
 
 def _plain(hint: Any) -> tuple[type, ...]:

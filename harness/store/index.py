@@ -47,8 +47,8 @@ T = TypeVar("T")
 SETTLED_SECONDS = 2.0
 CELL_ID = re.compile(r"[0-9a-f]{12}")
 #: The files of a record and of its last attempt in which a change is noticed that touches no folder.
-FILES = ("cell.json", "submission.json", "outcome.json")
-FILES_OF_ATTEMPT = ("outcome.json", "provenance.json", EVENTS_NAME, ENCODER_NAME)
+FILES = ("cell.json", "outcome.json")
+FILES_OF_ATTEMPT = ("provenance.json", EVENTS_NAME, ENCODER_NAME)
 
 
 @dataclass(frozen=True)

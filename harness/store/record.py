@@ -36,7 +36,7 @@ from pathlib import Path
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import DAMAGE, Json, link, read_as, read_if_whole, set_aside, sync, write_json
+from harness.files import DAMAGE, Json, link, read_as, read_if_whole, read_json, set_aside, sync, write_json
 from harness.store.checksum import Checksum, unreadable
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
@@ -103,8 +103,12 @@ class Record:
             DamagedFile: ``cell.json`` is missing, damaged, or of another cell than the folder's name says.
         """
         file = self.path / "cell.json"
-        cell = read_as(file, lambda content: from_dict(Cell, content))
-        if cell is None or cell.cell_id != self.cell_id:
+        content = read_json(file)
+        try:
+            cell = None if content is None else from_dict(Cell, content)
+        except (TypeError, ValueError, AttributeError):
+            raise DamagedFile(file, "this is not the cell that its folder is named after") from None
+        if cell is None or cell.cell_id != self.cell_id:  # values of other types have another id
             what = "it is missing" if cell is None else "it holds another cell"
             raise DamagedFile(file, f"{what}; this is not the cell that its folder is named after")
         return cell

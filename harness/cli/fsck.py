@@ -34,7 +34,7 @@ def fsck(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every byte of the results and say which files are damaged.
+    """Read every byte of the results; say what is damaged.
 
     All files of records, manifests and ledgers are compared with their checksums: JSON files, curves, weights and
     checkpoints. Nothing is written without --set-aside, and nothing is deleted with it. The exit code is 0 if all is

@@ -52,7 +52,7 @@ VERBS = (
     Verb(RESULTS, "evaluate", "evaluate.evaluate", "Evaluate finished cells in another way, without training."),
     Verb(RESULTS, "export-encoder", "export_encoder.export_encoder", "Write a trained encoder for use elsewhere."),
     Verb(RESULTS, "export", "transfer.export", "Write records to one file, to take to another machine."),
-    Verb(RESULTS, "fsck", "fsck.fsck", "Read every byte of the results and say which files are damaged."),
+    Verb(RESULTS, "fsck", "fsck.fsck", "Read every byte of the results; say what is damaged."),
     Verb(RESULTS, "import", "transfer.import_", "Add the records of such a file to the results."),
     Verb(MACHINE, "doctor", "doctor.doctor", "Check this machine, or a cluster, and say how to fix it."),
     Verb(MACHINE, "bench", "bench.bench", "Measure how fast this machine trains and evaluates."),

@@ -272,7 +272,7 @@ class Index:
             return Summary(cell_id, "damaged", damaged=[damaged.sentence])
         before = _times(folder, max(numbers, default=0))
         summary = _read(record, numbers)
-        if before and summary.at_rest and not summary.damaged and now - max(before) / 1e9 > SETTLED_SECONDS:
+        if before and summary.at_rest and not summary.damaged and now - max(before[0]) / 1e9 > SETTLED_SECONDS:
             self._remembered[cell_id] = [before, summary.to_json()]
             self._changed = True
         return summary
@@ -323,14 +323,14 @@ def _listed(runs: Path) -> set[str]:
         return set()
 
 
-def _times(folder: str, attempt: int) -> list[int] | None:
-    """Return when the three folders and the files that are read changed, 0 for a file that is not there; None where a
-    folder is gone."""
+def _times(folder: str, attempt: int) -> list[list[int]] | None:
+    """Return when the three folders changed, and when the files that are read did, 0 for a file that is not there; None
+    where a folder is gone."""
     last = f"{folder}/attempts/{attempt}"
     folders = [folder, f"{folder}/attempts", *([last] if attempt else [])]
     files = [f"{folder}/{name}" for name in FILES] + [f"{last}/{name}" for name in FILES_OF_ATTEMPT if attempt]
     try:
-        return [os.stat(path).st_mtime_ns for path in folders] + [_changed(path) for path in files]
+        return [[os.stat(path).st_mtime_ns for path in folders], [_changed(path) for path in files]]
     except (FileNotFoundError, NotADirectoryError):
         return None
 

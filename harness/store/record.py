@@ -449,7 +449,9 @@ class Attempt:
         """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
         try:
             beat = self.heartbeat_file.stat().st_mtime
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:  # a file lies in its place
+            return False
+        except FileNotFoundError:
             beat = self.path.stat().st_mtime
         if now - beat > STALE_SECONDS:
             return False

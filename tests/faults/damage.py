@@ -59,7 +59,7 @@ def halved(path: Path) -> None:
 
 def flipped(path: Path) -> None:
     """Flip one bit in the middle: of a digit where the file is text, so that it can still be read."""
-    content = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes() or b"\0")
     digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
     binary = path.suffix in (".pt", ".safetensors")
     place = len(content) // 2 if binary or not digits else digits[len(digits) // 2]

@@ -317,7 +317,7 @@ def table(cases: list[Case], report: Callable[[Case], str]) -> str:
     """Return the table of docs/reliability.md: by file, who names it in how many of the ways."""
     rows: dict[tuple[str, str], list[str]] = {}
     for case in cases:
-        rows.setdefault((case.cell or "sweep", case.file or "the record's folder"), []).append(report(case))
+        rows.setdefault((case.cell or "sweep", case.file or "."), []).append(report(case))
     lines = ["| cell | file | damages | ends the same | named |", "|---|---|---|---|---|"]
     for (cell, name), ends in rows.items():
         failed = [end for end in ends if end.startswith(FAILED)]

@@ -13,10 +13,10 @@ from harness.cli.shared.selection import AnyTarget, AsJson, select
 from harness.cli.shared.text import count
 from harness.errors import DamagedFile
 from harness.files import set_aside
-from harness.store.fsck import damages_of_record, damages_of_sweeps
 from harness.store.index import Index
+from harness.store.maintenance.fsck import damages_of_record, damages_of_sweeps
+from harness.store.maintenance.repair import reopen
 from harness.store.record import ENCODER_NAME, Record
-from harness.store.repair import reopen
 
 
 class Damage(NamedTuple):

@@ -15,8 +15,8 @@ from harness.cli.shared.arguments import Results
 from harness.cli.shared.selection import AsJson, Target, select
 from harness.cli.shared.text import count
 from harness.errors import DamagedFile, UserError
-from harness.store import archive
 from harness.store.index import Index
+from harness.store.maintenance import archive
 from harness.store.record import Record
 
 #: States of a record that nobody is about to change.

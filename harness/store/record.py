@@ -9,7 +9,7 @@
                                 encoder.safetensors  outcome.json  stop (a request to end)
         outcome.json            the published outcome of the attempt that finished first
         evaluations/<key>.json  evaluations that were added to the finished cell
-        *.damaged-<n>           what was damaged, kept (``harness.store.repair``)
+        *.damaged-<n>           what was damaged, kept (``harness.store.maintenance.repair``)
 
 A file on which a number depends is read strictly: it is what was written, or DamagedFile is raised. Those files have
 checksums: in the JSON files, in the checkpoint, and in the outcome for the curve and the weights; ``cell.json`` is

@@ -15,7 +15,7 @@ from harness.environment.memory import memory_bytes
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.index import Index
-from harness.store.repair import repair
+from harness.store.maintenance.repair import repair
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.declare.compose import Declaration
 from harness.sweep.expand.grid import Expansion

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.damage import flipped, folder
-from tests.store.test_checksums import finish
 from tests.support.results import Results, harness
 
 
@@ -16,7 +15,7 @@ from tests.support.results import Results, harness
 def results(tmp_path: Path) -> Results:
     made = Results(tmp_path / "results")
     for cell in made.cells[:3]:
-        finish(made, cell)
+        made.finish_with_checksums(cell)
     return made
 
 

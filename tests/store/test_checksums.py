@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.cell import Cell
 from harness.errors import DamagedFile
 from harness.files import read_as, read_if_whole, read_json, set_aside, write_json
 from harness.store.checksum import Checksum, check_parts
-from harness.store.fsck import damages_of_record
 from harness.store.index import Index
-from harness.store.record import Attempt, Busy, Record
-from harness.store.repair import reopen, repair
+from harness.store.maintenance.fsck import damages_of_record
+from harness.store.maintenance.repair import reopen, repair
+from harness.store.record import Busy, Record
 from harness.store.submission import Submission
 from tests.faults.damage import emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
-from tests.support.results import OUTCOME, Results
+from tests.support.results import Results
 
 CONTENT = {"a": 1, "b": {"c": [1.5, None, "é"]}}
 
@@ -30,16 +29,8 @@ def results(tmp_path: Path) -> Results:
     """Three finished cells that vouch for their files."""
     made = Results(tmp_path / "results")
     for cell in made.cells[:3]:
-        finish(made, cell)
+        made.finish_with_checksums(cell)
     return made
-
-
-def finish(results: Results, cell: Cell) -> Attempt:
-    attempt = results.begin(cell)
-    attempt.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)
-    attempt.encoder.write_bytes(b"w" * 1000)
-    attempt.end(type(OUTCOME)(**{**vars(OUTCOME), "files": attempt.checksums()}))
-    return attempt
 
 
 def test_a_json_file_has_its_checksum_as_its_last_key_and_is_read_without_it(tmp_path: Path) -> None:
@@ -148,7 +139,7 @@ def test_one_damaged_cell_is_named_and_computed_again_and_the_others_stand(
     repair(record, cell)
     assert Record.prepare(results.path / "runs", cell).state() in ("missing", "finished")
     with suppress(Busy):  # it only had to be published again
-        finish(results, cell)
+        results.finish_with_checksums(cell)
     assert record.state() == "finished"
     assert record.damage() is None
     assert record.cell() == cell

@@ -75,6 +75,14 @@ class Results:
         (attempt.path / "stderr.log").write_text("warned\n")
         return attempt
 
+    def finish_with_checksums(self, cell: Cell) -> Attempt:
+        """Finish a cell whose outcome has the checksums of its curve and of its weights."""
+        attempt = self.begin(cell)
+        attempt.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)
+        attempt.encoder.write_bytes(b"w" * 1000)
+        attempt.end(replace(OUTCOME, files=attempt.checksums()))
+        return attempt
+
     def finish(self, cell: Cell) -> Attempt:
         attempt = self.begin(cell)
         attempt.log_event(20, {"val_knn": 40.0, "loss": 1.0}, epoch=4)

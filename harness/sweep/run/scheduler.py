@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.cell import Cell
+from harness.store.maintenance.repair import repair
 from harness.store.record import Record
-from harness.store.repair import repair
 from harness.store.submission import Submission
 
 

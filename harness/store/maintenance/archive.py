@@ -25,9 +25,9 @@ from pathlib import Path
 from harness.errors import DamagedFile, UserError
 from harness.files import atomic_write, read_if_whole
 from harness.manifest import Manifest
+from harness.store.maintenance.repair import repair
 from harness.store.outcome import Outcome
 from harness.store.record import ENCODER_NAME, Attempt, Busy, Record, Superseded, added_evaluation
-from harness.store.repair import repair
 
 OF_RECORD = r"cell\.json|submission\.json|outcome\.json|evaluations/[0-9a-f]{12}\.json"
 OF_ATTEMPT = r"provenance\.json|events\.jsonl|outcome\.json|stdout\.log|stderr\.log"

@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install lint check test test-faults test-slurm mutants docs format demo
 
+# Children of tests would compile the package anew each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # An environment that is there and complete is found at once; its python is the last line that is printed.
 python = python="$$(tools/install.sh)"; bin="$$(dirname "$$python")"
 

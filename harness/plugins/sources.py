@@ -24,8 +24,12 @@ from harness.errors import UserError
 #: How the module of a file is named in ``sys.modules``, where no other module can have this name.
 PREFIX = "own_losses_of_"
 
-#: The files of users that this process has imported.
-_imported_files: set[Path] = set()
+#: The package harness: it counts as installed, also where a user's file lies beside it, in a checkout.
+HARNESS = Path(__file__).resolve().parents[1]
+
+#: What this process has imported of users, and the names of all modules that were loaded before the newest of it.
+_imported: list[PluginSource] = []
+_loaded_before: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class PluginSource:
         return self.module or PREFIX + self.file.path.stem
 
     def modules(self) -> dict[str, ModuleType]:
-        """Return those modules that have been imported, by name."""
-        return {name: sys.modules[name] for name in [self.name, *self.neighbours] if name in sys.modules}
+        """Return those modules that have been imported, by name; those that harness had loaded before are not its."""
+        names = [name for name in (self.name, *self.neighbours) if name not in _loaded_before]
+        return {name: sys.modules[name] for name in names if name in sys.modules}
 
 
 def read(file: Path, module: str = "") -> PluginSource:
@@ -98,6 +103,8 @@ def _follow(found: PluginSource, file: SourceFile, package: str) -> None:
             continue
         for parent, spec in _specs(name, found.root):
             if not (spec.origin and spec.has_location) or parent in found.neighbours or parent == found.module:
+                continue
+            if Path(spec.origin).resolve().is_relative_to(HARNESS):
                 continue
             if "." not in parent and not found.module:
                 _refuse_two_of_a_name(parent, spec.origin, found)
@@ -218,17 +225,18 @@ def _spec(name: str, file: SourceFile) -> ModuleSpec | None:
 
 def user_code_has_run() -> bool:
     """Return whether this process has imported a user's file, whose code may have changed anything in it."""
-    return bool(_imported_files)
+    return bool(_imported)
 
 
 def imported(source: PluginSource) -> ModuleType:
-    """Import the file anew, and its neighbours with it; those of a file that was imported before are forgotten."""
-    _imported_files.add(source.file.path)
-    earlier = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
-    sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in earlier]
-    for forgotten in [source, *(finder.source for finder in earlier)]:
-        for name in forgotten.modules():
+    """Import the file anew, and its neighbours with it; those of files that were imported before are forgotten."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    for earlier in _imported:
+        for name in earlier.modules():
             del sys.modules[name]
+    _loaded_before.clear()
+    _loaded_before.update(sys.modules)
+    _imported[:] = [source]
     if source.module:
         return importlib.import_module(source.module)
     sys.meta_path.insert(0, _Finder(source))

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+import harness
 from harness.catalog.losses import LOSSES
 from harness.errors import UserError
 from harness.plugins import register
@@ -417,6 +419,27 @@ def test_a_neighbour_with_the_name_of_an_installed_module_is_refused(load: Load)
         load(text("factor = 1", top="import psutil"), psutil="FACTOR = 2.0")
     assert refused.value.where.endswith("own.py")
     load(text("factor = 1", top="import random"), random="FACTOR = 2.0")  # Python's own cannot be meant otherwise
+
+
+def test_harness_itself_is_no_neighbour_of_a_file_in_its_checkout(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "harness").symlink_to(Path(harness.__file__).parent)
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "harness"}
+    loss = load(text("factor = 1", top="from harness.ssl.losses.dcl import dcl\nimport harness.errors"))
+    assert len(loss.entry.source) == 12, "the hash of the file alone"
+    assert step(loss, 0) > 0
+    load(text("factor = 2"))
+    assert all(sys.modules[name] is module for name, module in before.items())
+
+
+def test_a_module_that_was_loaded_before_is_not_loaded_again(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = types.ModuleType("sims")
+    loaded.FACTOR = 2.0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sims", loaded)
+    for _ in range(2):
+        load(text("factor = sims.FACTOR", top="import sims"), sims="FACTOR = 4.0")
+        assert sys.modules["sims"] is loaded
 
 
 def test_a_neighbour_that_is_no_python_is_named_with_its_line(load: Load) -> None:

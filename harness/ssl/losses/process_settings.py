@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,6 +58,20 @@ def _write_handlers(handlers: dict[int, Any]) -> None:
             signal.signal(number, handler)
 
 
+def _read_working_folder() -> str:
+    """Return the working folder; the empty string if it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_working_folder(folder: str) -> None:
+    if folder:
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            os.chdir(folder)
+
+
 def _of_cudnn(names: tuple[str, ...] = ("enabled", "benchmark", "deterministic", "allow_tf32")) -> Setting:
     def write(values: tuple[Any, ...]) -> None:
         for name, value in zip(names, values, strict=True):
@@ -88,7 +102,7 @@ IN_A_CALL: dict[str, Setting] = {
     "torch's gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's anomaly detection": Setting(torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     "numpy's floating-point errors": Setting(np.geterr, lambda kinds: np.seterr(**kinds)),
-    "the working folder": Setting(os.getcwd, os.chdir),
+    "the working folder": Setting(_read_working_folder, _write_working_folder),
     "standard output": _of_attribute(sys, "stdout"),
     "standard error": _of_attribute(sys, "stderr"),
 }

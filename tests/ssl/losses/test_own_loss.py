@@ -152,6 +152,21 @@ def test_what_a_file_sets_while_it_is_imported_holds_in_its_calls_alone(load: Lo
         assert settings() == before
 
 
+@pytest.mark.parametrize("does", ["factor = 1", "import os; os.chdir('/'); factor = 1"])
+def test_a_working_folder_that_was_removed_stops_no_loss(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    removed = tmp_path / "removed"
+    for gone in (lambda: load(text(does)), lambda: None):  # before the import, and between two steps
+        loss = load(text(does))
+        removed.mkdir()
+        monkeypatch.chdir(removed)
+        removed.rmdir()
+        loss = gone() or loss
+        assert step(loss, 0) > 0
+        monkeypatch.chdir(tmp_path)
+
+
 def test_a_default_type_holds_in_the_calls_of_its_file(load: Load) -> None:
     top = "torch.set_default_dtype(torch.float64)"
     loss = load(text("assert torch.zeros(1).dtype == torch.float64; factor = 1", top=top))

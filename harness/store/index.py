@@ -366,6 +366,8 @@ def _read(record: Record, numbers: list[int]) -> Summary:
     cell = damages.or_none(record.cell)
     outcomes = [damages.or_none(partial(_outcome, Attempt(record, number))) for number in numbers]
     provenance = damages.or_none(partial(_provenance, shown)) if shown else None
+    if outcome:
+        damages.or_none(partial(record.check_length_of_encoder, outcome))
     return Summary(
         record.cell_id,
         state,
@@ -396,7 +398,6 @@ def _results(record: Record, skipped: list[DamagedFile]) -> tuple[str, Outcome |
     events = record.curve(outcome, skipped)
     if outcome is None:
         return record.unfinished_state(), None, events
-    record.check_length_of_encoder(outcome)
     return "finished", outcome, events
 
 

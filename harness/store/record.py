@@ -156,18 +156,10 @@ class Record:
             raise DamagedFile(self.outcome_file, "it is not the outcome of an attempt that has finished")
         return outcome
 
-    def check(self, outcome: Outcome) -> None:
-        """Check that the curve is the one that this outcome was written for, and that the weights, where they are here,
-        have the length that they must have.
-
-        Raises:
-            DamagedFile: one of them is damaged.
-        """
-        self.curve(outcome)
-        self.check_length_of_encoder(outcome)
-
     def check_length_of_encoder(self, outcome: Outcome) -> None:
         """Check what can be seen of the weights without reading them.
+
+        No number of the cell depends on the weights, so their damage does not change the state of the cell.
 
         Raises:
             DamagedFile: they are cut, or no file.
@@ -261,7 +253,7 @@ class Record:
             outcome = self.outcome()
             if outcome is None:
                 return self.unfinished_state()
-            self.check(outcome)
+            self.curve(outcome)
         except DamagedFile:
             return "damaged"
         return "finished"
@@ -270,7 +262,7 @@ class Record:
         """Return what makes the state damaged; None in any other state."""
         try:
             if outcome := self.outcome():
-                self.check(outcome)
+                self.curve(outcome)
             else:
                 self.unfinished_state()
         except DamagedFile as damaged:
@@ -290,7 +282,7 @@ class Record:
         if ended is None:
             return "running" if attempts[-1].alive(time.time()) else "missing"
         if ended.finished:  # and not published yet
-            self.check(replace(ended, attempt=attempts[-1].number))
+            self.curve(replace(ended, attempt=attempts[-1].number))
         return "failed" if ended.failed else "missing"
 
     def events(self) -> list[Event]:

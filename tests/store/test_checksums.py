@@ -119,7 +119,6 @@ def test_each_part_of_a_checkpoint_is_compared(tmp_path: Path) -> None:
     [
         *(("outcome.json", way) for way in (emptied, halved, flipped, folder, wrong_type, wrong_fields)),
         *(("attempts/1/events.jsonl", way) for way in (emptied, halved, flipped, removed, folder, wrong_fields)),
-        *(("attempts/1/encoder.safetensors", way) for way in (emptied, halved, folder)),
         ("attempts", file),
         ("", file),
     ],
@@ -156,6 +155,25 @@ def test_a_file_that_only_tells_how_it_went_costs_no_state(results: Results) -> 
     assert len(summary.damaged) == 3
     repair(record, cell)
     assert record.cell() == cell
+
+
+@pytest.mark.parametrize("way", [emptied, halved, folder])
+def test_weights_that_are_cut_are_named_and_the_numbers_stand(way: Callable[[Path], None], results: Results) -> None:
+    cell = results.cells[0]
+    record = results.record(cell)
+    weights = record.path / "attempts/1/encoder.safetensors"
+    way(weights)
+    before = record.outcome_file.read_bytes()
+    summary = Index(results.path / "runs")[cell.cell_id]
+    assert (summary.state, record.state(), record.damage()) == ("finished", "finished", None)
+    assert str(weights) in " ".join(summary.damaged)
+    assert repair(record, cell) == []
+    assert record.outcome_file.read_bytes() == before
+    assert [damaged.path for damaged in damages_of_record(record)] == [weights]
+    with pytest.raises(DamagedFile, match=r"encoder.safetensors"):
+        record.whole_encoder()
+    assert len(reopen(record)) == 3
+    assert record.state() == "missing"
 
 
 def test_changed_weights_are_found_where_they_are_read_and_written_again(results: Results) -> None:

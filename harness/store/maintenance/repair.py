@@ -15,8 +15,8 @@ def repair(record: Record, cell: Cell) -> list[Path]:
     """Set aside what keeps the cell from being computed, and return the new paths of what was set aside.
 
     A damaged cell.json is written anew: the name of the folder proves the cell. A published outcome that is damaged is
-    set aside, so that its attempt publishes it again; so is the outcome of an attempt whose curve or weights are
-    damaged, so that the cell is trained again.
+    set aside, so that its attempt publishes it again; so is the outcome of an attempt whose curve is damaged, so that
+    the cell is trained again. Damaged weights stay, and so do the numbers: only ``reopen`` trains them again.
     """
     kept: list[Path | None] = []
     for folder in (record.path, record.path / "attempts"):
@@ -68,9 +68,7 @@ def _set_outcomes_aside(record: Record) -> list[Path | None]:
             kept.append(_void(attempt))
         elif outcome and outcome.finished:
             try:
-                record.check(outcome)
-            except DamagedFile as damaged:
+                record.curve(outcome)
+            except DamagedFile:
                 kept.append(_void(attempt))
-                if damaged.path == attempt.encoder:
-                    kept.append(set_aside(damaged.path))
     return kept

@@ -56,6 +56,24 @@ class DamagedFile(UserError):
         return f"{shortened(self.where)}: {shortened(self.what)}"
 
 
+class UnreadableFile(DamagedFile):
+    """A file of the results that this process cannot read now, so that nothing is known of its bytes.
+
+    It is named as a damaged one is; it is never set aside, and no result is computed anew because of it.
+    """
+
+    #: How its sentence begins, by which it is told from that of a damaged file where only the sentence is left.
+    WHAT = "the file cannot be read now"
+
+    def __init__(self, path: Path, why: str, next_command: str) -> None:
+        super().__init__(path, why, next_command, what=self.WHAT)
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, where, and what to do, in one line."""
+        return f"{super().sentence}; next: {self.next_command}"
+
+
 @contextmanager
 def below(key: str) -> Iterator[None]:
     """Put ``key`` in front of the key of a UserError that is raised within: ``arms`` becomes ``claims[0].arms``."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from harness.errors import DamagedFile, UserError, shortened
+from harness.errors import DamagedFile, UnreadableFile, UserError, quoted, shortened
 from harness.trees import Tree
 from harness.types_of import check_types
 
@@ -33,9 +33,12 @@ NOT_SUPPORTED = (
 #: The last key of a JSON file that vouches for its bytes; files of earlier versions have none.
 CHECKSUM_KEY = "checksum"
 ENDING_LENGTH = len(f',\n "{CHECKSUM_KEY}": "crc32:01234567"\n}}')
-#: What reading answers where something else lies in the place of a file, or where its disk has lost it. Other errors,
-#: such as too many open files, are not about the file.
-DAMAGE = (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP)
+#: What reading answers where something else lies in the place of a file.
+DAMAGE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+#: What reading answers where this user may not read a file.
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+#: What reading answers where a disk or its server fails: the bytes may be whole all the same.
+FAILING = (errno.EIO, errno.ESTALE)
 #: What to type where a file may not be as large as it would be: the disk is not what is full.
 WITHOUT_LIMIT = "ulimit -f unlimited   (files of this process have a limit; the disk is not full)"
 
@@ -91,15 +94,14 @@ def read_json(path: Path) -> Json | None:
 
     Raises:
         DamagedFile: the file is there and holds no JSON object, or not the one that was written.
+        UnreadableFile: the file is there and cannot be read now.
     """
     try:
         written = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno not in DAMAGE:
-            raise
-        raise DamagedFile(path, error.strerror or "it cannot be read") from None
+        raise reading_error(path, error) from None
     try:
         content = json.loads(written)
     except ValueError:
@@ -109,6 +111,21 @@ def read_json(path: Path) -> Json | None:
     if content.pop(CHECKSUM_KEY, None) is not None and not _vouched(written):
         raise DamagedFile(path, "its content is not what its checksum was written for")
     return content
+
+
+def reading_error(path: Path, error: OSError) -> Exception:
+    """Return what to raise about a file that could not be read: that it is damaged, or that it cannot be read now.
+
+    Other errors, such as too many open files, are not about the file, and are returned as they are.
+    """
+    why = error.strerror or "no reason is given"
+    if error.errno in DAMAGE:
+        return DamagedFile(path, why)
+    if error.errno in FORBIDDEN:
+        return UnreadableFile(path, why, f"chmod u+rX {quoted(path)}, or ask the owner of the file")
+    if error.errno in FAILING:
+        return UnreadableFile(path, why, "check the disk or its server (dmesg), then the same command again")
+    return error
 
 
 def read_as(path: Path, build: Callable[[Json], T]) -> T | None:

@@ -17,7 +17,7 @@ from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.cli.shared.text import count
 from harness.environment.memory import memory_bytes
-from harness.errors import DamagedFile
+from harness.errors import DamagedFile, UnreadableFile
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.ledger import Ledger, Policy
@@ -70,7 +70,8 @@ def _is_known(name: str, record: Record) -> bool:
         record.cell()
         record.submission()
     except DamagedFile as damaged:
-        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}; harness sweep writes it anew", file=sys.stderr)
+        anew = "" if isinstance(damaged, UnreadableFile) else "; harness sweep writes it anew"
+        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}{anew}", file=sys.stderr)
         return False
     return True
 

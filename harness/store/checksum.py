@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import DamagedFile, shortened
-from harness.files import DAMAGE
+from harness.files import reading_error
 
 WRITTEN = re.compile(r"crc32:([0-9a-f]{8}) of (\d+) bytes")
 PIECE = 2**20
@@ -94,4 +94,4 @@ def unreadable(path: Path, error: OSError) -> Exception:
     """Return what to raise about a file that must be there and cannot be read."""
     if isinstance(error, FileNotFoundError):
         return DamagedFile(path, "it is missing")
-    return DamagedFile(path, error.strerror or "it cannot be read") if error.errno in DAMAGE else error
+    return reading_error(path, error)

@@ -36,7 +36,18 @@ from pathlib import Path
 from harness.cell import Cell, Dataset, from_dict
 from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import DAMAGE, Json, link, read_as, read_if_whole, read_json, set_aside, sync, write_json
+from harness.files import (
+    DAMAGE,
+    Json,
+    link,
+    read_as,
+    read_if_whole,
+    read_json,
+    reading_error,
+    set_aside,
+    sync,
+    write_json,
+)
 from harness.store.checksum import Checksum, unreadable
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
@@ -166,10 +177,15 @@ class Record:
         """
         encoder = Attempt(self, outcome.attempt).encoder
         vouched = outcome.files.get(self.name_of(encoder))
-        if vouched is None or not encoder.exists():  # records are imported without weights
+        if vouched is None:
             return
-        if not encoder.is_file() or encoder.stat().st_size != vouched.length:
+        try:
+            if not encoder.exists():  # records are imported without weights
+                return
             length = encoder.stat().st_size if encoder.is_file() else 0
+        except OSError as error:
+            raise reading_error(encoder, error) from None
+        if length != vouched.length or not encoder.is_file():
             raise DamagedFile(encoder, f"it has {length} bytes of {vouched.length}")
 
     def name_of(self, path: Path) -> str:
@@ -238,7 +254,7 @@ class Record:
             return []
         except OSError as error:
             if error.errno not in DAMAGE:
-                raise
+                raise reading_error(folder, error) from None
             raise DamagedFile(self.path if self.path.is_file() else folder, "it is no folder") from None
         return [Attempt(self, number) for number in numbers]
 
@@ -331,7 +347,7 @@ class Record:
         if self.outcome():
             raise Busy(f"cell {self.cell_id} has already finished")
         held = attempts and last is None and not self._restarted(attempts[-1], provenance)
-        if held and attempts[-1].alive(_clock_of(self.path)):
+        if held and attempts[-1].alive(clock_of(self.path)):
             raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
         attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
         try:
@@ -426,7 +442,7 @@ class Attempt:
 
     def outcome_now(self) -> Outcome | None:
         """Return the outcome as a shared file system has it now: a new entry renews what this machine caches."""
-        _clock_of(self.path)
+        clock_of(self.path)
         return self.outcome()
 
     def progress(self) -> TrainingProgress | None:
@@ -568,7 +584,7 @@ def added_evaluation(content: Json) -> Json:
     return content
 
 
-def _clock_of(folder: Path) -> float:
-    """The present time on the file system that holds ``folder``."""
+def clock_of(folder: Path) -> float:
+    """The present time on the file system that holds ``folder``; a new entry also renews what this machine caches."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as file:
         return os.stat(file.name).st_mtime

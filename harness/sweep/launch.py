@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.datasets import DatasetFiles
 from harness.datasets.image_folder import bytes_to_cache
 from harness.environment.gpus import gpus, hardware
 from harness.environment.memory import memory_bytes
-from harness.errors import UserError
+from harness.errors import UnreadableFile, UserError
 from harness.manifest import Manifest
 from harness.store.index import Index
 from harness.store.maintenance.repair import repair
@@ -162,10 +163,14 @@ class Declared:
         return Task(entry.record, entry.cell, entry.label(self.manifest.varying), replace(common, run=run))
 
     def set_damage_aside(self) -> None:
-        """Rename damaged files of the cells, or write them anew, so that what is missing can be computed."""
+        """Rename damaged files of the cells, or write them anew, so that what is missing can be computed.
+
+        A record whose files may not be read or written stays as it is; its cell fails by name when it is started.
+        """
         for entry, _ in self.plan.with_damage():
             if entry.state != "running":
-                repair(entry.record, entry.cell)
+                with suppress(UnreadableFile, PermissionError):
+                    repair(entry.record, entry.cell)
 
     def plan_now(self) -> Plan:
         """Return the plan of the same cells as their records are now."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.errors import DamagedFile
+from harness.errors import DamagedFile, UnreadableFile
 from harness.files import read_as, read_if_whole, read_json, set_aside, write_json
 from harness.store.checksum import Checksum, check_parts
 from harness.store.index import Index
@@ -174,6 +176,58 @@ def test_weights_that_are_cut_are_named_and_the_numbers_stand(way: Callable[[Pat
         record.whole_encoder()
     assert len(reopen(record)) == 3
     assert record.state() == "missing"
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("name", ["outcome.json", "attempts/1/events.jsonl", "submission.json", "cell.json"])
+def test_what_cannot_be_read_now_is_named_so_and_nothing_is_set_aside(
+    name: str, reason: int, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = results.cells[0]
+    record = results.record(cell)
+    path = record.path / name
+    record.submit(Submission())
+    before = sorted(record.path.rglob("*"))
+    forbid(path, reason, monkeypatch)
+    (sentence,) = Index(results.path / "runs")[cell.cell_id].damaged
+    assert f"{path}: the file cannot be read now: " in sentence
+    assert ("chmod u+rX" in sentence, "check the disk" in sentence) == (reason == errno.EACCES, reason != errno.EACCES)
+    with pytest.raises(UnreadableFile):
+        repair(record, cell)
+    assert sorted(record.path.rglob("*")) == before
+
+
+def test_an_attempt_that_cannot_be_read_is_not_voided_with_a_damaged_outcome(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = results.cells[0]
+    record = results.record(cell)
+    emptied(record.outcome_file)
+    forbid(record.path / "attempts/1/outcome.json", errno.EIO, monkeypatch)
+    before = sorted(record.path.rglob("*"))
+    with pytest.raises(UnreadableFile):
+        repair(record, cell)
+    assert sorted(record.path.rglob("*")) == before
+
+
+def test_a_file_that_was_missing_for_a_moment_costs_nothing(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = results.cells[0]
+    record = results.record(cell)
+    forbid(record.path / "attempts/1/events.jsonl", errno.ENOENT, monkeypatch, times=1)
+    assert repair(record, cell) == []
+    assert record.state() == "finished"
+
+
+def forbid(path: Path, reason: int, monkeypatch: pytest.MonkeyPatch, times: int = 1000) -> None:
+    """Let reading one file fail so often; modes stop nobody who is root."""
+    read, left = Path.read_bytes, [reason] * times
+
+    def failing(self: Path) -> bytes:
+        if self == path and left:
+            raise OSError(left.pop(), os.strerror(reason), str(path))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
 
 
 def test_changed_weights_are_found_where_they_are_read_and_written_again(results: Results) -> None:

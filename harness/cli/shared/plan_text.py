@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.cli.shared.text import count, size
+from harness.errors import UnreadableFile
 from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import Plan, PlanEstimate
 
@@ -28,7 +29,8 @@ def damages(plan: Plan, varying: Sequence[str]) -> Iterator[str]:
     for entry, damaged in plan.with_damage():
         again = "the cell is computed again" if entry.state == "damaged" else "no number depends on it"
         for sentence in damaged:
-            yield f"damaged: {entry.label(varying)}: {sentence}; {again}"
+            follows = "nothing is computed anew for it" if UnreadableFile.WHAT in sentence else again
+            yield f"damaged: {entry.label(varying)}: {sentence}; {follows}"
 
 
 def refusals(declared: Declared, estimate: PlanEstimate) -> Iterator[str]:

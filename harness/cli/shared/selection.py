@@ -22,7 +22,7 @@ from harness import filters
 from harness.cell import OWN, Cell, paths, short_name
 from harness.cli.shared.arguments import command
 from harness.cli.shared.completion import swept_experiments
-from harness.errors import UserError, located
+from harness.errors import UnreadableFile, UserError, located
 from harness.filters import Filter
 from harness.manifest import Expected, Manifest, label
 from harness.store.index import Index
@@ -158,8 +158,8 @@ def _left_out(name: str, record: Record) -> bool:
     """Say that a damaged cell is left out, if it is damaged: it is no reason not to do the others."""
     damaged = record.damage()
     if damaged:
-        again = "the same harness sweep again computes it again"
-        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}; {again}", file=sys.stderr)
+        again = "" if isinstance(damaged, UnreadableFile) else "; the same harness sweep again computes it again"
+        print(f"left out: {name} ({record.cell_id}): {damaged.sentence}{again}", file=sys.stderr)
     return damaged is not None
 
 

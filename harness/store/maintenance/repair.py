@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cell import Cell
-from harness.errors import DamagedFile
-from harness.files import set_aside, write_json
+from harness.errors import DamagedFile, UnreadableFile
+from harness.files import read_as, set_aside, write_json
 from harness.store.outcome import Outcome
-from harness.store.record import Attempt, Record
+from harness.store.record import Attempt, Record, clock_of
 
 
 def repair(record: Record, cell: Cell) -> list[Path]:
@@ -17,6 +17,9 @@ def repair(record: Record, cell: Cell) -> list[Path]:
     A damaged cell.json is written anew: the name of the folder proves the cell. A published outcome that is damaged is
     set aside, so that its attempt publishes it again; so is the outcome of an attempt whose curve is damaged, so that
     the cell is trained again. Damaged weights stay, and so do the numbers: only ``reopen`` trains them again.
+
+    Raises:
+        UnreadableFile: a file cannot be read now; nothing is set aside for it.
     """
     kept: list[Path | None] = []
     for folder in (record.path, record.path / "attempts"):
@@ -26,13 +29,17 @@ def repair(record: Record, cell: Cell) -> list[Path]:
         return [path for path in kept if path]
     try:
         record.cell()
+    except UnreadableFile:
+        raise
     except DamagedFile:
         record.write_cell(cell)
     try:
         record.submission()
+    except UnreadableFile:
+        raise
     except DamagedFile as damaged:
         kept.append(set_aside(damaged.path))
-    if record.state() == "damaged":
+    if _still_damaged(record):
         kept += _set_outcomes_aside(record)
     return [path for path in kept if path]
 
@@ -57,18 +64,44 @@ def _void(attempt: Attempt) -> Path | None:
     return kept
 
 
+def _still_damaged(record: Record) -> bool:
+    """Whether the results are damaged, also once a shared file system was made to look again.
+
+    Raises:
+        UnreadableFile: one of their files cannot be read now.
+    """
+    if record.damage():
+        for folder in (record.path, *(attempt.path for attempt in record.attempts() if attempt.path.is_dir())):
+            clock_of(folder)
+    damage = record.damage()
+    if isinstance(damage, UnreadableFile):
+        raise damage
+    return damage is not None
+
+
 def _set_outcomes_aside(record: Record) -> list[Path | None]:
-    """Set aside the published outcome, and those of attempts that have finished and are not whole."""
-    kept: list[Path | None] = []
-    if record.outcome_file.exists():
-        kept.append(set_aside(record.outcome_file))
-    for attempt in record.attempts():
-        outcome = attempt.outcome()
-        if outcome is None and attempt.outcome_file.exists():
-            kept.append(_void(attempt))
-        elif outcome and outcome.finished:
-            try:
-                record.curve(outcome)
-            except DamagedFile:
-                kept.append(_void(attempt))
-    return kept
+    """Set aside the published outcome, and those of attempts that have finished and are not whole.
+
+    Raises:
+        UnreadableFile: a file of an attempt cannot be read now; nothing was set aside.
+    """
+    void = [attempt for attempt in record.attempts() if not _is_whole(attempt)]
+    published = [set_aside(record.outcome_file)] if record.outcome_file.exists() else []
+    return published + [_void(attempt) for attempt in void]
+
+
+def _is_whole(attempt: Attempt) -> bool:
+    """Whether the outcome of an attempt can be read, and its curve, if it has finished.
+
+    Raises:
+        UnreadableFile: one of them cannot be read now.
+    """
+    try:
+        outcome = read_as(attempt.outcome_file, Outcome.from_json)
+        if outcome and outcome.finished:
+            attempt.record.curve(outcome)
+    except UnreadableFile:
+        raise
+    except DamagedFile:
+        return False
+    return True

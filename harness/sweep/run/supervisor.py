@@ -109,8 +109,8 @@ class Sweep:
                 self.wait_elsewhere(watched)
             else:
                 self.start(watched)
-        except DamagedFile as damaged:
-            watched.ended = f"FAILED: {damaged.sentence}"
+        except (DamagedFile, PermissionError) as error:
+            watched.ended = f"FAILED: {_sentence(error)}"
         if watched.ended:
             self.report([watched], [])
 
@@ -139,8 +139,8 @@ class Sweep:
         for watched, info in [*ended, *((watched, None) for watched in free)]:
             try:
                 self.resolve(watched, info)
-            except DamagedFile as damaged:  # since the cell began; the others go on
-                watched.ended = f"FAILED: {damaged.sentence}"
+            except (DamagedFile, PermissionError) as error:  # since the cell began; the others go on
+                watched.ended = f"FAILED: {_sentence(error)}"
         if not self.refusal and any(not watched.finished for watched, _ in ended):
             self.refuse(self.ledger.stop_reason())
         running = [watched for job, watched in self.open.items() if job in jobs and jobs[job].state is JobState.RUNNING]
@@ -284,6 +284,13 @@ def _stop(sweep: Sweep, signals: Signals) -> str:
         return f"{len(running)} of {asked} running cells have not stopped yet and will at their next step"
     sweep.scheduler.cancel(running, at_once=True)
     return "running cells were ended at once; they lose what they did since their last checkpoint"
+
+
+def _sentence(error: DamagedFile | PermissionError) -> str:
+    """Return what is wrong with a record, and where, in one line."""
+    if isinstance(error, DamagedFile):
+        return error.sentence
+    return f"{error.filename}: {error.strerror}; next: chmod -R u+rwX its record, or ask its owner"
 
 
 def _running(sweep: Sweep, ids: Sequence[str], timeout: float = 0.0) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from harness.cell import Cell
 from harness.environment.process import ProcessIdentity
 from harness.store.ledger import Ledger, Policy
+from harness.store.maintenance.repair import repair
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import STALE_SECONDS, Attempt, Record
@@ -310,3 +312,19 @@ def test_two_sweeps_at_once_run_no_cell_twice(bench: Bench) -> None:
         pids.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
     assert all(len(bench.record(seed).attempts()) == 1 for seed in acts)
+
+
+def test_a_record_that_may_not_be_repaired_fails_by_name_and_the_others_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = bench.record(0).path
+
+    def refuse(record: Record, cell: Cell) -> list[Path]:
+        if record.path == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(refused / "outcome.json"))
+        return repair(record, cell)
+
+    monkeypatch.setattr("harness.sweep.run.scheduler.repair", refuse)
+    ended = bench.run({0: ["ok"], 1: ["ok"]})
+    assert ended["seed=0"].startswith(f"FAILED: {refused / 'outcome.json'}: Permission denied; next: chmod"), ended
+    assert ended["seed=1"] == "finished"

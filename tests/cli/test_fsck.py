@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.main import app
 from tests.faults.damage import flipped, folder
 from tests.support.results import Results, harness
 
@@ -32,10 +34,27 @@ def test_what_is_damaged_is_named_and_set_aside_when_asked(results: Results) -> 
     code, printed = harness("fsck", "--json", results=results.path)
     (listed,) = json.loads(printed)["damaged"]
     assert (listed["cell_id"], listed["file"]) == (record.cell_id, str(weights))
-    assert harness("fsck", record.cell_id, "--set-aside", results=results.path)[0] == 1
+    code, said = harness("fsck", record.cell_id, "--set-aside", results=results.path)
+    assert (code, "Rename 1 file, and let the next sweep train 1 cell again?" in said) == (2, True), said
+    assert (record.state(), weights.exists()) == ("finished", True)
+    assert harness("fsck", record.cell_id, "--set-aside", "--yes", results=results.path)[0] == 1
     assert harness("fsck", results=results.path)[0] == 0
     assert record.state() == "missing"
     assert weights.with_name("encoder.safetensors.damaged-1").exists()
+
+
+def test_what_is_renamed_and_what_trains_again_is_listed_first(results: Results) -> None:
+    first, second = (results.record(cell) for cell in results.cells[:2])
+    weights, provenance = first.path / "attempts/1/encoder.safetensors", second.path / "attempts/1/provenance.json"
+    flipped(weights)
+    flipped(provenance)
+    done = CliRunner().invoke(app, ["fsck", "--set-aside", "--yes", "--results", str(results.path)])
+    assert done.exit_code == 1
+    assert f"will be renamed: {weights}\nwill be renamed: {provenance}" in done.stderr
+    assert f"will be trained again: {first.cell_id} " in done.stderr
+    assert second.cell_id not in done.stderr.partition("will be trained again")[2]
+    assert "provenance.json, is not written again" in done.stdout
+    assert (first.state(), second.state()) == ("missing", "finished")
 
 
 @pytest.mark.parametrize("words", [["status"], ["logs", "tiny.demo"], ["gc", "--yes"], ["retry", "tiny.demo"]])

@@ -34,9 +34,9 @@ check: lint  ## before every commit: lint and the fast tests; about a minute and
 
 test: lint  ## lint and all tests but those of Slurm
 	@$(python)
-	"$$python" -m pytest -m "not slurm"
+	"$$python" -m pytest -m "not slurm and not exhaustive"
 
-test-faults:  ## damaged files, kills, full disks: what real machines do to a sweep
+test-faults:  ## every damaged file, kills, full disks: what real machines do to a sweep; nightly
 	@$(python)
 	"$$python" -m pytest tests/faults
 

@@ -1,4 +1,5 @@
-"""The whole damage matrix, to its end: see ``tests/faults/damage.py``."""
+"""The damage matrix, to its end: see ``tests/faults/damage.py``. ``make test`` runs a fifth of it, which has every file
+and every damage; ``make test-faults`` runs all."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Numbers]:
         return results, calm_numbers(results, folder / "calm")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.exhaustive] if number % 5 else [])
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_a_damaged_file_costs_no_other_cell_and_no_number(
     case: Case, calm: tuple[Results, Numbers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

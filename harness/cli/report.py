@@ -64,7 +64,7 @@ def report(
         again = command("evaluate", [experiment, *(overrides or []), *added.options()], results)
         print(f"not evaluated so: {written.unevaluated} of {count(len(manifest.cells))}; next: {again}")
     for sentence in written.damaged:
-        print(f"damaged, and left out: {sentence}; the same harness sweep again computes or writes it anew")
+        print(f"damaged: {sentence}; what depends on this file is left out")
     for exclusion in manifest.exclusions:
         print(f"left out on purpose: {exclusion.where}, {count(exclusion.cells)}: {exclusion.reason}")
     excluded = [written.excluded] if written.excluded else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from harness.cli.shared.run_locally import Foreground
 from harness.cli.shared.run_on_cluster import ClusterRun
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.text import count, hours, states
+from harness.environment.process import ProcessIdentity
 from harness.environment.revision import source_hash
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError
 from harness.manifest import Manifest
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
@@ -135,11 +137,18 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     """
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
-        cells, facts = set(JobArrays(ledger.path).open_cells()), ledger.facts()
+        cells, is_alive = set(JobArrays(ledger.path).open_cells()), ledger.alive(time.time())
         who, stop = "in the cluster's queue", command("cancel", [declared.manifest.name], results)
-        if ledger.alive(time.time()) and ledger.manifest.exists():
-            cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells}
-            who, stop = f"process {facts['pid']} on {facts['host']}", "Ctrl-C there"
+        damages = list(ledger.damages()) if is_alive or not ledger.path.is_dir() else []
+        if is_alive and ledger.manifest.exists():
+            holder = ProcessIdentity.from_json(ledger.facts())
+            who, stop = f"process {holder.pid or '?'} on {holder.host or '?'}", "Ctrl-C there"
+            try:
+                cells = {cell.cell_id for cell in Manifest.load(ledger.manifest).cells}
+            except DamagedFile as damaged:  # which cells that sweep has yet to train is not known
+                damages.append(damaged)
+        for damage in damages:
+            print(f"damaged: {damage.sentence}; no number depends on it", file=sys.stderr)
         lost = sum(index[cell_id].state != "finished" for cell_id in cells - declares)
         if lost:
             raise UserError(

@@ -119,7 +119,10 @@ class Ledger:
         return read_if_whole(self.path / "sweep.json", _facts) or {}
 
     def damages(self) -> Iterator[DamagedFile]:
-        """Yield the damaged files of the ledger."""
+        """Yield the damaged files of the ledger, or its folder, where something else lies in its place."""
+        if self.path.exists() and not self.path.is_dir():
+            yield DamagedFile(self.path, "it is no folder")
+            return
         files = [(self.path / "sweep.json", _facts), (self.path / "stopped.json", _reason)]
         for path, build in [*files, *((path, _failure(path.stem)) for path in self._failure_files())]:
             try:
@@ -139,7 +142,7 @@ class Ledger:
         """Whether a process supervises the sweep: the heartbeat moved, and on this machine the process exists."""
         try:
             beat = (self.path / "heartbeat").stat().st_mtime
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return now - beat <= STALE_SECONDS and ProcessIdentity.from_json(self.facts()).exists()
 

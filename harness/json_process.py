@@ -7,7 +7,9 @@ The server's side is ``answers`` and ``serve``; the client's side is ``command``
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from harness.errors import UserError
 
 #: How the exit reason of a process begins that a signal has ended; the signal's name follows.
 KILLED = "killed by "
+#: After how many milliseconds without a line it is checked whether the process has ended.
+CHECKED_EVERY = 500
 
 
 class ProcessFailed(Exception):
@@ -79,7 +83,13 @@ def serve(handle: Callable[[Any], Iterable[Any]]) -> NoReturn:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """End the process without its threads and exit handlers, which may never end where they are a user's."""
+    """End the process without its threads and exit handlers, which may never end where they are a user's.
+
+    The workers of a user's ``multiprocessing.Pool`` end with it: nothing else would end them.
+    """
+    with suppress(Exception):
+        for child in multiprocessing.active_children():
+            child.kill()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -119,6 +129,26 @@ def send(process: Popen[str], request: Any) -> None:
         process.stdin.flush()
 
 
+def lines(process: Popen[str]) -> Iterator[str]:
+    """Yield the lines of a process as they come, until it has ended.
+
+    The end of its output is not waited for: processes that it has forked hold that open, and may never end.
+    """
+    assert process.stdout
+    unfinished, output = b"", process.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    content = b"-"
+    while content:
+        ended = process.poll() is not None
+        if poll.poll(0 if ended else CHECKED_EVERY):
+            content = os.read(output, 1 << 16)
+            *finished, unfinished = (unfinished + content).split(b"\n")  # a kill may tear the last line
+            yield from (line.decode() for line in finished)
+        elif ended:
+            return
+
+
 def call(
     module: str,
     *arguments: str,
@@ -151,9 +181,8 @@ def call(
                 send(process, request)
                 with suppress(BrokenPipeError):
                     process.stdin.close()
-            for line in process.stdout or ():
-                if line.endswith("\n"):  # a kill may tear the last line
-                    yield json.loads(line)
+            for line in lines(process):
+                yield json.loads(line)
         if process.returncode:
             log.seek(begin)
             raise ProcessFailed(exit_reason(process.returncode, log.read()) + memory_hint(process.returncode))

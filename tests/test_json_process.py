@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,44 @@ def test_a_program_that_outlives_its_server_holds_nothing_of_it(server: str, tmp
         process.communicate(b"{}\n", timeout=60)
     assert select.select([reading], [], [], 5)[0], "what the server has held is released with its end"
     os.close(reading)
+
+
+FORKING = """
+import multiprocessing, os, time
+from harness import json_process
+
+def handle(request):
+    global pool
+    pool = multiprocessing.get_context("fork").Pool(1)
+    forked = os.fork()
+    if not forked:
+        time.sleep(60)
+        os._exit(0)
+    yield {"number": pool.apply(os.getpid)}
+    yield {"number": forked}
+
+json_process.serve(handle)
+"""
+
+
+def test_what_a_server_has_forked_does_not_hold_its_end(server: str, tmp_path: Path) -> None:
+    """The children of a ``multiprocessing.Pool`` hold the pipe of the answers open."""
+    (tmp_path / "forking.py").write_text(FORKING)
+    begin = time.monotonic()
+    of_pool, forked = numbers("forking")
+    os.kill(forked, signal.SIGKILL)  # it still runs
+    assert time.monotonic() - begin < 50
+    while runs(of_pool):
+        assert time.monotonic() - begin < 50
+        time.sleep(0.1)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended may still be listed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_request_larger_than_a_pipe(server: str) -> None:

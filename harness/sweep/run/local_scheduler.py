@@ -105,8 +105,7 @@ class LocalScheduler:
             if process.job_id not in ids:
                 continue
             if at_once:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.popen.pid, signal.SIGKILL)
+                _kill_session(process.popen)
             else:
                 process.popen.terminate()
 
@@ -258,9 +257,12 @@ class LocalScheduler:
         return process
 
     def _listen(self, process: _Process) -> None:
-        for line in process.popen.stdout or ():
-            self._answers.put((process, line))
+        if process.popen.stdout:
+            for line in json_process.lines(process.popen):
+                self._answers.put((process, line))
         process.popen.wait()
+        if process.popen.stdout:  # processes that a user's loss has forked hold the worker's cores
+            _kill_session(process.popen)
         self._answers.put((process, ""))
 
     def _settings(self, job: Job) -> list[str]:
@@ -273,6 +275,12 @@ class LocalScheduler:
         ranks = ["--standalone", f"--nproc-per-node={job.world_size}"]
         cell = json_process.command("harness.ssl", str(job.record), json.dumps(job.submission.to_json()))
         return json_process.command("torch.distributed.run", *ranks, "--no-python", *cell)
+
+
+def _kill_session(popen: subprocess.Popen[str]) -> None:
+    """Kill the process with all that it has started; it was started in a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(popen.pid, signal.SIGKILL)
 
 
 def _request(job: Job) -> dict[str, object]:

@@ -205,6 +205,27 @@ for line in sys.stdin:
     assert len(set(pids)) == 4, "after each own loss, a new process"
 
 
+def test_what_a_loss_has_forked_holds_neither_the_sweep_nor_cores(tmp_path: Path) -> None:
+    """A ``multiprocessing.Pool`` forks processes that hold the worker's pipe and its locks, and never end."""
+    code = """
+import json, os, sys, time
+from pathlib import Path
+record = json.loads(sys.stdin.readline())["record"]
+if not os.fork():
+    time.sleep(60)
+    os._exit(0)
+print(json.dumps(dict(record=record, code=0, said="", ends=True)), flush=True)
+os._exit(0)
+"""
+    scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", code))
+    begin = time.monotonic()
+    drain(scheduler, scheduler.submit([job(), job()]))
+    scheduler.close()
+    while scheduler._processes:
+        assert time.monotonic() - begin < 30
+        scheduler.status([], timeout=0.02)
+
+
 def test_a_killed_worker_ends_its_cell_and_says_so() -> None:
     with sleeper(Slots(1, 1, "cpu"), seconds=30) as scheduler:
         ids = scheduler.submit([job()])

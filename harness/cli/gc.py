@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cli.shared.arguments import Results, Yes, command
 from harness.cli.shared.confirm import confirm
 from harness.cli.shared.selection import AnyTarget, AsJson, named_cells
 from harness.cli.shared.text import size
+from harness.errors import DamagedFile
+from harness.store.checksum import check_parts
 from harness.store.record import Attempt, Record
 
 
@@ -53,11 +56,27 @@ def unneeded(record: Record) -> list[Path]:
 
     These are the files of finished cells, and of attempts before the one from which an unfinished cell goes on.
     """
-    attempts = record.attempts()
+    attempts: Sequence[Attempt] = record.attempts()
     if record.outcome() is None:
-        kept = [position for position, attempt in enumerate(attempts) if _checkpoints(attempt)]
-        attempts = attempts[: kept[-1]] if kept else []
+        attempts = _superseded(attempts)
     return [path for attempt in attempts for path in [*_checkpoints(attempt), *_torn(attempt)]]
+
+
+def _superseded(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """Return the attempts before the last one from which training can go on: it has a checkpoint that is whole."""
+    for position in range(len(attempts) - 1, 0, -1):
+        if any(map(_is_whole, _checkpoints(attempts[position]))):
+            return attempts[:position]
+    return []
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has its checksum."""
+    try:
+        check_parts(checkpoint)
+    except (DamagedFile, FileNotFoundError):
+        return False
+    return True
 
 
 def _checkpoints(attempt: Attempt) -> list[Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.store.outcome import Outcome
+from tests.faults.damage import flipped
 from tests.support.results import Results, as_json, harness
 
 
@@ -53,6 +54,14 @@ def test_superseded_attempts_of_an_unfinished_cell(results: Results) -> None:
     results.begin(cell).end(Outcome("interrupted", cause="signal"))  # before its first checkpoint
     collect(results)
     assert files(results, cell) == {f"attempts/{newest.number}/checkpoint.pt"}
+
+
+def test_older_checkpoints_stay_where_the_newest_is_damaged(results: Results) -> None:
+    cell = results.cells[0]
+    results.fail(cell)
+    flipped(results.fail(cell).checkpoint)
+    assert "There is nothing to remove." in collect(results)
+    assert files(results, cell) == {"attempts/1/checkpoint.pt", "attempts/2/checkpoint.pt"}
 
 
 def test_it_lists_first_and_removes_nothing_unasked(results: Results, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from harness.store.outcome import Outcome
 from harness.store.record import Busy, Record
 from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import mirror_process
+from harness.sweep.tracking.mirror import Follower, SetAside
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri, lock_folder
 from tests.support.prepared import prepared
@@ -374,6 +375,22 @@ def test_a_sweep_says_that_it_has_replaced_a_damaged_store(results: Path, manife
     assert process.complete
     assert "is now mlflow.damaged-1.db; a new one is filled from the records" in process.notes[0]
     assert process.notes[0] in process.log.read_text()
+
+
+def test_a_store_that_is_damaged_again_and_again_is_one_that_fails(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def replace(self: Follower) -> bool:
+        raise SetAside("mlflow.db was damaged", "harness sync brings it back")
+
+    monkeypatch.setattr(Follower, "_mirror_once", replace)
+    closed, notes, ready = threading.Event(), list[str](), list[None]()
+    closed.set()
+    manifest = Manifest.file(results, "tiny.demo")
+    follower = Follower(results, manifest, default_uri(results), print, lambda: ready.append(None), notes.append)
+    assert not follower.follow(closed)
+    assert (len(notes), len(ready)) == (2, 1)
+    assert "mlflow.db was damaged" in capsys.readouterr().err
 
 
 def test_a_report_waits_for_the_writer_and_then_says_who_it_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ class Results:
 
     def fail(self, cell: Cell, error: str = "the loss is not finite", cause: str = "diverged") -> Attempt:
         attempt = self.begin(cell)
-        (attempt.path / "checkpoint.pt").write_bytes(b"x" * 2**20)
+        with zipfile.ZipFile(attempt.checkpoint, "w") as archive:  # as torch writes it
+            archive.writestr("data", b"x" * 2**20)
         attempt.fail(error, cause)
         return attempt
 

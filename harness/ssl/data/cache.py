@@ -58,12 +58,27 @@ def _only_writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
+#: What reading answers where the content of a file is not the reason: rights, open files, memory, a file server.
+NOT_CONTENT = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+
+
 @contextmanager
 def kept_whole(path: Path) -> Iterator[None]:
-    """Name the file, and the command that has it made again, if what is read from it within is damaged."""
+    """Name the file, and the command that has it made again, if what is read from it within is damaged.
+
+    Raises:
+        UserError: the content is damaged, or the file cannot be read now.
+    """
     try:
         yield
     except (OSError, EOFError, LookupError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in NOT_CONTENT:
+            raise UserError(
+                f"the file in the cache cannot be read now: {error.strerror}",
+                where=str(path),
+                allowed="a file that this user may read, and room for one more open file (ulimit -n)",
+                next_command="the same command again; or export XDG_CACHE_HOME=FOLDER",
+            ) from None
         raise UserError(
             f"the file in the cache is damaged: {error}",
             where=str(path),

@@ -482,6 +482,7 @@ class Follower:
     note: Callable[[str], object]
     _mirror: Mirror | None = None
     _turn: int = 0
+    _has_replaced: bool = False
 
     def follow(self, closed: threading.Event) -> bool:
         """Mirror every EVERY_SECONDS until ``closed``, then once more; return whether the last pass was complete."""
@@ -498,12 +499,13 @@ class Follower:
                 holder = str(busy)
                 time.sleep(BUSY_SECONDS)
                 continue
-            except SetAside as replaced:
-                self._mirror = None
-                self.note(f"{replaced}; {replaced.advice}")
-                continue
             except Exception as error:  # noqa: BLE001  (a later pass completes the mirror from the records)
                 self._mirror = None
+                if isinstance(error, SetAside):
+                    self.note(f"{error}; {error.advice}")
+                    if not self._has_replaced:  # a second new store that is damaged is a store that fails
+                        self._has_replaced = True
+                        continue
                 self.ready()
                 is_expected = isinstance(error, StoreFailed | OSError)
                 _log(str(error) if is_expected else redacted(traceback.format_exc(), self.uri))

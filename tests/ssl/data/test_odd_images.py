@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.cell import Dataset
 from harness.datasets import find
 from harness.errors import UserError
 from harness.files import cache_folder
+from harness.ssl.data.cache import kept_whole
 from harness.ssl.data.sources import load
 from harness.ssl.data.split import Data
 
@@ -208,3 +210,12 @@ def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_makes_it_aga
     assert caught.value.where == str(kept)
     assert os.spawnlp(os.P_WAIT, "bash", "bash", "-c", caught.value.next_command.partition("   (")[0]) == 0
     assert torch.equal(read(root, stream).mean, whole.mean)
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.EACCES, errno.ESTALE])
+def test_a_file_of_the_cache_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path, reason: int) -> None:
+    path = tmp_path / "kept.npy"
+    with pytest.raises(UserError, match="the file in the cache cannot be read now") as caught, kept_whole(path):
+        raise OSError(reason, os.strerror(reason), str(path))
+    assert caught.value.where == str(path)
+    assert "rm " not in caught.value.next_command

@@ -150,7 +150,8 @@ def _most(experiment: ExperimentStatus, results: Path) -> Iterator[Line]:
             named = [] if experiment.name == OTHERS else [experiment.name]
             yield Line(f"and {len(cells) - MOST_CELLS} more: {command('status', [*named, wanted], results)}", indent=2)
     if "damaged" in experiment.counts:
-        yield Line("damaged: the same harness sweep again computes these cells again; harness fsck reads all", indent=2)
+        again = "the same harness sweep again computes these cells again, unless their files cannot be read now"
+        yield Line(f"damaged: {again}; harness fsck reads all", indent=2)
     if "stale" in experiment.counts:
         fix = "harness sweep --rerun-stale trains anew"
         yield Line(f"stale: finished with an earlier version of a component; {fix}", indent=2)

@@ -110,7 +110,7 @@ def _run_here(declared: Declared, results: Path, tracking_uri: str, again: str, 
     estimate = declared.estimate(missing)
     print(f"{declared.manifest.name}: {states(counts)}", flush=True)
     _agree(declared, estimate, results, yes, again)
-    declared.set_damage_aside()
+    declared.set_damage_aside()  # a cell whose record cannot be repaired fails by name when it is started
     declared.manifest.write(results)
     # What runs elsewhere is waited for, and taken over when its holder dies.
     tasks = [*declared.tasks(estimate), *declared.tasks(declared.estimate(elsewhere))]

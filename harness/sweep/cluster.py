@@ -74,7 +74,8 @@ class SubmittedSweep:
         submission: how every cell is run, except for what its resources decide.
         again: the command that submits what is still missing.
         ledger: the sweep's ledger; None until cells are submitted.
-        left_out: the ids of cells that are not submitted since they fit on no node.
+        left_out: the ids of cells that are not submitted since they fit on no node, or their records
+            cannot be repaired.
     """
 
     declared: Declared

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,15 +161,19 @@ class Declared:
         run = self.resources(entry.cell).run_config(replace(common.run, memory=memory, plugins=own), entry.cell)
         return Task(entry.record, entry.cell, entry.label(self.manifest.varying), replace(common, run=run))
 
-    def set_damage_aside(self) -> None:
+    def set_damage_aside(self) -> set[str]:
         """Rename damaged files of the cells, or write them anew, so that what is missing can be computed.
 
-        A record whose files may not be read or written stays as it is; its cell fails by name when it is started.
+        A record whose files may not be read or written stays as it is; the ids of these cells are returned.
         """
+        refused = set()
         for entry, _ in self.plan.with_damage():
             if entry.state != "running":
-                with suppress(UnreadableFile, PermissionError):
+                try:
                     repair(entry.record, entry.cell)
+                except (UnreadableFile, PermissionError):
+                    refused.add(entry.cell.cell_id)
+        return refused
 
     def plan_now(self) -> Plan:
         """Return the plan of the same cells as their records are now."""

@@ -8,10 +8,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
+from harness.cell import Cell
 from harness.errors import DamagedFile, UnreadableFile
 from harness.files import read_as, read_if_whole, read_json, set_aside, write_json
 from harness.store.checksum import Checksum, check_parts
@@ -20,6 +23,7 @@ from harness.store.maintenance.fsck import damages_of_record
 from harness.store.maintenance.repair import reopen, repair
 from harness.store.record import Busy, Record
 from harness.store.submission import Submission
+from harness.sweep.launch import Declared
 from tests.faults.damage import emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
 from tests.support.results import Results
 
@@ -216,6 +220,24 @@ def test_a_file_that_was_missing_for_a_moment_costs_nothing(results: Results, mo
     forbid(record.path / "attempts/1/events.jsonl", errno.ENOENT, monkeypatch, times=1)
     assert repair(record, cell) == []
     assert record.state() == "finished"
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), UnreadableFile(Path("x"), "no", "chmod")])
+def test_a_record_that_cannot_be_repaired_keeps_no_other_from_it(
+    error: Exception, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repaired: list[Record] = []
+
+    def fake(record: Record, cell: Cell) -> None:
+        if cell == results.cells[0]:
+            raise error
+        repaired.append(record)
+
+    monkeypatch.setattr("harness.sweep.launch.repair", fake)
+    pairs = [(SimpleNamespace(state="damaged", record=results.record(cell), cell=cell), []) for cell in results.cells]
+    declared = SimpleNamespace(plan=SimpleNamespace(with_damage=lambda: pairs))
+    assert Declared.set_damage_aside(cast("Declared", declared)) == {results.cells[0].cell_id}
+    assert repaired == [results.record(cell) for cell in results.cells[1:]]
 
 
 def forbid(path: Path, reason: int, monkeypatch: pytest.MonkeyPatch, times: int = 1000) -> None:

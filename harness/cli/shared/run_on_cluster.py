@@ -49,7 +49,12 @@ class ClusterRun:
             print(line)
         if entries:
             self._agree(entries, estimate, yes)
-        sweep.declared.set_damage_aside()
+        refused = sweep.declared.set_damage_aside() & {entry.cell.cell_id for entry in entries}
+        for entry in entries:
+            if entry.cell.cell_id in refused:
+                print(f"not submitted: {entry.label(varying)}: its damaged record cannot be repaired now (see above)")
+        entries = [entry for entry in entries if entry.cell.cell_id not in refused]
+        sweep.left_out |= refused
         manifest.write(results)
         store = self.tracking_uri or default_uri(results)
         # The store is there before any job starts; and jobs never write to it.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import StateDict
+from torch.serialization import MAP_LOCATION, default_restore_location
+from torch.utils._pytree import tree_map_only
 
 from harness.errors import DamagedFile, shortened
 from harness.files import atomic_write, link, room
@@ -101,12 +103,26 @@ def load(path: Path, device: torch.device) -> TrainingState:
     """
     check_parts(path)
     try:
-        state: TrainingState = torch.load(path, map_location=device, weights_only=True)
+        state = _placed(torch.load(path, map_location=_leave_cpu(device), weights_only=True), device)
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001  (torch.load has no error of its own for a damaged file)
         raise DamagedFile(path, f"it cannot be read ({shortened(str(error), 100)})") from None
     return state
+
+
+def _leave_cpu(device: torch.device) -> MAP_LOCATION:
+    """Return torch's ``map_location`` that loads on this device what was not saved on the CPU."""
+    return lambda storage, saved_on: storage if saved_on == "cpu" else default_restore_location(storage, str(device))
+
+
+def _placed(state: TrainingState, device: torch.device) -> TrainingState:
+    """Return the state on this device; what a user's loss kept on the CPU while it trained on a GPU stays there."""
+    trained_on = next((tensor.device.type for tensor in state["method"].values()), device.type)
+    stays = {"own_loss"} if trained_on == device.type else set()
+    moved = {key: value if key in stays else tree_map_only(Tensor, lambda tensor: tensor.to(device), value)
+             for key, value in state.items()}  # fmt: skip
+    return cast("TrainingState", moved)
 
 
 def curve_of(attempt: Attempt, state: TrainingState) -> dict[str, Checksum]:

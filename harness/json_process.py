@@ -97,9 +97,13 @@ def end_at_once(code: int) -> NoReturn:
 
 def _keep_files_from_children() -> None:
     """Let no program that is started here inherit open files, such as the locks of cores, which it might outlive."""
-    for descriptor in map(int, os.listdir("/dev/fd")):
+    try:
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # a container without /proc
+        descriptors = list(range(min(os.sysconf("SC_OPEN_MAX"), 4096)))
+    for descriptor in descriptors:
         if descriptor > 2:
-            with suppress(OSError):  # that of the listing itself is closed
+            with suppress(OSError):  # it is not open, as that of the listing itself
                 os.set_inheritable(descriptor, False)
 
 

@@ -81,14 +81,27 @@ def test_code_of_strangers_reads_no_request_writes_no_answer_and_does_not_hold_t
         numbers("stranger", fail=True)
 
 
-def test_a_program_that_outlives_its_server_holds_nothing_of_it(server: str, tmp_path: Path) -> None:
+WITHOUT_PROC = """
+import os
+listdir = os.listdir
+def refusing(path="."):
+    if path == "/dev/fd":
+        raise FileNotFoundError(path)
+    return listdir(path)
+os.listdir = refusing
+"""
+
+
+@pytest.mark.parametrize("first", ["", WITHOUT_PROC], ids=["", "without /proc"])
+def test_a_program_that_outlives_its_server_holds_nothing_of_it(server: str, tmp_path: Path, first: str) -> None:
     """The locks of cores and GPUs are open files that a worker inherits; a program that it leaves behind must not."""
-    (tmp_path / "leaving.py").write_text(STRANGER.replace('os.system("uname -s")', 'os.system("sleep 20 &")'))
+    (tmp_path / "leaving.py").write_text(first + STRANGER.replace('os.system("uname -s")', 'os.system("sleep 20 &")'))
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "leaving"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[writing]) as process:
         os.close(writing)
         process.communicate(b"{}\n", timeout=60)
+    assert process.returncode == 0
     assert select.select([reading], [], [], 5)[0], "what the server has held is released with its end"
     os.close(reading)
 

@@ -62,7 +62,7 @@ class UnreadableFile(DamagedFile):
     It is named as a damaged one is; it is never set aside, and no result is computed anew because of it.
     """
 
-    #: How its sentence begins, by which it is told from that of a damaged file where only the sentence is left.
+    #: What its sentence contains and that of a damaged file does not, for readers that have the sentence only.
     WHAT = "the file cannot be read now"
 
     def __init__(self, path: Path, why: str, next_command: str) -> None:

@@ -13,6 +13,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
@@ -198,7 +199,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             return _spec(name, file)
         if path is not None or name in sys.stdlib_module_names:
             return None
-        added = [folder for folder in sys.path if folder not in self._path]
+        added = [folder for folder in sys.path if folder not in self._path and not _is_installed(folder)]
         spec = PathFinder.find_spec(name, [str(self.source.root), *added])
         if spec and spec.origin and _found_elsewhere(name, self.source.root, added) is None:
             raise ImportError(
@@ -206,6 +207,12 @@ class _Finder(importlib.abc.MetaPathFinder):
                 f"{self.source.file.path.name} that an import statement names"
             )
         return None
+
+
+def _is_installed(folder: str) -> bool:
+    """Return whether a folder belongs to the environment, such as one that a package adds with what it brings along."""
+    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
+    return any(Path(folder).resolve().is_relative_to(path) for path in installed)
 
 
 def _found_elsewhere(name: str, root: Path, but: Sequence[str] = ()) -> ModuleSpec | None:

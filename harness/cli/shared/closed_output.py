@@ -48,7 +48,10 @@ class _OutlivingStream:
 def outlived(verb: str) -> Iterator[None]:
     """Let a verb go on when the reader of its output has gone, unless it only shows."""
     if verb in ENDING:
-        yield
+        try:
+            yield
+        finally:
+            _OutlivingStream(sys.stdout).flush()  # Python itself would end with a message and code 120
         return
     note = f"harness: nobody reads the output any more; {verb} goes on (Ctrl-C stops it)" if verb in LONG else ""
     output, errors = _OutlivingStream(sys.stdout, note), _OutlivingStream(sys.stderr)

@@ -169,9 +169,11 @@ def _group_values(path: Path, overrides: Sequence[str]) -> dict[str, Tree]:
     values: dict[str, Tree] = {}
     for override in overrides:
         group, _, name = override.lstrip("+").partition("=")
+        if group not in GROUPS:
+            continue
         own = path.parent / group / f"{name}.yaml"
         file = own if own.is_file() else CONF / group / f"{name}.yaml"
-        if group in GROUPS and file.is_file():
+        if file.is_file():
             header = file.read_text(encoding="utf-8").partition("\n")[0]
             prefix = "" if "@package _global_" in header else f"{group}."
             values[override] = leaves(_loaded(file, []), prefix)

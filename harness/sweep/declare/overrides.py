@@ -171,7 +171,7 @@ def _check(override: Override) -> None:
         allowed = f"{rest[0]}={typed}" if rest else "the keys themselves, which overrule those of the scale"
     elif key in ("scales", "defaults") or key.startswith("scales."):
         what, allowed = f"{key.partition('.')[0]} are read from the file alone", "a change of the file"
-    elif value == {} and not override.deletes:
+    elif value == {} and "." not in key and not override.deletes:
         what, allowed = "a mapping is merged, so that an empty one has no effect", f"~{key}, which removes its keys"
     elif isinstance(value, list) and key in paths(Cell):
         raise _no_sweep(override.text, key, value)

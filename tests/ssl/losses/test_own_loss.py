@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+import sysconfig
 import time
 import types
 import warnings
@@ -427,6 +428,21 @@ def test_a_module_from_a_folder_that_the_file_puts_on_the_path_is_refused(
     top = f"import sys; sys.path.append({str(tmp_path / 'lib')!r}); import far_away"
     with pytest.raises(UserError, match=r"far_away\.py would be no part of the cells' identity"):
         load(text("factor = 1", top=top))
+
+
+def test_what_an_installed_package_brings_along_is_installed(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """setuptools puts a folder of its own on the path when somebody imports it, as torch's compiler does."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    brought = tmp_path / "site-packages" / "tools" / "_vendor"
+    brought.mkdir(parents=True)
+    (brought / "brought_along.py").write_text("FACTOR = 2.0")
+    real = sysconfig.get_path
+    monkeypatch.setattr(
+        sysconfig, "get_path", lambda name: str(tmp_path / "site-packages") if name == "purelib" else real(name)
+    )
+    load(text("factor = 1", top=f"import sys; sys.path.append({str(brought)!r}); import brought_along"))
 
 
 def test_a_neighbour_with_the_name_of_an_installed_module_is_refused(load: Load) -> None:

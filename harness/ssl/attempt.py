@@ -76,9 +76,11 @@ def run_cell(record: Record, submission: Submission | None = None) -> None:
                 compile_networks(run.method, device, micro_batches=len(run.parts) > 1)
             with skip_value_checks():
                 outcome = run.train()
-        except (Interrupted, Superseded):
+        except (Interrupted, Superseded) as ended:
             if world.rank == 0:
-                attempt.end(Outcome("interrupted", cause=heartbeat.stop))
+                # All ranks stop together: another one may have had its signal before this one.
+                asked = "signal" if isinstance(ended, Interrupted) else ""
+                attempt.end(Outcome("interrupted", cause=heartbeat.stop or asked))
             raise
         except BaseException as error:
             traceback.print_exc()  # while standard error is still the attempt's log

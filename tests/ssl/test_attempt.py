@@ -15,6 +15,7 @@ import torch
 from harness.cell import Dataset
 from harness.ssl import train
 from harness.ssl.attempt import CodeDrift, run_cell
+from harness.ssl.distributed import World
 from harness.ssl.methods.batch import Batch
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
@@ -36,6 +37,19 @@ def test_kill_9_loses_at_most_the_work_since_the_last_checkpoint(make_record: Ma
     assert numbers(killed) == numbers(calm)
     second = [json.loads(line) for line in (killed.path / "attempts/2/events.jsonl").read_text().splitlines()]
     assert second[0]["epoch"] > 2, "it began again from nothing"
+
+
+def test_a_rank_that_stops_before_its_own_signal_comes_says_that_a_signal_was_the_cause(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks stop together, at the step at which the first of them has had its signal."""
+    record, stopped = make_record(), iter([(False, False), (False, True)])
+    monkeypatch.setattr(World, "any_of", lambda self, *values: next(stopped, (False, True)))
+    with pytest.raises(train.Interrupted):
+        run_cell(record)
+    ended = record.attempts()[0].outcome()
+    assert ended
+    assert (ended.state, ended.cause) == ("interrupted", "signal")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])

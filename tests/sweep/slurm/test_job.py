@@ -28,7 +28,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cells that this process has computed; each of them finishes, and imports its user's loss."""
     found: list[str] = []
     files: set[Path] = set()
-    monkeypatch.setattr(sources, "_imported_files", files)
+    monkeypatch.setattr(sources, "_imported", files)
 
     def attempt(record: Record, submission: object) -> tuple[int, str]:
         found.append(record.cell_id)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.files import read_json, write_json
 from tests.support.slurm_sweeps import (
     LONG,
     LONG_TWICE,
@@ -305,8 +306,7 @@ def test_a_failed_cell_is_retried_on_the_cluster(folder: Folder) -> None:
 def test_changed_code_is_refused_by_a_waiting_job(folder: Folder) -> None:
     folder.sweep(*LONG, "cluster.sbatch.hold=true")
     submission = folder.record.path / "submission.json"
-    told = json.loads(submission.read_text())
-    submission.write_text(json.dumps({**told, "sources": "0" * 12}))
+    write_json(submission, {**(read_json(submission) or {}), "sources": "0" * 12})
     slurm("scontrol", "release", *folder.jobs())
     until(lambda: folder.record.state() == "failed")
     (cell,) = folder.status()
@@ -328,8 +328,8 @@ def test_a_submitter_that_dies_after_sbatch_doubles_nothing(folder: Folder) -> N
     assert folder.jobs() == []
     assert "Nothing is missing but what is in the queue" in folder.sweep(*words)
     for path in (folder.results / "sweeps").glob("*/batches/*.json"):  # as if it lay two minutes ago
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({**content, "submitted": content["submitted"] - 120}))
+        content = read_json(path) or {}
+        write_json(path, {**content, "submitted": content["submitted"] - 120})
     forget_when_asked(folder)
     folder.sweep(*words)
     assert len(folder.jobs()) == 1

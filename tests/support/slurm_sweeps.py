@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.files import read_json, write_json
 from harness.store.job_arrays import JobArrays
 from harness.store.record import Attempt, Record
 
@@ -192,8 +193,7 @@ def computed_here(path: Path, cache: Path, *words: str) -> list[dict[str, object
 def forget_when_asked(folder: Folder) -> None:
     """As if the last question lay longer ago."""
     for path in (folder.results / "sweeps").glob("*/queue.json"):
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({**content, "pause": 0.0}))
+        write_json(path, {**(read_json(path) or {}), "pause": 0.0})
 
 
 def causes(record: Record) -> list[str]:

@@ -266,24 +266,25 @@ class Record:
         It only reads, so a heartbeat's age is by this machine's clock; ``begin`` uses the file system's.
         """
         try:
-            outcome = self.outcome()
-            if outcome is None:
-                return self.unfinished_state()
-            self.curve(outcome)
+            return self._state_if_whole()
         except DamagedFile:
             return "damaged"
-        return "finished"
 
     def damage(self) -> DamagedFile | None:
         """Return what makes the state damaged; None in any other state."""
         try:
-            if outcome := self.outcome():
-                self.curve(outcome)
-            else:
-                self.unfinished_state()
+            self._state_if_whole()
         except DamagedFile as damaged:
             return damaged
         return None
+
+    def _state_if_whole(self) -> str:
+        """Return the state; raise DamagedFile where what the cell has computed is damaged."""
+        outcome = self.outcome()
+        if outcome is None:
+            return self.unfinished_state()
+        self.curve(outcome)
+        return "finished"
 
     def unfinished_state(self) -> str:
         """Return the state of a cell without a published outcome.

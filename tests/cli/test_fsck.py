@@ -10,15 +10,12 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from tests.faults.damage import flipped, folder
-from tests.support.results import Results, harness
+from tests.support.results import Results, harness, with_three_finished
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    made = Results(tmp_path / "results")
-    for cell in made.cells[:3]:
-        made.finish_with_checksums(cell)
-    return made
+    return with_three_finished(tmp_path / "results")
 
 
 def test_what_is_whole_is_said_to_be_whole(results: Results) -> None:

@@ -228,21 +228,24 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
+def follow(results: Path) -> list[str]:
+    """Return the command that mirrors these results until its standard input closes."""
+    return [
+        sys.executable,
+        "-c",
+        FOLLOW,
+        *map(str, (results, Manifest.file(results, "tiny.demo"))),
+        default_uri(results),
+    ]
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_mirror_that_is_killed_leaves_a_store_that_sync_completes(
     moment: str, results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(results / "cache"))  # so that the store is created step by step
     begin_and_finish(results, manifest, lambda: None)
-    command = [
-        sys.executable,
-        "-c",
-        FOLLOW,
-        str(results),
-        str(Manifest.file(results, "tiny.demo")),
-        default_uri(results),
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(follow(results), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not MOMENTS[moment](results):
             assert process.poll() is None
@@ -278,15 +281,7 @@ def test_a_mirror_gives_way_to_training_only_when_the_store_is_there(
     results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(results / "cache"))
-    command = [
-        sys.executable,
-        "-c",
-        FOLLOW,
-        str(results),
-        str(Manifest.file(results, "tiny.demo")),
-        default_uri(results),
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(follow(results), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         watched, before = psutil.Process(process.pid), []
         while not (results / "mlflow.db").exists():
             before.append(watched.nice())
@@ -301,15 +296,7 @@ def test_a_mirror_gives_way_to_training_only_when_the_store_is_there(
 def test_what_is_deleted_while_a_sweep_goes_on_is_there_when_it_ends(
     what: str, results: Path, manifest: Manifest
 ) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        FOLLOW,
-        str(results),
-        str(Manifest.file(results, "tiny.demo")),
-        default_uri(results),
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(follow(results), stdin=subprocess.PIPE) as process:
 
         def delete() -> None:
             deadline = time.monotonic() + 120

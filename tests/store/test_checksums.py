@@ -25,7 +25,7 @@ from harness.store.record import Busy, Record
 from harness.store.submission import Submission
 from harness.sweep.launch import Declared
 from tests.faults.damage import emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
-from tests.support.results import Results
+from tests.support.results import Results, with_three_finished
 
 CONTENT = {"a": 1, "b": {"c": [1.5, None, "é"]}}
 
@@ -33,10 +33,7 @@ CONTENT = {"a": 1, "b": {"c": [1.5, None, "é"]}}
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     """Three finished cells that vouch for their files."""
-    made = Results(tmp_path / "results")
-    for cell in made.cells[:3]:
-        made.finish_with_checksums(cell)
-    return made
+    return with_three_finished(tmp_path / "results")
 
 
 def test_a_json_file_has_its_checksum_as_its_last_key_and_is_read_without_it(tmp_path: Path) -> None:

@@ -213,14 +213,19 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize(("top", "does"), KEPT.values(), ids=KEPT)
-def test_what_a_loss_keeps_outside_of_its_state_stops_the_first_resumption(load: Load, top: str, does: str) -> None:
-    content = text(does, top=top)
+def interrupted(load: Load, content: str) -> tuple[OwnLoss, OwnLoss]:
+    """Return a loss after three steps, and one of the same file that was resumed from its checkpoint."""
     loss = load(content)
     for number in range(3):
         step(loss, number)
     saved, resumed = loss.checkpoint(), load(content)
     resumed.resume(saved)
+    return loss, resumed
+
+
+@pytest.mark.parametrize(("top", "does"), KEPT.values(), ids=KEPT)
+def test_what_a_loss_keeps_outside_of_its_state_stops_the_first_resumption(load: Load, top: str, does: str) -> None:
+    _, resumed = interrupted(load, text(does, top=top))
     with pytest.raises(UserError, match="from step to step, and no checkpoint has that") as refused:
         step(resumed, 3)
     assert "own.py" in refused.value.where
@@ -241,12 +246,7 @@ CACHES = {
 
 @pytest.mark.parametrize(("top", "does"), CACHES.values(), ids=CACHES)
 def test_a_cache_is_no_state(load: Load, top: str, does: str) -> None:
-    content = text(does, top=top)
-    loss = load(content)
-    for number in range(3):
-        step(loss, number)
-    saved, resumed = loss.checkpoint(), load(content)
-    resumed.resume(saved)
+    loss, resumed = interrupted(load, text(does, top=top))
     assert step(resumed, 3) == step(loss, 3)
 
 

@@ -13,7 +13,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -30,6 +29,7 @@ from harness.sweep.tracking.mirror import Follower, SetAside
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri, lock_folder
 from tests.support.prepared import prepared
+from tests.support.refusing_server import refusing
 
 EPOCHS = 200
 FOLLOW = "import sys; from harness.sweep.tracking import mirror; mirror.EVERY_SECONDS = 0.2; sys.exit(mirror.main())"
@@ -71,21 +71,8 @@ def sync(results: Path, uri: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def answering(status: int) -> Iterator[str]:
     """A server that answers every request with this status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        do_GET = do_POST = answer  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with refusing(status) as (port, _):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

@@ -6,10 +6,6 @@ import base64
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -20,32 +16,11 @@ from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import VARIABLE, public
 from tests.support.prepared import prepared
+from tests.support.refusing_server import refusing
 
 PASSWORD = "S3cr3t"
 HEADER = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
 CELL = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0]"]
-
-
-@contextmanager
-def refusing(status: int = 403) -> Iterator[tuple[str, set[str]]]:
-    """A server that refuses every request: its address with a password, and the authorizations that reached it."""
-    seen: set[str] = set()
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            seen.add(self.headers.get("Authorization", ""))
-            self.send_response(status)
-            self.end_headers()
-
-        do_GET = do_POST = answer  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://alice:{PASSWORD}@127.0.0.1:{server.server_port}", seen
-        server.shutdown()
 
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +46,8 @@ def with_secrets(folder: Path) -> list[str]:
 @pytest.mark.parametrize("status", [403, 500])
 @pytest.mark.parametrize("where", ["environment", "argument"])
 def test_no_record_log_or_line_of_a_sweep_holds_the_password(tiny: Path, where: str, status: int) -> None:
-    with refusing(status) as (uri, seen):
+    with refusing(status) as (port, seen):
+        uri = f"http://alice:{PASSWORD}@127.0.0.1:{port}"
         environment = {VARIABLE: uri} if where == "environment" else {}
         words = ["--tracking-uri", uri] if where == "argument" else []
         swept = run(tiny.parent, "sweep", "tiny.yaml", *CELL, *words, **environment)

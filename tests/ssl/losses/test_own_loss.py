@@ -117,6 +117,8 @@ IN_A_CALL = ["default type", "default device", "deterministic algorithms", "thre
 
 
 def settings() -> list[Any]:
+    # The first call in a process imports sympy, which registers a filter of warnings: no setting of a loss.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     return [
         torch.get_default_dtype(),
         torch.get_default_device(),
@@ -442,7 +444,9 @@ def test_what_an_installed_package_brings_along_is_installed(
     monkeypatch.setattr(
         sysconfig, "get_path", lambda name: str(tmp_path / "site-packages") if name == "purelib" else real(name)
     )
-    load(text("factor = 1", top=f"import sys; sys.path.append({str(brought)!r}); import brought_along"))
+    plain = step(load(text("factor = 1")), 0)
+    top = f"import sys; sys.path.append({str(brought)!r}); import brought_along"
+    assert step(load(text("factor = brought_along.FACTOR", top=top)), 0) == 2 * plain
 
 
 def test_a_neighbour_with_the_name_of_an_installed_module_is_refused(load: Load) -> None:

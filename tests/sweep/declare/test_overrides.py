@@ -99,9 +99,10 @@ def test_an_override_that_a_later_one_replaces_is_refused(tiny: Path, earlier: s
 
 
 def test_what_is_removed_may_be_set_anew_and_groups_may_be_refined() -> None:
-    read(
-        ["~derive.lr", "derive.lr={linear_in_batch_size: 0.1}", "optimizer=sgd", "optimizer.lr=0.1", "axes.loss=[dcl]"]
-    )
+    texts = [
+        "~derive.lr", "derive.lr={linear_in_batch_size: 0.1}", "optimizer=sgd", "optimizer.lr=0.1", "axes.loss=[dcl]"
+    ]  # fmt: skip
+    assert [override.text for override in read(texts)] == texts
 
 
 def test_a_key_of_a_claim_can_be_set_and_a_mistake_in_it_is_found_on_the_command_line(tiny: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import signal
 import sys
@@ -26,4 +27,6 @@ def interrupt_as_usual() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    for child in multiprocessing.process.active_children():  # they outlive an end as abrupt as this one
+        child.kill()
     os._exit(128 + number)

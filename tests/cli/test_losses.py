@@ -248,9 +248,11 @@ def test_ctrl_c_while_ranks_run_ends_the_check(own: Path) -> None:
     ) as process:
         while not Path("begun").exists() and process.poll() is None:
             time.sleep(0.1)
-        for child in psutil.Process(process.pid).children(recursive=True):
+        children = psutil.Process(process.pid).children(recursive=True)
+        for child in children:
             child.send_signal(signal.SIGINT)  # it may reach them first
         time.sleep(2)
+        assert {child.status() for child in children} <= {psutil.STATUS_RUNNING, psutil.STATUS_SLEEPING}
         os.killpg(process.pid, signal.SIGINT)
         out, errors = process.communicate(timeout=50)
     assert process.returncode in (130, -signal.SIGINT), errors  # a shell shows both as 130

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,14 +323,20 @@ def test_a_torn_archive_is_refused_whole(results: Results, archive: Path, tmp_pa
 
 
 def test_a_flipped_bit_is_found(results: Results, archive: Path, tmp_path: Path) -> None:
-    content = bytearray(archive.read_bytes())
-    for position in range(100, len(content), 97):  # after the name of the file
-        content[position] ^= 1
-        archive.write_bytes(content)
-        assert harness("import", str(archive), results=tmp_path / "there")[0] == 2
-        content[position] ^= 1
-    archive.write_bytes(content)
-    assert harness("import", str(archive), results=tmp_path / "there")[0] == 0
+    """Some bits change nothing: a copy of a zero is the same from wherever in a run of zeros it is taken."""
+    written = archive.read_bytes()
+    for position in range(100, len(written), 97):  # after the name of the file
+        flipped = bytearray(written)
+        flipped[position] ^= 1
+        archive.write_bytes(flipped)
+        code, _ = harness("import", str(archive), results=tmp_path / f"there-{position}")
+        assert code == (0 if unpacks_to(flipped, gzip.decompress(written)) else 2)
+
+
+def unpacks_to(archive: bytes, content: bytes) -> bool:
+    with suppress(OSError, EOFError, zlib.error):
+        return gzip.decompress(archive) == content
+    return False
 
 
 def test_no_such_archive(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,7 @@ def _ranks(name: str) -> str:
 
 def _run_ranks(arguments: tuple[str, ...]) -> None:
     """Start the ranks and wait for them; a Ctrl-C is this process's alone, which ends them."""
+    resource_tracker.ensure_running()  # a start that has to start it first takes the mask away
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes that are started now inherit that
     try:
         ranks = spawn(_rank, arguments, nprocs=RANKS, join=False, daemon=True)

@@ -48,6 +48,7 @@ class Filter:
 
     @property
     def paths(self) -> set[str]:
+        """The dotted paths that the filter asks about."""
         return {condition.path for condition in self.conditions}
 
 

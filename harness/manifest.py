@@ -61,6 +61,7 @@ class Expected:
     versionless_id: str = ""
 
     def to_json(self) -> Tree:
+        """Return the cell as the manifest's file has it."""
         return {"cell_id": self.cell_id, "axes": self.axes, VERSIONLESS_KEY: self.versionless_id}
 
     @classmethod
@@ -148,9 +149,11 @@ class Manifest:
 
     @staticmethod
     def file(results: Path, name: str) -> Path:
+        """Return where the manifest of an experiment at a scale lies; ``name`` is both, joined by a dot."""
         return results / "manifests" / f"{name}.json"
 
     def save(self, path: Path) -> None:
+        """Write the manifest into the file, whole or not at all."""
         without_cells = dataclasses.asdict(dataclasses.replace(self, cells=[]))  # it copies what is in them
         write_json(path, {**without_cells, "cells": [cell.to_json() for cell in self.cells]})
 

@@ -48,6 +48,8 @@ Listed = Sequence[ExperimentStatus | DamagedExperiment]
 
 
 class Line(NamedTuple):
+    """A line of the screen: its text, rich's style, and by how many columns it is indented."""
+
     text: str
     style: str = ""
     indent: int = 0

@@ -26,9 +26,11 @@ class CifarDataset(FixedDataset):
     label_key: str
 
     def locate(self, root: str | None) -> tuple[Path, list[Path]]:
+        """Return the folder into which torchvision unpacks the archive, and the batches in it."""
         return self.torchvision_files(root, self.subfolder, self.batches)
 
     def read(self, folder: Path) -> Arrays:
+        """Read the training batches, which stay apart, and the test batch; pixels are uint8 (n, 3, 32, 32)."""
         import numpy as np
 
         training_batches = len(self.batches) - 1

@@ -91,6 +91,7 @@ class SplitFolder:
 
     @property
     def name(self) -> str:
+        """The folder's name, as messages show it."""
         return f"{self.folder.name}/"
 
     @property
@@ -99,6 +100,7 @@ class SplitFolder:
         return [path for paths in self.images.values() for path in paths]
 
     def labelled(self, labels: dict[str, int]) -> LabelledFiles:
+        """Return the files in their order with the labels of their classes."""
         return LabelledFiles(self.paths, [labels[name] for name, paths in self.images.items() for _ in paths])
 
     def _add_class(self, entry: os.DirEntry[str]) -> None:

@@ -15,6 +15,7 @@ class DigitsDataset(FixedDataset):
     """One table of all digits; there is no official split, so that a fixed draw takes the test images."""
 
     def locate(self, root: str | None) -> tuple[Path, list[Path]]:
+        """Return the folder of scikit-learn and the file of the digits in it."""
         spec = importlib.util.find_spec("sklearn")
         if spec is None or spec.origin is None:
             raise DatasetMissing("the digits come with scikit-learn, which is missing", next_command="pip install -e .")
@@ -22,6 +23,7 @@ class DigitsDataset(FixedDataset):
         return folder, [folder / "digits.csv.gz"]
 
     def read(self, folder: Path) -> Arrays:
+        """Read the digits, uint8 (n, 1, 8, 8), and split them at random, the same way on every machine."""
         import numpy as np
 
         from harness.random_streams import permutation

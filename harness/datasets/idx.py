@@ -23,6 +23,7 @@ class IdxDataset(FixedDataset):
     debian: Path | None = None
 
     def locate(self, root: str | None) -> tuple[Path, list[Path]]:
+        """Return the folder that has all four files: torchvision's, or else the one of Debian's package."""
         torchvision_folder = Path(root or "data") / self.torchvision_class / "raw"
         for folder in (torchvision_folder, self.debian) if self.debian else (torchvision_folder,):
             files = [path for name in IDX_FILES if (path := _plain_or_compressed(folder / name))]
@@ -37,6 +38,7 @@ class IdxDataset(FixedDataset):
         )
 
     def read(self, folder: Path) -> Arrays:
+        """Read the four files; pixels are uint8 (n, 1, H, W)."""
         train, train_labels, test, test_labels = (self._read(folder / name) for name in IDX_FILES)
         if (len(train), len(test)) != (len(train_labels), len(test_labels)):
             raise self._damaged(folder, "the files have another number of images than of labels")

@@ -16,6 +16,7 @@ class Stl10Dataset(FixedDataset):
     """Files of bare numbers, as torchvision unpacks them."""
 
     def locate(self, root: str | None) -> tuple[Path, list[Path]]:
+        """Return the folder into which torchvision unpacks the archive, and its files, whose sizes are checked."""
         folder, files = self.torchvision_files(root, "stl10_binary", STL10_FILES)
         self._check_sizes(files, root)
         return folder, files
@@ -33,6 +34,7 @@ class Stl10Dataset(FixedDataset):
                 )
 
     def read(self, folder: Path) -> Arrays:
+        """Map the files into memory, uint8 (n, 3, 96, 96); images without a label follow the labelled ones."""
         import numpy as np
 
         train, train_labels, unlabelled, test, test_labels = (folder / name for name in STL10_FILES)

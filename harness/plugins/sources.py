@@ -43,6 +43,7 @@ class SourceFile:
 
     @property
     def is_python(self) -> bool:
+        """Whether it is Python source, and no other file that the loss's code reads."""
         return self.path.suffix in SOURCE_SUFFIXES
 
 

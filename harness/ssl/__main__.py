@@ -17,6 +17,7 @@ from harness.store.submission import Submission
 
 
 def main() -> int:
+    """Train the record that the command line names, and return the exit code."""
     if len(sys.argv) not in (2, 3) or not (Path(sys.argv[1]) / "submission.json").exists():
         usage = "python -m harness.ssl RECORD [SUBMISSION]   (a folder with cell.json and submission.json, and JSON)"
         print(f"usage: {usage}", file=sys.stderr)

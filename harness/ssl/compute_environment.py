@@ -18,6 +18,7 @@ from harness.store.provenance import ComputeEnvironment
 
 
 def compute_environment(cell: Cell, device: torch.device) -> ComputeEnvironment:
+    """Return the code, versions and hardware with which this process trains the cell."""
     return ComputeEnvironment(
         revision=(loaded := _revision_at_start()).revision,
         dirty=loaded.dirty,
@@ -44,6 +45,7 @@ def _revision_at_start() -> Revision:
 
 @functools.cache
 def hardware(device: torch.device) -> str:
+    """Return the name of the GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor()

@@ -33,6 +33,7 @@ class SavedEncoder:
 
     @property
     def channels(self) -> int:
+        """The number of channels of the images that the encoder takes."""
         return len(self.mean)
 
 

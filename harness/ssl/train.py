@@ -85,6 +85,7 @@ class Trainer:
         self.notes: list[str] = []
 
     def train(self) -> Outcome:
+        """Train from the last checkpoint or the start to the end; return the outcome, evaluated on rank 0."""
         self.restore()
         if self.step == 0 and self.world.rank == 0:
             self.evaluate("init")
@@ -173,6 +174,7 @@ class Trainer:
         self.first_bad_step = torch.where(bad, self.step, self.first_bad_step)
 
     def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step, which counts from 0."""
         settings = self.cell.optimizer
         warmup = round(settings.warmup_epochs * self.steps_per_epoch)
         return optim.lr_at(step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
@@ -182,6 +184,7 @@ class Trainer:
         return self.cell.loss.temperature if LOSSES[self.cell.loss.name].cosine_logits else None
 
     def end_epoch(self, epoch: int, rate: float) -> None:
+        """Log what the epoch showed; ``epoch`` counts from 0, ``rate`` is in samples a second."""
         if self.world.rank == 0:
             steps = self.step - epoch * self.steps_per_epoch
             metrics = {"loss": float(self.loss_sum) / steps, "samples_per_second": rate}
@@ -252,6 +255,7 @@ class Trainer:
         return geometry(z1, z2)
 
     def features(self, split: Split | Stream) -> Tensor:
+        """Return the frozen encoder's features (n, d) of the images."""
         return features(self.network.encoder, split, self.data.mean, self.data.std, self.cell.precision)
 
     def validate(self) -> float:
@@ -297,6 +301,7 @@ class Trainer:
             raise Interrupted(f"stopped ({self.heartbeat.stop}) after step {self.step} of {self.steps}")
 
     def state(self, train_seconds: float) -> checkpoint.TrainingState:
+        """Return what a checkpoint needs so that training goes on with equal results."""
         state: checkpoint.TrainingState = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -315,6 +320,7 @@ class Trainer:
         return state
 
     def restore(self) -> None:
+        """Go back to the last whole checkpoint of the record, if it has one; all ranks must read the same one."""
         resumed = checkpoint.load_latest(self.attempt.record, self.device)
         state, self.files, self.notes = resumed.state, resumed.events, resumed.notes
         step = state["step"] if state else 0

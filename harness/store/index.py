@@ -65,6 +65,7 @@ class Conditions:
 
     @classmethod
     def of(cls, provenance: Provenance) -> Conditions:
+        """Return the conditions that an attempt's provenance states."""
         environment, config = provenance.environment, provenance.submission.run
         return cls(
             host=provenance.process.host,
@@ -147,6 +148,7 @@ class Summary:
 
     @property
     def at_rest(self) -> bool:
+        """Whether no process works on the record, as far as its files say, so that its summary stays true."""
         return self.state == "finished" or self.attempts == 0 or self.ended is not None
 
     def to_json(self) -> dict[str, Node]:
@@ -162,6 +164,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Summary:
+        """Return the summary that the cache file holds."""
         names = ("submission", "outcome", "ended", "first", "last")
         submission, outcome, ended, first, last = (content[name] for name in names)
         typed = {
@@ -195,6 +198,7 @@ class Index:
         self._finished_by_versionless_id: dict[str, list[str]] | None = None
 
     def cell_ids(self) -> list[str]:
+        """The ids of all cells that have a record, sorted."""
         return sorted(self._listed)
 
     def __getitem__(self, cell_id: str) -> Summary:
@@ -229,6 +233,7 @@ class Index:
         return batches.task_id(cell_id) if batches else ""
 
     def record(self, cell_id: str) -> Record:
+        """Return the record of a cell, which need not exist."""
         return Record(self.runs / cell_id)
 
     def last_attempt(self, cell_id: str) -> Attempt:

@@ -43,6 +43,7 @@ class JobStatus:
 
     @property
     def over(self) -> bool:
+        """Whether the job has ended or is no longer known to the scheduler."""
         return self.state in OVER or self.state == GONE
 
 
@@ -59,6 +60,7 @@ class JobArray:
     failed: str = ""
 
     def task_id(self, task: int) -> str:
+        """Return the scheduler's id of a task, by its place in ``tasks``; an array of one is a plain job."""
         return f"{self.job}_{task}" if len(self.tasks) > 1 else self.job
 
 
@@ -110,6 +112,7 @@ class JobArrays:
 
     @cached_property
     def queue(self) -> Queue:
+        """The scheduler's last answer; an empty one before the first, or where its file is damaged."""
         return read_if_whole(self.folder / "queue.json", _queue) or Queue()
 
     @cached_property
@@ -147,10 +150,12 @@ class JobArrays:
         return batch
 
     def write(self, batch: JobArray) -> None:
+        """Write the job array's file, new or again."""
         write_json(self._file(batch.number), dataclasses.asdict(batch))
         self.forget()
 
     def write_queue(self, queue: Queue) -> None:
+        """Write down what the scheduler answered."""
         statuses = {task: [status.state, status.why] for task, status in queue.statuses.items()}
         figures = {"asked": queue.asked, "pause": queue.pause, "settled": queue.settled}
         write_json(self.folder / "queue.json", {**figures, STATUSES_KEY: statuses})

@@ -46,6 +46,7 @@ class Policy:
     max_identical_failures: int = field(default=3, metadata={"key": "alike"})
 
     def to_json(self) -> dict[str, Node]:
+        """Return the policy under the keys of ``failures:`` in an experiment."""
         return {declared_key(item): getattr(self, item.name) for item in fields(self)}
 
     @classmethod
@@ -109,9 +110,11 @@ class Ledger:
 
     @property
     def manifest(self) -> Path:
+        """The file of the manifest with which the sweep began."""
         return self.path / "manifest.json"
 
     def policy(self) -> Policy:
+        """Return how the sweep treats failures; the defaults where its file is damaged."""
         return Policy.from_json(self.facts().get("policy", {}))
 
     def facts(self) -> Mapping[str, Any]:
@@ -136,6 +139,7 @@ class Ledger:
         return ProcessIdentity.from_json(self.facts()).host
 
     def beat(self) -> None:
+        """Show that a process supervises the sweep: a heartbeat that stops moving means that it died."""
         (self.path / "heartbeat").touch()
 
     def alive(self, now: float) -> bool:
@@ -152,6 +156,7 @@ class Ledger:
             (self.path / "heartbeat").unlink()
 
     def finished(self, cell_id: str) -> None:
+        """Write down that a cell has finished: an earlier failure of it no longer counts."""
         (self.path / "finished").touch()
         self.clear_failure(cell_id)
 
@@ -165,6 +170,7 @@ class Ledger:
         write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:
+        """Return the failures that count, sorted by cell id; damaged files are passed over."""
         failures = (read_if_whole(path, _failure(path.stem)) for path in self._failure_files())
         return [failure for failure in failures if failure]
 

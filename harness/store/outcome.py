@@ -46,10 +46,12 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
+        """Whether the attempt has trained and evaluated the cell."""
         return self.state == "finished"
 
     @property
     def failed(self) -> bool:
+        """Whether the attempt ended by an error."""
         return self.state == "failed"
 
     @property
@@ -58,6 +60,7 @@ class Outcome:
         return self.cause or self.state
 
     def to_json(self) -> dict[str, Node]:
+        """Return the content of outcome.json: only the keys that belong to the state."""
         content: dict[str, Node] = {"attempt": self.attempt, "state": self.state}
         if self.failed:
             return {**content, "error": self.error, "cause": self.cause}

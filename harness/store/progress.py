@@ -23,9 +23,11 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingProgress:
+        """Return the progress that a heartbeat's file holds; KeyError where one of its keys is missing."""
         return cls(**{item.name: content[item.name] for item in fields(cls)})
 
     def seconds_left(self, batch_size: int) -> float:
+        """Return the seconds that the remaining steps take at the present rate."""
         return (self.steps - self.step) * batch_size / self.rate
 
 
@@ -42,6 +44,7 @@ class Event:
     time: float | None = None
 
     def to_json(self) -> dict[str, Node]:
+        """Return the event as a line of events.jsonl has it, without what is None."""
         content = {"time": self.time, "step": self.step, "epoch": self.epoch, "metrics": self.metrics}
         return {key: value for key, value in content.items() if value is not None}
 

@@ -31,6 +31,7 @@ class ComputeEnvironment:
     scheduler: SchedulerJob | None = None
 
     def to_json(self) -> dict[str, Node]:
+        """Return the environment under the keys of provenance.json."""
         content = {
             "revision": self.revision,
             "dirty": self.dirty,
@@ -45,6 +46,7 @@ class ComputeEnvironment:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ComputeEnvironment:
+        """Return the environment that provenance.json holds; what an older file lacks is None."""
         return cls(
             revision=content.get("revision"),
             dirty=content.get("dirty"),
@@ -67,6 +69,7 @@ class Provenance:
     started_at: float | None = field(default_factory=time.time)
 
     def to_json(self) -> dict[str, Node]:
+        """Return the content of provenance.json."""
         return {
             **vars(self.process),
             "started": self.started_at,

@@ -96,10 +96,12 @@ class Record:
 
     @property
     def cell_id(self) -> str:
+        """The id of the record's cell, which is the folder's name."""
         return self.path.name
 
     @property
     def submission_file(self) -> Path:
+        """The file that says how the cell was last submitted."""
         return self.path / "submission.json"
 
     @property
@@ -375,6 +377,7 @@ class Attempt:
 
     @property
     def path(self) -> Path:
+        """The folder of the attempt."""
         return self.record.path / "attempts" / str(self.number)
 
     @property
@@ -409,10 +412,12 @@ class Attempt:
 
     @property
     def provenance_file(self) -> Path:
+        """The file that says which process began the attempt, with what code and on what hardware."""
         return self.path / "provenance.json"
 
     @property
     def outcome_file(self) -> Path:
+        """The file that says how the attempt ended."""
         return self.path / "outcome.json"
 
     @property
@@ -451,6 +456,7 @@ class Attempt:
         return read_if_whole(self.heartbeat_file, TrainingProgress.from_json)
 
     def holder(self) -> str:
+        """Return which process runs the attempt, in words for a message."""
         process = self.provenance().process
         return f"attempt {self.number}, process {process.pid or '?'} on {process.host or '?'}"
 
@@ -467,6 +473,7 @@ class Attempt:
         return self.provenance().process.exists()
 
     def superseded(self) -> bool:
+        """Whether a later attempt has begun, so that this one may write no more."""
         return (self.record.path / "attempts" / str(self.number + 1)).exists()
 
     def request_stop(self, cause: str) -> None:

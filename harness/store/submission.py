@@ -36,6 +36,7 @@ class RunConfig:
     source_hash: str = ""
 
     def to_json(self) -> dict[str, Node]:
+        """Return the configuration under the keys of submission.json."""
         return {
             "threads": self.threads,
             "device": self.device,
@@ -51,6 +52,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration that submission.json holds; a missing key means what it meant before it existed."""
         return cls(
             threads=content.get("threads", 1),
             device=content.get("device", "cpu"),
@@ -76,6 +78,7 @@ class SlurmAllocation:
     stage_folder: str | None = None
 
     def to_json(self) -> dict[str, Node]:
+        """Return the allocation under the keys of submission.json."""
         return {
             "nodes": self.nodes,
             "time": self.minutes,
@@ -108,9 +111,11 @@ class Submission:
 
     @property
     def withdrawn(self) -> bool:
+        """Whether the cell was taken back before it began."""
         return self.withdrawn_at is not None
 
     def to_json(self) -> dict[str, Node]:
+        """Return the content of submission.json."""
         known = {
             "experiment": self.experiment or None,
             "scale": self.scale or None,

@@ -49,6 +49,7 @@ class Estimate:
     paired: bool = True
 
     def interval(self, level: float) -> Interval:
+        """Return the t interval with this confidence; its bounds are NaN where there are fewer than two values."""
         from scipy.special import stdtrit  # scipy.stats takes a second to import, which plans need not wait for
 
         half = self.error * float(stdtrit(self.df, (1 + level) / 2)) if self.n > 1 else float("nan")
@@ -127,6 +128,7 @@ class SeedEffect:
 
     @property
     def paired(self) -> bool:
+        """Whether seeds move the arms together, so that arms are compared seed by seed."""
         return self.p < ALPHA
 
 

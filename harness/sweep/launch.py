@@ -57,6 +57,7 @@ class Declared:
 
     @property
     def on_cluster(self) -> bool:
+        """Whether the cells are submitted to a scheduler, and do not run on this machine."""
         return self.declaration.cluster.scheduler != "none"
 
     def estimate(self, entries: Sequence[Entry]) -> PlanEstimate:

@@ -19,14 +19,17 @@ def swept_experiments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def losses(incomplete: str) -> list[str]:
+    """Return the catalogue's losses that begin with what has been typed."""
     return _beginning(incomplete, LOSSES)
 
 
 def datasets(incomplete: str) -> list[str]:
+    """Return the catalogue's data sets that begin with what has been typed."""
     return _beginning(incomplete, DATASETS)
 
 
 def presets(incomplete: str) -> list[str]:
+    """Return the evaluation presets that begin with what has been typed."""
     return _beginning(incomplete, evaluation_presets.names())
 
 

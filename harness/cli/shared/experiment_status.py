@@ -79,6 +79,7 @@ class CellStatus:
 
     @classmethod
     def of(cls, index: Index, cell_id: str, name: str, state: str) -> CellStatus:
+        """Return the status of a cell, from the summary of its record in the index."""
         summary, outcome = index[cell_id], index[cell_id].outcome
         waits = _waits(index, cell_id) if state == "queued" else None
         return cls(

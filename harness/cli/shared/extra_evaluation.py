@@ -37,12 +37,15 @@ class ExtraEvaluation:
     root: str
 
     def on(self, own: Dataset) -> Dataset | None:
+        """Return the other data set for cells trained on ``own``; None where they are evaluated on their own."""
         return self.other.like(own) if self.other else None
 
     def metrics(self, record: Record) -> dict[str, float] | None:
+        """Return what this evaluation found for the record's encoder; None where it has not been made."""
         return record.metrics(self.evaluation, self.on(record.cell().dataset))
 
     def of(self, manifest: Manifest) -> Manifest:
+        """Return the manifest of the same cells, evaluated in this way."""
         return manifest.evaluated(self.preset, self.evaluation, self.on(manifest.own_dataset))
 
     def options(self) -> list[str]:

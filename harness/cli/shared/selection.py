@@ -63,6 +63,7 @@ class Group:
 
     @property
     def name(self) -> str:
+        """The experiment and scale, or what cells without an experiment are called."""
         return self.manifest.name if self.manifest else OTHERS
 
 
@@ -79,9 +80,11 @@ class Selection:
 
     @property
     def cell_ids(self) -> list[str]:
+        """The ids of all selected cells, each once, in the order of the groups."""
         return list(dict.fromkeys(cell.cell_id for group in self.groups for cell in group.cells))
 
     def states(self) -> dict[str, str]:
+        """Return the state of every selected cell by its id."""
         return {cell.cell_id: state_of(self.index, cell) for group in self.groups for cell in group.cells}
 
     @cached_property
@@ -114,6 +117,7 @@ def names_in(group: Group) -> dict[str, str]:
 
 
 def state_of(index: Index, cell: Expected) -> str:
+    """Return the state of an expected cell; finished with other versions of its components, it is stale."""
     return index.state_of(cell.cell_id, cell.versionless_id)
 
 

@@ -14,6 +14,7 @@ def states(counts: Counter[str]) -> str:
 
 
 def count(cells: int) -> str:
+    """Return "1 cell" or "12,000 cells"."""
     return f"{cells:,} cell{'' if cells == 1 else 's'}"
 
 

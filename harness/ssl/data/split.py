@@ -27,12 +27,15 @@ class Split:
 
     @property
     def channels(self) -> int:
+        """The number of channels of the images."""
         return self.images.shape[1]
 
     def to(self, device: torch.device) -> Split:
+        """Return the split with its images and labels on the device."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def take(self, rows: Tensor | slice) -> Split:
+        """Return the split of these rows alone."""
         return Split(self.images[rows], self.labels[rows])
 
     def batches(self, size: int) -> Iterator[Tensor]:
@@ -76,9 +79,11 @@ class Data:
 
     @property
     def channels(self) -> int:
+        """The number of channels of the images."""
         return self.train.channels
 
     def to(self, device: torch.device) -> Data:
+        """Return the data with all tensors on the device; the bank shares the images of ``train``."""
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
         bank = labelled_images(train, len(self.bank))
         return Data(train, bank, validation, test, self.mean.to(device), self.std.to(device))

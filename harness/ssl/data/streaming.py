@@ -71,9 +71,11 @@ class Stream:
         return len(self.rows)
 
     def to(self, device: torch.device) -> Stream:
+        """Return the stream with its labels on the device; images are read and decoded on the host."""
         return replace(self, labels=self.labels.to(device))
 
     def take(self, rows: Tensor | slice) -> Stream:
+        """Return the stream of these rows alone."""
         chosen = self.rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
         return replace(self, rows=chosen, labels=self.labels[rows])
 

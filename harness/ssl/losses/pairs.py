@@ -57,6 +57,7 @@ class DensePairs:
     function: Map | None = None
 
     def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return ``p`` (A,) and ``LSE(n)`` (A,), from tiles of the A x C cosines, which never exist as a whole."""
         # f(c) / t = f(s c): what is scaled is the embeddings, not their many products.
         scale = temperature ** (-1 if self.function is None else -1 / self.function.degree)
         if self.candidates is self.anchors:
@@ -66,9 +67,11 @@ class DensePairs:
         return self.positives / temperature, sums
 
     def transformed(self, function: Map, *, positive: bool) -> DensePairs:
+        """Return the same pairs; the function of the negatives is applied when a tile is computed."""
         return replace(self, positives=function.of(self.positives) if positive else self.positives, function=function)
 
     def mean_negative(self) -> Tensor:
+        """Return the mean of the negatives' cosines, a scalar, from sums of the embeddings in O((A + C) d)."""
         total = self.anchors.sum(0) @ self.candidates.sum(0)
         for offset in self.excluded:
             first, last = max(0, -offset), min(self.anchors.shape[0], self.candidates.shape[0] - offset)
@@ -85,15 +88,19 @@ class SampledPairs:
 
     @property
     def count(self) -> int:
+        """The number K of negatives of each anchor."""
         return self.negatives.shape[1]
 
     def log_sums(self, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return ``p`` (A,) and ``LSE(n)`` (A,)."""
         return self.positives / temperature, (self.negatives / temperature).logsumexp(1)
 
     def transformed(self, function: Map, *, positive: bool) -> SampledPairs:
+        """Return the same pairs with ``function`` of every cosine, or of the negatives' alone."""
         return SampledPairs(function.of(self.positives) if positive else self.positives, function.of(self.negatives))
 
     def mean_negative(self) -> Tensor:
+        """Return the mean of all negatives' cosines, a scalar."""
         return self.negatives.mean()
 
 

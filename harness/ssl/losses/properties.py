@@ -50,6 +50,7 @@ class PropertyResult:
 
     @property
     def holds(self) -> bool:
+        """Whether no counter-example was found."""
         return not self.counter_example
 
 

@@ -68,6 +68,7 @@ def together(device: str) -> dict[str, Node]:
 
 
 def main() -> None:
+    """Answer with what this rank sees alone, then with whether all ranks reach each other."""
     folder, device = Path(sys.argv[1]), sys.argv[2]
     with json_process.answers() as answer:
         seen = alone(folder, device)

@@ -69,6 +69,7 @@ class ImageCounts:
 
     @property
     def total(self) -> int:
+        """The number of all images."""
         return self.train + self.validation + self.test
 
 
@@ -90,6 +91,7 @@ class StepBenchmark:
         self.mean, self.std = torch.full((channels,), 0.5, device=device), torch.ones(channels, device=device)
 
     def images(self, count: int) -> Tensor:
+        """Return random images, uint8 (count, C, H, W), on the device."""
         size = self.cell.dataset.image_size
         return torch.randint(0, 256, (count, self.channels, size, size), dtype=torch.uint8, device=self.device)
 
@@ -100,6 +102,7 @@ class StepBenchmark:
         return augmentation_parameters.resolve(draws, self.cell.views, self.channels, size, size).to(self.device)
 
     def two_views(self, images: Tensor, parameters: Tensor) -> Tensor:
+        """Return the normalised views (2, n, C, H, W) of images (n, C, H, W)."""
         pixels = normalized(augment.augment(images, parameters, self.cell.views).flatten(0, 1), self.mean, self.std)
         stacked: Tensor = pixels.unflatten(0, (2, -1))
         return stacked
@@ -126,11 +129,13 @@ class StepBenchmark:
             self.network(self.two_views(images, self.augmentation_parameters(len(images))).flatten(0, 1))
 
     def embed(self, images: Tensor) -> Tensor:
+        """Return the features (n, d) of images (n, C, H, W), as the evaluation computes them."""
         with frozen(self.network.encoder):
             return embed(self.network.encoder, images.float() / 255, self.mean, self.std, self.cell.precision)
 
 
 def trial(cell: Cell, channels: int, device: torch.device, micro_batch: int | None = None) -> StepBenchmark:
+    """Return the benchmark of a cell's step with a new network on the device."""
     network, parts = models.build(cell, channels), micro_batches(cell.batch_size, micro_batch)
     method = methods.build(cell, network, cell.batch_size, World(), len(parts)).to(device)
     return StepBenchmark(cell, network, method, channels, device, parts)
@@ -312,6 +317,7 @@ def base_bytes(device: torch.device) -> int:
 
 
 def main() -> None:
+    """Measure what is asked on standard input, request by request, with the threads and device of the command line."""
     threads, device = int(sys.argv[1]), torch.device(sys.argv[2])
     torch.set_num_threads(threads)
     keep_freed_memory()

@@ -105,6 +105,7 @@ def in_turn(sides: Mapping[str, Callable[[], Taken]], rounds: int = ROUNDS) -> d
 
 
 def seconds(work: Callable[[], object], device: torch.device = CPU) -> float:
+    """Return the seconds of the work, until the device has finished it."""
     _wait_for(device)
     begun = time.perf_counter()
     work()
@@ -125,6 +126,7 @@ def loop() -> Iterator[Row]:
 
 
 def loop_row(what: str, cell: Cell, goal: float, device: torch.device) -> Row:
+    """Return the loop's samples a second relative to those of bare steps; ``goal``: the smallest good ratio."""
     with attempt_of(cell, device) as run:
         bare = bare_step(cell, run.data, device)
         bare(1)
@@ -259,6 +261,7 @@ def evaluation() -> Iterator[Row]:
 
 
 def judged(prefix: str, device: torch.device) -> Iterator[Row]:
+    """Yield the seconds of kNN and of the linear probe, on features of CIFAR-10's size."""
     rows = [tensor.to(device) for tensor in _classes(TRAIN + VALIDATION, TEST, width=512)]
     sizes = f"{len(rows[2]):,} to {len(rows[0]):,} x 512"
     neighbours = [seconds(lambda: knn_accuracy(*rows, k=200, temperature=0.1), device) for _ in range(3)]
@@ -335,6 +338,7 @@ FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def main() -> None:
+    """Answer with the rows of the figure that the command line names, each as soon as it is measured."""
     torch.set_num_threads(cores())
     keep_freed_memory()
     torch.manual_seed(0)

@@ -48,6 +48,7 @@ class Worker:
         self._popen.communicate()
 
     def ask(self, record: Record) -> None:
+        """Ask the worker to train the record, which has been submitted."""
         submission = record.submission()
         assert submission
         json_process.send(self._popen, {"record": str(record.path), "submission": submission.to_json()})
@@ -73,6 +74,7 @@ class CellSupply:
         self._seeds = itertools.count()
 
     def next(self, threads: int) -> Record:
+        """Return a new record, submitted to run with so many threads."""
         record = Record.prepare(self._folder, replace(self._cell, seed=next(self._seeds)))
         run = RunConfig(threads=threads, device="cpu", root=self._root, evaluation=Evaluation(curve_bank=500))
         record.submit(Submission(run))

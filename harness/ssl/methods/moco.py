@@ -40,6 +40,7 @@ class MoCo(TrainingMethod):
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
+        """Return the queries (k, d) of the first views, or of both views where the loss is symmetric."""
         if self.symmetric:
             return self.network(views.flatten(0, 1)).chunk(2)  # type: ignore[no-any-return]
         return (self.network(views[0], views=1),)
@@ -63,6 +64,7 @@ class MoCo(TrainingMethod):
         return self.keys(used.flatten(0, 1), views=len(used)).chunk(len(used))  # type: ignore[no-any-return]
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        """Return the loss of queries with the other view's keys against the queue."""
         pairs = partial(queued, queue=self.queue)
         first = torch.cat([l2_normalize(q) for q in gathered(*embeddings)])
         second = torch.cat(list(targets[::-1]))

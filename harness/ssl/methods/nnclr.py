@@ -36,11 +36,13 @@ class NNCLR(TrainingMethod):
         self.register_buffer("queue", random_unit_rows(cell.seed, cell.method.queue, cell.head.dim))
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
+        """Return the projections of both views, without a graph, and their predictions; (k, d) each."""
         z = self.network(views.flatten(0, 1))
         p = self.network.in_groups(self.predictor, z, views=2)
         return (*z.detach().chunk(2), *p.chunk(2))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        """Return the mean loss of each view's nearest neighbours in the queue with the other view's predictions."""
         z1, z2, p1, p2 = (l2_normalize(z) for z in gathered(*embeddings))
         nn1, nn2 = self.neighbours(z1), self.neighbours(z2)
         loss = (self.loss(nn1, p2, pairs=cross_view) + self.loss(nn2, p1, pairs=cross_view)) / 2

@@ -37,9 +37,11 @@ class SimCLR(TrainingMethod):
             self.register_buffer(self.state.name, torch.full((samples,), self.state.initial))
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
+        """Return the embeddings (k, d) of each view; both pass through the network together."""
         return self.network(views.flatten(0, 1)).chunk(2)  # type: ignore[no-any-return]
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        """Return the loss of the two views, and the new numbers of the batch's samples where the loss has a state."""
         z1, z2 = gathered(*embeddings)
         if self.unit_norm:
             z1, z2 = l2_normalize(z1), l2_normalize(z2)

@@ -34,13 +34,16 @@ class SiMo(TrainingMethod):
         self.ema, self.negatives = cell.method.ema, cell.method.negatives
 
     def forward(self, views: Tensor) -> Sequence[Tensor]:
+        """Return the queries (k, d) of the first views."""
         return (self.network(views[0], views=1),)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Sequence[Tensor]:
+        """Return the keys (n, d) of this rank's second views, from the network of the keys."""
         return encode_in_micro_batches(self.keys, batch, lambda slice_: (self.keys(batch.views(slice_)[1], views=1),))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Sequence[Tensor], batch: Batch) -> Comparison:
+        """Return the loss of queries with keys against some of the batch's other keys, drawn anew at every step."""
         (q,) = gathered(*embeddings)
         (k,) = gathered(*targets)
         others = len(batch.rows) - 1

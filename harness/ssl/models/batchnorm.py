@@ -31,6 +31,7 @@ class GroupedBatchNorm(_BatchNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` normalised: in training by the statistics of its group, whose mean the running ones follow."""
         if not self.training:
             normalized: Tensor = super().forward(x)
             return normalized

@@ -32,6 +32,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: the loop has the loss
+        """Update every parameter that has a gradient, as the class says."""
         for settings in self.param_groups:
             trained = [parameter for parameter in settings["params"] if parameter.grad is not None]
             matrices = [parameter for parameter in trained if parameter.ndim > 1]

@@ -40,10 +40,12 @@ class ClaimInstance:
 
     @property
     def expected_cells(self) -> int:
+        """How many cells the claim needs in this setting."""
         return sum(len(rows) for rows in self.rows.values())
 
     @property
     def finished(self) -> int:
+        """How many of these cells have a value of the claim's metric."""
         return sum(int(rows[self.claim.metric].notna().sum()) for rows in self.rows.values())
 
     @property

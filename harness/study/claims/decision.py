@@ -22,6 +22,7 @@ class Evidence:
 
     @property
     def seeds(self) -> int:
+        """The smallest number of seeds of any contrast."""
         return min(estimate.n for estimate in self.estimates)
 
     @functools.cached_property
@@ -41,6 +42,7 @@ class Evidence:
 
     @property
     def speaks_against(self) -> bool:
+        """Whether the evidence against the claim is stronger than the evidence for it."""
         return self.p_false < self.p_true
 
     @property

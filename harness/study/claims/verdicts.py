@@ -77,6 +77,7 @@ class Verdict:
 
     @property
     def why(self) -> str:
+        """The reason of the verdict in a sentence, with the reservation that takes it back, if there is one."""
         return f"{self.summary}; but {self.reservation}" if self.reservation else self.summary
 
     @property
@@ -86,6 +87,7 @@ class Verdict:
 
     @property
     def unit(self) -> str:
+        """The unit of the claim's measure."""
         return MEASURES[self.claim.measure].unit
 
 

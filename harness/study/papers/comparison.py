@@ -33,6 +33,7 @@ class PublishedComparison:
 
     @property
     def comparable(self) -> bool:
+        """Whether published and measured number have the same setting."""
         return not self.differences
 
     @property

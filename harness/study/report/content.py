@@ -56,10 +56,12 @@ class Study:
 
     @property
     def verdicts(self) -> list[Verdict]:
+        """The verdicts of all claims, in the order of the manifest."""
         return self.judged.verdicts
 
     @property
     def answer(self) -> str:
+        """The abstract, which answers the claims."""
         return abstract.abstract(self.verdicts, self.table)
 
     @property

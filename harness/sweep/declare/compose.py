@@ -62,6 +62,7 @@ class Declaration:
 
     @property
     def overrides(self) -> list[str]:
+        """The overrides of the command line, as they were typed."""
         return [override.text for override in self.typed]
 
     @property
@@ -79,14 +80,17 @@ class Declaration:
 
     @property
     def cluster(self) -> ClusterConfig:
+        """The profile of the cluster; its scheduler is none for a sweep on this machine."""
         return self.experiment.cluster
 
     @property
     def evaluation(self) -> Evaluation:
+        """The settings with which every cell is evaluated."""
         return Evaluation(**asdict(self.experiment.evaluate))
 
     @property
     def failures(self) -> Policy:
+        """The policy for cells that fail."""
         return Policy.from_json(vars(self.experiment.failures))
 
 

@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "conf" / "evaluate"
 
 
 def names() -> list[str]:
+    """Return the names of all presets, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 

@@ -43,6 +43,7 @@ class Override:
 
     @property
     def where(self) -> str:
+        """The override as the place of an error."""
         return f"command line: {shortened(self.text, 200)}"
 
     @property

@@ -23,6 +23,7 @@ def expected_at(key: str, hint: Any) -> str:
 
 
 def unknown_key(key: str) -> UserError:
+    """Return the refusal of a key that does not exist, with its nearest sibling and all that are allowed."""
     siblings = _siblings(key)
     what = f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], siblings)}"
     return UserError(what, key=key, allowed=", ".join(siblings))
@@ -50,6 +51,7 @@ def translated(error: Exception) -> UserError:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of an error that says what is wrong, past the lines that only say where Hydra was."""
     lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
     causes = [line for line in lines if "raised while composing" not in line] or lines
     return causes[0].strip() if causes else type(error).__name__

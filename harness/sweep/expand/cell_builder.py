@@ -41,6 +41,7 @@ class Builder:
         self._common: dict[str, Any] = common | {name: self._part(name, (), ()) for name in COMPONENTS}
 
     def cell(self, point: Point) -> Cell:
+        """Return the cell at a point of the grid; fields that follow from others are computed for it."""
         values = {**point, **self._following(point)}
         fields = dict(self._common)
         for name, below in self._layout(tuple(values)).items():

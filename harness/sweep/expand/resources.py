@@ -32,6 +32,7 @@ class Resources:
 
     @property
     def world_size(self) -> int:
+        """The number of ranks of a cell, one for each GPU."""
         return self.gpus * self.nodes
 
     def micro_batch_of(self, cell: Cell) -> int | None:

@@ -91,6 +91,7 @@ def shape(cell: Cell, device: str, micro_batch: int | None = None) -> Shape:
 
 
 def footprint(cell: Cell, world_size: int, micro_batch: int | None = None) -> Footprint:
+    """Return the facts that decide the memory of a cell which runs on so many ranks."""
     return Footprint(_shape(cell, cell.batch_size, micro_batch), cell.loss.name, cell.bn_groups, world_size)
 
 

@@ -42,6 +42,7 @@ class Entry:
 
     @property
     def record(self) -> Record:
+        """The cell's record, which need not exist."""
         return Record(self.runs / self.cell.cell_id)
 
     def label(self, varying: Sequence[str]) -> str:
@@ -55,10 +56,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
+    """What a sweep would do: its cells with their states, and the index that they were read from."""
+
     entries: list[Entry]
     index: Index
 
     def counts(self) -> Counter[str]:
+        """Return how many cells are in each state."""
         return Counter(entry.state for entry in self.entries)
 
     def to_run(self, rerun_stale: bool = False) -> list[Entry]:
@@ -128,10 +132,12 @@ class PlanEstimate:
 
     @property
     def device_hours(self) -> float:
+        """The hours of all cells that fit, summed over ranks."""
         return sum(need.seconds * need.ranks for need in self._fitting) / 3600
 
     @property
     def disk_bytes(self) -> int | None:
+        """The bytes that the results will take; None where that of a cell is unknown."""
         known = [need.disk for need in self._fitting if need.disk is not None]
         return sum(known) if len(known) == len(self.entries) else None
 
@@ -146,6 +152,7 @@ class PlanEstimate:
         return len(self.entries) - self.by_records
 
     def memory(self, entry: Entry) -> int:
+        """Return the bytes of memory that a rank of the cell needs."""
         return self.needs[entry.cell.cell_id].memory
 
     @property
@@ -198,6 +205,7 @@ def arm_id(cell: Cell) -> str:
 
 
 def timing_key(cell: Cell, given: Resources) -> TimingKey:
+    """Return what decides a cell's seconds: its arm, its ranks and its micro-batch."""
     return arm_id(cell), given.world_size, given.micro_batch_of(cell)
 
 

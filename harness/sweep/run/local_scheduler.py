@@ -77,18 +77,21 @@ class LocalScheduler:
         self._count = 0
 
     def script(self, job: Job) -> str:
+        """Return a line of the shell that runs the job as this scheduler does."""
         run = shlex.join(["env", *self._settings(job), *self._command(job)])
         if job.world_size > 1:
             return f"exec {run}"
         return f"echo {shlex.quote(json.dumps(_request(job)))} | {run}"
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
+        """Queue the jobs, which begin at the next ``status``, and return their ids."""
         ids = [f"{os.getpid()}.{number}" for number in range(self._count, self._count + len(jobs))]
         self._count += len(jobs)
         self._queue.extend(zip(ids, jobs, strict=True))
         return ids
 
     def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:
+        """Start what slots are free for, and return the states, within ``timeout`` seconds of waiting for an end."""
         self._read_answers()
         self._fill()
         if timeout and not self._over.keys() & set(ids):
@@ -99,6 +102,7 @@ class LocalScheduler:
         return {job_id: self._over.get(job_id) or JobInfo(self._state(job_id)) for job_id in ids}
 
     def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
+        """Drop jobs that have not begun, and stop the processes of the others: with a signal, or killed ``at_once``."""
         self._over |= dict.fromkeys((job_id for job_id, _ in self._queue if job_id in ids), JobInfo(JobState.DONE))
         self._queue = deque(entry for entry in self._queue if entry[0] not in ids)
         for process in self._processes:

@@ -33,6 +33,7 @@ class JobState(Enum):
 
     @property
     def over(self) -> bool:
+        """Whether a job in this state runs no more."""
         return self in (JobState.DONE, JobState.FAILED, JobState.LOST)
 
 
@@ -60,10 +61,12 @@ class Job:
 
     @property
     def threads(self) -> int:
+        """The number of threads of each of its processes."""
         return self.submission.run.threads
 
     @property
     def world_size(self) -> int:
+        """The number of its processes, the ranks."""
         return self.submission.run.world_size
 
     @property

@@ -53,6 +53,7 @@ class Task:
     submission: Submission
 
     def job(self, submission: Submission) -> Job:
+        """Return the job that trains the cell in this way."""
         return Job(self.record.path, self.cell, f"{submission.experiment} {self.name}", submission)
 
 

@@ -106,10 +106,12 @@ class AcceptanceRun:
 
     @property
     def record(self) -> Record:
+        """The record of the cell that is trained for the test."""
         return self.task[0].record
 
     @cached_property
     def cluster(self) -> SlurmScheduler:
+        """The scheduler of the test's sweep, with a new ledger."""
         name = f"{self.declaration.name}.{self.declaration.scale}"
         return SlurmScheduler.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
 

@@ -117,6 +117,7 @@ class Probe:
 
     @property
     def size(self) -> int:
+        """The number of ranks of the job, one for each GPU."""
         return self.nodes * self.cluster.gpus
 
     def run(self) -> Iterator[Diagnosis]:

@@ -45,9 +45,11 @@ class Nodes:
 
     @property
     def working(self) -> bool:
+        """Whether the nodes take jobs and answer."""
         return self.state.startswith(WORKING) and not self.state.endswith("*")
 
     def gpus_of(self, kind: str | None) -> int:
+        """Return how many GPUs of this type each node has; None asks for GPUs of any type."""
         return self.gpus.get(kind, 0) if kind else sum(self.gpus.values())
 
 

@@ -60,18 +60,22 @@ class SlurmScheduler:
 
     @property
     def batches(self) -> JobArrays:
+        """The job arrays that the sweep has submitted."""
         return JobArrays(self.ledger.path)
 
     @property
     def runs(self) -> Path:
+        """The folder of all records."""
         return self.ledger.path.parent.parent / "runs"
 
     @property
     def slurm(self) -> Slurm:
+        """Slurm's commands."""
         return Slurm(self._log)
 
     @property
     def profile(self) -> Profile:
+        """The cluster's profile, which writes job scripts."""
         return Profile(self.cluster, (self.ledger.path / "jobs").absolute())
 
     def _log(self, line: str) -> None:
@@ -84,6 +88,7 @@ class SlurmScheduler:
         return task.job(replace(task.submission, slurm=allocation, sweep=self.ledger.path.name))
 
     def script(self, job: Job) -> str:
+        """Return the batch script of the job."""
         return next(self.scripts([job], 1))
 
     def scripts(self, jobs: Sequence[Job], most: int) -> Iterator[str]:

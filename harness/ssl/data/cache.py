@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from filelock import BaseFileLock, FileLock, SoftFileLock
-
 from harness.errors import UserError, quoted
 from harness.files import WITHOUT_LIMIT, atomic_write, draft_prefix
+from harness.ssl.data.one_writer import one_writer
 
 
 def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
@@ -29,7 +28,7 @@ def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_writer(path):
+        with one_writer(path):
             if not path.exists():
                 _write(path, save)
     except OSError as error:
@@ -39,23 +38,6 @@ def write_once(path: Path, save: Callable[[IO[bytes]], None]) -> None:
             allowed="a cache folder that can be written and has room for all of them",
             next_command=WITHOUT_LIMIT if error.errno == errno.EFBIG else "export XDG_CACHE_HOME=FOLDER",
         ) from None
-
-
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Wait until no other process writes the file; a file system without flock has the lock as a file that is there."""
-    lock: BaseFileLock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EPERM):
-            raise
-        lock = SoftFileLock(f"{path}.locked")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 #: What reading answers where the content of a file is not the reason: rights, open files, memory, a file server.

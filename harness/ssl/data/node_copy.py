@@ -7,9 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
 from harness.datasets.class_folders import not_copied
+from harness.ssl.data.one_writer import one_writer
 
 
 def staged(root: str, fingerprint: str, stage: str) -> str:
@@ -23,7 +22,7 @@ def staged(root: str, fingerprint: str, stage: str) -> str:
     """
     target = Path(os.path.expandvars(stage)) / f"harness-{os.getuid()}-{fingerprint[:16]}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with one_writer(target):
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
             try:

@@ -20,6 +20,8 @@ from typing import Any
 from harness.cell import Cell
 from harness.cli.shared.load_experiment import load
 from harness.environment.process import ProcessIdentity
+from harness.files import write_json
+from harness.store.record import Attempt, Record
 from harness.sweep.tracking.sync_state import digest, remember_complete, sync_state
 from harness.sweep.tracking.tracking_uri import default_uri
 
@@ -30,10 +32,6 @@ PROVENANCE = {
     "versions": {"harness": "0", "python": "3.11", "torch": "2.6", "torchvision": "0.21", "numpy": "2"},
     "hardware": "a processor", "threads": 1, "scheduler_id": "",
 }  # fmt: skip
-
-
-def write(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1))
 
 
 def finished(runs: Path, cell: Cell, evaluation: Mapping[str, Any]) -> None:
@@ -50,9 +48,9 @@ def finished(runs: Path, cell: Cell, evaluation: Mapping[str, Any]) -> None:
         "device": "cpu",
         "evaluation": evaluation,
     }
-    write(folder / "cell.json", asdict(cell))
-    write(folder / "submission.json", {**submission, "sweep": "scale.demo.1", "attempts_before": 0, "submitted": 0.0})
-    write(attempt / "provenance.json", {**PROVENANCE, "submission": submission})
+    write_json(folder / "cell.json", asdict(cell), checksum=False)
+    write_json(folder / "submission.json", {**submission, "sweep": "scale.demo.1", "attempts_before": 0, "submitted": 0.0})
+    write_json(attempt / "provenance.json", {**PROVENANCE, "submission": submission})
     epochs = [
         {"loss": 5.0, "samples_per_second": 900.0, "q_mean": 0.4, "q_05": 0.1, "q_95": 0.9, "negatives_ess": 120.0,
          "positive_similarity": 0.6, "negative_similarity": 0.1, "alignment": 0.7, "uniformity": -2.5,
@@ -61,11 +59,13 @@ def finished(runs: Path, cell: Cell, evaluation: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     lines = [{"time": 0.0, "step": 100 * n, "epoch": n, "metrics": metrics} for n, metrics in enumerate(epochs)]
     (attempt / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (attempt / "encoder.safetensors").write_bytes(bytes(1000))
+    files = {name: str(checksum) for name, checksum in Attempt(Record(folder), 1).checksums().items()}
     outcome = {
         "attempt": 1, "state": "finished", "metrics": metrics, "evaluation": evaluation, "steps": 1000,
-        "peak_lr": 0.1, "dropped": 13, "world_size": 1, "train_seconds": 50.0, "seconds": 60.0,
+        "peak_lr": 0.1, "dropped": 13, "world_size": 1, "train_seconds": 50.0, "seconds": 60.0, "files": files,
     }  # fmt: skip
-    write(attempt / "outcome.json", outcome)
+    write_json(attempt / "outcome.json", outcome)
     os.link(attempt / "outcome.json", folder / "outcome.json")
 
 

@@ -1,8 +1,8 @@
 """How long reading many finished records takes, without and with what the index remembers, here and in other checkouts.
 
-``python -m tests.benchmarks.records_read [--records N] [--rounds N] [CHECKOUT ...]`` makes the records of every checkout in
-the format that it writes, and prints the median seconds of the processor, and the ratio of this checkout's to each
-other's. The checkouts take turns. Each round is a process of its own.
+``python -m tests.benchmarks.records_read [--records N] [--rounds N] [CHECKOUT ...]`` makes the records of every
+checkout in the format that it writes, and prints the median seconds of the processor, and the ratio of this checkout's
+to each other's. The checkouts take turns. Each reading is a process of its own.
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ def finished(runs: Path, cell: Cell, evaluation: Mapping[str, Any]) -> None:
         "evaluation": evaluation,
     }
     write_json(folder / "cell.json", asdict(cell), checksum=False)
-    write_json(folder / "submission.json", {**submission, "sweep": "scale.demo.1", "attempts_before": 0, "submitted": 0.0})
+    write_json(
+        folder / "submission.json", {**submission, "sweep": "scale.demo.1", "attempts_before": 0, "submitted": 0.0}
+    )
     write_json(attempt / "provenance.json", {**PROVENANCE, "submission": submission})
     epochs = [
         {"loss": 5.0, "samples_per_second": 900.0, "q_mean": 0.4, "q_05": 0.1, "q_95": 0.9, "negatives_ess": 120.0,

@@ -98,17 +98,34 @@ def _replaced(key: str, value: Node, declaration: Declaration, declared: Sequenc
 def _replaced_length(
     key: str, value: Node, declaration: Declaration, declared: Sequence[Grid]
 ) -> tuple[str, str] | None:
-    """Return what else says how long every cell trains."""
-    for name in declaration.budget:
-        instead = f"budget.{key}={shown(value)}" if value is not None else ""
-        taken_back = f"budget.{name}=null" if name != key or value is None else ""
-        return f"budget.{name} says how long a cell trains", f"{taken_back} {instead}".strip()
+    """Return what else says how long every cell trains, and the overrides that would have an effect."""
+    of_steps = dict.fromkeys(grid.keys["steps"] for grid in declared if "steps" in grid.keys)
+    instead = f"{key}={shown(value)}" if value is not None else _typed_epochs(declaration)
+    if declaration.budget:
+        return _replaced_by_budget(key, value, instead, next(iter(declaration.budget)))
     if key == "epochs" and declaration.settings["steps"] is not None:
-        return "steps says how long a cell trains", f"steps=null epochs={shown(value)}"
-    if key == "epochs" and all("steps" in grid.keys for grid in declared):
-        keys = dict.fromkeys(grid.keys["steps"] for grid in declared)
-        return _vary(keys, "steps"), f"{' '.join(f'~{name}' for name in keys)} epochs={shown(value)}"
+        return "steps says how long a cell trains", f"steps=null {instead}"
+    if (key == "epochs" or value is None) and all("steps" in grid.keys for grid in declared):
+        removed = " ".join(f"~{name}" for name in of_steps)
+        return _vary(of_steps, "steps" if key == "epochs" else "it"), f"{removed} {instead}".strip()
     return None
+
+
+def _replaced_by_budget(key: str, value: Node, instead: str, name: str) -> tuple[str, str] | None:
+    """Return what ``_replaced_length`` does, for a budget; ``steps=null`` agrees with a budget of epochs."""
+    if value is None and name != key:
+        return None
+    taken_back = f"budget.{name}=null" if name != key or value is None else ""
+    in_budget = f"budget.{instead}" if instead else ""
+    return f"budget.{name} says how long a cell trains", f"{taken_back} {in_budget}".strip()
+
+
+def _typed_epochs(declaration: Declaration) -> str:
+    """Return the epochs that are typed beside an override that takes steps back; nothing where none are."""
+    typed = (
+        f"epochs={shown(override.values['epochs'])}" for override in declaration.typed if "epochs" in override.values
+    )
+    return next(typed, "")
 
 
 def _vary(keys: dict[str, None], what: str) -> str:

@@ -57,6 +57,9 @@ def refused(path: Path, *overrides: str) -> UserError:
         ("budget: {steps: 50}\n", "steps=null", "budget.steps says how long a cell trains", "budget.steps=null"),
         ("steps: 50\n", "epochs=5", "steps says how long a cell trains", "steps=null epochs=5"),
         ("axes: {steps: [5, 9]}\n", "epochs=5", "axes.steps varies steps", "~axes.steps epochs=5"),
+        ("axes: {steps: [5, 9]}\n", "steps=null", "axes.steps varies it", "~axes.steps"),
+        ("grids: {a: {steps: [5]}, b: {steps: [9]}}\n", "steps=null", "grids.a.steps and grids.b.steps vary it",
+         "~grids.a.steps ~grids.b.steps"),
         ("resources: [{where: batch_size>=1, gpus: 2}]\n", "cluster.gpus=1",
          "entries of resources set it for every cell", "'resources=[]' cluster.gpus=1, or another list of resources"),
     ],
@@ -81,6 +84,41 @@ def test_an_override_that_another_key_replaces_is_refused_with_the_form_that_is_
 )
 def test_an_override_that_some_cell_takes_is_no_mistake(tiny: Path, axes: str, override: str, cells: int) -> None:
     assert len(load(str(with_axes(tiny, axes)), [override], tiny.parent / "results").plan.entries) == cells
+
+
+@pytest.mark.parametrize(
+    ("axes", "overrides"),
+    [
+        ("steps: 50\n", ["steps=null", "epochs=5"]),
+        ("steps: 50\n", ["steps=null", "budget.epochs=5"]),
+        ("budget: {epochs: 5}\n", ["steps=null"]),
+        ("steps: 50\nbudget: {epochs: 5}\n", ["steps=null"]),
+        ("budget: {steps: 50}\n", ["steps=null", "budget.steps=null", "epochs=5"]),
+        ("budget: {steps: 50}\n", ["steps=null", "budget={steps:null,epochs:5}"]),
+        ("axes: {steps: [50, 60]}\n", ["steps=null", "~axes.steps", "epochs=5"]),
+        ("axes: {steps: [50, 60]}\n", ["steps=null", "~axes.steps", "axes.epochs=[5]"]),
+        ("axes: {seed: [0]}\n", ["scale=by_steps", "steps=null", "epochs=5"]),
+    ],
+)
+def test_steps_are_taken_back_where_epochs_take_their_place(tiny: Path, axes: str, overrides: list[str]) -> None:
+    file = with_axes(tiny, axes)
+    file.write_text(file.read_text().replace("scales:\n", "scales:\n  by_steps: {steps: 50}\n"))
+    (entry,) = load(str(file), overrides, tiny.parent / "results").plan.entries
+    assert (entry.cell.epochs, entry.cell.steps) == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("axes", "form"),
+    [
+        ("budget: {steps: 50}\n", "budget.steps=null budget.epochs=5"),
+        ("axes: {steps: [50, 60]}\n", "~axes.steps epochs=5"),
+    ],
+)
+def test_the_form_that_takes_steps_back_keeps_the_epochs_beside_it(tiny: Path, axes: str, form: str) -> None:
+    file = with_axes(tiny, axes)
+    for overrides in (["steps=null", "epochs=5"], ["epochs=5", "steps=null"]):
+        assert refused(file, *overrides).allowed == form
+    assert load(str(file), form.split(), tiny.parent / "results").plan.entries[0].cell.epochs == 5
 
 
 def test_a_length_that_an_axis_contradicts_is_found_on_the_command_line(tiny: Path) -> None:

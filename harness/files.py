@@ -153,14 +153,15 @@ def read_if_whole(path: Path, build: Callable[[Json], T]) -> T | None:
         return None
 
 
-def write_json(path: Path, data: Tree, mode: str = "w", *, checksum: bool = True) -> None:
+def write_json(path: Path, data: Tree, mode: str = "w", *, checksum: bool = True, indent: int | None = 1) -> None:
     """Write a JSON object as ``atomic_write`` does, with its modes for text; by default its last key is a checksum.
 
-    The checksum is the CRC-32 of all bytes before it. A folder in the place of the file is set aside.
+    The checksum is the CRC-32 of all bytes before it. A folder in the place of the file is set aside. ``indent``: as of
+    ``json.dumps``, which is many times faster with None.
     """
-    text = json.dumps(data, indent=1)
+    text = json.dumps(data, indent=indent)
     if checksum and data:
-        beginning = text.removesuffix("\n}")
+        beginning = text.removesuffix("}").removesuffix("\n")
         text = beginning + _ending(beginning.encode())
     if path.is_dir():
         set_aside(path)
@@ -181,6 +182,25 @@ def set_aside(path: Path) -> Path | None:
     except FileNotFoundError:
         return None
     return kept
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if there is one; a folder in its place is set aside."""
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:  # Linux answers EISDIR, macOS EPERM
+        if not path.is_dir():
+            raise
+        set_aside(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in one that exists, where there is none yet; a file in its place is set aside."""
+    if path.exists() and not path.is_dir():
+        set_aside(path)
+    path.mkdir(exist_ok=True)
 
 
 def _ending(beginning: bytes) -> str:

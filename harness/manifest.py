@@ -18,6 +18,8 @@ from harness.evaluation import Evaluation
 from harness.files import Json, read_as, write_json
 from harness.trees import Scalar, Tree
 
+#: What to type where a file lies in the place of a folder of the results.
+SET_ASIDE = "harness fsck --set-aside, and the same harness sweep again"
 #: The key of ``Expected.versionless_id`` in a manifest's file.
 VERSIONLESS_KEY = "kin"
 
@@ -178,9 +180,12 @@ class Manifest:
     @classmethod
     def all_of(cls, results: Path) -> tuple[list[Manifest], dict[str, UserError]]:
         """Return every manifest in this folder; and, by name, what is wrong with those that cannot be read, so that one
-        damaged file does not hide the others."""
+        damaged file does not hide the others. Where their folder is none, its name stands for all of them."""
         readable: list[Manifest] = []
         damaged: dict[str, UserError] = {}
+        folder = results / "manifests"
+        if folder.exists() and not folder.is_dir():
+            damaged[folder.name] = DamagedFile(folder, "it is no folder", next_command=SET_ASIDE)
         for path in sorted((results / "manifests").glob("*.json")):
             try:
                 readable.append(cls.load(path))

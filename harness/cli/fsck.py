@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,9 +17,10 @@ from harness.cli.shared.text import count
 from harness.errors import DamagedFile, UnreadableFile
 from harness.files import set_aside
 from harness.store.index import Index
-from harness.store.maintenance.fsck import damages_of_record, damages_of_sweeps
+from harness.store.maintenance.fsck import damages_of_folders, damages_of_record, damages_of_sweeps
 from harness.store.maintenance.repair import reopen
 from harness.store.record import ENCODER_NAME, EVENTS_NAME, Record
+from harness.sweep.tracking.store_check import damage_of_store
 
 #: What the next sweep does about files that were renamed.
 ANEW = (
@@ -29,10 +30,20 @@ ANEW = (
 
 
 class Damage(NamedTuple):
-    """A damaged file, and the record that it belongs to; None for a manifest or a ledger."""
+    """A damaged file, and the record that it belongs to; None for a manifest, a ledger or MLflow's store.
+
+    ``name``: the cell's, for people; ``stays``: it is another verb's to rename.
+    """
 
     file: DamagedFile
     record: Record | None = None
+    name: str = ""
+    stays: bool = False
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether --set-aside renames it: a file that cannot be read now may be whole."""
+        return not (self.stays or isinstance(self.file, UnreadableFile))
 
     @property
     def trains_again(self) -> bool:
@@ -52,38 +63,51 @@ def fsck(
 ) -> None:
     """Read every byte of the results; say what is damaged.
 
-    All files of records, manifests and ledgers are compared with their checksums: JSON files, curves, weights and
-    checkpoints. Nothing is written without --set-aside, and nothing is deleted with it. --set-aside lists what it will
-    rename and which finished cells train again, and asks. The exit code is 0 if all is whole, and 1 otherwise.
+    All files of records, manifests and ledgers are compared with their checksums: JSON files (job arrays and the last
+    answer of a cluster's queue among them), curves, weights and checkpoints; of MLflow's copy in the results, SQLite
+    checks the structure. Logs, heartbeats, locks and the cache have no checksums that matter: no number depends on
+    them. Nothing is written without --set-aside, and nothing is deleted with it. --set-aside lists what it will rename
+    and which finished cells train again, and asks; MLflow's copy is harness sync's to replace. The exit code is 0 if
+    all is whole, and 1 otherwise.
 
     --json prints: cells (how many were read), damaged (cell_id or null, file, what).
     """
     words = target or []
-    selection = select(words, results, Index(results / "runs"))
-    begun = set(selection.index.cell_ids())
-    records = [selection.index.record(cell_id) for cell_id in selection.cell_ids if cell_id in begun]
-    found = [Damage(damaged, record) for record in records for damaged in damages_of_record(record)]
-    if not words:
-        found += map(Damage, damages_of_sweeps(results))
+    cells, found = _read_all(words, results)
     if not as_json:
-        for file, record in found:
-            print(f"{selection.names[record.cell_id]}: {file.sentence}" if record else file.sentence)
+        for damage in found:
+            print(f"{damage.name}: {damage.file.sentence}" if damage.name else damage.file.sentence)
     set_aside_command = command("fsck", [*words, "--set-aside"], results)
-    renamed = [damage for damage in found if not isinstance(damage.file, UnreadableFile)] if aside else []
+    renamed = [damage for damage in found if aside and damage.is_renamed]
     if renamed:
-        _agree(renamed, selection.names, yes, set_aside_command)
+        _agree(renamed, yes, set_aside_command)
     for damage in renamed:
         _set_aside(damage)
     if as_json:
         listed = [
             {"cell_id": record.cell_id if record else None, "file": str(file.path), "what": file.what}
-            for file, record in found
+            for file, record, *_ in found
         ]
-        print(json.dumps({"cells": len(records), "damaged": listed}, indent=1))
+        print(json.dumps({"cells": cells, "damaged": listed}, indent=1))
     else:
-        _print_end(found, len(records), aside, set_aside_command)
+        _print_end(found, cells, aside, set_aside_command)
     if found:
         raise typer.Exit(1)
+
+
+def _read_all(words: Sequence[str], results: Path) -> tuple[int, list[Damage]]:
+    """Return how many cells were read, and what is damaged in them and, where no cells are named, elsewhere."""
+    if blocked := list(damages_of_folders(results)):  # what lies below can be read once they are moved away
+        return 0, [Damage(folder) for folder in blocked]
+    selection = select(words, results, Index(results / "runs"))
+    begun = set(selection.index.cell_ids())
+    records = [selection.index.record(cell_id) for cell_id in selection.cell_ids if cell_id in begun]
+    names = selection.names
+    found = [Damage(file, record, names[record.cell_id]) for record in records for file in damages_of_record(record)]
+    if not words:
+        found += map(Damage, damages_of_sweeps(results))
+        found += [Damage(store, stays=True) for store in damage_of_store(results)]
+    return len(records), found
 
 
 def _print_end(found: list[Damage], cells: int, aside: bool, command_: str) -> None:
@@ -94,11 +118,11 @@ def _print_end(found: list[Damage], cells: int, aside: bool, command_: str) -> N
     print(f"What was damaged is renamed; {ANEW}." if aside else f"next: {command_}; then {ANEW}")
 
 
-def _agree(renamed: Sequence[Damage], names: Mapping[str, str], yes: bool, again: str) -> None:
+def _agree(renamed: Sequence[Damage], yes: bool, again: str) -> None:
     """List what will be renamed and which finished cells will be trained again, and ask."""
-    trained = {damage.record.cell_id for damage in renamed if damage.record and damage.trains_again}
+    trained = {damage.record.cell_id: damage.name for damage in renamed if damage.record and damage.trains_again}
     lines = [f"will be renamed: {damage.file.path}" for damage in renamed]
-    lines += [f"will be trained again: {cell_id} {names[cell_id]}" for cell_id in sorted(trained)]
+    lines += [f"will be trained again: {cell_id} {name}" for cell_id, name in sorted(trained.items())]
     for line in lines:
         print(line, file=sys.stderr)
     files = f"{len(renamed)} file{'' if len(renamed) == 1 else 's'}"

@@ -65,12 +65,14 @@ def retry(
 
 
 def _is_known(name: str, record: Record) -> bool:
-    """Whether the record says how the cell is run; where that file is damaged, a sweep writes it anew."""
+    """Whether it is known how the cell is run, and where; where that file is damaged, a sweep writes it anew."""
     try:
         record.cell()
         record.submission()
+        cluster_of(record)
     except DamagedFile as damaged:
-        anew = "" if isinstance(damaged, UnreadableFile) else "; harness sweep writes it anew"
+        again = damaged.next_command or "harness sweep writes it anew"
+        anew = "" if isinstance(damaged, UnreadableFile) else f"; {again}"
         print(f"left out: {name} ({record.cell_id}): {damaged.sentence}{anew}", file=sys.stderr)
         return False
     return True

@@ -6,14 +6,14 @@ modification times of the record's folder, of ``attempts``, of the last attempt 
 they were when it was read; and it is remembered only where these were so old by then that any later change shows in
 them. The rest is read anew each time.
 
-The memory is a file in the user's cache, which may vanish, be damaged, or not be writable: that costs time only.
+The memory is a file in the user's cache, which may vanish, be damaged, or not be writable: that costs time only. Its
+checksum is compared whenever it is read, because the numbers of reports come from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import time
@@ -31,7 +31,7 @@ from harness.cell import versionless_id as identity_without_versions
 from harness.diagnostics import collapse
 from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
-from harness.files import atomic_write, cache_folder, read_as, read_json
+from harness.files import CHECKSUM_KEY, cache_folder, read_as, read_json, write_json
 from harness.store.job_arrays import JobArrays, JobStatus
 from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
@@ -261,8 +261,7 @@ class Index:
             return
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._file, "w") as file:
-                file.write(json.dumps({"format": FORMAT, "records": kept}))
+            write_json(self._file, {"format": FORMAT, "records": kept}, indent=None)
 
     def _look(self, cell_id: str) -> Summary:
         folder = str(self.runs / cell_id)
@@ -308,12 +307,16 @@ class Index:
         return self._batches[folder] if self._batches[folder].exists else None
 
 
-#: A memory of another version of harness, or of other fields, is none.
-FORMAT = [harness.__version__, *(item.name for cls in (Summary, Conditions) for item in dataclasses.fields(cls))]
+#: A memory of another version of harness, of other fields, or without a checksum is none.
+FORMAT = [
+    harness.__version__,
+    CHECKSUM_KEY,
+    *(item.name for cls in (Summary, Conditions) for item in dataclasses.fields(cls)),
+]
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
-    with suppress(OSError, ValueError, DamagedFile):
+    with suppress(OSError, ValueError, TypeError, KeyError, DamagedFile):
         content = read_json(path) or {}
         if content.get("format") == FORMAT:
             return dict(content["records"])

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import DamagedFile
-from harness.files import Json, read_as, read_if_whole, write_json
+from harness.files import Json, make_folder, read_as, read_if_whole, write_json
 
 #: The states of jobs that are over; in any other state a job may still run, also after a node failed.
 OVER = frozenset({
@@ -96,13 +96,17 @@ class JobArrays:
         return [array for array in arrays if array]
 
     def _numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.folder / "batches").glob("*.json"))
+        names = (path.stem for path in (self.folder / "batches").glob("*.json"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _file(self, number: int) -> Path:
         return self.folder / "batches" / f"{number}.json"
 
     def damages(self) -> Iterator[DamagedFile]:
-        """Yield the damaged files of the job arrays."""
+        """Yield the damaged files of the job arrays, or their folder, where something else lies in its place."""
+        folder = self.folder / "batches"
+        if folder.exists() and not folder.is_dir():
+            yield DamagedFile(folder, "it is no folder")
         files = [(self._file(number), _job_array) for number in self._numbers()]
         for path, build in [*files, (self.folder / "queue.json", _queue)]:
             try:
@@ -143,7 +147,7 @@ class JobArrays:
 
     def add(self, tasks: Sequence[Sequence[str]]) -> JobArray:
         """Write down a job array that is about to be submitted; a sweep's folder has one submitter."""
-        (self.folder / "batches").mkdir(exist_ok=True)
+        make_folder(self.folder / "batches")
         number = max(self._numbers(), default=0) + 1
         batch = JobArray(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
         self.write(batch)
@@ -168,7 +172,10 @@ class JobArrays:
 
 
 def _job_array(content: Json) -> JobArray:
-    return JobArray(**content)
+    array = JobArray(**content)
+    if not all(isinstance(task, list) and all(isinstance(cell, str) for cell in task) for task in array.tasks):
+        raise TypeError("tasks are lists of cell ids")
+    return array
 
 
 def _queue(content: Json) -> Queue:

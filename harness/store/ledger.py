@@ -19,14 +19,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from harness.environment.process import ProcessIdentity
 from harness.errors import DamagedFile
-from harness.files import Json, read_as, read_if_whole, write_json
+from harness.files import Json, make_folder, read_as, read_if_whole, remove, write_json
 from harness.store.record import STALE_SECONDS
 from harness.trees import Node
 from harness.types_of import check_types
@@ -126,6 +125,9 @@ class Ledger:
         if self.path.exists() and not self.path.is_dir():
             yield DamagedFile(self.path, "it is no folder")
             return
+        failures = self.path / "failures"
+        if failures.exists() and not failures.is_dir():
+            yield DamagedFile(failures, "it is no folder")
         files = [(self.path / "sweep.json", _facts), (self.path / "stopped.json", _reason)]
         for path, build in [*files, *((path, _failure(path.stem)) for path in self._failure_files())]:
             try:
@@ -152,8 +154,7 @@ class Ledger:
 
     def close(self) -> None:
         """Remove the heartbeat: no process supervises the sweep any more."""
-        with suppress(FileNotFoundError):
-            (self.path / "heartbeat").unlink()
+        remove(self.path / "heartbeat")
 
     def finished(self, cell_id: str) -> None:
         """Write down that a cell has finished: an earlier failure of it no longer counts."""
@@ -162,11 +163,11 @@ class Ledger:
 
     def clear_failure(self, cell_id: str) -> None:
         """Forget the cell's failure: the cell did not cause it, or a retry has finished the cell."""
-        with suppress(FileNotFoundError):
-            (self.path / "failures" / f"{cell_id}.json").unlink()
+        remove(self.path / "failures" / f"{cell_id}.json")
 
     def failed(self, cell_id: str, cause: str, error: str, final: bool) -> None:
         """Write down a failure; ``final``: the cell is not tried again."""
+        make_folder(self.path / "failures")
         write_json(self.path / "failures" / f"{cell_id}.json", {"cause": cause, "error": error, "final": final})
 
     def failures(self) -> list[Failure]:

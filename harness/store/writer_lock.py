@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.files import make_folder
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
 from harness.store.record import HEARTBEAT_SECONDS, Busy, Record
@@ -22,8 +23,9 @@ def writer_lock(claims: Path) -> Iterator[int]:
     Raises:
         Busy: another process, which is alive, holds it.
     """
-    for folder in (claims.parent, claims):  # no further: results that were moved away are not begun anew there
-        folder.mkdir(exist_ok=True)
+    claims.parent.mkdir(exist_ok=True)  # no further: results that were moved away are not begun anew there
+    for folder in (claims, claims / "attempts"):
+        make_folder(folder)
     queue = Record(claims)
     try:
         attempt = queue.begin()

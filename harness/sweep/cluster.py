@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.environment.revision import source_hash
-from harness.errors import UserError
+from harness.errors import DamagedFile, UserError
 from harness.manifest import Manifest
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Busy, Record
@@ -201,9 +201,17 @@ def cancel_queued(results: Path, cells: Collection[str]) -> None:
 
 
 def cluster_of(record: Record) -> ClusterConfig | None:
-    """Return the cluster that a cell was submitted to; None if it ran on a machine without a scheduler."""
-    sweep = record.sweep_folder(record.submission())
+    """Return the cluster that a cell was submitted to; None if it ran on a machine without a scheduler.
+
+    Raises:
+        DamagedFile: the ledger of its sweep has lost the profile of the cluster: the cell is not to run elsewhere.
+    """
+    submission = record.submission()
+    sweep = record.sweep_folder(submission)
     stored = Ledger(sweep).facts().get("cluster") if sweep else None
+    if sweep and submission and submission.slurm and not stored:
+        again = "the same harness sweep again, with its cluster=NAME"
+        raise DamagedFile(sweep / "sweep.json", "it does not say to which cluster the cell was submitted", again)
     return ClusterConfig.from_json(stored) if stored else None
 
 

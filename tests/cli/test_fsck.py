@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from tests.faults.damage import flipped, folder
 from tests.support.results import Results, harness, with_three_finished
+from tests.support.ways_of_damage import flipped, folder
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.store.outcome import Outcome
-from tests.faults.damage import flipped
 from tests.support.results import Results, as_json, harness
+from tests.support.ways_of_damage import flipped
 
 
 def files(results: Results, cell: Cell) -> set[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import shutil
 import sys
@@ -40,6 +39,7 @@ from harness.study.frame import tidy
 from harness.sweep.launch import Declared
 from tests.support.results import harness
 from tests.support.tiny import TINY
+from tests.support.ways_of_damage import WAYS, emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
 
 OVERRIDES = ["axes.seed=[0,1,2]", "axes.loss=[dcl]", "axes.batch_size=[64]", "axes.epochs=[3]"]
 #: The step, in the second epoch, after which the third cell was stopped.
@@ -48,49 +48,6 @@ NAME = "tiny.demo"
 FAILED = "FAILED"
 
 
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def halved(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def flipped(path: Path) -> None:
-    """Flip one bit in the middle: of a digit where the file is text, so that it can still be read."""
-    content = bytearray(path.read_bytes() or b"\0")
-    digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
-    binary = path.suffix in (".pt", ".safetensors")
-    place = len(content) // 2 if binary or not digits else digits[len(digits) // 2]
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def removed(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def folder(path: Path) -> None:
-    removed(path)
-    path.mkdir()
-
-
-def wrong_type(path: Path) -> None:
-    path.write_text('[1, "two"]\n')
-
-
-def wrong_fields(path: Path) -> None:
-    path.write_text(json.dumps({"other": 1, "step": "x", "metrics": "y"}) + "\n")
-
-
-def file(path: Path) -> None:
-    """A file in the place of a folder."""
-    removed(path)
-    path.write_text("a file\n")
-
-
-WAYS: tuple[Callable[[Path], None], ...] = (emptied, halved, flipped, removed, folder, wrong_type, wrong_fields)
 ATTEMPT = ("events.jsonl", "provenance.json", "outcome.json", "checkpoint.pt", "checkpoint.previous.pt")
 OF_FINISHED = (
     "cell.json",

@@ -24,8 +24,8 @@ from harness.store.maintenance.repair import reopen, repair
 from harness.store.record import Busy, Record
 from harness.store.submission import Submission
 from harness.sweep.launch import Declared
-from tests.faults.damage import emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
 from tests.support.results import Results, with_three_finished
+from tests.support.ways_of_damage import emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
 
 CONTENT = {"a": 1, "b": {"c": [1.5, None, "é"]}}
 

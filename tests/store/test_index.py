@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.cell import Cell, Dataset, Loss, versionless_id
 from harness.evaluation import Evaluation
 from harness.files import cache_folder, write_json
-from harness.store.index import Index, Summary
+from harness.store.index import FORMAT, Index, Summary
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
@@ -200,11 +200,27 @@ def test_a_damaged_or_foreign_memory_is_none(runs: Path) -> None:
     (file,) = (cache_folder() / "records").glob("*.json")
     whole = file.read_bytes()
     damages = [whole[:-20], b"", b"\xff\xfe", b"[]", b'{"format": ["0"], "records": {"x": 1}}']
+    damages += [json.dumps({"format": FORMAT, **more}).encode() for more in ({}, {"records": 5}, {"records": [5]})]
     for damaged in damages:
         file.write_bytes(damaged)
         assert Index(runs)[record.cell_id] == wanted
     file.write_bytes(whole)
     assert Index(runs)[record.cell_id] == wanted
+
+
+def test_a_number_that_has_changed_in_the_memory_is_not_believed(runs: Path) -> None:
+    record = Record.prepare(runs, Cell())
+    finish(record)
+    pass_time(runs)
+    index = Index(runs)
+    assert index.metrics(record.cell_id, EVALUATION) == {"test_knn": 50.0}
+    index.remember()
+    (file,) = (cache_folder() / "records").glob("*.json")
+    whole = file.read_text()
+    for damaged in (whole.replace("50.0", "70.0"), whole.replace('"records": {', '"recerds": {'), "5"):
+        assert damaged != whole
+        file.write_text(damaged)
+        assert Index(runs).metrics(record.cell_id, EVALUATION) == {"test_knn": 50.0}
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What to do about a file that cannot be written: the place of the file decides, not the error alone."""
+"""What to do about a file that cannot be read or written: its place decides, not the error alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.environment import device_locks
+from harness.errors import quoted
 from harness.files import WITHOUT_LIMIT, cache_folder
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
+#: What making or reading a folder answers where a file lies in its place.
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)
 
 
 def remedy(error: OSError, words: Sequence[str]) -> str:
@@ -22,12 +25,22 @@ def remedy(error: OSError, words: Sequence[str]) -> str:
     """
     if error.errno == errno.EFBIG:
         return WITHOUT_LIMIT
+    path = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
+    if error.errno in NO_FOLDER and path:
+        return _moved_away(path)
     if error.errno not in (*REFUSED, *FULL):
         return ""
-    path = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
     elsewhere = _elsewhere(path, words) if path else "--results OTHER_FOLDER"
     what = "make room" if error.errno in FULL else "get write access"
     return f"{what} there, or {elsewhere}" if elsewhere else f"{what} there"
+
+
+def _moved_away(path: Path) -> str:
+    """Return how to move the file away that lies in the place of a folder; empty where there is none."""
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if there.is_dir():
+        return ""
+    return f"mv {quoted(there)} {quoted(f'{there}.damaged')}, then the same command again"
 
 
 def _elsewhere(path: Path, words: Sequence[str]) -> str:

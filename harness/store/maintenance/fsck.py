@@ -16,6 +16,16 @@ from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Record, added_evaluation
 
+#: The folders of the results.
+FOLDERS = ("runs", "manifests", "sweeps")
+
+
+def damages_of_folders(results: Path) -> Iterator[DamagedFile]:
+    """Yield the folders of the results in whose place something else lies: what they held cannot be read then."""
+    for folder in (results / name for name in FOLDERS):
+        if folder.exists() and not folder.is_dir():
+            yield DamagedFile(folder, "it is no folder")
+
 
 def damages_of_record(record: Record) -> Iterator[DamagedFile]:
     """Yield the damaged files of a record, each once."""

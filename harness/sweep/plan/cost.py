@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from harness.manifest import label
 from harness.sweep.expand.image_counts import bank_count, train_count
 from harness.sweep.expand.resources import Resources
 from harness.trees import Node, Tree
+from harness.types_of import check_types
 
 #: The images of a step that is measured on a CPU, there 64 of 32x32 pixels, or fewer larger ones. The time of a step is
 #: proportional to its images, and a step of 4096 would take minutes to measure.
@@ -232,13 +234,26 @@ def _recalled_or_measured(
         for items in measurements.values()
         for item in items
     }
-    known: dict[str, Numbers] = {key: stored for key, file in files.items() if (stored := recall(file))}
+    found = {item.key: _recalled(item.kind, files[item.key]) for items in measurements.values() for item in items}
+    known: dict[str, Numbers] = {key: numbers for key, numbers in found.items() if numbers}
     unknown = {name: [item for item in items if item.key not in known] for name, items in measurements.items()}
     for own_loss, request in _requests(unknown, plugins):
         for key, numbers in _run(request, threads, device, name_of, own_loss):
             remember(files[key], numbers)
             known[key] = numbers
     return known
+
+
+def _recalled(kind: Shape | Footprint, file: Path) -> Numbers | None:
+    """Return what was remembered of a measurement; None where that is nothing, or not what a measurement finds."""
+    stored = recall(file)
+    with suppress(KeyError, TypeError, ValueError):
+        if stored and isinstance(kind, Shape):
+            check_types(from_dict(StepCost, stored))
+            return stored
+        if stored:
+            return {"bytes": int(stored["bytes"])}
+    return None
 
 
 def _requests(unknown: Mapping[str, Sequence[Measurement]], plugins: Sequence[str]) -> Iterator[tuple[str, Tree]]:

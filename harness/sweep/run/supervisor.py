@@ -14,6 +14,8 @@ cancelled           left alone
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import time
 from collections import deque
@@ -26,6 +28,7 @@ from types import FrameType
 
 from harness.cell import Cell
 from harness.errors import DamagedFile
+from harness.files import DAMAGE
 from harness.store.ledger import Ledger
 from harness.store.record import HEARTBEAT_SECONDS, Attempt, Record
 from harness.store.submission import Submission
@@ -39,6 +42,8 @@ HELD_SECONDS = 10.0
 QUEUED_AT_ONCE = 20
 #: How long cells may take to write their checkpoint after they were asked to stop.
 STOP_SECONDS = 60.0
+#: What files answer where a part of their record was removed, or replaced by something else.
+NO_RECORD = (*DAMAGE, errno.ENOENT, errno.EEXIST)
 #: What became of a cell if its sweep starts no more cells.
 NOT_STARTED = "not started"
 
@@ -110,8 +115,8 @@ class Sweep:
                 self.wait_elsewhere(watched)
             else:
                 self.start(watched)
-        except (DamagedFile, PermissionError) as error:
-            watched.ended = f"FAILED: {_sentence(error)}"
+        except (DamagedFile, OSError) as error:
+            watched.ended = self.failed_by(error, watched.task.record)
         if watched.ended:
             self.report([watched], [])
 
@@ -140,8 +145,8 @@ class Sweep:
         for watched, info in [*ended, *((watched, None) for watched in free)]:
             try:
                 self.resolve(watched, info)
-            except (DamagedFile, PermissionError) as error:  # since the cell began; the others go on
-                watched.ended = f"FAILED: {_sentence(error)}"
+            except (DamagedFile, OSError) as error:  # since the cell began; the others go on
+                watched.ended = self.failed_by(error, watched.task.record)
         if not self.refusal and any(not watched.finished for watched, _ in ended):
             self.refuse(self.ledger.stop_reason())
         running = [watched for job, watched in self.open.items() if job in jobs and jobs[job].state is JobState.RUNNING]
@@ -210,6 +215,21 @@ class Sweep:
         """Note how the present try ended, and return whether the policy allows another one."""
         watched.endings.append(Ending(kind, last_step(watched.task.record)))
         return runs_again(watched.endings, self.retries)
+
+    def failed_by(self, error: DamagedFile | OSError, record: Record) -> str:
+        """Return that a cell has failed because of an error of its record: where, why, and what to do, in one line.
+
+        Raises:
+            OSError: the error is no matter of one cell: the disk is full, or the results have been moved away.
+        """
+        if isinstance(error, DamagedFile):
+            return f"FAILED: {error.sentence}"
+        why = f"FAILED: {error.filename}: {error.strerror}"
+        if isinstance(error, PermissionError):
+            return f"{why}; next: chmod -R u+rwX its record, or ask its owner"
+        if error.errno not in NO_RECORD or not _is_within(error.filename, record.path) or not self.ledger.path.exists():
+            raise error
+        return f"{why}; next: harness fsck, and the same harness sweep again"
 
     def refuse(self, reason: str) -> None:
         """Start no more cells if there is a reason; those that run may end."""
@@ -287,11 +307,9 @@ def _stop(sweep: Sweep, signals: Signals) -> str:
     return "running cells were ended at once; they lose what they did since their last checkpoint"
 
 
-def _sentence(error: DamagedFile | PermissionError) -> str:
-    """Return what is wrong with a record, and where, in one line."""
-    if isinstance(error, DamagedFile):
-        return error.sentence
-    return f"{error.filename}: {error.strerror}; next: chmod -R u+rwX its record, or ask its owner"
+def _is_within(filename: object, folder: Path) -> bool:
+    """Whether this is the name of a folder, or of something in it."""
+    return isinstance(filename, str | bytes) and Path(os.fsdecode(filename)).is_relative_to(folder)
 
 
 def _running(sweep: Sweep, ids: Sequence[str], timeout: float = 0.0) -> list[str]:

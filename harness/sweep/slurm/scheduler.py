@@ -55,8 +55,11 @@ class SlurmScheduler:
 
     @classmethod
     def of(cls, ledger: Ledger) -> SlurmScheduler:
-        """Return the scheduler of a sweep that was submitted before."""
-        return cls(ledger, ClusterConfig.from_json(ledger.facts()["cluster"]))
+        """Return the scheduler of a sweep that was submitted before.
+
+        Where the ledger has lost the profile, jobs can still be asked about: only new ones need it.
+        """
+        return cls(ledger, ClusterConfig.from_json(ledger.facts().get("cluster", {})))
 
     @property
     def batches(self) -> JobArrays:
@@ -209,13 +212,8 @@ def comment(batch: JobArray) -> str:
 
 def open_sweeps(results: Path, name: str = "*") -> list[SlurmScheduler]:
     """Return the submitted sweeps (of an experiment at a scale) that have open tasks, or outcomes still to record."""
-    folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches")}
-    ledgers = [Ledger(folder) for folder in sorted(folders)]
-    return [
-        SlurmScheduler.of(ledger)
-        for ledger in ledgers
-        if "cluster" in ledger.facts() and _is_open(JobArrays(ledger.path))
-    ]
+    folders = {path.parent for path in (results / "sweeps").glob(f"{name}.*/batches") if path.is_dir()}
+    return [SlurmScheduler.of(Ledger(folder)) for folder in sorted(folders) if _is_open(JobArrays(folder))]
 
 
 def _is_open(batches: JobArrays) -> bool:

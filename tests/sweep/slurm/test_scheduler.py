@@ -4,7 +4,7 @@ tests/slurm.)"""
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from harness.sweep.slurm.scheduler import (
     open_sweeps,
     poll_scheduler,
 )
+from tests.support.ways_of_damage import WAYS
 
 ONE, TWO = Resources(1, 1, 10.0), Resources(2, 1, 10.0)
 
@@ -299,6 +300,17 @@ def test_settled_sweeps_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch,
     assert len(open_sweeps(results)) == 1
     record_lost_outcomes(cluster)
     assert open_sweeps(results) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_jobs_of_a_sweep_whose_ledger_is_damaged_are_asked_about(
+    monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler, way: Callable[[Path], None]
+) -> None:
+    submitted(cluster, CELLS[0])
+    way(cluster.ledger.path / "sweep.json")
+    (sweep,) = open_sweeps(cluster.ledger.path.parents[1])
+    hear(monkeypatch, sweep, {"7": JobStatus("COMPLETED")}, {})
+    assert list(JobArrays(cluster.ledger.path).open_cells()) == []
 
 
 def test_questions_become_rarer_while_nothing_changes(monkeypatch: pytest.MonkeyPatch, cluster: SlurmScheduler) -> None:

@@ -65,6 +65,19 @@ def test_the_variables_of_slurm_are_read_in_one_place_of_the_contracts() -> None
     assert {name for name in holding("SLURM_") if not name.startswith("sweep/slurm/")} == {"environment/job.py"}
 
 
+def test_slurm_is_named_where_a_scheduler_is_chosen_and_where_a_user_reads_or_writes_the_word() -> None:
+    """All else speaks of a cluster or asks a scheduler (``harness.sweep.run.scheduler``), so that another one fits."""
+    reasons = {
+        "cli/sweep.py": "the help names the page docs/slurm.md",
+        "sweep/cluster.py": "the scheduler of submitted sweeps is chosen here",
+        "sweep/cluster_check.py": "the checks of the scheduler are chosen here",
+        "sweep/declare/cluster_profiles.py": "profiles lie in slurm/clusters, over the defaults of cluster=slurm",
+        "sweep/declare/limits.py": "slurm is a value of the key cluster.scheduler",
+    }
+    named = {name for name, source in SOURCES.items() if re.search(r"\bslurm\b", source, re.IGNORECASE)}
+    assert {name for name in named if not name.startswith("sweep/slurm/")} == set(reasons)
+
+
 def test_verbs_import_at_the_top_of_their_modules() -> None:
     """A verb is imported when it is called; imports inside functions are for what is slow or may be missing."""
     inside = [

@@ -191,9 +191,10 @@ def _print_jobs(declared: Declared, rerun_stale: bool) -> None:
         print(f"# {line}")
     if tasks:
         print("# (a sweep writes cell.json and submission.json into each record before it begins)")
-    for task in tasks:
+    scripts = scheduler.scripts([task.job(task.submission) for task in tasks])
+    for task, script in zip(tasks, scripts, strict=True):
         print(f"# {task.name}: {task.record.path}")
-        print(scheduler.script(task.job(task.submission)))
+        print(script)
 
 
 def _closing_lines(experiment: str, declared: Declared, results: Path, tracking_uri: str, plugins: list[Path]) -> None:

@@ -30,7 +30,7 @@ from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Busy, Record, Superseded
-from harness.store.submission import SlurmAllocation, Submission
+from harness.store.submission import Allocation, Submission
 
 
 class CodeDrift(Exception):
@@ -65,7 +65,7 @@ def run_cell(record: Record, submission: Submission | None = None) -> None:
         attempt = _begin(record, Provenance(submission, compute_environment(cell, device)), world)
         stack.enter_context(attempt.redirected_output())
         heartbeat = Heartbeat(attempt)
-        stack.enter_context(stopped_by_signals(heartbeat, submission.slurm))
+        stack.enter_context(stopped_by_signals(heartbeat, submission.allocation))
         if world.rank == 0:
             stack.enter_context(heartbeat)
         try:
@@ -148,7 +148,8 @@ def _report_to_ledger(record: Record, submission: Submission, attempt: Attempt) 
 def _root(dataset: Dataset, submission: Submission) -> str | None:
     """Return the folder of the images, or of their copy on this node's disk; streamed images lie in the cache."""
     root = submission.run.root
-    stage = submission.slurm.stage_folder if submission.slurm and not dataset.stream else None
+    allocation = None if dataset.stream else submission.allocation
+    stage = allocation.stage_folder if allocation else None
     return staged(root, dataset.fingerprint, stage) if root and stage else root
 
 
@@ -159,11 +160,11 @@ def _loaded(dataset: Dataset, root: str | None, device: torch.device) -> Data:
 
 
 @contextmanager
-def stopped_by_signals(heartbeat: Heartbeat, slurm: SlurmAllocation | None) -> Iterator[None]:
+def stopped_by_signals(heartbeat: Heartbeat, allocation: Allocation | None) -> Iterator[None]:
     """Let SIGTERM, SIGINT and SIGUSR2 (a scheduler's warning) finish the step, write a checkpoint, and stop."""
 
     def request(number: int, frame: FrameType | None) -> None:
-        warned = slurm if number == signal.SIGUSR2 else None
+        warned = allocation if number == signal.SIGUSR2 else None
         cause = stop_cause(warned.minutes, warned.grace_seconds) if warned else "signal"
         heartbeat.stop = heartbeat.stop or cause
 

@@ -68,8 +68,8 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class SlurmAllocation:
-    """What Slurm was asked for: ``minutes``: the time limit; ``grace_seconds``: how long before it Slurm warns;
+class Allocation:
+    """What a cluster was asked for: ``minutes``: the time limit; ``grace_seconds``: how long before it a job is warned;
     ``stage_folder``: a folder on the node's own disk that the images are copied to."""
 
     nodes: int
@@ -87,8 +87,8 @@ class SlurmAllocation:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> SlurmAllocation | None:
-        """The allocation; None in the submission of a cell that did not go to Slurm."""
+    def from_json(cls, content: Mapping[str, Any]) -> Allocation | None:
+        """The allocation; None in the submission of a cell that runs on this machine."""
         if "time" not in content:
             return None
         return cls(content.get("nodes", 1), content["time"], content.get("grace", 0), content.get("stage"))
@@ -100,7 +100,7 @@ class Submission:
     array; ``attempts_before``: how many attempts the record had then; ``withdrawn_at``: when it was taken back."""
 
     run: RunConfig = RunConfig()
-    slurm: SlurmAllocation | None = None
+    allocation: Allocation | None = None
     experiment: str = ""
     scale: str = ""
     sweep: str = ""
@@ -127,7 +127,7 @@ class Submission:
         }
         return {
             **self.run.to_json(),
-            **(self.slurm.to_json() if self.slurm else {}),
+            **(self.allocation.to_json() if self.allocation else {}),
             **{key: value for key, value in known.items() if value is not None},
         }
 
@@ -136,7 +136,7 @@ class Submission:
         """The submission that a file holds; every key may be absent, as in records of earlier versions."""
         return cls(
             run=RunConfig.from_json(content),
-            slurm=SlurmAllocation.from_json(content),
+            allocation=Allocation.from_json(content),
             experiment=content.get("experiment", ""),
             scale=content.get("scale", ""),
             sweep=content.get("sweep", ""),

@@ -37,8 +37,6 @@ from harness.sweep.slurm.scheduler import (
 
 #: The time between two looks at the records; the scheduler is asked more rarely.
 POLL_SECONDS = 5.0
-#: The largest job array in a dry run, which asks no scheduler.
-USUAL_ARRAY = 1001
 
 
 class Submitted(NamedTuple):
@@ -97,7 +95,7 @@ class SubmittedSweep:
         """Yield the batch scripts of these cells, as the scheduler would get them."""
         cluster = self.declared.declaration.cluster
         scheduler = SlurmScheduler(Ledger(self.results / "sweeps" / f"{self.declared.manifest.name}.N"), cluster)
-        return scheduler.scripts(self._jobs(scheduler, entries), USUAL_ARRAY)
+        return scheduler.scripts(self._jobs(scheduler, entries))
 
     def submit(self, entries: Sequence[Entry]) -> Submitted:
         """Submit those of these cells that are still missing, as far as there is room in the queue.

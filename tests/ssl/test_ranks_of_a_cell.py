@@ -37,7 +37,8 @@ def of_two(record: Record) -> Submission:
 
 
 def start(record: Record) -> subprocess.Popen[bytes]:
-    script = LocalScheduler(Slots(2, 1, "cpu")).script(Job(record.path, record.cell(), "a cell", of_two(record)))
+    job = Job(record.path, record.cell(), "a cell", of_two(record))
+    (script,) = LocalScheduler(Slots(2, 1, "cpu")).scripts([job])
     return subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True)
 
 

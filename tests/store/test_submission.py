@@ -6,7 +6,7 @@ import pytest
 
 from harness.evaluation import Evaluation
 from harness.store.outcome import Outcome
-from harness.store.submission import RunConfig, SlurmAllocation, Submission
+from harness.store.submission import Allocation, RunConfig, Submission
 
 KEYS = {
     "experiment", "scale", "threads", "device", "compile", "plugins", "root", "evaluation", "world_size",
@@ -26,7 +26,7 @@ FULL = Submission(
         memory=2**30,
         source_hash="0" * 12,
     ),
-    SlurmAllocation(nodes=2, minutes=60.0, grace_seconds=90, stage_folder="$TMPDIR"),
+    Allocation(nodes=2, minutes=60.0, grace_seconds=90, stage_folder="$TMPDIR"),
     experiment="x",
     scale="demo",
     sweep="x.demo.1",
@@ -47,7 +47,7 @@ def test_every_key_may_be_absent() -> None:
     for key in KEYS:
         content = {name: value for name, value in FULL.to_json().items() if name != key}
         assert isinstance(Submission.from_json(content), Submission), key
-    assert Submission.from_json({"threads": 2}).slurm is None
+    assert Submission.from_json({"threads": 2}).allocation is None
 
 
 def test_what_no_scheduler_was_asked_for_is_not_written() -> None:

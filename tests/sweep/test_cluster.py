@@ -118,8 +118,8 @@ def test_failed_cells_are_submitted_to_the_cluster_that_they_were_submitted_to(
     submitted = failed.submission()
     assert submitted
     assert submitted.run.source_hash, "the code of now"
-    assert submitted.slurm
-    assert submitted.slurm.grace_seconds == 7
+    assert submitted.allocation
+    assert submitted.allocation.grace_seconds == 7
     assert Index(results / "runs")[failed.cell_id].state == "queued"
 
 

@@ -16,11 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import UserError, below, located, nearest
 from harness.sweep.declare.limits import check_range
-from harness.sweep.declare.schema import ClusterConfig
+from harness.sweep.declare.schema import CONF, ClusterConfig
 from harness.sweep.declare.source_map import Locator
 from harness.trees import Node, Tree
 
-#: The form of values that Slurm itself writes in another way.
+#: The form of values that schedulers write in another way.
 FORMS = {
     "time": "minutes, such as 240",
     "memory": "GiB, such as 64",
@@ -80,3 +80,41 @@ def _check_key(key: str, value: Node, known: Sequence[str]) -> None:
         raise UserError(f"{value!r} does not belong here", allowed=allowed) from None
     if value is not None:
         check_range(f"cluster.{key}", value)
+
+
+def values_of(overrides: Sequence[str]) -> dict[str, Tree]:
+    """Return the values that a cluster profile sets, by override and dotted key.
+
+    Raises:
+        UserError: there is no such profile, or it sets what is not allowed.
+    """
+    for override in filter(_names_a_profile, overrides):
+        name = _cluster(override)
+        path = find(name)
+        if path is None:
+            known = [*sorted(file.stem for file in (CONF / "cluster").glob("*.yaml")), *names()]
+            where = ", ".join(f"{folder}/" for folder in folders())
+            raise UserError(
+                f"no cluster '{name}'{nearest(name, known)}",
+                where=f"command line: {override}",
+                allowed=f"{', '.join(known)}, or the path of a profile",
+                next_command=f"a profile in {where} (docs/slurm.md)",
+            )
+        return {override: {f"cluster.{key}": value for key, value in load(path).items()}}
+    return {}
+
+
+def with_known_group(override: str) -> str:
+    """Return the override; a cluster profile becomes ``cluster=slurm``, over which its values are set."""
+    return "cluster=slurm" if _names_a_profile(override) else override
+
+
+def _names_a_profile(override: str) -> bool:
+    """Whether the override names a cluster that is none of those in ``harness/conf``."""
+    return (
+        override.lstrip("+").startswith("cluster=") and not (CONF / "cluster" / f"{_cluster(override)}.yaml").is_file()
+    )
+
+
+def _cluster(override: str) -> str:
+    return override.lstrip("+").partition("=")[2]

@@ -112,7 +112,7 @@ def declare(path: Path, overrides: Sequence[str]) -> Declaration:
         assert isinstance(scales, Mapping)
         assert isinstance(defaults, list)
         overlay = _overlay(scales, scale)
-        chosen = {**_group_values(path, rest), **_profile_values(rest)}
+        chosen = {**_group_values(path, rest), **cluster_profiles.values_of(rest)}
         composed = _in_order(overlay, chosen, rest, defaults)
         experiment = _compose(path, composed)
         claims = [_claim(index, item) for index, item in enumerate(experiment.claims)]
@@ -154,7 +154,10 @@ def _in_order(overlay: Tree, chosen: Mapping[str, Tree], rest: Sequence[str], de
     """Return Hydra's overrides, later ones of which win: the scale's, those of chosen groups, the command line's."""
     of_scale = _as_overrides(overlay, taken={override.partition("=")[0].lstrip("+") for override in rest})
     of_groups = [f"++{key}={grammar(value)}" for settings in chosen.values() for key, value in settings.items()]
-    typed = [f"++{override}" if override.startswith(OPEN) else override for override in map(_own_group, rest)]
+    typed = [
+        f"++{override}" if override.startswith(OPEN) else override
+        for override in map(cluster_profiles.with_known_group, rest)
+    ]
     return _with_absent_groups([*of_scale, *of_groups, *typed], defaults)
 
 
@@ -182,37 +185,6 @@ def _group_values(path: Path, overrides: Sequence[str]) -> dict[str, Tree]:
             prefix = "" if "@package _global_" in header else f"{group}."
             values[override] = leaves(_loaded(file, []), prefix)
     return values
-
-
-def _profile_values(overrides: Sequence[str]) -> dict[str, Tree]:
-    """Return the values that a cluster profile sets, by override and dotted key.
-
-    Raises:
-        UserError: there is no such profile, or it sets what is not allowed.
-    """
-    for override in overrides:
-        group, _, name = override.lstrip("+").partition("=")
-        if group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file():
-            continue
-        path = cluster_profiles.find(name)
-        if path is None:
-            known = [*sorted(file.stem for file in (CONF / "cluster").glob("*.yaml")), *cluster_profiles.names()]
-            where = ", ".join(f"{folder}/" for folder in cluster_profiles.folders())
-            raise UserError(
-                f"no cluster '{name}'{nearest(name, known)}",
-                where=f"command line: {override}",
-                allowed=f"{', '.join(known)}, or the path of a profile",
-                next_command=f"a profile in {where} (docs/slurm.md)",
-            )
-        return {override: {f"cluster.{key}": value for key, value in cluster_profiles.load(path).items()}}
-    return {}
-
-
-def _own_group(override: str) -> str:
-    """Return the override; a cluster profile becomes ``cluster=slurm``, over which its values are set."""
-    group, _, name = override.lstrip("+").partition("=")
-    is_known = group != "cluster" or (CONF / "cluster" / f"{name}.yaml").is_file()
-    return override if is_known else "cluster=slurm"
 
 
 def _with_absent_groups(overrides: Sequence[str], defaults: Sequence[Node]) -> list[str]:

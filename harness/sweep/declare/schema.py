@@ -23,7 +23,7 @@ class ClusterConfig:
     """A cluster profile: the machine that cells run on, and how.
 
     Attributes:
-        scheduler: none (this machine) or slurm.
+        scheduler: the software that jobs are submitted to; none on this machine.
         device: auto, cpu or cuda.
         gpus: processes of a cell on each of its nodes; each has one GPU, or some cores if the device is the CPU.
         nodes: nodes of a cell.

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -58,7 +58,7 @@ class _Process:
 
 
 class LocalScheduler:
-    """Runs cells on this machine (see ``harness.sweep.run.scheduler.Scheduler``).
+    """Runs cells on this machine (see ``harness.sweep.run.scheduler.WatchedScheduler``).
 
     Args:
         slots: how the machine is divided.
@@ -76,8 +76,11 @@ class LocalScheduler:
         self._answers: queue.SimpleQueue[tuple[_Process, str]] = queue.SimpleQueue()
         self._count = 0
 
-    def script(self, job: Job) -> str:
-        """Return a line of the shell that runs the job as this scheduler does."""
+    def scripts(self, jobs: Sequence[Job]) -> Iterator[str]:
+        """Yield for each job a line of the shell that runs it as this scheduler does."""
+        return map(self._script, jobs)
+
+    def _script(self, job: Job) -> str:
         run = shlex.join(["env", *self._settings(job), *self._command(job)])
         if job.world_size > 1:
             return f"exec {run}"

@@ -1,13 +1,14 @@
 """The protocol of a scheduler: what a sweep needs from whatever runs its cells.
 
-``harness.sweep.run.local_scheduler`` runs them on this machine, in a queue that lives in the sweep's process. The
-scheduler of a cluster (``harness.sweep.cluster``) lets them go on when the sweep's process has ended. What became of a
-cell is read from its record; a scheduler knows only what became of the cell's job.
+``harness.sweep.run.local_scheduler`` runs them on this machine, in a queue that lives in the sweep's process, which
+watches them. The scheduler of a cluster (``harness.sweep.cluster``) lets them go on when the sweep's process has ended,
+and is asked about the jobs of all sweeps in one query. What became of a cell is read from its record; a scheduler knows
+only what became of the cell's job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -78,8 +79,8 @@ class Job:
 class Scheduler(Protocol):
     """Whatever runs jobs. Its ids are valid for as long as its queue exists."""
 
-    def script(self, job: Job) -> str:
-        """Return a shell script that runs the job as ``submit`` would; it has no effects, so a dry run is exact."""
+    def scripts(self, jobs: Sequence[Job]) -> Iterator[str]:
+        """Yield shell scripts that run these jobs as ``submit`` would; it has no effects, so a dry run is exact."""
         ...
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
@@ -90,13 +91,17 @@ class Scheduler(Protocol):
         """
         ...
 
+    def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
+        """Ask running jobs to stop at their next checkpoint, or end them ``at_once``; pending ones never start."""
+        ...
+
+
+class WatchedScheduler(Scheduler, Protocol):
+    """A scheduler whose jobs a process watches until the last one is over."""
+
     def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:
         """Return what is known of these jobs, asked in one query.
 
         With a timeout, return as soon as one of the jobs is over, or after so many seconds.
         """
-        ...
-
-    def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
-        """Ask running jobs to stop at their next checkpoint, or end them ``at_once``; pending ones never start."""
         ...

@@ -33,7 +33,7 @@ from harness.store.ledger import Ledger
 from harness.store.record import HEARTBEAT_SECONDS, Attempt, Record
 from harness.store.submission import Submission
 from harness.sweep.run.retry import KILLS, Ending, EndKind, failure_kind, last_step, runs_again
-from harness.sweep.run.scheduler import Job, JobInfo, JobState, Scheduler
+from harness.sweep.run.scheduler import Job, JobInfo, JobState, WatchedScheduler
 
 POLL_SECONDS = 0.5
 #: The time between two looks at a cell whose holder seems to be dead and is not.
@@ -95,7 +95,7 @@ Report = Callable[[Sequence[TaskState], Sequence[TaskState]], None]
 class Sweep:
     """The open cells of one sweep."""
 
-    scheduler: Scheduler
+    scheduler: WatchedScheduler
     ledger: Ledger
     report: Report
     open: dict[str, TaskState] = field(default_factory=dict)  # by job id
@@ -239,7 +239,7 @@ class Sweep:
             self.scheduler.cancel([job for job, info in jobs.items() if info.state is JobState.PENDING])
 
 
-def supervise(tasks: Sequence[Task], scheduler: Scheduler, ledger: Ledger, report: Report) -> list[TaskState]:
+def supervise(tasks: Sequence[Task], scheduler: WatchedScheduler, ledger: Ledger, report: Report) -> list[TaskState]:
     """Run all tasks, wait for those that another sweep computes, and return what became of each.
 
     Raises:

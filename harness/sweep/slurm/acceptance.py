@@ -110,7 +110,7 @@ class AcceptanceRun:
         return self.task[0].record
 
     @cached_property
-    def cluster(self) -> SlurmScheduler:
+    def scheduler(self) -> SlurmScheduler:
         """The scheduler of the test's sweep, with a new ledger."""
         name = f"{self.declaration.name}.{self.declaration.scale}"
         return SlurmScheduler.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
@@ -118,19 +118,19 @@ class AcceptanceRun:
     def submit(self) -> None:
         """Submit the cell, or submit it again."""
         task, cell_resources = self.task
-        self.cluster.submit([self.cluster.job(task, cell_resources)])
+        self.scheduler.submit([self.scheduler.job(task, cell_resources)])
 
     @property
     def job(self) -> str:
         """The id of the last job; empty before the first one."""
-        batches = self.cluster.batches.all
+        batches = self.scheduler.batches.all
         return batches[-1].job if batches else ""
 
     def progress(self) -> str:
         """Return how far the training is, for people."""
         attempts = self.record.attempts()
         if not attempts:
-            status = self.cluster.batches.job_status(self.record.cell_id)
+            status = self.scheduler.batches.job_status(self.record.cell_id)
             state, why = (status.state.lower(), status.why) if status else ("pending", "")
             return f"job {self.job} {state} {why}".rstrip()
         epochs = self.declaration.settings["epochs"]
@@ -149,7 +149,7 @@ class AcceptanceRun:
 
     def over(self) -> str:
         """Return how the job ended, as Slurm says; the empty string while it has not."""
-        status = self.cluster.batches.job_status(self.record.cell_id)
+        status = self.scheduler.batches.job_status(self.record.cell_id)
         return f"job {self.job} is over: {status.state} {status.why}".rstrip() if status and status.over else ""
 
 
@@ -206,14 +206,14 @@ class Acceptance:
         job = run.job
         if run.declaration.cluster.requeue:
             try:
-                run.cluster.slurm.ask("scontrol", "requeue", job)
+                run.scheduler.slurm.ask("scontrol", "requeue", job)
             except Unreachable as why:
                 fix = "cluster.requeue=false: an interrupted cell then waits for the next harness sweep"
                 raise NotDone(f"job {job} cannot be put back into the queue: {why}", fix) from None
             self.say(f"{run.name}: job {job} requeued after epoch {run.epoch()}")
             self._wait(run, lambda: len(run.record.attempts()) > 1 or run.record.outcome() is not None)
             return
-        run.cluster.slurm.cancel([job])
+        run.scheduler.slurm.cancel([job])
         self.say(f"{run.name}: job {job} cancelled after epoch {run.epoch()}")
         self._wait(run, lambda: first.outcome() is not None, may_be_over=True)
         run.submit()
@@ -229,7 +229,7 @@ class Acceptance:
         while not until():
             now = time.monotonic()
             if now - polled_at > ASK_SECONDS:
-                poll_scheduler([run.cluster], at_once=True)
+                poll_scheduler([run.scheduler], at_once=True)
                 polled_at = now
             logs = f"what {run.record.path}/attempts/*/stderr.log says"
             if error := run.error():
@@ -237,7 +237,7 @@ class Acceptance:
             if not (why := run.over()):
                 alive_at = now
             elif now - alive_at > SEEN_SECONDS:
-                record_lost_outcomes(run.cluster)
+                record_lost_outcomes(run.scheduler)
                 alive_at = now
                 if not may_be_over:
                     raise NotDone(f"{run.name}: {run.error() or why}", logs)
@@ -281,6 +281,6 @@ class Acceptance:
         for run in (self.reference, self.interrupted):
             if "cluster" in run.__dict__ and run.record.outcome() is None and run.job:
                 try:
-                    run.cluster.slurm.cancel([run.job])
+                    run.scheduler.slurm.cancel([run.job])
                 except (Unreachable, UserError) as why:
                     self.say(f"{run.name}: job {run.job} may still run ({why}); scancel {run.job}")

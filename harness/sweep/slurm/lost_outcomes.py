@@ -29,9 +29,9 @@ INTERRUPTED = {"TIMEOUT": "time_limit", "PREEMPTED": "preempted", "CANCELLED": "
 NO_PICKLE = "could not find submitted jobs"
 
 
-def record_lost_outcomes(cluster: SlurmScheduler) -> None:
+def record_lost_outcomes(scheduler: SlurmScheduler) -> None:
     """Write into the records how attempts ended whose tasks are over and that could not write it themselves."""
-    batches = cluster.batches
+    batches = scheduler.batches
     if batches.queue.settled:
         return
     for batch in batches.all:
@@ -39,13 +39,13 @@ def record_lost_outcomes(cluster: SlurmScheduler) -> None:
             task = batch.task_id(number)
             status = batches.queue.statuses.get(task) if batch.job else None
             if status and status.over:
-                records = [Record(cluster.runs / cell_id) for cell_id in cells]
-                _record_lost_outcomes_of_task(records, status, batch, task, cluster)
+                records = [Record(scheduler.runs / cell_id) for cell_id in cells]
+                _record_lost_outcomes_of_task(records, status, batch, task, scheduler)
     batches.write_queue(replace(batches.queue, settled=True))
 
 
 def _record_lost_outcomes_of_task(
-    records: Sequence[Record], status: JobStatus, batch: JobArray, task: str, cluster: SlurmScheduler
+    records: Sequence[Record], status: JobStatus, batch: JobArray, task: str, scheduler: SlurmScheduler
 ) -> None:
     """End the attempts that one task left without an outcome; if it failed before any began, fail its cells."""
     attempts = [attempt for record in records for attempt in record.attempts() if _of_task(attempt, task)]
@@ -56,12 +56,12 @@ def _record_lost_outcomes_of_task(
         if unknown or attempt.superseded() or attempt.record.outcome_file.exists() or attempt.outcome_now():
             continue
         if failed:
-            _fail(attempt, status, cluster, task)
+            _fail(attempt, status, scheduler, task)
         else:
             attempt.end(Outcome("interrupted", cause=INTERRUPTED.get(status.state, "node_failure")))
     if failed and not attempts:
         for record in records:
-            _fail_before_beginning(record, status, batch, task, cluster)
+            _fail_before_beginning(record, status, batch, task, scheduler)
 
 
 def _of_task(attempt: Attempt, task: str) -> bool:
@@ -70,12 +70,12 @@ def _of_task(attempt: Attempt, task: str) -> bool:
 
 
 def _fail_before_beginning(
-    record: Record, status: JobStatus, batch: JobArray, task: str, cluster: SlurmScheduler
+    record: Record, status: JobStatus, batch: JobArray, task: str, scheduler: SlurmScheduler
 ) -> None:
     """Add a failed attempt for a job that ended before its cell began, unless the cell was submitted or begun since."""
     submission = record.submission() or Submission()
-    is_of_task = (submission.sweep, submission.batch) == (cluster.ledger.path.name, batch.number)
-    error, _ = _last_error_line(cluster.profile.folder, task)
+    is_of_task = (submission.sweep, submission.batch) == (scheduler.ledger.path.name, batch.number)
+    error, _ = _last_error_line(scheduler.profile.folder, task)
     orphaned = NO_PICKLE in error
     if not is_of_task or orphaned or submission.withdrawn or submission.attempts_before != len(record.attempts()):
         return
@@ -84,13 +84,13 @@ def _fail_before_beginning(
         attempt = record.begin(Provenance(submission, environment))
     except Busy:
         return
-    attempt.log("stderr").write_text(_error_output(cluster.profile.folder, task), encoding="utf-8")
-    _fail(attempt, status, cluster, task)
+    attempt.log("stderr").write_text(_error_output(scheduler.profile.folder, task), encoding="utf-8")
+    _fail(attempt, status, scheduler, task)
 
 
-def _fail(attempt: Attempt, status: JobStatus, cluster: SlurmScheduler, task: str) -> None:
+def _fail(attempt: Attempt, status: JobStatus, scheduler: SlurmScheduler, task: str) -> None:
     """End an attempt as failed, with the state of its job and the last line on its standard error."""
-    line, short_of_memory = _last_error_line(cluster.profile.folder, task)
+    line, short_of_memory = _last_error_line(scheduler.profile.folder, task)
     why = f"job {task} {status.state.lower().replace('_', ' ')} ({status.why})"
     if short_of_memory or status.state == "OUT_OF_MEMORY":
         error, cause = f"{why}: more memory than cluster.memory allows: {line}", "out_of_memory"
@@ -99,7 +99,7 @@ def _fail(attempt: Attempt, status: JobStatus, cluster: SlurmScheduler, task: st
     attempt.fail(error, cause)
     if outcome := attempt.outcome():
         final = failure_kind(outcome.cause) is EndKind.FATAL
-        cluster.ledger.failed(attempt.record.cell_id, outcome.cause, outcome.error, final=final)
+        scheduler.ledger.failed(attempt.record.cell_id, outcome.cause, outcome.error, final=final)
 
 
 def _error_output(folder: Path, task: str) -> str:

@@ -20,17 +20,19 @@ from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
-from harness.store.submission import SlurmAllocation, Submission
+from harness.store.submission import Allocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
-from harness.sweep.run.scheduler import Job, JobInfo
+from harness.sweep.run.scheduler import Job
 from harness.sweep.run.supervisor import Task
-from harness.sweep.slurm.commands import Profile, Slurm, Unreachable, job_info
+from harness.sweep.slurm.commands import Profile, Slurm, Unreachable
 
 #: The time between two queries: at first, and at most, while nothing changes.
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 180.0
 #: How old a job array without an id must be before it is searched: its submitter may not be done yet.
 SUBMITTING_SECONDS = 90.0
+#: The largest job array in a dry run, which does not ask Slurm: its default of MaxArraySize.
+USUAL_ARRAY = 1001
 #: The largest number of cell ids in a job's comment.
 MOST_NAMED = 40
 
@@ -87,16 +89,12 @@ class SlurmScheduler:
 
     def job(self, task: Task, resources: Resources) -> Job:
         """Return the job of a task on these resources."""
-        allocation = SlurmAllocation(resources.nodes, resources.time or 0, self.cluster.grace, self.cluster.stage)
-        return task.job(replace(task.submission, slurm=allocation, sweep=self.ledger.path.name))
+        allocation = Allocation(resources.nodes, resources.time or 0, self.cluster.grace, self.cluster.stage)
+        return task.job(replace(task.submission, allocation=allocation, sweep=self.ledger.path.name))
 
-    def script(self, job: Job) -> str:
-        """Return the batch script of the job."""
-        return next(self.scripts([job], 1))
-
-    def scripts(self, jobs: Sequence[Job], most: int) -> Iterator[str]:
-        """Yield the batch scripts that ``submit`` would give to sbatch, for arrays of at most ``most`` tasks."""
-        for number, (resources, packs) in enumerate(arrays(jobs, self.cluster.cells_per_job, most), 1):
+    def scripts(self, jobs: Sequence[Job]) -> Iterator[str]:
+        """Yield the batch scripts that ``submit`` would give to sbatch where job arrays have the usual limit."""
+        for number, (resources, packs) in enumerate(arrays(jobs, self.cluster.cells_per_job, USUAL_ARRAY), 1):
             ids = [[job.record.name for job in pack] for pack in packs]
             batch = JobArray(number, f"{self.ledger.path.name}-{number}-XXXXXX", ids, 0.0)
             yield self.profile.script(batch.name, comment(batch), len(packs), resources)
@@ -139,18 +137,6 @@ class SlurmScheduler:
         batches.write(submitted)
         return submitted
 
-    def status(self, ids: Collection[str], timeout: float = 0.0) -> Mapping[str, JobInfo]:
-        """Return what Slurm last said of these tasks; it is asked at most every PAUSE_SECONDS, whatever the timeout."""
-        deadline = time.monotonic() + timeout
-        while True:
-            poll_scheduler([self])
-            statuses = self.batches.queue.statuses
-            jobs = {task: job_info(statuses.get(task, JobStatus("PENDING"))) for task in ids}
-            left = deadline - time.monotonic()
-            if left <= 0 or any(info.state.over for info in jobs.values()):
-                return jobs
-            time.sleep(min(left, PAUSE_SECONDS))
-
     def cancel(self, ids: Collection[str], at_once: bool = False) -> None:
         """Cancel these tasks; ``at_once``, running ones get no time to write a checkpoint.
 
@@ -192,7 +178,7 @@ def arrays(jobs: Sequence[Job], cells_per_job: int, most: int) -> Iterator[tuple
 
 def resources_of(submission: Submission) -> Resources:
     """Return the resources that Slurm is asked for."""
-    allocation = submission.slurm
+    allocation = submission.allocation
     assert allocation
     return Resources(submission.run.world_size // allocation.nodes, allocation.nodes, allocation.minutes)
 
@@ -220,21 +206,21 @@ def _is_open(batches: JobArrays) -> bool:
     return not batches.queue.settled or any(batches.open_cells())
 
 
-def poll_scheduler(clusters: Sequence[SlurmScheduler], at_once: bool = False) -> str:
+def poll_scheduler(schedulers: Sequence[SlurmScheduler], at_once: bool = False) -> str:
     """Ask Slurm, in one query, about the open tasks of these sweeps, unless it was asked a short time ago.
 
     Returns why it could not be asked; the empty string if it was asked, or need not be.
     """
     now = time.time()
-    due = [cluster for cluster in clusters if at_once or _due(cluster.batches, now)]
+    due = [scheduler for scheduler in schedulers if at_once or _due(scheduler.batches, now)]
     if not due:
         return ""
     try:
-        users = {cluster.ledger.facts().get("user") or user_name() for cluster in due}
+        users = {scheduler.ledger.facts().get("user") or user_name() for scheduler in due}
         statuses, job_ids = due[0].slurm.queue(users)
-        for cluster in due:
-            _find_lost_arrays(cluster, job_ids, now)
-            _store_job_states(cluster, statuses, now)
+        for scheduler in due:
+            _find_lost_arrays(scheduler, job_ids, now)
+            _store_job_states(scheduler, statuses, now)
     except (Unreachable, UserError, OSError) as why:  # a user who may only read the folder sees what is known
         return why.what if isinstance(why, UserError) else str(why)
     return ""
@@ -245,42 +231,42 @@ def _due(batches: JobArrays, now: float) -> bool:
     return (now >= asked + pause or now < asked) and any(batches.open_cells())
 
 
-def _find_lost_arrays(cluster: SlurmScheduler, job_ids: Mapping[str, str], now: float) -> None:
+def _find_lost_arrays(scheduler: SlurmScheduler, job_ids: Mapping[str, str], now: float) -> None:
     """Find the ids of job arrays whose submitter died before it wrote the id; ``job_ids`` has the queue's, by name."""
-    batches = cluster.batches
+    batches = scheduler.batches
     for batch in batches.all:
-        if batch.job or batch.failed or _being_submitted(cluster, batch, now):
+        if batch.job or batch.failed or _being_submitted(scheduler, batch, now):
             continue
         job = job_ids.get(batch.name, "")
         if not job:
             with suppress(Unreachable):  # without accounting, only the queue is known
-                job = cluster.slurm.job_named(batch.name, batch.submitted)
+                job = scheduler.slurm.job_named(batch.name, batch.submitted)
         if not job:
             batches.write(replace(batch, failed="it never reached the queue"))
             continue
-        paths = [[(cluster.runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
-        cluster.profile.complete(job, paths, _resources_of_array(cluster, batch))
+        paths = [[(scheduler.runs / cell_id).absolute() for cell_id in task] for task in batch.tasks]
+        scheduler.profile.complete(job, paths, _resources_of_array(scheduler, batch))
         batches.write(replace(batch, job=job))
 
 
-def _resources_of_array(cluster: SlurmScheduler, batch: JobArray) -> Resources:
+def _resources_of_array(scheduler: SlurmScheduler, batch: JobArray) -> Resources:
     """Return the resources that an array was submitted with, which all its cells share."""
-    submission = Record(cluster.runs / batch.tasks[0][0]).submission()
-    if submission and submission.slurm:
+    submission = Record(scheduler.runs / batch.tasks[0][0]).submission()
+    if submission and submission.allocation:
         return resources_of(submission)
-    profile = cluster.cluster  # somebody has removed the record
+    profile = scheduler.cluster  # somebody has removed the record
     return Resources(profile.gpus, profile.nodes, profile.time)
 
 
-def _being_submitted(cluster: SlurmScheduler, batch: JobArray, now: float) -> bool:
+def _being_submitted(scheduler: SlurmScheduler, batch: JobArray, now: float) -> bool:
     age = now - batch.submitted
-    submitter = ProcessIdentity.from_json(cluster.ledger.facts())
+    submitter = ProcessIdentity.from_json(scheduler.ledger.facts())
     return age < SUBMITTING_SECONDS or (age < 10 * SUBMITTING_SECONDS and submitter.exists())
 
 
-def _store_job_states(cluster: SlurmScheduler, queue: Mapping[str, JobStatus], now: float) -> None:
+def _store_job_states(scheduler: SlurmScheduler, queue: Mapping[str, JobStatus], now: float) -> None:
     """Write down the status of the sweep's tasks, from the queue or, for tasks that have left it, from accounting."""
-    batches, before = cluster.batches, cluster.batches.queue
+    batches, before = scheduler.batches, scheduler.batches.queue
     over = {task: status for task, status in before.statuses.items() if status.over}
     submitted = {
         batch.task_id(task): batch.submitted for batch in batches.all if batch.job for task in range(len(batch.tasks))
@@ -292,7 +278,7 @@ def _store_job_states(cluster: SlurmScheduler, queue: Mapping[str, JobStatus], n
     past: dict[str, JobStatus] = {}
     if lost:
         with suppress(Unreachable):
-            past = cluster.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
+            past = scheduler.slurm.past({task.partition("_")[0] for task in lost}, min(submitted.values()))
     statuses = {**over, **present, **{task: past.get(task, JobStatus(GONE)) for task in lost}}
     changed = statuses != before.statuses
     pause = PAUSE_SECONDS if changed else min(LONGEST_PAUSE_SECONDS, 1.5 * before.pause)

@@ -6,7 +6,7 @@ behind it is the step that the attempt logs first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.environment.process import ProcessIdentity
@@ -22,8 +22,8 @@ class FakeScheduler:
         self.acts = acts
         self.jobs: list[JobInfo] = []
 
-    def script(self, job: Job) -> str:
-        return f"true {job.name}"
+    def scripts(self, jobs: Sequence[Job]) -> Iterator[str]:
+        return (f"true {job.name}" for job in jobs)
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
         first = len(self.jobs)

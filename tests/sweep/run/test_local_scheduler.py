@@ -22,7 +22,7 @@ from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
 from harness.sweep.run import slots
 from harness.sweep.run.local_scheduler import LocalScheduler
-from harness.sweep.run.scheduler import Job, JobState, Scheduler
+from harness.sweep.run.scheduler import Job, JobState, WatchedScheduler
 from harness.sweep.run.slots import Slots, divide
 
 #: A worker that sleeps for a record; a record named "fail" fails, and a SIGTERM ends the nap.
@@ -55,11 +55,11 @@ def job(record: str | Path = "x", memory: int = 0) -> Job:
     return Job(Path(record), Cell(), "a cell", Submission(RunConfig(memory=memory)))
 
 
-def states(scheduler: Scheduler, ids: list[str]) -> list[str]:
+def states(scheduler: WatchedScheduler, ids: list[str]) -> list[str]:
     return [info.state.value for info in scheduler.status(ids).values()]
 
 
-def drain(scheduler: Scheduler, ids: list[str]) -> int:
+def drain(scheduler: WatchedScheduler, ids: list[str]) -> int:
     """Wait until all jobs are over; return the largest number that ran at once."""
     most, deadline = 0, time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -71,7 +71,7 @@ def drain(scheduler: Scheduler, ids: list[str]) -> int:
     raise AssertionError("the jobs never ended")
 
 
-def info(scheduler: Scheduler, job_id: str) -> tuple[str, str]:
+def info(scheduler: WatchedScheduler, job_id: str) -> tuple[str, str]:
     """The state of a job, and why it ended."""
     found = scheduler.status([job_id])[job_id]
     return found.state.value, found.reason
@@ -265,7 +265,7 @@ def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
     record = make_record(epochs=1)
     submission = record.submission()
     assert submission
-    script = LocalScheduler(Slots(1, 1, "cpu")).script(Job(record.path, record.cell(), "a cell", submission))
+    (script,) = LocalScheduler(Slots(1, 1, "cpu")).scripts([Job(record.path, record.cell(), "a cell", submission)])
     assert "OMP_NUM_THREADS=1" in script
     assert "GOMP_SPINCOUNT=5000" in script, "threads do not spin for long"
     subprocess.run(["bash", "-c", script], check=True)

@@ -8,7 +8,7 @@ from harness.cell import Cell
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import Submission
-from harness.sweep.run.scheduler import JobState, Scheduler
+from harness.sweep.run.scheduler import JobState, WatchedScheduler
 from harness.sweep.run.supervisor import Task, supervise
 from tests.sweep.run.fake_scheduler import FakeScheduler
 
@@ -26,7 +26,7 @@ def test_a_fake_scheduler_runs_a_sweep_to_its_end(tmp_path: Path) -> None:
     cells = {seed: Cell(seed=seed) for seed in ACTS}
     records = {seed: Record(tmp_path / "runs" / cell.cell_id) for seed, cell in cells.items()}
     tasks = [Task(records[seed], cells[seed], f"seed={seed}", Submission(experiment="x")) for seed in ACTS]
-    scheduler: Scheduler = FakeScheduler({cells[seed].cell_id: acts for seed, acts in ACTS.items()})
+    scheduler: WatchedScheduler = FakeScheduler({cells[seed].cell_id: acts for seed, acts in ACTS.items()})
     ledger = Ledger.open(tmp_path, "x.demo", Policy(max_identical_failures=9))
     ended = {state.task.name: state.ended for state in supervise(tasks, scheduler, ledger, lambda *_: None)}
     assert ended == {

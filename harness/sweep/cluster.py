@@ -207,7 +207,7 @@ def cluster_of(record: Record) -> ClusterConfig | None:
     submission = record.submission()
     sweep = record.sweep_folder(submission)
     stored = Ledger(sweep).facts().get("cluster") if sweep else None
-    if sweep and submission and submission.slurm and not stored:
+    if sweep and submission and submission.allocation and not stored:
         again = "the same harness sweep again, with its cluster=NAME"
         raise DamagedFile(sweep / "sweep.json", "it does not say to which cluster the cell was submitted", again)
     return ClusterConfig.from_json(stored) if stored else None

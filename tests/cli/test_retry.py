@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import DamagedFile
 from harness.store.ledger import Ledger, Policy
-from harness.store.submission import SlurmAllocation, Submission
+from harness.store.submission import Allocation, Submission
 from harness.sweep.cluster import cluster_of
 from tests.support.results import Results, as_json, harness
 from tests.support.ways_of_damage import WAYS
@@ -36,7 +36,7 @@ def test_a_cell_of_a_cluster_is_not_trained_here_because_its_ledger_is_damaged(
 ) -> None:
     record = results.fail(results.cells[0]).record
     ledger = Ledger.open(results.path, "tiny.demo", Policy(), cluster={"scheduler": "slurm"})
-    record.submit(Submission(slurm=SlurmAllocation(1, 10, 0), sweep=ledger.path.name))
+    record.submit(Submission(allocation=Allocation(1, 10, 0), sweep=ledger.path.name))
     assert cluster_of(record)
     way(ledger.path / "sweep.json")
     if way.__name__ == "flipped":

@@ -31,6 +31,7 @@ OWN = "loss.own."
 BIRTH_VALUES: dict[str, Scalar] = {
     "backbone.stem": "cifar",
     "bn_groups": 1,
+    "bn_passes": 1,
     "dataset.stream": False,
     "head.layers": 2,
     "head.norm": "hidden",
@@ -159,7 +160,9 @@ class Cell:
     then how many they begin.
 
     ``bn_groups``: how many groups batch norm takes its statistics over, each with both views of its share of the
-    global batch, as so many ranks would; 1 is the whole batch.
+    global batch, as so many ranks would; 1 is the whole batch. ``bn_passes``: in how many passes the two views of a
+    sample go through a network: 1, together, so that batch norm's statistics are of both; 2, one view after the other,
+    each with its own statistics.
     """
 
     method: Method = field(default_factory=Method)
@@ -171,6 +174,7 @@ class Cell:
     optimizer: Optimizer = field(default_factory=Optimizer)
     batch_size: int = 256
     bn_groups: int = 1
+    bn_passes: int = 1
     epochs: int = 1
     steps: int | None = None
     precision: str = "fp32"

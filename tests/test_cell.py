@@ -70,6 +70,7 @@ def test_birth_values_are_pinned() -> None:
     assert BIRTH_VALUES == {
         "backbone.stem": "cifar",
         "bn_groups": 1,
+        "bn_passes": 1,
         "dataset.stream": False,
         "head.layers": 2,
         "head.norm": "hidden",
@@ -153,7 +154,7 @@ def any_component(cls: type) -> st.SearchStrategy[object]:
 CELLS = st.builds(
     Cell,
     **{name: any_component(cls) for name, cls in typing.get_type_hints(Cell).items() if dataclasses.is_dataclass(cls)},
-    **{name: st.integers() | st.just(1) for name in ("batch_size", "bn_groups", "epochs", "seed")},
+    **{name: st.integers() | st.just(1) for name in ("batch_size", "bn_groups", "bn_passes", "epochs", "seed")},
     steps=st.integers() | st.none(),
     precision=st.text(),
     versions=st.dictionaries(st.text(), st.integers()),

@@ -6,16 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.catalog.parameters import Count, Flag, Parameter, Range
+from harness.cell import Method
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method as users know it; ``every_loss``: whether it takes also losses whose negatives are not pairs."""
+    """A method as users know it.
+
+    ``every_loss``: whether it takes also losses whose negatives are not pairs; ``both_views``: whether its networks
+    encode both views of a sample, so that batch norm's statistics may be of both.
+    """
 
     label: str
     paper: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     every_loss: bool = False
+    both_views: bool = False
     version: int = 1
 
 
@@ -23,8 +29,9 @@ METHODS = {
     "simclr": MethodEntry(
         label="SimCLR",
         paper="Chen et al. 2020, arXiv 2002.05709; with their losses VICReg and Barlow Twins: both views through one "
-        "network in one pass",
+        "network, in one pass or in two (bn_passes)",
         every_loss=True,
+        both_views=True,
     ),
     "moco": MethodEntry(
         label="MoCo v2",
@@ -45,5 +52,11 @@ METHODS = {
         label="NNCLR",
         paper="Dwibedi et al. 2021, arXiv 2104.14548",
         parameters={"queue": Count(1, 98304), "predictor": Count(1, 4096)},
+        both_views=True,
     ),
 }
+
+
+def encodes_both_views(method: Method) -> bool:
+    """Whether one network encodes both views of a sample: in MoCo, where both directions are compared."""
+    return METHODS[method.name].both_views or bool(method.symmetric)

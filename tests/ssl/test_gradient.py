@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.catalog.losses import LOSSES
+from harness.catalog.methods import encodes_both_views
 from harness.cell import Backbone, Cell, Head, Loss
 from harness.ssl import gradient, methods, models
 from harness.ssl.distributed import World
@@ -17,16 +18,21 @@ from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.measure.step_cost import LiveTensorBytes
 from harness.ssl.methods.batch import Batch
 from harness.ssl.methods.micro_batches import micro_batches
-from tests.support.ranks import COMBINATIONS, N, train
+from tests.support.ranks import COMBINATIONS, N, declared, train
+
+#: With both views together, and for methods whose networks encode both, one after the other.
+PASSES = [
+    (name, loss, passes) for name, loss in COMBINATIONS for passes in (1, 2)[: 1 + encodes_both_views(declared(name))]
+]
 
 
-@pytest.mark.parametrize(("name", "loss"), COMBINATIONS)
+@pytest.mark.parametrize(("name", "loss", "bn_passes"), PASSES)
 @pytest.mark.parametrize(("bn_groups", "micro_batch"), [(2, 8), (4, 4), (8, 4), (8, 2)])
 def test_micro_batches_train_what_the_whole_batch_trains(
-    name: str, loss: str, bn_groups: int, micro_batch: int
+    name: str, loss: str, bn_passes: int, bn_groups: int, micro_batch: int
 ) -> None:
-    whole = train(name, loss, bn_groups, World())
-    parts = train(name, loss, bn_groups, World(), micro_batch=micro_batch)
+    whole = train(name, loss, bn_groups, World(), bn_passes=bn_passes)
+    parts = train(name, loss, bn_groups, World(), micro_batch=micro_batch, bn_passes=bn_passes)
     assert whole.keys() == parts.keys()
     assert any("running_var" in key for key in whole)
     assert any(key.startswith("gradient ") for key in whole)

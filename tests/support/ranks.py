@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.catalog.losses import LOSSES
-from harness.catalog.methods import METHODS
+from harness.catalog.methods import METHODS, encodes_both_views
 from harness.catalog.parameters import filled
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.ssl import distributed, gradient, methods, models, optim
@@ -52,8 +52,18 @@ def compute(bn_groups: list[int], world: World, micro_batch: int | None = None) 
     for name, loss in COMBINATIONS:
         for groups in bn_groups:
             found[f"{name} {loss} bn_groups={groups}"] = train(name, loss, groups, world, micro_batch=micro_batch)
+            if encodes_both_views(declared(name)) and groups in (bn_groups[0], bn_groups[-1]):
+                found[f"{name} {loss} bn_groups={groups} bn_passes=2"] = train(
+                    name, loss, groups, world, micro_batch=micro_batch, bn_passes=2
+                )
     found["simclr infonce lars"] = train("simclr", "infonce", bn_groups[0], world, optimizer="lars")
     return found
+
+
+def declared(name: str) -> Method:
+    """A method of a combination, with all its parameters."""
+    method = name.partition(" ")[0]
+    return filled(Method(method, **PARAMETERS[name]), METHODS[method].parameters)
 
 
 def loss_and_gradient(name: str, world: World) -> dict[str, Tensor]:
@@ -82,17 +92,18 @@ def train(
     optimizer: str = "sgd",
     micro_batch: int | None = None,
     steps: int = STEPS,
+    bn_passes: int = 1,
 ) -> dict[str, Any]:
     """Losses, last gradients and the whole state of a method after some steps on random images, in float64."""
-    method_name = name.partition(" ")[0]
     cell = Cell(
-        method=filled(Method(method_name, **PARAMETERS[name]), METHODS[method_name].parameters),
+        method=declared(name),
         loss=Loss(loss),
         backbone=Backbone("convnet", 4),
         head=Head(8, 6),
         optimizer=Optimizer(optimizer, lr=0.5),
         batch_size=N,
         bn_groups=bn_groups,
+        bn_passes=bn_passes,
     )
     network = models.build(cell, 1)
     parts = micro_batches(N // world.size, micro_batch)

@@ -22,8 +22,9 @@ from harness.ssl.models import Network
 
 
 class SimCLR(TrainingMethod):
-    """Both views pass through the network together, as in the paper's code, so that batch norm sees the statistics of
-    2N images; encoding them one after the other would be another experiment at small batch sizes.
+    """Both views pass through one network: together as in SimCLR's code, so that batch norm sees the statistics of 2N
+    images, or one after the other as in that of VICReg and of Barlow Twins (``Cell.bn_passes``). At small batch sizes
+    these are two experiments.
 
     A loss that keeps a number of each training image (``LossEntry.state``) gets those of the batch, and returns the new
     ones beside its value.

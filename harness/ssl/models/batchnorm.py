@@ -2,7 +2,9 @@
 
 ``bn_groups: g`` divides the samples of a batch into g groups, each with both views of its samples, as g ranks without
 synchronisation would. A rank holds one whole group or several, or a part of a group, whose statistics it computes
-together with its neighbours (SyncBN). Running statistics are the mean over groups, updated once a step.
+together with its neighbours (SyncBN). Running statistics are the mean over groups, updated once a step. With
+``bn_passes: 2`` the views pass one after the other: a group has one view at a time, and running statistics are updated
+by view 1, then by view 2.
 """
 
 from __future__ import annotations

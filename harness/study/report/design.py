@@ -42,6 +42,7 @@ def design(manifest: Manifest) -> Design:
         head_hidden=str(head.hidden or head.dim),
         head_dim=str(head.dim),
         bn_groups=_number(common.bn_groups) if common.bn_groups != 1 else "",
+        bn_passes=_number(common.bn_passes) if common.bn_passes != 1 else "",
         crop_min=percent(views.crop_min),
         flip=f"{views.flip:g}",
         jitter=f"{views.jitter:g}",

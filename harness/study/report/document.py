@@ -69,6 +69,7 @@ class Design:
     head_hidden: str
     head_dim: str
     bn_groups: str
+    bn_passes: str
     crop_min: str
     flip: str
     jitter: str

@@ -49,6 +49,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "optimizer.warmup_epochs": (0, None),
     "batch_size": (2, None),
     "bn_groups": (1, None),
+    "bn_passes": (1, 2),
     "epochs": (1, None),
     "steps": (1, None),
     "seed": (0, 2**31 - 1),

@@ -164,7 +164,8 @@ class _Check:
     def __call__(self, cell: Cell) -> None:
         resources = self._resources(cell)
         ranks, micro_batch = resources.world_size, resources.micro_batch_of(cell)
-        parts = (id(cell.method), id(cell.loss), id(cell.backbone))  # the builder keeps them: ids stay valid
+        # The builder keeps the components, so that their ids stay valid.
+        parts = (id(cell.method), id(cell.loss), id(cell.backbone), cell.bn_passes)
         if parts not in self._checked:
             check_parts(cell, self._files)
             check_evaluation(self._declaration.evaluation, cell, self._files)

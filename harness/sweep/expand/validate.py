@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import LOSSES
-from harness.catalog.methods import METHODS
+from harness.catalog.methods import METHODS, encodes_both_views
 from harness.catalog.parameters import Parameter
 from harness.cell import Cell
 from harness.datasets import DATASETS, DatasetFiles, FixedDataset, ImageFolder
@@ -25,6 +25,12 @@ def check_parts(cell: Cell, files: DatasetFiles) -> None:
             f"{cell.method.name} chooses the candidates of each query, which {cell.loss.name} cannot take",
             key="loss.name",
             allowed=", ".join(name for name, entry in LOSSES.items() if entry.negatives == "pairs"),
+        )
+    if cell.bn_passes > 1 and not encodes_both_views(cell.method):
+        raise UserError(
+            f"each network of {cell.method.name} encodes one view of a sample, in one pass",
+            key="bn_passes",
+            allowed="1" + (", or method.symmetric=true" if cell.method.symmetric is not None else ""),
         )
     if cell.dataset.validation > 0.5 or train_count(cell, files) == files.train:
         held_out = files.train - train_count(cell, files)

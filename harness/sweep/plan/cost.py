@@ -68,6 +68,7 @@ class Shape:
     blur: bool
     image_size: int
     stream: bool
+    bn_passes: int
     batch_size: int
     micro_batch: int | None
     precision: str
@@ -111,6 +112,7 @@ def _shape(cell: Cell, batch_size: int, micro_batch: int | None) -> Shape:
         cell.views.blur > 0,
         cell.dataset.image_size,
         cell.dataset.stream,
+        cell.bn_passes,
         batch_size,
         micro_batch,
         cell.precision,

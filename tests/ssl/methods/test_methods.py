@@ -23,7 +23,7 @@ from harness.ssl.methods.queue import enqueue
 N = 12
 
 
-def build(name: str, loss: str = "infonce", bn_groups: int = 1, **parameters: Any) -> Any:
+def build(name: str, loss: str = "infonce", bn_groups: int = 1, bn_passes: int = 1, **parameters: Any) -> Any:
     cell = Cell(
         method=filled(Method(name, **parameters), METHODS[name].parameters),
         loss=Loss(loss),
@@ -31,6 +31,7 @@ def build(name: str, loss: str = "infonce", bn_groups: int = 1, **parameters: An
         head=Head(8, 6),
         batch_size=N,
         bn_groups=bn_groups,
+        bn_passes=bn_passes,
     )
     return methods.build(cell, models.build(cell, 1), 2 * N, World())
 
@@ -47,6 +48,63 @@ def compared(method: Any, given: Batch) -> Comparison:
 
 def embedded(network: torch.nn.Module, images: Tensor, views: int) -> Tensor:
     return normalize(network(images, views=views), dim=1)
+
+
+def buffers(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in module.named_buffers() if "running" in name or "tracked" in name}
+
+
+def plainly(network: Any, view: Tensor) -> Tensor:
+    """Embeddings of one view by torch's own layers."""
+    return network.projector(network.encoder(view))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("simclr", {}), ("nnclr", {"queue": 20, "predictor": 8})])
+def test_views_that_pass_one_after_the_other_are_two_calls_of_the_network(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    method, plain = (build(name, bn_passes=2, **parameters).double() for _ in range(2))
+    given = batch()
+    images = given.whole.double()
+    embeddings = method(images)
+    expected = [plainly(plain.network, view) for view in images]
+    if name == "nnclr":
+        expected += [plain.predictor(z) for z in expected]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(embeddings, expected, strict=True))
+    ours, theirs = buffers(method), buffers(plain)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert {int(value) for key, value in ours.items() if "tracked" in key} == {2}
+    for outputs in (embeddings, expected):
+        sum(z.square().sum() for z in outputs[-2:]).backward()
+    for ours_, theirs_ in zip(method.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours_.grad, theirs_.grad, rtol=1e-12, atol=1e-12)
+    together = build(name, **parameters).double()(images)
+    assert float((together[-1] - embeddings[-1]).detach().abs().max()) > 1e-3
+
+
+def test_keys_of_both_views_pass_one_after_the_other() -> None:
+    moco, plain = (build("moco", queue=24, symmetric=True, bn_passes=2) for _ in range(2))
+    given = batch()
+    with torch.no_grad():
+        expected = [normalize(plainly(plain.keys, view), dim=1) for view in given.whole]
+    assert all(torch.equal(*keys) for keys in zip(moco.targets(given), expected, strict=True))
+    assert buffers(moco.keys).keys() == buffers(plain.keys).keys()
+    assert all(torch.equal(buffers(moco.keys)[key], value) for key, value in buffers(plain.keys).items())
+
+
+def test_groups_of_views_that_pass_one_after_the_other_hold_one_view_each() -> None:
+    grouped = build("simclr", bn_groups=3, bn_passes=2).double()
+    images = batch().whole.double()
+    z1, z2 = grouped(images)
+    statistics = []
+    for group in range(3):
+        alone = build("simclr").double()
+        for z, view in ((z1, images[0]), (z2, images[1])):
+            torch.testing.assert_close(plainly(alone.network, view.chunk(3)[group]), z.chunk(3)[group])
+        statistics.append(buffers(alone))
+    for key, ours in buffers(grouped).items():
+        mean = torch.stack([found[key].double() for found in statistics]).mean(0)
+        torch.testing.assert_close(ours.double(), mean, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

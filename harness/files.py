@@ -280,9 +280,19 @@ def where_supported() -> Iterator[None]:
             raise
 
 
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists: the disk on which the folder lies or will lie."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes are free on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(existing_folder(folder)).free
+
+
 def room(folder: Path) -> str:
     """Return in a clause what limits a file in this folder: a limit of this process, and the free space of the disk."""
-    free = f"{shutil.disk_usage(folder).free // 2**20} MiB are free on the disk of {folder}"
+    free = f"{free_bytes(folder) // 2**20} MiB are free on the disk of {folder}"
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = f"files of this process may have at most {most // 2**10} KiB (ulimit -f), "
     return free if most == resource.RLIM_INFINITY else limit + free

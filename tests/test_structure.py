@@ -43,6 +43,9 @@ def test_tests_mirror_the_folders(folder: str) -> None:
         ("fcntl", "environment/device_locks.py"),
         ("nvidia-smi", "environment/gpus.py"),
         ("virtual_memory", "environment/memory.py"),
+        ("sched_getaffinity", "environment/cpu.py"),
+        ("/fs/cgroup", "environment/control_groups.py"),
+        ("disk_usage", "files.py"),
         ("mkstemp", "files.py"),
         ("os.link", "files.py"),  # file systems lack these three
         ("os.fsync", "files.py"),

@@ -21,7 +21,7 @@ from harness.environment.diagnosis import Diagnosis
 from harness.environment.gpus import gpus, visible_gpus
 from harness.environment.memory import memory_bytes
 from harness.errors import UserError
-from harness.files import TEMPORARY_CACHE, cache_folder
+from harness.files import TEMPORARY_CACHE, cache_folder, existing_folder, free_bytes
 
 
 def doctor(
@@ -73,8 +73,8 @@ def _machine(results: Path) -> Iterator[Diagnosis]:
     else:
         yield Diagnosis("bf16", "emulated on this processor, so slow", "precision=fp32", needed=False)
     yield Diagnosis("memory", f"{memory_bytes('cpu') / 2**30:.0f} GiB")
-    folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
-    free = shutil.disk_usage(folder).free / 2**30
+    folder = existing_folder(results.resolve())
+    free = free_bytes(folder) / 2**30
     yield Diagnosis("disk", f"{free:.0f} GiB free at {folder}", "" if free > 2 else f"free some space at {folder}")
     if not os.access(folder, os.W_OK):
         yield Diagnosis("results", f"{folder} cannot be written", "--results OTHER_FOLDER")

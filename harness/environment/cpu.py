@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+from harness.environment.control_groups import control_groups
 
 
 def processor() -> str:
@@ -16,6 +19,24 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores(root: Path | None = None) -> int:
+    """How many cores this process may use: those it may run on, less if its control groups grant less time.
+
+    A part of a core does not count, since threads wait for each other: with a quota of 3.5 cores, four of them are
+    stopped in every period, and three never.
+    """
+    quotas = [quota for group in control_groups("cpu", root) for quota in _quotas(group)]
+    return max(1, min([len(os.sched_getaffinity(0)), *map(int, quotas)]))
+
+
+def _quotas(group: Path) -> Iterator[float]:
+    """Yield the cores whose time a control group grants, in version 2 and 1; nothing where it has no limit."""
+    files = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    for names in files:
+        try:
+            words = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = map(int, words)
+        except (OSError, ValueError):  # there is no such file, or it says max
+            continue
+        if quota > 0 and period > 0:  # -1 is no limit
+            yield quota / period

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import DamagedFile, UserError
-from harness.files import atomic_write, read_if_whole
+from harness.files import atomic_write, free_bytes, read_if_whole
 from harness.manifest import Manifest
 from harness.store.maintenance.repair import repair
 from harness.store.outcome import Outcome
@@ -116,7 +116,7 @@ def import_(file: Path, results: Path) -> tuple[Imported, Imported]:
 def _unpack(file: Path, folder: Path) -> None:
     try:
         with tarfile.open(file, "r:gz") as archive:
-            _extract(archive, _checked(archive, file, shutil.disk_usage(folder).free), folder)
+            _extract(archive, _checked(archive, file, free_bytes(folder)), folder)
             assert archive.fileobj
             while archive.fileobj.read(2**20):  # to the end, where the checksum stands
                 pass

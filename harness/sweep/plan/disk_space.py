@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.files import cache_folder
+from harness.files import cache_folder, existing_folder, free_bytes
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,6 @@ def required_space(results_bytes: int | None, results: Path, images: int, *, els
     return spaces
 
 
-def free_bytes(folder: Path) -> int:
-    """Return how many bytes are free on the disk of a folder, which need not exist yet."""
-    return shutil.disk_usage(_existing(folder)).free
-
-
 def disk_of(folder: Path) -> int:
     """Return the number of the device that a folder lies on, or will lie on."""
-    return _existing(folder).stat().st_dev
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return existing_folder(folder).stat().st_dev

@@ -16,6 +16,7 @@ import pytest
 
 from harness.cell import Cell
 from harness.environment import gpus
+from harness.environment.cpu import cores
 from harness.environment.gpus import Gpu
 from harness.errors import UserError
 from harness.store.record import Record
@@ -91,12 +92,12 @@ def test_no_more_cells_run_at_once_than_there_are_slots() -> None:
 
 
 def test_two_sweeps_together_take_no_more_than_the_machine_has() -> None:
-    cores = len(os.sched_getaffinity(0))
-    with sleeper(Slots(cores, 1, "cpu"), seconds=0.3) as one, sleeper(Slots(cores, 1, "cpu"), seconds=0) as other:
-        first = one.submit([job() for _ in range(cores)])
+    machine = cores()
+    with sleeper(Slots(machine, 1, "cpu"), seconds=0.3) as one, sleeper(Slots(machine, 1, "cpu"), seconds=0) as other:
+        first = one.submit([job() for _ in range(machine)])
         assert set(states(one, first)) == {"running"}
-        assert other.taken() == cores
-        second = other.submit([job() for _ in range(cores)])
+        assert other.taken() == machine
+        second = other.submit([job() for _ in range(machine)])
         assert set(states(other, second)) == {"pending"}
         deadline = time.monotonic() + 30
         while set(states(other, second)) != {"done"}:
@@ -109,7 +110,7 @@ def test_two_sweeps_together_take_no_more_than_the_machine_has() -> None:
 
 def test_a_cell_that_outlives_its_sweep_keeps_its_core(tmp_path: Path) -> None:
     """The sweep is killed; the worker holds the lock that it has inherited."""
-    cores = len(os.sched_getaffinity(0))
+    machine = cores()
     sweep = os.fork()
     if sweep == 0:
         scheduler = LocalScheduler(Slots(1, 1, "cpu"), worker=(sys.executable, "-c", SLEEPER.format(seconds=3)))
@@ -117,7 +118,7 @@ def test_a_cell_that_outlives_its_sweep_keeps_its_core(tmp_path: Path) -> None:
         (tmp_path / "worker").write_text(str(scheduler._processes[0].popen.pid))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(sweep, 0)
-    scheduler = LocalScheduler(Slots(cores, 1, "cpu"))
+    scheduler = LocalScheduler(Slots(machine, 1, "cpu"))
     assert scheduler.taken() == 1
     os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
     wait_until_nothing_is_taken(scheduler)
@@ -273,7 +274,7 @@ def test_the_script_is_what_runs(make_record: Callable[..., Record]) -> None:
 
 
 def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(slots, "cores", lambda: 8)
     monkeypatch.setattr(slots, "gpus", list)
     assert divide(100, None, "auto") == Slots(8, 1, "cpu")
     assert divide(2, None, "auto") == Slots(2, 4, "cpu")
@@ -284,7 +285,7 @@ def test_threads_depend_on_the_experiment_not_on_what_is_left(monkeypatch: pytes
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_one_cell_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(slots, "cores", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert divide(100, None, "auto") == Slots(2, 4, "cuda")
     assert divide(100, None, "cpu").device == "cpu"

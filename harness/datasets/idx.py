@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from harness.datasets.base import Array, Arrays, DatasetMissing, FixedDataset
 from harness.errors import UserError
 
 IDX_FILES = tuple(f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+#: The first bytes of an IDX file whose values are unsigned bytes.
+BYTES = b"\x00\x00\x08"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +43,31 @@ class IdxDataset(FixedDataset):
 
     def read(self, folder: Path) -> Arrays:
         """Read the four files; pixels are uint8 (n, 1, H, W)."""
-        train, train_labels, test, test_labels = (self._read(folder / name) for name in IDX_FILES)
-        if (len(train), len(test)) != (len(train_labels), len(test_labels)):
-            raise self._damaged(folder, "the files have another number of images than of labels")
+        image = (self.image_size, self.image_size)
+        shapes = (self.train, *image), (self.train,), (self.test, *image), (self.test,)
+        train, train_labels, test, test_labels = (
+            self._read(folder / name, shape) for name, shape in zip(IDX_FILES, shapes, strict=True)
+        )
         return Arrays([train[:, None]], train_labels, test[:, None], test_labels)
 
-    def _read(self, path: Path) -> Array:
+    def _read(self, path: Path, expected: Sequence[int]) -> Array:
+        """Return the array of a file; refuse one with another number of images, labels or pixels than the data set."""
+        file = _plain_or_compressed(path) or path
         try:
-            return _read_idx(path)
-        except (OSError, EOFError, LookupError, ValueError, zlib.error) as error:
-            raise self._damaged(_plain_or_compressed(path) or path, f"the file cannot be read: {error}") from None
+            array = _read_idx(file)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise self._damaged(file, f"the file cannot be read: {error}") from None
+        if array.shape != tuple(expected):
+            raise self._damaged(file, f"the file holds {_by(array.shape)} bytes; {self.label} has {_by(expected)}")
+        return array
 
     def _damaged(self, path: Path, what: str) -> UserError:
         if self.debian and path.is_relative_to(self.debian):
             return UserError(
                 what, where=str(path), next_command=f"apt-get install --reinstall dataset-{self.debian.name}"
             )
-        folder = path if path.is_dir() else path.parent
-        again = self.download_command(str(folder.parents[1]))
-        return UserError(what, where=str(path), next_command=f"rm -r {folder} && {again}")
+        again = self.download_command(str(path.parents[2]))
+        return UserError(what, where=str(path), next_command=f"rm -r {path.parent} && {again}")
 
 
 def _plain_or_compressed(path: Path) -> Path | None:
@@ -65,11 +75,22 @@ def _plain_or_compressed(path: Path) -> Path | None:
     return next((candidate for candidate in (path, compressed) if candidate.exists()), None)
 
 
-def _read_idx(path: Path) -> Array:
-    """Return the array of a file: two zero bytes, the type, the number of dimensions, big-endian sizes, the data."""
+def _read_idx(file: Path) -> Array:
+    """Return the array of a file: two zero bytes, the type, the number of dimensions, big-endian sizes, the data.
+
+    Raises:
+        ValueError: the file is none of bytes, or holds more or less than its header says.
+    """
     import numpy as np
 
-    raw = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
-    header = 4 + 4 * raw[3]
-    shape = np.frombuffer(raw[4:header], dtype=">i4")
+    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    if raw[:3] != BYTES or len(raw) < (header := 4 + 4 * raw[3]):
+        raise ValueError(f"it does not begin as an IDX file of bytes does, but with {raw[:4].hex(' ') or 'nothing'}")
+    shape = [int(size) for size in np.frombuffer(raw[4:header], dtype=">u4")]
+    if math.prod(shape) != len(raw) - header:
+        raise ValueError(f"its header says {_by(shape)} bytes, {math.prod(shape):,}, but {len(raw) - header:,} follow")
     return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(f"{size:,}" for size in shape)

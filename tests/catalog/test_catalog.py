@@ -76,6 +76,12 @@ def test_a_data_set_that_torchvision_has_can_be_downloaded(name: str) -> None:
         assert name in dataset.download_command(None)
 
 
+def test_the_page_of_data_sets_names_each() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    first = page.split("\n\n")[1]
+    assert [name for name in DATASETS if f"`{name}`" not in first] == []
+
+
 def test_the_doctor_looks_for_every_fixed_data_set() -> None:
     assert [diagnosis.what for diagnosis in doctor._datasets()] == list(FIXED)
 
@@ -83,8 +89,9 @@ def test_the_doctor_looks_for_every_fixed_data_set() -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_backbone_has_its_settings_and_is_built_for_the_sizes_that_it_takes(name: str) -> None:
     assert name in declared_names("backbone")
-    for stem, (smallest, _) in BACKBONES[name].sizes.items():
+    for stem, sides in BACKBONES[name].sides.items():
         assert stem in STEMS
+        smallest = next(side for side in range(sides.largest + 1) if side in sides)
         encoder = models.encoder(Backbone(name, 4, stem), 3, smallest).eval()
         assert encoder(torch.zeros(2, 3, smallest, smallest)).shape == (2, encoder.features)
 

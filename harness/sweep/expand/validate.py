@@ -89,15 +89,14 @@ def check_backbone(cell: Cell) -> None:
     fitting = [
         f"{name} with the {stem} stem"
         for name, entry in BACKBONES.items()
-        for stem, (low, high) in entry.sizes.items()
-        if low <= size <= high
+        for stem, sides in entry.sides.items()
+        if size in sides
     ]
-    stems = BACKBONES[backbone.name].sizes
+    stems = BACKBONES[backbone.name].sides
     if backbone.stem not in stems:
         raise UserError(f"{backbone.name} has no stem '{backbone.stem}'", key="backbone.stem", allowed=", ".join(stems))
-    low, high = stems[backbone.stem]
-    if not low <= size <= high:
-        what = f"{backbone.name} with the {backbone.stem} stem takes images of {low} to {high} pixels, not {size}"
+    if size not in stems[backbone.stem]:
+        what = f"{backbone.name} with the {backbone.stem} stem takes images of {stems[backbone.stem]}, not {size}"
         raise UserError(what, key="backbone.name", allowed=", ".join(fitting))
 
 

@@ -40,6 +40,11 @@ def read(name: str, size: int, validation: float, root: Path | None) -> Data:
     return load(Dataset(name, size, validation, find(name, place).fingerprint), place)
 
 
+@pytest.fixture
+def small_fashion_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    resize(monkeypatch, "fashion_mnist", train=20, test=5)
+
+
 def test_digits_are_scikit_learns() -> None:
     data = read("digits", 8, 0.1, None)
     assert (len(data.train), len(data.validation), len(data.test)) == (1293, 144, 360)
@@ -77,6 +82,7 @@ def test_splits_are_pinned(
 ) -> None:
     # Images, labels and their order are behind every record.
     resize(monkeypatch, "cifar10", train=60, test=12)
+    resize(monkeypatch, "fashion_mnist", train=20, test=5)
     write_fashion_mnist(tmp_path)
     write_cifar10(tmp_path)
     write_image_folder(tmp_path)
@@ -84,6 +90,7 @@ def test_splits_are_pinned(
     assert [checksum(split) for split in (data.train, data.validation, data.test)] == expected
 
 
+@pytest.mark.usefixtures("small_fashion_mnist")
 @pytest.mark.parametrize("compressed", [False, True])
 def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, compressed: bool) -> None:
     arrays = write_fashion_mnist(tmp_path, compressed=compressed)
@@ -93,6 +100,7 @@ def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, compressed: bool) 
     assert sorted(torch.cat([data.train.labels, data.validation.labels]).tolist()) == sorted(arrays[1].tolist())
 
 
+@pytest.mark.usefixtures("small_fashion_mnist")
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_an_idx_file_that_was_cut_is_named(tmp_path: Path, compressed: bool, name: str) -> None:
@@ -105,12 +113,42 @@ def test_an_idx_file_that_was_cut_is_named(tmp_path: Path, compressed: bool, nam
     assert caught.value.next_command.startswith(again)
 
 
-def test_images_and_labels_of_two_idx_data_sets_are_refused(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_fashion_mnist")
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("train-labels-idx1-ubyte", r"the file holds 19 bytes; Fashion-MNIST has 20\n"),
+        ("t10k-images-idx3-ubyte", r"the file holds 4 x 28 x 28 bytes; Fashion-MNIST has 5 x 28 x 28\n"),
+    ],
+)
+def test_an_idx_file_of_another_number_of_images_is_refused(tmp_path: Path, name: str, what: str) -> None:
     write_fashion_mnist(tmp_path)
-    write_fashion_mnist(tmp_path / "other", train=19)
-    name = "FashionMNIST/raw/train-labels-idx1-ubyte"
-    (tmp_path / "other" / name).replace(tmp_path / name)
-    with pytest.raises(UserError, match="another number of images than of labels"):
+    write_fashion_mnist(tmp_path / "other", train=19, test=4)
+    file = tmp_path / "FashionMNIST/raw" / name
+    (tmp_path / "other/FashionMNIST/raw" / name).replace(file)
+    with pytest.raises(UserError, match=what) as caught:
+        read("fashion_mnist", 28, 0.5, tmp_path)
+    assert caught.value.where == str(file)
+
+
+@pytest.mark.usefixtures("small_fashion_mnist")
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "begin as an IDX file of bytes does, but with nothing"),
+        (b"<html>", "but with 3c 68 74 6d"),
+        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "but with 00 00 0d 01"),
+        (b"\0\0\x08\x01\0\0", "but with 00 00 08 01"),
+        (b"\0\0\x08\x01\0\0\0\x14" + 19 * b"\0", "its header says 20 bytes, 20, but 19 follow"),
+        (b"\0\0\x08\x01\0\0\0\x14" + 21 * b"\0", "its header says 20 bytes, 20, but 21 follow"),
+        (b"\0\0\x08\x03\xff\xff\xff\xff\0\0\0\x1c\0\0\0\x1c", "4,294,967,295 x 28 x 28 bytes, .* but 0 follow"),
+    ],
+    ids=["empty", "a web page", "floating point", "a cut header", "cut", "too long", "a damaged header"],
+)
+def test_an_idx_file_that_is_not_what_it_says_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
+    write_fashion_mnist(tmp_path)
+    (tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(UserError, match=rf"train-labels-idx1-ubyte: the file cannot be read: .*{what}"):
         read("fashion_mnist", 28, 0.5, tmp_path)
 
 

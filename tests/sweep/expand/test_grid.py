@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.catalog.backbones import BACKBONES, ImageSides
 from harness.cell import Views
 from harness.cli.shared.load_experiment import load
 from harness.errors import UserError
@@ -240,3 +242,13 @@ def test_a_group_that_the_file_does_not_name_can_be_chosen_by_a_scale(tiny: Path
     assert views_of(tiny, "scale=less").blur == 0.1
     assert views_of(tiny, "scale=strong", "views=simclr_cifar").crop_min == 0.08
     assert views_of(tiny).flip == 0.0, "another scale's views are its own"
+
+
+def test_an_image_side_between_those_that_a_backbone_takes_is_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = {"cifar": ImageSides(6, 64, multiple_of=6)}
+    monkeypatch.setitem(BACKBONES, "convnet", replace(BACKBONES["convnet"], sides=sides))
+    what = "convnet with the cifar stem takes images of 6 to 64 pixels (a multiple of 6), not 8"
+    assert f"command line: backbone=convnet: {what}" in refused(tiny, "backbone=convnet")
+    assert f"tiny.yaml: backbone.name (default): {what}" in refused(tiny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -278,6 +279,21 @@ def where_supported() -> Iterator[None]:
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise
+
+
+def lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock an open file, until no process that has inherited it has it open, and return whether it is locked now.
+
+    ``wait``: for a process that has opened and locked it too; without, the answer is then False at once.
+
+    Raises:
+        OSError: the file system cannot lock files.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def existing_folder(folder: Path) -> Path:

@@ -40,7 +40,7 @@ def test_tests_mirror_the_folders(folder: str) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("fcntl", "environment/device_locks.py"),
+        ("fcntl", "files.py"),
         ("nvidia-smi", "environment/gpus.py"),
         ("virtual_memory", "environment/memory.py"),
         ("sched_getaffinity", "environment/cpu.py"),

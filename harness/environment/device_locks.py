@@ -10,7 +10,6 @@ as surely freed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import socket
@@ -18,6 +17,8 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.files import lock
 
 
 def folder() -> Path:
@@ -74,11 +75,13 @@ def _locked(unit: str) -> int | None:
     except OSError:
         return _named_socket(unit)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        if lock(descriptor, wait=False):
+            return descriptor
+    except OSError:
         os.close(descriptor)
-        return None if isinstance(error, BlockingIOError) else _named_socket(unit)
-    return descriptor
+        return _named_socket(unit)
+    os.close(descriptor)
+    return None
 
 
 def _named_socket(unit: str) -> int | None:

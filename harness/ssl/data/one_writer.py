@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.files import NOT_SUPPORTED
+from harness.files import NOT_SUPPORTED, lock
 from harness.store.record import Busy
 from harness.store.writer_lock import writer_lock
 
@@ -37,11 +36,9 @@ def one_writer(path: Path) -> Iterator[None]:
 def _locked_by_the_kernel(descriptor: int, path: Path) -> bool:
     """Lock the open file, and return whether its file system can do so."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(descriptor, wait=False):
             _say(path, f"which has locked {path.name}.lock")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, wait=True)
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise

@@ -51,9 +51,9 @@ def report(
     if every or not experiment:
         _report_all(every, experiment, results, reports)
         return
-    from harness.study.report.report import write_report
-
     swept, manifest, added = reported(experiment, overrides, results, preset, dataset, root)
+    from harness.study.report.report import write_report  # what is refused need not wait for it
+
     written = write_report(manifest, results, reports)
     print(written.answer)
     for verdict in written.verdicts:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +274,15 @@ class _SearchPath(SearchPathPlugin):
         search_path.append(provider="harness", path=f"file://{CONF}")
 
 
-def _compose(path: Path, overrides: list[str]) -> Experiment:
+@cache
+def _register() -> None:
+    """Tell Hydra of the schema and of where the groups lie, once in a process: the schema takes a while."""
     ConfigStore.instance().store(name="schema", node=ExperimentSchema)
     Plugins.instance().register(_SearchPath)
+
+
+def _compose(path: Path, overrides: list[str]) -> Experiment:
+    _register()
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
             config = compose(path.stem, overrides=overrides)

@@ -24,6 +24,7 @@ from harness.ssl.distributed import World
 from harness.ssl.losses.validation import skip_value_checks
 from harness.ssl.runtime.compile import compile_networks
 from harness.ssl.runtime.malloc import keep_freed_memory
+from harness.ssl.runtime.output import redirected_output
 from harness.ssl.train import Diverged, Interrupted, Trainer
 from harness.store.heartbeat import Heartbeat
 from harness.store.ledger import Ledger
@@ -63,7 +64,7 @@ def run_cell(record: Record, submission: Submission | None = None) -> None:
     device = distributed.own_device(config.device)
     with distributed.joined(device) as world, ExitStack() as stack:
         attempt = _begin(record, Provenance(submission, compute_environment(cell, device)), world)
-        stack.enter_context(attempt.redirected_output())
+        stack.enter_context(redirected_output(attempt.log("stdout"), attempt.log("stderr")))
         heartbeat = Heartbeat(attempt)
         stack.enter_context(stopped_by_signals(heartbeat, submission.allocation))
         if world.rank == 0:

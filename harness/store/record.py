@@ -23,13 +23,11 @@ different machines are never compared: a heartbeat's age is read on the file sys
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,12 +43,11 @@ from harness.files import (
     read_json,
     reading_error,
     set_aside,
-    sync,
     write_json,
 )
-from harness.store.checksum import Checksum, unreadable
+from harness.store.checksum import Checksum
 from harness.store.outcome import Outcome
-from harness.store.progress import Event, TrainingProgress
+from harness.store.progress import Event, TrainingProgress, append_event, read_events
 from harness.store.provenance import Provenance
 from harness.store.submission import Submission
 from harness.trees import Tree
@@ -485,65 +482,16 @@ class Attempt:
         return str((read_if_whole(self.stop_file, dict) or {}).get("cause", ""))
 
     def log_event(self, step: int, metrics: Mapping[str, float], epoch: int | None = None) -> bytes:
-        """Append the event of now, and return the line: its writer keeps the checksum of what it has written.
-
-        The line is on the disk then, so that no checkpoint knows of an event that a power cut takes away.
-        """
-        event = Event(step, metrics, epoch, time.time())
-        line = f"{json.dumps(event.to_json())}\n".encode()
-        with self.events_file.open("ab") as file:
-            file.write(line)
-            file.flush()
-            sync(file)
-        return line
+        """Append the event of now to the curve, and return the line (``append_event``)."""
+        return append_event(self.events_file, Event(step, metrics, epoch, time.time()))
 
     def events(self, vouched: Checksum | None = None) -> Iterator[Event]:
-        """Yield the events of complete lines: a kill may tear the last line.
-
-        ``vouched``: what the file must begin with, where that is known; then the rest of it does not count.
+        """Yield the events of the attempt's part of the curve (``read_events``).
 
         Raises:
-            DamagedFile: the file cannot be read, or does not begin so.
+            DamagedFile: the file cannot be read, or does not begin with what is ``vouched`` for.
         """
-        try:
-            written = self.events_file.read_bytes()
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and vouched is None:
-                return
-            raise unreadable(self.events_file, error) from None
-        if vouched:
-            beginning = written[: vouched.length]
-            if Checksum().extended(beginning) != vouched:
-                raise DamagedFile(self.events_file, vouched.mismatch(len(written)))
-            written = beginning
-        for line in written.decode(errors="replace").split("\n")[:-1]:
-            try:
-                content = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(content, dict) and {"step", "metrics"} <= content.keys():
-                if not (isinstance(content["step"], int) and isinstance(content["metrics"], dict)):
-                    raise DamagedFile(self.events_file, f"a line is no event: {line[:80]}")
-                yield Event.from_json(content)
-
-    @contextmanager
-    def redirected_output(self) -> Iterator[None]:
-        """Send this process's standard output and error, libraries' included, to the attempt's logs."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        kept = [os.dup(1), os.dup(2)]
-        for descriptor, stream in ((1, "stdout"), (2, "stderr")):
-            opened = os.open(self.log(stream), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(opened, descriptor)
-            os.close(opened)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for descriptor, original in zip((1, 2), kept, strict=True):
-                os.dup2(original, descriptor)
-                os.close(original)
+        return read_events(self.events_file, vouched)
 
     def fail(self, error: str, cause: str = "error", rank: int = 0) -> None:
         """End as failed: because of an error, because it diverged, or because memory was too small (out_of_memory).

@@ -148,11 +148,6 @@ def test_the_heartbeat_carries_progress(record: Record) -> None:
     assert attempt.progress() == TrainingProgress(3, 10, 0, 100.0)
 
 
-def test_output_goes_to_the_attempts_logs_from_libraries_too(record: Record) -> None:
-    begin_elsewhere(record, then="c = a.redirected_output(); c.__enter__(); os.system('echo from a child'); print(1)")
-    assert (record.path / "attempts/1/stdout.log").read_text().split("\n")[:2] == ["from a child", "1"]
-
-
 def test_written_json_is_whole_or_absent(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 1})
     assert (read_json(tmp_path / "a.json"), read_json(tmp_path / "b.json")) == ({"a": 1}, None)

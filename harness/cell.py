@@ -36,6 +36,8 @@ BIRTH_VALUES: dict[str, Scalar] = {
     "head.layers": 2,
     "head.norm": "hidden",
     "loss.detach_weights": True,
+    "optimizer.lr_end": 0.0,
+    "optimizer.schedule": "cosine",
     "steps": None,
     "views.blur": 0.0,
 }
@@ -144,7 +146,15 @@ class Head(Component):
 
 @dataclass(frozen=True)
 class Optimizer(Component):
-    """``lr`` is the learning rate at batch 256; ``lr_rule`` scales it: constant, linear or sqrt in the batch size."""
+    """``lr`` is the learning rate at batch 256; ``lr_rule`` scales it: constant, linear or sqrt in the batch size.
+
+    ``warmup_epochs``, or ``warmup_steps`` in its place: the length of the linear warm-up; ``schedule``: cosine,
+    constant or step; ``lr_end``: where the cosine ends, as a part of the peak. ``decay_all``: whether weight decay acts
+    also on biases and norms; None: as the optimiser's first code has it, which is no in LARS and yes in the others.
+    ``clip_norm``: the largest norm of the whole gradient. ``bias_lr``: the rate of biases and norms at batch 256.
+    ``trust``: LARS's trust coefficient, .001 if None; ``clip_lr``: a weight's rate in LARS is at most the learning
+    rate. ``momentum`` is Adam's first beta, ``beta2`` its second, .999 if None.
+    """
 
     name: str = "sgd"
     lr: float = 0.06
@@ -152,6 +162,15 @@ class Optimizer(Component):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: float = 0.0
+    warmup_steps: int | None = None
+    schedule: str = "cosine"
+    lr_end: float = 0.0
+    decay_all: bool | None = None
+    clip_norm: float | None = None
+    bias_lr: float | None = None
+    trust: float | None = None
+    clip_lr: bool | None = None
+    beta2: float | None = None
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def test_birth_values_are_pinned() -> None:
         "head.layers": 2,
         "head.norm": "hidden",
         "loss.detach_weights": True,
+        "optimizer.lr_end": 0.0,
+        "optimizer.schedule": "cosine",
         "steps": None,
         "views.blur": 0.0,
     }

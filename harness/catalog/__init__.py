@@ -4,7 +4,6 @@ A component's ``version`` is part of every identity that uses it. Raise it by ha
 numbers change: cells trained before then no longer stand for the declared ones.
 """
 
-OPTIMIZERS = ("sgd", "lars")
 LR_RULES = ("constant", "linear", "sqrt")
 PRECISIONS = ("fp32", "bf16")
 HEAD_NORMS = ("hidden", "all", "none")

@@ -159,12 +159,14 @@ class Trainer:
     def update(self, batch: Batch) -> None:
         """Take one step of the optimiser. Nothing here reads a value back from the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr_at(self.step)
+            group["lr"] = self.lr_at(self.step) * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         comparison = gradient.backward(self.model, self.method, batch)
         if self.step % self.steps_per_epoch % max(1, self.steps_per_epoch // DIAGNOSTIC_STEPS) == 0:
             gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
             self.probes.update(comparison, self.logit_temperature(), torch.nn.utils.get_total_norm(gradients))
+        if self.cell.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.cell.optimizer.clip_norm)
         self.optimizer.step()
         self.method.after_step(batch, comparison)
         self.world.average_statistics(self.method)
@@ -176,8 +178,8 @@ class Trainer:
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, which counts from 0."""
         settings = self.cell.optimizer
-        warmup = round(settings.warmup_epochs * self.steps_per_epoch)
-        return optim.lr_at(step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
+        warmup = optim.warmup_steps(settings, self.steps_per_epoch)
+        return optim.lr_at(settings, step, self.steps, warmup, optim.peak_lr(settings, self.cell.batch_size))
 
     def logit_temperature(self) -> float | None:
         """Return what the loss divides cosines by; None where its logits are no cosines."""

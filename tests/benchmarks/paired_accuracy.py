@@ -94,7 +94,7 @@ def plain(cell: Cell, data: Data) -> Mapping[str, float]:
     peak = optim.peak_lr(cell.optimizer, cell.batch_size)
     torch.manual_seed(cell.seed)  # of the workers' draws
     for step, (first, second) in enumerate(batches(cell, data)):
-        optimizer.param_groups[0]["lr"] = optim.lr_at(step, cell.epochs * per_epoch, warmup, peak)
+        optimizer.param_groups[0]["lr"] = optim.lr_at(cell.optimizer, step, cell.epochs * per_epoch, warmup, peak)
         z1, z2 = normalize(network(torch.cat([first, second])), dim=1).chunk(2)
         optimizer.zero_grad()
         loss(z1, z2).backward()

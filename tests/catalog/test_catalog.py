@@ -15,10 +15,11 @@ import yaml
 from torch import nn
 
 import harness.ssl  # noqa: F401  (makes torchvision importable)
-from harness.catalog import LR_RULES, OPTIMIZERS
+from harness.catalog import LR_RULES
 from harness.catalog.backbones import BACKBONES, STEMS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
+from harness.catalog.optimizers import OPTIMIZERS, OWN_SETTINGS, SCHEDULES
 from harness.cell import Backbone, Cell, Head, Loss, Method, Optimizer
 from harness.cli import doctor
 from harness.datasets import DATASETS, FixedDataset, ImageFolder
@@ -31,7 +32,7 @@ from harness.ssl.losses import FUNCTIONS
 from harness.ssl.methods.base import TrainingMethod
 from harness.ssl.methods.batch import Batch
 from harness.ssl.models import backbones
-from harness.ssl.optim.schedule import LR_SCALES
+from harness.ssl.optim.schedule import LR_SCALES, SHAPES
 from harness.study.report.evaluation_text import described
 from harness.sweep.declare.limits import NAMES
 from harness.sweep.declare.schema import CONF
@@ -164,6 +165,9 @@ def test_nothing_has_code_or_settings_and_no_entry() -> None:
     assert set(methods.CLASSES) == set(METHODS)
     assert set(optim.BUILDERS) == set(OPTIMIZERS)
     assert set(LR_SCALES) == set(LR_RULES)
+    assert set(SHAPES) == set(SCHEDULES)
+    assert {name for entry in OPTIMIZERS.values() for name in entry.own} == set(OWN_SETTINGS)
+    assert set(OWN_SETTINGS) <= {item.name for item in fields(Optimizer)}
     assert set(protocol.PROBES) == set(LINEAR_PROBES)
     built = {entry.module for entry in BACKBONES.values()}
     assert {module.name for module in pkgutil.iter_modules(backbones.__path__)} - {"base"} == built

@@ -67,6 +67,25 @@ def test_a_stop_at_any_step_resumes_to_the_same_bits(
     assert numbers(stopped) == numbers(calm)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Optimizer("adam", lr=1e-3, lr_rule="constant", schedule="constant"),
+        Optimizer("adamw", lr=1e-3, decay_all=False, clip_norm=1.0, warmup_steps=5),
+        Optimizer("lars", lr=0.2, bias_lr=0.0048, trust=0.02, clip_lr=True, lr_end=0.001),
+        Optimizer("sgd", decay_all=False, schedule="step"),
+    ],
+    ids=lambda optimizer: optimizer.name,
+)
+def test_every_optimiser_resumes_to_the_same_bits(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer
+) -> None:
+    calm, stopped = (make_record(name, optimizer=optimizer, epochs=2) for name in ("calm", "stopped"))
+    run_cell(calm)
+    stop_and_resume(stopped, 1293 // 64 + 4, monkeypatch)
+    assert numbers(stopped) == numbers(calm)
+
+
 OWN_LOSS = """
 import random
 import numpy as np

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from harness.cell import Optimizer
 from harness.ssl import optim, train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
@@ -60,8 +64,33 @@ def test_the_learning_rate_falls_over_the_steps(make_record: MakeRecord, monkeyp
     record = make_record(steps=10, epochs=1)
     run_cell(record)
     peak = optim.peak_lr(record.cell().optimizer, 64)
-    assert rates == [optim.lr_at(step, 10, 0, peak) for step in range(10)]
+    assert rates == [optim.lr_at(Optimizer(), step, 10, 0, peak) for step in range(10)]
     assert rates[-1] < 0.05 * rates[0]
+
+
+def moved(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer) -> float:
+    """How far the first step moves the weights."""
+    distances = []
+    update = train.Trainer.update
+
+    def spy(self: train.Trainer, batch: Batch) -> None:
+        before = [parameter.detach().clone() for parameter in self.network.parameters()]
+        update(self, batch)
+        steps = [now.detach() - old for now, old in zip(self.network.parameters(), before, strict=True)]
+        distances.append(float(torch.nn.utils.get_total_norm(steps)))
+
+    monkeypatch.setattr(train.Trainer, "update", spy)
+    run_cell(make_record(f"clipped at {optimizer.clip_norm}", steps=1, epochs=1, optimizer=optimizer))
+    return distances[0]
+
+
+def test_the_gradient_is_clipped_at_the_declared_norm(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Optimizer(lr=1.0, lr_rule="constant", momentum=0.0, weight_decay=0.0)
+    whole = moved(make_record, monkeypatch, plain)
+    half = moved(make_record, monkeypatch, replace(plain, clip_norm=whole / 2))
+    more = moved(make_record, monkeypatch, replace(plain, clip_norm=whole * 2))
+    assert half == pytest.approx(whole / 2, rel=1e-4)
+    assert more == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("last_step", [3, PER_EPOCH, PER_EPOCH + 4, PER_EPOCH + 6, PER_EPOCH + 7])

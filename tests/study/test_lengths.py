@@ -27,4 +27,4 @@ def test_batch_sizes_are_compared_at_equal_steps_though_their_epochs_differ(
     assert set(table.frame["steps"]) == {20}
     printed = content(study(table))
     assert "steps 20" in printed.design.varied
-    assert (printed.design.warmup_epochs, printed.design.bn_groups) == ("derived", "derived")
+    assert (printed.design.warmup, printed.design.bn_groups) == ("derived epochs", "derived")

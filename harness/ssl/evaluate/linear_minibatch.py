@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.random_streams import permutation
-from harness.ssl.optim.schedule import lr_at
+from harness.ssl.optim.schedule import half_cosine
 
 #: The features of an epoch's batches: the epoch, and training rows (b,) for each batch -> features (b, f) for each.
 Features = Callable[[int, Sequence[Tensor]], Iterator[Tensor]]
@@ -46,7 +46,7 @@ def descent_accuracy(
         order = torch.from_numpy(permutation(0, "linear probe order", len(labels), epoch)).to(test.device)
         batches = order.split(batch)
         for rows, features in zip(batches, features_in(epoch, batches), strict=True):
-            descent.param_groups[0]["lr"] = lr_at(step, steps, 0, lr)
+            descent.param_groups[0]["lr"] = lr * half_cosine(step, steps)
             descent.zero_grad()
             cross_entropy(features @ weights + bias, labels[rows]).backward()
             descent.step()

@@ -30,6 +30,7 @@ from harness.catalog import HEAD_NORMS, LR_RULES
 from harness.catalog.backbones import BACKBONES, STEMS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
+from harness.catalog.optimizers import OPTIMIZERS
 from harness.cell import paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
@@ -67,7 +68,7 @@ NAMES: dict[str, dict[str, str]] = {
     "method": {name: entry.label for name, entry in METHODS.items()},
     "loss": {name: entry.label for name, entry in LOSSES.items()},
     "stem": dict(STEMS),
-    "optimizer": {"sgd": "SGD", "lars": "LARS", "adam": "Adam"},
+    "optimizer": {name: entry.label for name, entry in OPTIMIZERS.items()},
     "lr_rule": {name: name for name in LR_RULES},
     "norm": {name: name for name in HEAD_NORMS},
 }

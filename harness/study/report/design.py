@@ -8,8 +8,9 @@ from dataclasses import replace
 from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import LOSSES, LossEntry
 from harness.catalog.methods import METHODS, MethodEntry
+from harness.catalog.optimizers import OPTIMIZERS, OWN_SETTINGS, SCHEDULES
 from harness.catalog.parameters import filled
-from harness.cell import Loss, Method, short_name
+from harness.cell import Loss, Method, Optimizer, short_name
 from harness.manifest import Manifest
 from harness.study.report.document import Design
 from harness.study.report.evaluation_text import added, described
@@ -48,15 +49,35 @@ def design(manifest: Manifest) -> Design:
         jitter=f"{views.jitter:g}",
         gray=f"{views.gray:g}",
         blur=f"{views.blur:g}" if views.blur else "",
-        optimizer=optimizer.name.upper(),
+        optimizer=_optimizer(optimizer),
         momentum=_number(optimizer.momentum),
         weight_decay=_number(optimizer.weight_decay),
         lr_rule=optimizer.lr_rule,
-        warmup_epochs=_number(optimizer.warmup_epochs),
+        warmup=_warmup(optimizer),
+        schedule=_schedule(optimizer),
         precision=common.precision,
         validation=percent(common.dataset.validation),
         evaluation=f"{described(manifest.evaluation)}{added(manifest)}",
     )
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """Return the optimiser with those of its settings that are declared: ``LARS (trust 0.02, clip lr true)``."""
+    declared = {name: getattr(optimizer, name) for name in (*OWN_SETTINGS, "decay_all", "clip_norm")}
+    words = [f"{axis_label(name)} {str(value).lower()}" for name, value in declared.items() if value is not None]
+    label = OPTIMIZERS[optimizer.name].label
+    return f"{label} ({', '.join(words)})" if words else label
+
+
+def _warmup(optimizer: Optimizer) -> str:
+    if optimizer.warmup_steps is not None:
+        return f"{optimizer.warmup_steps} steps"
+    return f"{_number(optimizer.warmup_epochs)} epochs"
+
+
+def _schedule(optimizer: Optimizer) -> str:
+    end = f" to {optimizer.lr_end:g} of the rate" if optimizer.lr_end else " to zero"
+    return SCHEDULES[optimizer.schedule] + (end if optimizer.schedule == "cosine" else "")
 
 
 def _number(value: float | None) -> str:

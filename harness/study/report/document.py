@@ -79,7 +79,8 @@ class Design:
     momentum: str
     weight_decay: str
     lr_rule: str
-    warmup_epochs: str
+    warmup: str
+    schedule: str
     precision: str
     validation: str
     evaluation: str

@@ -6,10 +6,11 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from harness.catalog import HEAD_NORMS, LR_RULES, OPTIMIZERS, PRECISIONS
+from harness.catalog import HEAD_NORMS, LR_RULES, PRECISIONS
 from harness.catalog.backbones import BACKBONES, STEMS
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS
+from harness.catalog.optimizers import OPTIMIZERS, SCHEDULES
 from harness.cell import OWN, Cell, paths, short_name
 from harness.datasets import DATASETS
 from harness.errors import UserError, nearest
@@ -26,6 +27,7 @@ NAMES: dict[str, Collection[str]] = {
     "head.norm": HEAD_NORMS,
     "optimizer.name": OPTIMIZERS,
     "optimizer.lr_rule": LR_RULES,
+    "optimizer.schedule": SCHEDULES,
     "precision": PRECISIONS,
     "cluster.device": ("auto", "cpu", "cuda"),
     "cluster.scheduler": ("none", "slurm"),
@@ -47,6 +49,9 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "optimizer.momentum": (0, 0.9999),
     "optimizer.weight_decay": (0, None),
     "optimizer.warmup_epochs": (0, None),
+    "optimizer.warmup_steps": (0, None),
+    "optimizer.lr_end": (0, 1),
+    "optimizer.beta2": (0, 0.999999),
     "batch_size": (2, None),
     "bn_groups": (1, None),
     "bn_passes": (1, 2),
@@ -77,7 +82,15 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
 }
 
 #: The fields that must be larger than zero.
-POSITIVE = ("optimizer.lr", "cluster.time", "evaluate.knn_temperature", "dataset.validation")
+POSITIVE = (
+    "optimizer.lr",
+    "optimizer.trust",
+    "optimizer.bias_lr",
+    "optimizer.clip_norm",
+    "cluster.time",
+    "evaluate.knn_temperature",
+    "dataset.validation",
+)
 
 
 def check_value(path: str, value: Node) -> Scalar:

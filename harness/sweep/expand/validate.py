@@ -8,12 +8,13 @@ from typing import Any
 from harness.catalog.backbones import BACKBONES
 from harness.catalog.losses import LOSSES
 from harness.catalog.methods import METHODS, encodes_both_views
+from harness.catalog.optimizers import OPTIMIZERS, OWN_SETTINGS
 from harness.catalog.parameters import Parameter
-from harness.cell import Cell
+from harness.cell import Cell, Optimizer
 from harness.datasets import DATASETS, DatasetFiles, FixedDataset, ImageFolder
 from harness.errors import UserError
 from harness.evaluation import LINEAR_PROBES, Evaluation
-from harness.sweep.expand.image_counts import bank_count, steps_per_epoch, train_count
+from harness.sweep.expand.image_counts import bank_count, steps_of, steps_per_epoch, train_count
 
 
 def check_parts(cell: Cell, files: DatasetFiles) -> None:
@@ -64,6 +65,43 @@ def check_sizes(cell: Cell, files: DatasetFiles) -> None:
             f"a batch of {cell.batch_size} cannot be divided into {cell.bn_groups} groups of at least two samples",
             key="bn_groups",
             allowed=f"a divisor of {cell.batch_size}, at most {cell.batch_size // 2}",
+        )
+    _check_optimizer(cell.optimizer)
+    _check_warmup(cell, files)
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    """Raise a UserError if a setting is declared that the optimiser or the schedule does not have."""
+    for name in OWN_SETTINGS:
+        if getattr(optimizer, name) is not None and name not in OPTIMIZERS[optimizer.name].own:
+            having = [other for other, entry in OPTIMIZERS.items() if name in entry.own]
+            raise UserError(
+                f"{optimizer.name} has no {name}",
+                key=f"optimizer.{name}",
+                allowed=f"null, or optimizer.name: {' or '.join(having)}",
+            )
+    if optimizer.lr_end and optimizer.schedule != "cosine":
+        raise UserError(
+            f"the schedule {optimizer.schedule} does not end at a part of the rate",
+            key="optimizer.lr_end",
+            allowed="0, or optimizer.schedule: cosine",
+        )
+    if optimizer.warmup_steps is not None and optimizer.warmup_epochs:
+        raise UserError(
+            "the warm-up is declared in epochs and in steps",
+            key="optimizer.warmup_steps",
+            allowed="null, or optimizer.warmup_epochs: 0",
+        )
+
+
+def _check_warmup(cell: Cell, files: DatasetFiles) -> None:
+    """Raise a UserError if the warm-up takes the whole training."""
+    steps = steps_of(cell, files)
+    if cell.optimizer.warmup_steps is not None and cell.optimizer.warmup_steps >= steps:
+        raise UserError(
+            f"a warm-up of {cell.optimizer.warmup_steps} steps leaves nothing of {steps}",
+            key="optimizer.warmup_steps",
+            allowed=f"0 <= value < {steps}",
         )
     epochs = cell.steps / steps_per_epoch(cell, files) if cell.steps else cell.epochs
     if cell.optimizer.warmup_epochs >= epochs:

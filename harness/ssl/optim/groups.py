@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch.nn import Parameter
+from torch.optim.optimizer import ParamsT as Groups
 
 from harness.catalog.optimizers import OPTIMIZERS
 from harness.cell import Optimizer
 
-#: What an optimiser of torch takes: parameters, or groups of them with settings of their own.
-Groups = Sequence[Parameter] | Sequence[dict[str, Any]]
+__all__ = ["Groups", "decays_vectors", "groups"]
 
 
 def decays_vectors(optimizer: Optimizer) -> bool:
@@ -27,9 +26,8 @@ def groups(optimizer: Optimizer, parameters: Sequence[Parameter]) -> Groups:
     undecayed = OPTIMIZERS[optimizer.name].decays_all and not decays_vectors(optimizer)
     if optimizer.bias_lr is None and not undecayed:
         return parameters
-    vectors: dict[str, Any] = {"params": [parameter for parameter in parameters if parameter.ndim <= 1]}
-    if optimizer.bias_lr is not None:
-        vectors["lr_scale"] = optimizer.bias_lr / optimizer.lr
-    if undecayed:
-        vectors["weight_decay"] = 0.0
-    return [{"params": [parameter for parameter in parameters if parameter.ndim > 1]}, vectors]
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    rate = {} if optimizer.bias_lr is None else {"lr_scale": optimizer.bias_lr / optimizer.lr}
+    decay = {"weight_decay": 0.0} if undecayed else {}
+    return [{"params": weights}, {"params": vectors, **rate, **decay}]

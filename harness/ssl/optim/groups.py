@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch.nn import Parameter
-from torch.optim.optimizer import ParamsT as Groups
 
 from harness.catalog.optimizers import OPTIMIZERS
 from harness.cell import Optimizer
 
-__all__ = ["Groups", "decays_vectors", "groups"]
+#: Parameters with settings of their own, as torch's optimisers take them.
+Group = dict[str, list[Parameter] | float]
+Groups = Sequence[Parameter] | Sequence[Group]
 
 
 def decays_vectors(optimizer: Optimizer) -> bool:
@@ -28,6 +29,7 @@ def groups(optimizer: Optimizer, parameters: Sequence[Parameter]) -> Groups:
         return parameters
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    rate = {} if optimizer.bias_lr is None else {"lr_scale": optimizer.bias_lr / optimizer.lr}
-    decay = {"weight_decay": 0.0} if undecayed else {}
-    return [{"params": weights}, {"params": vectors, **rate, **decay}]
+    settings: Group = {"lr_scale": 1.0 if optimizer.bias_lr is None else optimizer.bias_lr / optimizer.lr}
+    if undecayed:
+        settings["weight_decay"] = 0.0
+    return [{"params": weights}, {"params": vectors, **settings}]

@@ -27,9 +27,10 @@ def groups(optimizer: Optimizer, parameters: Sequence[Parameter]) -> Groups:
     undecayed = OPTIMIZERS[optimizer.name].decays_all and not decays_vectors(optimizer)
     if optimizer.bias_lr is None and not undecayed:
         return parameters
-    weights = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    settings: Group = {"lr_scale": 1.0 if optimizer.bias_lr is None else optimizer.bias_lr / optimizer.lr}
+    weights: Group = {"params": [parameter for parameter in parameters if parameter.ndim > 1]}
+    vectors: Group = {"params": [parameter for parameter in parameters if parameter.ndim <= 1]}
+    if optimizer.bias_lr is not None:
+        vectors["lr_scale"] = optimizer.bias_lr / optimizer.lr
     if undecayed:
-        settings["weight_decay"] = 0.0
-    return [{"params": weights}, {"params": vectors, **settings}]
+        vectors["weight_decay"] = 0.0
+    return [weights, vectors]

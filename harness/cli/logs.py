@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.shared.arguments import Results, command
+from harness.cli.shared.experiment_status import silence
 from harness.cli.shared.scheduler import refresh_job_states
 from harness.cli.shared.selection import AsJson, Target, named_cells
 from harness.errors import UserError
@@ -101,8 +102,12 @@ def _reason(attempt: Attempt) -> str:
     """Say in a line how the attempt ended."""
     outcome = attempt.outcome()
     if outcome is None:
-        alive = attempt.alive(time.time())
-        return "--- it runs" if alive else "--- its end was not recorded: it was killed, or its machine went down"
+        if attempt.alive():
+            return "--- it runs"
+        age = attempt.age()
+        if age is not None and (silent := silence(attempt.provenance().process, age)):
+            return f"--- its end was not recorded: {silent}"
+        return "--- its end was not recorded: it was killed, or its machine went down"
     return "--- " + ": ".join(filter(None, (outcome.state, outcome.cause, outcome.error)))
 
 
@@ -148,7 +153,7 @@ def _grown(attempt: Attempt) -> Iterator[str]:
     read = dict.fromkeys(STREAMS, 0)
     over = False
     while not over:
-        over = attempt.outcome() is not None or attempt.superseded() or not attempt.alive(time.time())
+        over = attempt.outcome() is not None or attempt.superseded() or not attempt.alive()
         for stream in STREAMS:
             text = _read(attempt.log(stream))
             yield text[read[stream] :]

@@ -32,17 +32,19 @@ from harness.cli.shared.selection import OTHERS, AnyTarget, AsJson, is_whole
 from harness.cli.shared.text import hours
 from harness.errors import UserError
 from harness.store.index import Index
+from harness.store.signs_of_life import STALE_SECONDS
 
 REFRESH_SECONDS = 2.0
 #: Of whole experiments, so many cells of a kind are listed.
 MOST_CELLS = 10
 #: What is listed of whole experiments, and of chosen cells.
-LISTED = ("running", "held", "failed", "damaged", "stale", "collapsed")
+LISTED = ("running", "silent", "held", "failed", "damaged", "stale", "collapsed")
 ALL = ("running", "queued", "failed", "damaged", "stale", "missing", "finished")
 COLOURS = {
     "running": "cyan", "failed": "red", "damaged": "red", "stale": "yellow", "collapsed": "magenta", "finished": "green"
 }  # fmt: skip
-
+#: How what begins with a silence ends.
+SWEEP_AGAIN = "the same harness sweep again starts what is missing"
 
 Listed = Sequence[ExperimentStatus | DamagedExperiment]
 
@@ -64,14 +66,15 @@ def status(
     """Show the state of every cell and why cells failed.
 
     For whole experiments it counts the cells in each state (missing, queued, running, finished, failed, stale, damaged)
-    and lists those that run, have failed, have collapsed or have damaged files. Cells chosen by id or filter are all
-    listed.
+    and lists those that run, give no sign of life (silent), have failed, have collapsed or have damaged files. Cells
+    chosen by id or filter are all listed.
 
-    --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped, damaged), excluded (where,
-    reason, cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error, log,
-    collapsed, metrics, seconds, damaged). An experiment whose manifest cannot be read has name and error only. ends
-    counts attempts by how they ended; job is the scheduler's id of the job, waits its reason for waiting; held is true
-    if the job does not start unless somebody acts; damaged lists the damaged files, null where there are none.
+    --json prints a list of experiments: name, counts, sweeps (name, host, alive, stopped, damaged, silence), excluded
+    (where, reason, cells), cells (cell_id, name, state, attempts, ends, host, job, waits, held, progress, cause, error,
+    log, collapsed, metrics, seconds, damaged, silence). An experiment whose manifest cannot be read has name and error
+    only. ends counts attempts by how they ended; job is the scheduler's id of the job, waits its reason for waiting;
+    held is true if the job does not start unless somebody acts; damaged lists the damaged files, null where there are
+    none; silence says what is known of a process that gives no sign of life.
     """
     if watch and as_json:
         raise UserError("--watch is for people, --json for programs", where="command line", allowed="one of them")
@@ -134,6 +137,8 @@ def _heading(experiment: ExperimentStatus) -> Iterator[Line]:
             yield Line(f"sweep {sweep.name} was stopped: {sweep.stopped}", "yellow", 2)
         elif sweep.alive:
             yield Line(f"sweep {sweep.name} goes on, on {sweep.host}", indent=2)
+        if sweep.silence:
+            yield Line(f"sweep {sweep.name}: {sweep.silence}; {SWEEP_AGAIN}", "yellow", 2)
         for sentence in sweep.damaged or []:
             yield Line(f"sweep {sweep.name}: {sentence}; no number depends on it", "red", 2)
     for exclusion in experiment.excluded:
@@ -148,7 +153,9 @@ def _most(experiment: ExperimentStatus, results: Path) -> Iterator[Line]:
         for cell in cells[:MOST_CELLS]:
             yield from _described(cell, kind)
         if len(cells) > MOST_CELLS:
-            wanted = {"collapsed": "collapsed=true", "held": "state=queued"}.get(kind, f"state={kind}")
+            wanted = {"collapsed": "collapsed=true", "held": "state=queued", "silent": "state=missing"}.get(
+                kind, f"state={kind}"
+            )
             named = [] if experiment.name == OTHERS else [experiment.name]
             yield Line(f"and {len(cells) - MOST_CELLS} more: {command('status', [*named, wanted], results)}", indent=2)
     if "damaged" in experiment.counts:
@@ -175,6 +182,8 @@ def _described(cell: CellStatus, kind: str = "") -> Iterator[Line]:
         yield Line(f"attempt {cell.attempts}; before: {causes}", indent=12)
     if kind == "running":
         yield Line(f"{_doing(cell.progress)}, on {cell.host or 'its node'}", indent=12)
+        if cell.silence:
+            yield Line(cell.silence, "yellow", indent=12)
     if kind == "failed":
         cause, error = cell.cause or "", cell.error or ""
         yield Line(error if error.lower().startswith(cause) else f"{cause}: {error}", indent=12)
@@ -187,8 +196,8 @@ def _result(cell: CellStatus, kind: str) -> str:
     if kind in ("queued", "held") and cell.job:
         held = f"; scontrol release {cell.job}" if "held" in (cell.waits or "").lower() else ""
         return f"job {cell.job} waits ({cell.waits}){held}"
-    if kind == "missing" and cell.attempts:
-        return "interrupted; the next sweep goes on from its checkpoint"
+    if kind in ("missing", "silent") and cell.attempts:
+        return f"{cell.silence or 'interrupted'}; the next sweep goes on from its checkpoint"
     return cell.collapsed or "" if kind == "collapsed" else ""
 
 
@@ -196,6 +205,9 @@ def _doing(progress: CellProgress | None) -> str:
     if progress is None:
         return "starting"
     loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
+    if progress.waits > STALE_SECONDS:
+        waits = f"no step for {hours(progress.waits / 3600)}: it evaluates, or one of its processes is stopped"
+        return f"epoch {progress.epoch} of {progress.epochs}, {loss}{waits}"
     return (
         f"epoch {progress.epoch} of {progress.epochs}, {loss}{progress.samples_per_second:.0f} samples/s, "
         f"{hours(progress.seconds_left / 3600)} left"

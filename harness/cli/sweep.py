@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -137,7 +136,7 @@ def _refuse_to_forget(declared: Declared, results: Path, again: str) -> None:
     """
     declares, index = {cell.cell_id for cell in declared.manifest.cells}, declared.plan.index
     for ledger in Ledger.all_of(results, declared.manifest.name):
-        cells, is_alive = set(JobArrays(ledger.path).open_cells()), ledger.alive(time.time())
+        cells, is_alive = set(JobArrays(ledger.path).open_cells()), ledger.alive()
         who, stop = "in the cluster's queue", command("cancel", [declared.manifest.name], results)
         damages = list(ledger.damages()) if is_alive or not ledger.path.is_dir() else []
         if is_alive and ledger.manifest.exists():

@@ -52,30 +52,50 @@ class ProcessIdentity:
 
         It cannot be seen on another machine, in another container, or where ``/proc`` hides the processes of others.
         """
-        current = ProcessIdentity.current()
-        if not isinstance(self.pid, int) or self.pid < 1 or (self.host, self.boot) != (current.host, current.boot):
+        pid = self._visible_pid()
+        if pid is None:
             return True
-        if self.pid_namespace is not None and self.pid_namespace != current.pid_namespace:
-            return True
-        if _is_hidden(self.pid):
-            return True
-        started = _process_started(self.pid)
+        started = _process_started(pid)
         if not started or not (self.pid_started or "").isdigit():
             return started == self.pid_started
         return abs(int(started) - int(self.pid_started or 0)) <= TOLERANCE_SECONDS * TICKS
+
+    def is_stopped(self) -> bool:
+        """Whether the process is seen from here and is stopped: by SIGSTOP, by Ctrl-Z, or by a debugger."""
+        pid = self._visible_pid()
+        if pid is None or not self.exists():
+            return False
+        try:
+            return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.Error:
+            return False
+
+    def _visible_pid(self) -> int | None:
+        """Return the process id, if the process can be seen from here as long as it exists."""
+        current = ProcessIdentity.current()
+        if not isinstance(self.pid, int) or self.pid < 1 or (self.host, self.boot) != (current.host, current.boot):
+            return None
+        if self.pid_namespace is not None and self.pid_namespace != current.pid_namespace:
+            return None
+        return None if _is_hidden(self.pid) else self.pid
 
 
 def _process_started(pid: int) -> str:
     """Return when the process started, in clock ticks since boot; empty where it does not exist or is a zombie.
 
-    The unit is that of Linux's ``/proc/PID/stat``, in which identities have always been written.
+    The unit is that of Linux's ``/proc/PID/stat``, in which identities have always been written. It is read there:
+    psutil adds the boot time to it, which changes when the clock of the machine is set.
     """
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return ""
+        if sys.platform == "linux":
+            return (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+            )
         return str(round((process.create_time() - psutil.boot_time()) * TICKS))
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return ""
 
 

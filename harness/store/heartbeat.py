@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from types import TracebackType
 
 from harness.files import write_json
 from harness.store.progress import TrainingProgress
-from harness.store.record import HEARTBEAT_SECONDS, Attempt
+from harness.store.record import Attempt
+from harness.store.signs_of_life import HEARTBEAT_SECONDS
 
 
 class Heartbeat:
@@ -33,9 +36,14 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
+        step, seen = -1, 0.0
         while not self._stop.wait(HEARTBEAT_SECONDS if self.progress else self._until_progress):
+            progress, now = self.progress, time.monotonic()
+            if progress and progress.step != step:
+                step, seen = progress.step, now
+            content = vars(replace(progress, waits=now - seen)) if progress else {}
             try:
-                write_json(self._attempt.heartbeat_file, vars(self.progress) if self.progress else {}, checksum=False)
+                write_json(self._attempt.heartbeat_file, content, checksum=False)
                 self.stop = self.stop or self._attempt.stop_requested()
             except OSError:
                 # A full disk must not look like a dead process; the loop itself meets the same disk at its checkpoint.

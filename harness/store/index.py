@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.record import ENCODER_NAME, EVENTS_NAME, Attempt, Record
+from harness.store.signs_of_life import file_system_time
 from harness.store.submission import Submission
 from harness.trees import Node, Scalar, Tree, node_at, value_at
 
@@ -191,7 +191,7 @@ class Index:
 
     def refresh(self) -> None:
         """Read the disk again."""
-        self._listed = _listed(self.runs)
+        self._listed, self._now = _listed(self.runs), file_system_time(self.runs)
         self._seen: dict[str, Summary] = {}
         self._alive: dict[Path, bool] = {}
         self._batches: dict[Path, JobArrays] = {}
@@ -269,14 +269,14 @@ class Index:
             times, facts = self._remembered.get(cell_id) or ([], {"attempt": 0})
             if times and times == _times(folder, facts["attempt"]):
                 return Summary.from_json(facts)
-        now, record = time.time(), self.record(cell_id)
+        record = self.record(cell_id)
         try:
             numbers = [attempt.number for attempt in record.attempts()]
         except DamagedFile as damaged:
             return Summary(cell_id, "damaged", damaged=[damaged.sentence])
         before = _times(folder, max(numbers, default=0))
         summary = _read(record, numbers)
-        if before and summary.at_rest and not summary.damaged and now - max(before[0]) / 1e9 > SETTLED_SECONDS:
+        if before and summary.at_rest and not summary.damaged and self._now - max(before[0]) / 1e9 > SETTLED_SECONDS:
             self._remembered[cell_id] = [before, summary.to_json()]
             self._changed = True
         return summary
@@ -294,7 +294,7 @@ class Index:
         if begun:
             return False
         if folder not in self._alive:
-            self._alive[folder] = Ledger(folder).alive(time.time())
+            self._alive[folder] = Ledger(folder).alive()
         return self._alive[folder]
 
     def _scheduled(self, summary: Summary) -> JobArrays | None:

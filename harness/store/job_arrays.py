@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from harness.errors import DamagedFile
 from harness.files import Json, make_folder, read_as, read_if_whole, write_json
+from harness.store.signs_of_life import file_system_time
 
 #: The states of jobs that are over; in any other state a job may still run, also after a node failed.
 OVER = frozenset({
@@ -149,7 +149,9 @@ class JobArrays:
         """Write down a job array that is about to be submitted; a sweep's folder has one submitter."""
         make_folder(self.folder / "batches")
         number = max(self._numbers(), default=0) + 1
-        batch = JobArray(number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, time.time())
+        batch = JobArray(
+            number, f"{self.folder.name}-{number}-{secrets.token_hex(3)}", tasks, file_system_time(self.folder)
+        )
         self.write(batch)
         return batch
 

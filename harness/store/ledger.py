@@ -17,7 +17,6 @@ wherever they wait, and no process has to stay alive for that.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 from harness.environment.process import ProcessIdentity
 from harness.errors import DamagedFile
 from harness.files import Json, make_folder, read_as, read_if_whole, remove, write_json
-from harness.store.record import STALE_SECONDS
+from harness.store.signs_of_life import age, file_system_time, is_recent
 from harness.trees import Node
 from harness.types_of import check_types
 
@@ -97,7 +96,12 @@ class Ledger:
         ledger = cls(folder / f"{name}.{number}")
         (ledger.path / "failures").mkdir()
         ledger.beat()
-        holder = {**vars(ProcessIdentity.current()), "started": time.time(), "policy": policy.to_json(), **facts}
+        holder = {
+            **vars(ProcessIdentity.current()),
+            "started": file_system_time(folder),
+            "policy": policy.to_json(),
+            **facts,
+        }
         write_json(ledger.path / "sweep.json", holder)
         return ledger
 
@@ -144,13 +148,13 @@ class Ledger:
         """Show that a process supervises the sweep: a heartbeat that stops moving means that it died."""
         (self.path / "heartbeat").touch()
 
-    def alive(self, now: float) -> bool:
+    def alive(self) -> bool:
         """Whether a process supervises the sweep: the heartbeat moved, and on this machine the process exists."""
-        try:
-            beat = (self.path / "heartbeat").stat().st_mtime
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return now - beat <= STALE_SECONDS and ProcessIdentity.from_json(self.facts()).exists()
+        return is_recent(self.age()) and ProcessIdentity.from_json(self.facts()).exists()
+
+    def age(self) -> float | None:
+        """Return how many seconds ago the heartbeat moved, less than 0 in the future; None once the sweep has ended."""
+        return age(self.path / "heartbeat", self.path.parent)
 
     def close(self) -> None:
         """Remove the heartbeat: no process supervises the sweep any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from harness.trees import Node
 class TrainingProgress:
     """How far a running attempt is, in steps; ``epoch`` is the present one, from 0, ``rate``: samples per second.
 
-    The fields are the keys of the heartbeat file.
+    ``waits``: the seconds since the last step. The fields are the keys of the heartbeat file; heartbeats of before have
+    no ``waits``.
     """
 
     step: int
     steps: int
     epoch: int
     rate: float
+    waits: float = 0.0
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingProgress:
         """Return the progress that a heartbeat's file holds; KeyError where one of its keys is missing."""
-        return cls(**{item.name: content[item.name] for item in fields(cls)})
+        waits = content.get("waits", 0.0)
+        return cls(content["step"], content["steps"], content["epoch"], content["rate"], waits)
 
     def seconds_left(self, batch_size: int) -> float:
         """Return the seconds that the remaining steps take at the present rate."""

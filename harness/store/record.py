@@ -17,14 +17,13 @@ proven by the name of its folder. A file that only tells how an attempt went rea
 
 An attempt begins with an exclusive ``mkdir`` and writes nowhere else; a later attempt supersedes an earlier one,
 even one that is still alive; ``outcome.json`` is published by an exclusive link. There are no lock files, and clocks of
-different machines are never compared: a heartbeat's age is read on the file system that holds it.
+different machines are never compared (``harness.store.signs_of_life``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -49,6 +48,7 @@ from harness.store.checksum import Checksum
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress, append_event, read_events
 from harness.store.provenance import Provenance
+from harness.store.signs_of_life import age, clock_of, is_recent, moves
 from harness.store.submission import Submission
 from harness.trees import Tree
 
@@ -58,10 +58,6 @@ STATES = ("missing", "queued", "running", "finished", "failed", "stale", "damage
 ENCODER_NAME = "encoder.safetensors"
 #: The file of the learning curve in an attempt.
 EVENTS_NAME = "events.jsonl"
-
-HEARTBEAT_SECONDS = 5.0
-#: An attempt whose heartbeat has not moved for this long is dead.
-STALE_SECONDS = 120.0
 
 
 class Busy(Exception):
@@ -262,7 +258,6 @@ class Record:
         again.
 
         The states queued and stale need sweeps and other records: ``harness.store.index`` finds them.
-        It only reads, so a heartbeat's age is by this machine's clock; ``begin`` uses the file system's.
         """
         try:
             return self._state_if_whole()
@@ -296,7 +291,7 @@ class Record:
             return "missing"
         ended = attempts[-1].outcome()
         if ended is None:
-            return "running" if attempts[-1].alive(time.time()) else "missing"
+            return "running" if attempts[-1].alive() else "missing"
         if ended.finished:  # and not published yet
             self.curve(replace(ended, attempt=attempts[-1].number))
         return "failed" if ended.failed else "missing"
@@ -347,7 +342,7 @@ class Record:
         if self.outcome():
             raise Busy(f"cell {self.cell_id} has already finished")
         held = attempts and last is None and not self._restarted(attempts[-1], provenance)
-        if held and attempts[-1].alive(clock_of(self.path)):
+        if held and self._holds_on(attempts[-1]):
             raise Busy(f"cell {self.cell_id} is running: {attempts[-1].holder()}")
         attempt = Attempt(self, attempts[-1].number + 1 if attempts else 1)
         try:
@@ -357,6 +352,11 @@ class Record:
         attempt.heartbeat_file.touch()
         write_json(attempt.provenance_file, provenance.to_json())
         return attempt
+
+    def _holds_on(self, last: Attempt) -> bool:
+        """Whether the last attempt is alive; if its process may exist, that is looked at for a while."""
+        clock_of(self.path)  # renews what this machine caches
+        return last.alive() or (last.provenance().process.exists() and moves(last.heartbeat_file))
 
     @staticmethod
     def _restarted(last: Attempt, provenance: Provenance) -> bool:
@@ -457,17 +457,15 @@ class Attempt:
         process = self.provenance().process
         return f"attempt {self.number}, process {process.pid or '?'} on {process.host or '?'}"
 
-    def alive(self, now: float) -> bool:
-        """Whether the heartbeat moved within STALE_SECONDS before ``now`` and, on this machine, the process exists."""
-        try:
-            beat = self.heartbeat_file.stat().st_mtime
-        except NotADirectoryError:  # a file lies in its place
-            return False
-        except FileNotFoundError:
-            beat = self.path.stat().st_mtime
-        if now - beat > STALE_SECONDS:
-            return False
-        return self.provenance().process.exists()
+    def alive(self) -> bool:
+        """Whether the heartbeat has moved within STALE_SECONDS and, on this machine, the process exists."""
+        return is_recent(self.age()) and self.provenance().process.exists()
+
+    def age(self) -> float | None:
+        """Return how many seconds ago the heartbeat moved, less than 0 in the future; None where the folder is gone."""
+        runs = self.record.path.parent
+        beaten = age(self.heartbeat_file, runs)
+        return age(self.path, runs) if beaten is None else beaten
 
     def superseded(self) -> bool:
         """Whether a later attempt has begun, so that this one may write no more."""
@@ -538,9 +536,3 @@ def added_evaluation(content: Json) -> Json:
     if not all(isinstance(value, float | int) for value in content["metrics"].values()):
         raise TypeError("metrics are numbers")
     return content
-
-
-def clock_of(folder: Path) -> float:
-    """The present time on the file system that holds ``folder``; a new entry also renews what this machine caches."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as file:
-        return os.stat(file.name).st_mtime

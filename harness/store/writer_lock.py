@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.files import make_folder
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
-from harness.store.record import HEARTBEAT_SECONDS, Busy, Record
+from harness.store.record import Busy, Record
+from harness.store.signs_of_life import HEARTBEAT_SECONDS
 
 
 @contextmanager

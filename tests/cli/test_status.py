@@ -60,7 +60,7 @@ def test_json_has_every_cell(results: Results) -> None:
     assert experiment["cells"][1]["cause"] == "diverged"
     assert {tuple(cell) for cell in experiment["cells"]} == {
         ("cell_id", "name", "state", "attempts", "ends", "host", "job", "waits", "held", "progress", "cause", "error",
-         "log", "collapsed", "metrics", "seconds", "damaged")
+         "log", "collapsed", "metrics", "seconds", "damaged", "silence")
     }  # fmt: skip
 
 

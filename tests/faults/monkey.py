@@ -79,7 +79,7 @@ class Folder:
     def processes(self) -> list[int]:
         """Everything that computes a cell of the wild sweep: by the records, and launchers and ranks by their names."""
         last = [attempt for record in self.records("wild") for attempt in record.attempts()[-1:]]
-        alive = [attempt for attempt in last if not attempt.outcome() and attempt.alive(time.time())]
+        alive = [attempt for attempt in last if not attempt.outcome() and attempt.alive()]
         holders = {pid for attempt in alive if (pid := attempt.provenance().process.pid)}
         commands = [pid for pid, command in _commands() if "harness.ssl wild/runs/" in command]
         return sorted({*holders, *commands})

@@ -18,7 +18,8 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Dataset, Loss, Optimizer
 from harness.plugins import register
 from harness.store.ledger import Ledger, Policy
-from harness.store.record import STALE_SECONDS, Record
+from harness.store.record import Record
+from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
 
 pytestmark = pytest.mark.e2e

@@ -23,7 +23,8 @@ from harness.store.index import FORMAT, Index, Summary
 from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
-from harness.store.record import STALE_SECONDS, Attempt, Record, Superseded
+from harness.store.record import Attempt, Record, Superseded
+from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
 
 EVALUATION = Evaluation()

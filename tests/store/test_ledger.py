@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.store.ledger import Ledger, Policy
-from harness.store.record import STALE_SECONDS
+from harness.store.signs_of_life import STALE_SECONDS
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def test_every_sweep_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_it_is_alive_while_its_process_is_and_beats(ledger: Ledger) -> None:
-    assert ledger.alive(time.time())
+    assert ledger.alive()
     old = time.time() - 2 * STALE_SECONDS
     os.utime(ledger.path / "heartbeat", (old, old))
-    assert not ledger.alive(time.time())
+    assert not ledger.alive()
     ledger.beat()
-    assert ledger.alive(time.time())
+    assert ledger.alive()
     ledger.close()
-    assert not ledger.alive(time.time())
+    assert not ledger.alive()
 
 
 def test_first_failures_that_are_alike_stop_it(ledger: Ledger) -> None:

@@ -18,7 +18,8 @@ from harness.files import read_json, write_json
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
 from harness.store.progress import TrainingProgress
-from harness.store.record import STALE_SECONDS, Attempt, Busy, Record, Superseded
+from harness.store.record import Attempt, Busy, Record, Superseded
+from harness.store.signs_of_life import STALE_SECONDS
 
 HEALTHY = Outcome("finished")
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.shared.selection import Group, names_in, select
+from harness.cli.shared.text import hours
+from harness.environment.process import ProcessIdentity
 from harness.manifest import Exclusion
 from harness.store.index import Index, Summary
 from harness.store.job_arrays import JobArrays
 from harness.store.ledger import Ledger
+from harness.store.record import Attempt
+from harness.store.signs_of_life import STALE_SECONDS, is_recent
 
 #: In a scheduler's reasons for which a job waits for ever, unless somebody does something.
 STUCK = ("held", "limit", "invalid", "badconstraints", "neversatisfied", "dependencynever")
@@ -20,7 +23,10 @@ STUCK = ("held", "limit", "invalid", "badconstraints", "neversatisfied", "depend
 
 @dataclass(frozen=True)
 class CellProgress:
-    """How far a running cell is; ``val_knn`` and ``loss`` are those of its last complete epoch."""
+    """How far a running cell is; ``val_knn`` and ``loss`` are those of its last complete epoch.
+
+    ``waits``: the seconds since its last step.
+    """
 
     epoch: int
     epochs: int
@@ -30,6 +36,7 @@ class CellProgress:
     val_knn: float | None
     samples_per_second: float
     seconds_left: float
+    waits: float
 
     @classmethod
     def of(cls, running: Summary) -> CellProgress | None:
@@ -47,6 +54,7 @@ class CellProgress:
             val_knn=running.val_knn,
             samples_per_second=progress.rate,
             seconds_left=progress.seconds_left(cell.batch_size),
+            waits=progress.waits,
         )
 
 
@@ -56,7 +64,7 @@ class CellStatus:
 
     ``ends``: how many attempts ended by each cause; ``job``: the scheduler's id of the cell's job, ``waits``: why the
     job waits, ``held``: whether it does not start unless somebody acts; ``damaged``: which of its files are damaged, or
-    were when it was computed.
+    were when it was computed; ``silence``: what is known of a process that computes it and gives no sign of life.
     """
 
     cell_id: str
@@ -76,6 +84,7 @@ class CellStatus:
     metrics: dict[str, float] | None
     seconds: float | None
     damaged: list[str] | None
+    silence: str | None
 
     @classmethod
     def of(cls, index: Index, cell_id: str, name: str, state: str) -> CellStatus:
@@ -100,24 +109,27 @@ class CellStatus:
             metrics=outcome.metrics if outcome else None,
             seconds=outcome.seconds if outcome else None,
             damaged=[*summary.damaged, *(outcome.notes if outcome else [])] or None,
+            silence=_silence_of_attempt(index.last_attempt(cell_id)) if not summary.at_rest else None,
         )
 
     def is_of_kind(self, kind: str) -> bool:
-        """Whether this is the cell's state, or ``kind`` is held, collapsed or damaged and the cell is that."""
-        more = {"held": self.held, "collapsed": self.collapsed, "damaged": self.damaged}
+        """Whether this is the cell's state, or ``kind`` is held, collapsed, damaged or silent and the cell is that."""
+        silent = self.silence if self.state != "running" else None
+        more = {"held": self.held, "collapsed": self.collapsed, "damaged": self.damaged, "silent": silent}
         return kind == self.state or bool(more.get(kind))
 
 
 @dataclass(frozen=True)
 class SweepStatus:
     """The status of a sweep; ``stopped``: why it starts no more cells, None while it may; ``damaged``: files of its
-    ledger."""
+    ledger; ``silence``: what is known of its process, if that gives no sign of life."""
 
     name: str
     host: str | None
     alive: bool
     stopped: str | None
     damaged: list[str] | None
+    silence: str | None
 
 
 @dataclass(frozen=True)
@@ -171,12 +183,43 @@ def _waits(index: Index, cell_id: str) -> str | None:
 def _sweeps(group: Group, results: Path) -> list[SweepStatus]:
     """Return the sweeps whose process is alive, and the last one."""
     ledgers = Ledger.all_of(results, group.name)
-    alive = [ledger.alive(time.time()) for ledger in ledgers]
+    alive = [ledger.alive() for ledger in ledgers]
     return [
-        SweepStatus(ledger.path.name, ledger.host, is_alive, ledger.stop_reason() or None, _damaged(ledger))
+        SweepStatus(
+            ledger.path.name, ledger.host, is_alive, ledger.stop_reason() or None, _damaged(ledger), _silence(ledger)
+        )
         for ledger, is_alive in zip(ledgers, alive, strict=True)
         if is_alive or ledger is ledgers[-1]
     ]
+
+
+def _silence(ledger: Ledger) -> str | None:
+    """Return what is known of a sweep that has not ended and gives no sign of life."""
+    age = ledger.age()
+    return None if age is None else silence(ProcessIdentity.from_json(ledger.facts()), age)
+
+
+def _silence_of_attempt(attempt: Attempt) -> str | None:
+    """Return what is known of an attempt that has not ended and gives no sign of life."""
+    age = attempt.age()
+    if age is None or attempt.outcome_file.exists():
+        return None
+    return silence(attempt.provenance().process, age)
+
+
+def silence(process: ProcessIdentity, age: float) -> str | None:
+    """Return a clause about a process that is stopped, or may exist and has a heartbeat of this age; else None."""
+    stopped = process.is_stopped()
+    if not process.exists() or (is_recent(age) and not stopped):
+        return None
+    who = f"process {process.pid or '?'} on {process.host or '?'}"
+    if age < -STALE_SECONDS:
+        said = f"the last sign of life of {who} is dated {hours(-age / 3600)} from now: a clock is wrong or was set"
+    elif is_recent(age):
+        said = f"{who} has just been stopped"
+    else:
+        said = f"{who} has given no sign of life for {hours(age / 3600)}"
+    return f"{said}; it is stopped, and goes on with: kill -CONT {process.pid}" if stopped else said
 
 
 def _damaged(ledger: Ledger) -> list[str] | None:

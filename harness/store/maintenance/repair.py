@@ -8,7 +8,8 @@ from harness.cell import Cell
 from harness.errors import DamagedFile, UnreadableFile
 from harness.files import read_as, set_aside, write_json
 from harness.store.outcome import Outcome
-from harness.store.record import Attempt, Record, clock_of
+from harness.store.record import Attempt, Record
+from harness.store.signs_of_life import clock_of
 
 
 def repair(record: Record, cell: Cell) -> list[Path]:

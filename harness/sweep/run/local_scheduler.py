@@ -29,8 +29,8 @@ from harness.environment.gpus import gpus
 from harness.sweep.run.scheduler import Job, JobInfo, JobState
 from harness.sweep.run.slots import Slots
 
-#: A worker's answer to a cell that has failed.
-FAILED = 1
+#: A worker's answer to a cell that has failed, and the exit code of one that was stopped without an error.
+FAILED, NOT_FINISHED = 1, 75
 WORKER = tuple(json_process.command("harness.ssl.worker"))
 
 #: How long a thread spins before it sleeps, while it waits for the others. With libgomp's own 300,000, threads take the
@@ -300,9 +300,12 @@ def _request(job: Job) -> dict[str, object]:
 
 
 def _end_of_process(code: int, errors: bytes) -> JobInfo:
-    """Return how a process, or the rank that ended it, has ended: LOST after a SIGKILL, else FAILED."""
-    reason = json_process.exit_reason(code, errors)
-    if rank := re.search(r"Root Cause.*?Signal \d+ \((SIG\w+)\)", errors.decode(errors="replace"), re.DOTALL):
+    """Return how a process, or the rank that ended it, has ended: LOST after a SIGKILL, DONE where it was stopped
+    without an error, as where another process has the cell, else FAILED."""
+    reason, text = json_process.exit_reason(code, errors), errors.decode(errors="replace")
+    if re.search(rf"Root Cause.*?exitcode *: {NOT_FINISHED} ", text, re.DOTALL):  # torchrun's own code is 1 then
+        return JobInfo(JobState.DONE)
+    if rank := re.search(r"Root Cause.*?Signal \d+ \((SIG\w+)\)", text, re.DOTALL):
         reason = f"{json_process.KILLED}{rank[1]}" if code > 0 else reason
     killed = reason == f"{json_process.KILLED}SIGKILL"
     return JobInfo(JobState.LOST if killed else JobState.FAILED, reason)

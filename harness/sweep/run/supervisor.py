@@ -30,7 +30,8 @@ from harness.cell import Cell
 from harness.errors import DamagedFile
 from harness.files import DAMAGE
 from harness.store.ledger import Ledger
-from harness.store.record import HEARTBEAT_SECONDS, Attempt, Record
+from harness.store.record import Attempt, Record
+from harness.store.signs_of_life import HEARTBEAT_SECONDS
 from harness.store.submission import Submission
 from harness.sweep.run.retry import KILLS, Ending, EndKind, failure_kind, last_step, runs_again
 from harness.sweep.run.scheduler import Job, JobInfo, JobState, WatchedScheduler
@@ -178,7 +179,7 @@ class Sweep:
             self.resolve_interrupted(watched)
         elif info is None:
             self.start(watched)
-        else:  # the file system's clock says that the cell's holder is alive, this machine's that it is dead
+        else:  # its heartbeat seemed to stand still, and moved when it was watched
             watched.not_before = time.monotonic() + HELD_SECONDS
             self.wait_elsewhere(watched)
 

@@ -29,6 +29,8 @@ from harness.sweep.slurm.job import JobTask
 
 #: The time limit of one command; while the controller is down, commands fail after about ten seconds.
 CALL_SECONDS = 60.0
+#: How long before its submission a job is searched for in accounting: the two clocks may be hours apart.
+SEARCH_SECONDS = 86400.0
 #: How often submitit lets a job reach its time limit; a long cell may reach it any number of times.
 TIME_LIMITS = 100_000
 #: A pattern in sbatch's message, what it means, and the keys of the profile that fix it.
@@ -109,7 +111,7 @@ class Slurm:
         """Return the status of these jobs' tasks, by task id, as accounting (sacct) has it."""
         if not jobs:
             return {}
-        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 3600))
+        begin = _beginning_of_search(since)
         output = self.ask(
             "sacct", "-X", "-n", "-P", "-S", begin, "-j", ",".join(sorted(jobs)), "-o", "JobID,State,ExitCode"
         )
@@ -121,7 +123,7 @@ class Slurm:
 
     def job_named(self, name: str, since: float) -> str:
         """Return the id of the job with this name in accounting; the empty string if there is none."""
-        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 3600))
+        begin = _beginning_of_search(since)
         job_ids = self.ask("sacct", "-X", "-n", "-P", "-S", begin, "--name", name, "-o", "JobID").split()
         return job_ids[0].partition("_")[0] if job_ids else ""
 
@@ -134,6 +136,11 @@ class Slurm:
         """Cancel these jobs or tasks with one scancel; ``at_once``, without the time to write a checkpoint."""
         if tasks:
             self.ask("scancel", *(["--signal=KILL", "--full"] if at_once else []), *sorted(tasks))
+
+
+def _beginning_of_search(since: float) -> str:
+    """Return a time before a job was submitted, as Slurm reads it; its clock may be off by hours."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SEARCH_SECONDS))
 
 
 def job_info(status: JobStatus) -> JobInfo:

@@ -7,7 +7,6 @@ when the scheduler has forgotten the job.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,7 @@ def _record_lost_outcomes_of_task(
     failed = job_info(status).state is JobState.FAILED
     for attempt in attempts:
         # A job that Slurm does not know any more may still run, on a node that cannot be reached.
-        unknown = status.state == GONE and attempt.alive(time.time())
+        unknown = status.state == GONE and attempt.alive()
         if unknown or attempt.superseded() or attempt.record.outcome_file.exists() or attempt.outcome_now():
             continue
         if failed:

@@ -20,6 +20,7 @@ from harness.errors import UserError
 from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
 from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
+from harness.store.signs_of_life import file_system_time
 from harness.store.submission import Allocation, Submission
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
@@ -211,7 +212,9 @@ def poll_scheduler(schedulers: Sequence[SlurmScheduler], at_once: bool = False) 
 
     Returns why it could not be asked; the empty string if it was asked, or need not be.
     """
-    now = time.time()
+    if not schedulers:
+        return ""
+    now = file_system_time(schedulers[0].ledger.path.parent)  # the clocks of two login machines may differ
     due = [scheduler for scheduler in schedulers if at_once or _due(scheduler.batches, now)]
     if not due:
         return ""

@@ -70,10 +70,15 @@ def parameters(manifest: Manifest, record: Record) -> dict[str, str]:
 
 
 def points(manifest: Manifest, record: Record) -> Iterator[Point]:
-    """Yield the learning curves with the times of their events, then the accuracies if the cell has finished."""
-    last = 0
+    """Yield the learning curves with the times of their events, then the accuracies if the cell has finished.
+
+    A clock that is set, or that of another machine, may give an event an earlier time than the one before, or than the
+    beginning of the cell: such an event has the time of the one before.
+    """
+    attempts = record.attempts()
+    last = int((attempts[0].provenance().started_at or 0) * 1000) if attempts else 0
     for event in record.events():
-        last = int((event.time or 0) * 1000)
+        last = max(last, int((event.time or 0) * 1000))
         for metric, value in event.metrics.items():
             name = metric if metric in CURVES else f"watch.{metric}"
             yield Point(name, value, last, event.step if event.epoch is None else event.epoch)

@@ -22,7 +22,8 @@ from harness.store.ledger import Ledger, Policy
 from harness.store.maintenance.repair import repair
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
-from harness.store.record import STALE_SECONDS, Attempt, Record
+from harness.store.record import Attempt, Record
+from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
 from harness.sweep.run import supervisor as module
 from harness.sweep.run.local_scheduler import LocalScheduler

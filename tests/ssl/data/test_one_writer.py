@@ -17,7 +17,7 @@ import pytest
 
 from harness.ssl.data.cache import write_once
 from harness.ssl.data.node_copy import staged
-from harness.store.record import STALE_SECONDS
+from harness.store.signs_of_life import STALE_SECONDS
 
 HOLD = """
 import errno, fcntl, pathlib, socket, sys, time

@@ -23,11 +23,13 @@ from harness.cli import report
 from harness.manifest import Manifest
 from harness.store.outcome import Outcome
 from harness.store.record import Busy, Record
+from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import mirror_process
 from harness.sweep.tracking.mirror import Follower, SetAside
 from harness.sweep.tracking.mirror_process import MirrorProcess
 from harness.sweep.tracking.tracking_uri import default_uri, lock_folder
+from tests.faults.machines import set_age, wait_until
 from tests.support.prepared import prepared
 from tests.support.refusing_server import refusing
 
@@ -378,3 +380,30 @@ def test_a_report_waits_for_the_writer_and_then_says_who_it_is(
     report._attach(manifest, [], results, "")
     assert capsys.readouterr().out == ""
     assert runs(results) == 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+@pytest.mark.tried("frozen processes", "the mirror's process; `harness sync` takes its store over, then it goes on")
+def test_a_mirror_that_is_stopped_and_goes_on_doubles_no_point(results: Path, manifest: Manifest) -> None:
+    locks = Record(lock_folder(results, default_uri(results)))
+    with subprocess.Popen(follow(results), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+
+        def freeze() -> None:
+            wait_until((results / "mlflow.db").exists)
+            process.send_signal(signal.SIGSTOP)
+
+        begin_and_finish(results, manifest, freeze)
+        for attempt in locks.attempts():
+            set_age(attempt.heartbeat_file if attempt.heartbeat_file.exists() else attempt.path, 2 * STALE_SECONDS)
+        try:
+            done = sync(results, default_uri(results))
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert done.returncode in (0, 1), "the stopped process may hold the database itself"
+        process.communicate(timeout=280)
+    assert process.returncode in (0, 1)
+    done = sync(results, default_uri(results))
+    assert done.returncode == 0, done.stderr
+    points = len(manifest.cells) * (2 * EPOCHS + 1)
+    assert stored(results / "mlflow.db") == (points, points)

@@ -15,6 +15,7 @@ from harness.catalog.losses import LOSSES
 from harness.cell import Backbone, Cell, Dataset, Head, Optimizer, Views
 from harness.datasets import find
 from harness.evaluation import Evaluation
+from harness.store import signs_of_life
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
 from tests.support.tiny import TINY
@@ -72,6 +73,12 @@ def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         for name in SHARED:
             (tmp_path / "cache" / "harness" / name).symlink_to(request.getfixturevalue("shared_cache") / name)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that lets a heartbeat stand still in this process does not wait until that is sure."""
+    monkeypatch.setattr(signs_of_life, "WATCH_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -271,6 +271,7 @@ HOSTILE: dict[str, Hostile] = {
 }
 
 
+@pytest.mark.tried("hostile archives and files", "an archive with paths, links, devices or files that no export writes")
 @pytest.mark.parametrize("kind", sorted(HOSTILE))
 def test_an_archive_that_no_export_has_written_is_refused_whole(tmp_path: Path, kind: str) -> None:
     name, more, words = HOSTILE[kind]
@@ -290,6 +291,7 @@ OTHERWISE: dict[str, tuple[dict[str, object], str, str]] = {
 }
 
 
+@pytest.mark.tried("hostile archives and files", "an archive with an outcome or a curve that is none")
 @pytest.mark.parametrize("kind", sorted(OTHERWISE))
 def test_a_finished_attempt_that_is_none_is_refused(tmp_path: Path, kind: str) -> None:
     outcome, events, words = OTHERWISE[kind]
@@ -303,6 +305,7 @@ def test_a_finished_attempt_that_is_none_is_refused(tmp_path: Path, kind: str) -
     assert not list((tmp_path / "there").rglob("*"))
 
 
+@pytest.mark.tried("hostile archives and files", "an archive that unpacks to more than the disk holds")
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = tmp_path / "bomb.tar.gz"
     with tarfile.open(bomb, "w:gz") as opened:
@@ -313,6 +316,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
     assert (code, "more than fits here" in said) == (2, True)
 
 
+@pytest.mark.tried("hostile archives and files", "a torn archive")
 @pytest.mark.parametrize("length", [0, 10, 300, -5])
 def test_a_torn_archive_is_refused_whole(results: Results, archive: Path, tmp_path: Path, length: int) -> None:
     torn = tmp_path / "torn.tar.gz"

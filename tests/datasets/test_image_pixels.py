@@ -179,6 +179,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.tried("hostile archives and files", "an image that is none, or is too large")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_an_image_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "an image.png"

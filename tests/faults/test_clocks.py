@@ -18,6 +18,7 @@ from harness.cell import Cell
 from harness.environment.process import ProcessIdentity
 from harness.manifest import Manifest
 from harness.ssl.attempt import run_cell
+from harness.store import signs_of_life
 from harness.store.heartbeat import Heartbeat
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
@@ -134,7 +135,10 @@ def test_a_dead_cell_is_taken_over_where_a_clock_is_wrong(held: Held, age: int, 
 
 @pytest.mark.tried("clocks", "a cell runs, and its files have the times of a clock that is an hour off")
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_what_moves_is_alive_whatever_its_time_says(held: Held, shift: int, tmp_path: Path) -> None:
+def test_what_moves_is_alive_whatever_its_time_says(
+    held: Held, shift: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signs_of_life, "WATCH_SECONDS", 100.0)
     locks = tmp_path / "locks"
     lock = Record.prepare(locks, Cell())
     with beating(held.attempt, shift):
@@ -160,8 +164,7 @@ def test_a_sweep_waits_for_what_moves(tiny: Path, shift: int, ranks: int) -> Non
         wait_until(lambda: "submission.json" in {path.name for path in record.path.iterdir()})
         log = tiny.parent / "results" / "sweeps"
         wait_until(lambda: list(log.glob("*/heartbeat")))
-        with pytest.raises(Busy):  # as long as a worker watches it
-            record.begin()
+        wait_until(lambda: list(record.path.glob("attempts/1/.clock.*")) or sweep.poll() is not None)  # it is watched
         assert sweep.poll() is None
     attempt.end(Outcome("finished", metrics=METRICS, evaluation=manifest.evaluation))
     output, errors = sweep.communicate(timeout=280)

@@ -10,20 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from harness.store.record import Record
 from harness.store.signs_of_life import STALE_SECONDS
-from tests.faults.damage import numbers
-from tests.faults.machines import Machine, set_age, wait_until
+from tests.faults.machines import set_age, wait_until
+from tests.faults.one_cell import CELLS, OneCell, epochs_again, record_in
 from tests.support.prepared import prepared
 from tests.support.results import harness
-
-NO_STORE = ["--tracking-uri", "http://127.0.0.1:9"]
-CELLS = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[1]", "axes.epochs=[20]"]
 
 
 @dataclass
@@ -52,28 +48,6 @@ def frozen() -> Iterator[Frozen]:
     stopped.go_on()
 
 
-def machine(folder: Path, host: str) -> Machine:
-    return Machine(folder / host, host).set_clock(0)
-
-
-def record_in(results: Path) -> Record | None:
-    """Return the record of the only cell, once it trains."""
-    records = [Record(path) for path in results.glob("runs/*")]
-    return records[0] if records and len(records[0].events()) > 1 else None
-
-
-def children(pid: int, holds: Callable[[psutil.Process], Any]) -> list[int]:
-    found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        if holds(process):
-            found.append(process.pid)
-    return found
-
-
-def rank_of(process: psutil.Process) -> str:
-    return ("harness.ssl" in process.cmdline() and process.environ().get("RANK", "")) or ""
-
-
 @pytest.mark.tried("frozen processes", "a process that computes a cell, seen by `harness status`")
 def test_a_stopped_process_is_named_with_what_lets_it_go_on(tiny: Path, frozen: Frozen) -> None:
     manifest = prepared(tiny, CELLS)
@@ -97,61 +71,16 @@ def test_a_stopped_process_is_named_with_what_lets_it_go_on(tiny: Path, frozen: 
         process.kill()
 
 
-@dataclass
-class Wild:
-    """A sweep of one cell; ``ranks``: of how many processes."""
-
-    folder: Path
-    frozen: Frozen
-    ranks: int
-
-    def __post_init__(self) -> None:
-        text = (self.folder / "tiny.yaml").read_text().partition("claims:")[0]
-        resources = f"resources:\n  - where: loss=dcl\n    gpus: {self.ranks}\n"
-        (self.folder / "tiny.yaml").write_text(f"{text}scales:\n  demo: {{}}\n{resources}")
-        words = [*CELLS, *NO_STORE, "cluster.slots=2", "--results"]
-        calm = machine(self.folder, "node1").harness("sweep", "tiny.yaml", *words, "calm", cwd=self.folder)
-        assert calm.returncode == 0, calm.stdout + calm.stderr
-        self.words = [*words, "wild"]
-        self.sweep = machine(self.folder, "node1").sweep("tiny.yaml", *self.words, cwd=self.folder)
-        wait_until(lambda: record_in(self.folder / "wild"))
-        found = record_in(self.folder / "wild")
-        assert found
-        self.record = found
-
-    def status(self, host: str) -> str:
-        done = machine(self.folder, host).harness("status", "--results", "wild", cwd=self.folder)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def join(self) -> subprocess.Popen[str]:
-        """Give the same sweep on another machine."""
-        return machine(self.folder, "node2").sweep("tiny.yaml", *self.words, cwd=self.folder)
-
-    def check(self, *sweeps: subprocess.Popen[str]) -> None:
-        """Check that all sweeps end well, and that the cell has one outcome, with the numbers of a calm sweep."""
-        for sweep in (self.sweep, *sweeps):
-            output, errors = sweep.communicate(timeout=280)
-            assert sweep.returncode == 0, output + errors
-            assert "FAILED" not in output
-        (calm,) = (Record(path) for path in self.folder.glob("calm/runs/*"))
-        assert numbers(self.record) == numbers(calm)
-        published = self.record.outcome()
-        assert published
-        ends = [attempt.outcome() for attempt in self.record.attempts()]
-        assert [end.attempt for end in ends if end and end.finished] == [published.attempt], "it finished once"
-
-
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.tried("frozen processes", "a worker; another machine takes its cell over")
 def test_a_worker(tiny: Path, frozen: Frozen, record_property: Callable[[str, object], None]) -> None:
-    wild = Wild(tiny.parent, frozen, 1)
+    wild = OneCell(tiny.parent, 1)
     pid = frozen.stop(wild.record.attempts()[0].provenance().process.pid or 0)
     set_age(wild.record.attempts()[0].heartbeat_file, 2 * STALE_SECONDS)
     assert f"kill -CONT {pid}" in wild.status("node1")
     assert f"process {pid} on node1 has given no sign of life for 4 minutes" in wild.status("node2")
-    other = wild.join()
+    other = wild.start("node2")
     wait_until(lambda: len(wild.record.attempts()) == 2)
     wait_until(wild.record.outcome)
     frozen.go_on()
@@ -163,13 +92,13 @@ def test_a_worker(tiny: Path, frozen: Frozen, record_property: Callable[[str, ob
 @pytest.mark.timeout(900)
 @pytest.mark.tried("frozen processes", "a sweep's own process; another machine joins in")
 def test_a_supervisor(tiny: Path, frozen: Frozen, record_property: Callable[[str, object], None]) -> None:
-    wild = Wild(tiny.parent, frozen, 1)
+    wild = OneCell(tiny.parent, 1)
     pid = frozen.stop(wild.sweep.pid)
     (beat,) = tiny.parent.glob("wild/sweeps/*/heartbeat")
     set_age(beat, 2 * STALE_SECONDS)
     said = wild.status("node1")
     assert f"process {pid} on node1 has given no sign of life for 4 minutes; it is stopped" in said
-    other = wild.join()
+    other = wild.start("node2")
     wait_until(wild.record.outcome)
     frozen.go_on()
     wild.check(other)
@@ -182,17 +111,14 @@ def test_a_supervisor(tiny: Path, frozen: Frozen, record_property: Callable[[str
 @pytest.mark.tried("frozen processes", "the first rank, the second rank, or the launcher of a cell of two")
 @pytest.mark.parametrize("victim", ["0", "1", "launcher"])
 def test_a_rank(victim: str, tiny: Path, frozen: Frozen, record_property: Callable[[str, object], None]) -> None:
-    wild = Wild(tiny.parent, frozen, 2)
-    if victim == "launcher":
-        (pid,) = children(wild.sweep.pid, lambda process: "torch.distributed.run" in process.cmdline())
-    else:
-        (pid,) = children(wild.sweep.pid, lambda process: rank_of(process) == victim)
+    wild = OneCell(tiny.parent, 2)
+    pid = wild.process(victim)
     frozen.stop(pid)
     attempt = wild.record.attempts()[0]
     if victim == "0":
         set_age(attempt.heartbeat_file, 2 * STALE_SECONDS)
         assert f"kill -CONT {pid}" in wild.status("node1")
-        other = wild.join()
+        other = wild.start("node2")
         wait_until(lambda: len(wild.record.attempts()) == 2)
         wait_until(wild.record.outcome)
         frozen.go_on()
@@ -203,9 +129,3 @@ def test_a_rank(victim: str, tiny: Path, frozen: Frozen, record_property: Callab
         wild.check()
         assert len(wild.record.attempts()) == 1
     record_property("again", epochs_again(wild.record))
-
-
-def epochs_again(record: Record) -> int:
-    """Return how many epochs were computed more than once: what was lost."""
-    steps = [event.step for attempt in record.attempts() for event in attempt.events() if "loss" in event.metrics]
-    return len(steps) - len(set(steps))

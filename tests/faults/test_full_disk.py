@@ -37,6 +37,7 @@ def fill(disk: Path, leave: int) -> None:
     (disk / "ballast").write_bytes(b"x" * (shutil.disk_usage(disk).free - leave))
 
 
+@pytest.mark.tried("full disks", "a JSON file is replaced")
 def test_what_cannot_be_written_names_its_path_and_leaves_nothing(small_disk: Path) -> None:
     write_json(small_disk / "kept.json", {"a": 1})
     with pytest.raises(OSError, match=r"No space left.*kept\.json"):
@@ -45,6 +46,7 @@ def test_what_cannot_be_written_names_its_path_and_leaves_nothing(small_disk: Pa
     assert read_json(small_disk / "kept.json") == {"a": 1}
 
 
+@pytest.mark.tried("full disks", "a checkpoint is written")
 def test_a_checkpoint_that_does_not_fit_says_so_and_the_last_one_stands(small_disk: Path) -> None:
     unfinished = Attempt(Record(small_disk), 1)
     unfinished.path.mkdir(parents=True)
@@ -55,6 +57,7 @@ def test_a_checkpoint_that_does_not_fit_says_so_and_the_last_one_stands(small_di
     assert os.listdir(unfinished.path) == [unfinished.checkpoint.name]
 
 
+@pytest.mark.tried("full disks", "a cell trains")
 def test_a_cell_on_a_full_disk_fails_by_that_name(make_record: Callable[..., Record], small_disk: Path) -> None:
     elsewhere = make_record(epochs=1)
     record = Record.prepare(small_disk / "runs", elsewhere.cell())
@@ -65,6 +68,7 @@ def test_a_cell_on_a_full_disk_fails_by_that_name(make_record: Callable[..., Rec
     assert "the checkpoint cannot be written, 0 MiB are free on the disk of" in said
 
 
+@pytest.mark.tried("full disks", "a sweep begins, and goes on all the same")
 def test_a_sweep_on_a_full_disk_ends_with_a_line_that_names_it(tiny: Path, small_disk: Path) -> None:
     fill(small_disk, leave=60_000)
     words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=1", "--tracking-uri", "http://127.0.0.1:9"]

@@ -228,6 +228,7 @@ def follow(results: Path) -> list[str]:
     ]
 
 
+@pytest.mark.tried("kills", "the mirror, at six moments; `harness sync` completes the store")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_mirror_that_is_killed_leaves_a_store_that_sync_completes(
     moment: str, results: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch

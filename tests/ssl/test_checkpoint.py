@@ -23,6 +23,7 @@ class Program:
         return os.system, (self.command,)
 
 
+@pytest.mark.tried("hostile archives and files", "a checkpoint that would run a program")
 def test_a_checkpoint_that_would_run_a_program_is_damaged_and_runs_nothing(
     make_record: MakeRecord, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_request_in_its_folder_stops_a_cell_wherever_it_runs(make_record: Make
     worker.end()
 
 
+@pytest.mark.tried("frozen processes", "a worker, until its cell was finished by another one")
 def test_a_frozen_holder_that_wakes_up_does_no_harm(make_record: MakeRecord) -> None:
     """It is stopped for real (SIGSTOP), superseded, and goes on (SIGCONT) after the cell has finished."""
     record = make_record(epochs=30)

@@ -204,6 +204,7 @@ def answer(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     return said.err
 
 
+@pytest.mark.tried("hostile archives and files", "an experiment file that is none, or constructs objects")
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_wrong_is_refused_on_one_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str

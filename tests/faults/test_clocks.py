@@ -160,11 +160,12 @@ def test_a_sweep_waits_for_what_moves(tiny: Path, shift: int, ranks: int) -> Non
     record = Record(tiny.parent / "results" / "runs" / manifest.cells[0].cell_id)
     attempt = record.begin(ELSEWHERE)
     with beating(attempt, shift):
+        before = attempt.path.stat().st_mtime_ns
         sweep = machine(tiny.parent, 0).sweep("tiny.yaml", *ONE_CELL, *NO_STORE, "cluster.slots=2", cwd=tiny.parent)
         wait_until(lambda: "submission.json" in {path.name for path in record.path.iterdir()})
         log = tiny.parent / "results" / "sweeps"
         wait_until(lambda: list(log.glob("*/heartbeat")))
-        wait_until(lambda: list(record.path.glob("attempts/1/.clock.*")) or sweep.poll() is not None)  # it is watched
+        wait_until(lambda: attempt.path.stat().st_mtime_ns != before or sweep.poll() is not None)  # it is watched
         assert sweep.poll() is None
     attempt.end(Outcome("finished", metrics=METRICS, evaluation=manifest.evaluation))
     output, errors = sweep.communicate(timeout=280)

@@ -1,10 +1,12 @@
 """What the tests of faults have tried, as the tables of docs/reliability.md.
 
     python tests/faults/tried.py
+    python tests/faults/tried.py tests/faults/test_clocks.py
 
 It runs every test that is marked with ``tried(kind, what)``, counts those that passed by their marks, and writes the
 counts into ``tests/faults/tried.json`` and their tables into the page. A test that does its fault several times records
-how often (``times``), and one that can lose work records how many epochs were computed again (``again``).
+how often (``times``), and one that can lose work records how many epochs were computed again (``again``). Where only some
+tests are named, the rows of the others stay.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def tables(counts: Counts) -> str:
         title = kind[0].upper() + kind[1:]
         lines += [f"### {title}", "", "| what was done | how often | ends as it must | epochs computed again |"]
         lines.append("|---|---|---|---|")
-        for what, row in sorted(counts[kind].items()):
+        for what, row in sorted(counts.get(kind, {}).items()):
             ends = "always" if not row["failed"] else f"FAILED in {row['failed']} tests"
             lines.append(f"| {what} | {row['times']} | {ends} | {row['again']} |")
         lines.append("")
@@ -93,7 +95,9 @@ def main() -> None:
         report = Path(folder) / "tried.json"
         command = [sys.executable, "-m", "pytest", "-p", "tests.faults.tried", "-m", "tried", REPORT, str(report)]
         code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, check=False).returncode
-        counts: Counts = json.loads(report.read_text())
+        counts: Counts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+        for kind, rows in json.loads(report.read_text()).items():
+            counts[kind] = {**counts.get(kind, {}), **rows}
     COUNTS.write_text(f"{json.dumps(counts, indent=1, sort_keys=True)}\n")
     page = PAGE.read_text()
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]

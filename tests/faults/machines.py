@@ -33,6 +33,8 @@ socket.gethostname = lambda: os.environ["TEST_HOST"]
 if os.environ.get("TEST_STAMPS"):
     os.replace = replace_with_own_time
 """
+#: The processes that the present test has started.
+STARTED: list[subprocess.Popen[str]] = []
 #: An hour ahead, and an hour behind.
 SHIFTS = (3600, -3600)
 
@@ -66,9 +68,11 @@ class Machine:
         }
         environment = {**os.environ, **variables}
         pipe = subprocess.PIPE
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         )
+        STARTED.append(process)
+        return process
 
     def harness(self, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run harness on it to its end."""

@@ -5,8 +5,8 @@
 
 It runs every test that is marked with ``tried(kind, what)``, counts those that passed by their marks, and writes the
 counts into ``tests/faults/tried.json`` and their tables into the page. A test that does its fault several times records
-how often (``times``), and one that can lose work records how many epochs were computed again (``again``). Where only some
-tests are named, the rows of the others stay.
+how often (``times``), and one that can lose work records how many epochs were computed again (``again``). Where only
+some tests are named, the rows of the others stay.
 """
 
 from __future__ import annotations

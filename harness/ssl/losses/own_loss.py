@@ -99,6 +99,11 @@ class OwnLoss:
         except SystemExit as error:
             raise self._error(f"{self.entry.function} ends the process: SystemExit: {error}") from error
 
+    @property
+    def with_state(self) -> str:
+        """Return how a function is declared that keeps something from step to step."""
+        return f"def {self.entry.function}(z1, z2, *, ..., state)"
+
     def first_value(self, z1: Tensor, z2: Tensor, **parameters: float) -> Any:
         """Return what the user's function returns in the first step of seed 0."""
         self.state = {}
@@ -137,7 +142,7 @@ class OwnLoss:
             raise self._error(
                 f"it changes {', '.join(lost)} from step to step, and no checkpoint has that: an interrupted cell "
                 "cannot go on",
-                allowed=f"def {self.entry.function}(z1, z2, *, ..., state), which keeps it in the dictionary state",
+                allowed=f"{self.with_state}, which keeps it in the dictionary state",
             )
 
     def _refuse_trainable(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
@@ -23,10 +22,10 @@ from torch.nn.functional import normalize
 
 from harness import plugins
 from harness.catalog.losses import LOSSES
-from harness.errors import UserError
 from harness.random_streams import stream
 from harness.ssl.distributed import World, gather
 from harness.ssl.losses import LossFunction, function
+from harness.ssl.losses.interruption import found_by_interruption
 from harness.ssl.losses.own_loss import IMPORT_DRAWS, OwnLoss, seed_generators
 from harness.ssl.losses.validation import skip_value_checks
 
@@ -71,7 +70,7 @@ def check(name: str) -> Iterator[PropertyResult]:
     """Try a loss of the catalogue, a registered user's one included."""
     loss, draws = _steady(name), False
     if isinstance(own := function(name), OwnLoss):
-        drawing, interruption, settings = _draws(own, name), _interruption(own, name), _changed_settings(own)
+        drawing, interruption, settings = _draws(own, name), _interruption(name), _changed_settings(own)
         draws = "each step" in drawing
     tried: list[tuple[str, bool, Callable[[LossFunction, Case], str]]] = [
         ("a finite scalar", True, _finite_scalar),
@@ -250,30 +249,9 @@ def _generator_states() -> list[str]:
     return [str(torch.get_rng_state().tolist()), repr(np.random.get_state()), repr(random.getstate())]
 
 
-def _interruption(own: OwnLoss, name: str) -> str:
-    """Take three steps in a row, and the last two of them in a fresh import that resumes the first's checkpoint."""
-    batches = [_case(name, *SHAPES[-1], seed) for seed in range(3)]
-    try:
-        whole, resumed = OwnLoss(own.entry), OwnLoss(own.entry)
-        _step(whole, batches[0], 0)
-        file = io.BytesIO()
-        torch.save(whole.checkpoint(), file)
-        file.seek(0)
-        resumed.resume(torch.load(file, weights_only=True))
-        for number in (1, 2):
-            values = [_step(loss, batches[number], number) for loss in (whole, resumed)]
-            if not torch.equal(*values):
-                return f"step {number + 1} is {float(values[0]):.9g}, and {float(values[1]):.9g} in a fresh process"
-    except UserError as error:
-        return error.what
-    except (Exception, SystemExit):  # noqa: BLE001  (another property says what the call raises)
-        return ""
-    return ""
-
-
-def _step(loss: OwnLoss, case: Case, number: int) -> Tensor:
-    loss.begin_step(0, number)
-    return loss(case.z1, case.z2, **case.parameters).detach()
+def _interruption(name: str) -> str:
+    parameters = {key: known.default for key, known in LOSSES[name].parameters.items()}
+    return found_by_interruption(LOSSES[name], parameters, *SHAPES[-1])
 
 
 def _changed_settings(own: OwnLoss) -> str:

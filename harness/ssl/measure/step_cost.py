@@ -37,11 +37,15 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from harness import json_process, plugins  # noqa: E402
 from harness.cell import Cell, from_dict  # noqa: E402
+from harness.errors import UserError  # noqa: E402
 from harness.ssl import gradient, methods, models, optim  # noqa: E402
 from harness.ssl.data import augment, augmentation_parameters, streaming  # noqa: E402
 from harness.ssl.distributed import World  # noqa: E402
 from harness.ssl.evaluate import diagnostics, knn  # noqa: E402
 from harness.ssl.evaluate.features import BATCH, embed, frozen, normalized  # noqa: E402
+from harness.ssl.losses import bind  # noqa: E402
+from harness.ssl.losses.interruption import found_by_interruption  # noqa: E402
+from harness.ssl.losses.own_loss import OwnLoss  # noqa: E402
 from harness.ssl.losses.validation import skip_value_checks  # noqa: E402
 from harness.ssl.methods.base import TrainingMethod  # noqa: E402
 from harness.ssl.methods.batch import Batch  # noqa: E402
@@ -336,11 +340,21 @@ def answer(
         yield kind["key"], {"bytes": memory(kind, base, device)}
     for kind in request["steps"]:
         yield kind["key"], None
+        cell = from_dict(Cell, kind["cell"])
+        refuse_what_no_checkpoint_has(cell)
         with skip_value_checks():
-            cell = from_dict(Cell, kind["cell"])
             costs = time_and_disk(cell, kind["channels"], device, kind["micro_batch"])
             costs["sample"] = with_decoding(costs["sample"], kind["files"], cell, threads, device)
         yield kind["key"], {**costs, "start": start}
+
+
+def refuse_what_no_checkpoint_has(cell: Cell) -> None:
+    """Raise a UserError where the cell's loss is a user's and keeps something that an interruption would lose."""
+    loss = bind(cell.loss)
+    if isinstance(loss.func, OwnLoss):
+        wrong = found_by_interruption(loss.func.entry, loss.keywords, cell.batch_size, cell.head.dim)
+        if wrong:
+            raise UserError(wrong, where=loss.func.entry.file)
 
 
 def memory(kind: Mapping[str, Any], base: int, device: torch.device) -> int:

@@ -24,6 +24,7 @@ import harness
 from harness.catalog.losses import LOSSES
 from harness.errors import UserError
 from harness.plugins import register
+from harness.ssl.losses.interruption import found_by_interruption
 from harness.ssl.losses.own_loss import OwnLoss
 
 Load = Callable[..., OwnLoss]
@@ -235,6 +236,28 @@ def test_what_a_loss_keeps_outside_of_its_state_stops_the_first_resumption(load:
     assert refused.value.next_command.startswith("harness check-loss ")
 
 
+@pytest.mark.parametrize(("top", "does"), KEPT.values(), ids=KEPT)
+def test_what_a_loss_keeps_outside_of_its_state_is_found_before_anything_is_trained(
+    load: Load, top: str, does: str
+) -> None:
+    found = found_by_interruption(load(text(does, top=top)).entry, {}, 8, 4)
+    assert "from step to step, and no checkpoint has that" in found
+    assert found.endswith("right: def mine(z1, z2, *, ..., state), which keeps it in the dictionary state")
+
+
+def test_what_no_name_of_the_file_holds_is_found_by_its_values(load: Load) -> None:
+    content = text("torch.kept = getattr(torch, 'kept', 0) + 1; factor = torch.kept")
+    found = found_by_interruption(load(content).entry, {}, 8, 4)
+    del torch.kept
+    assert "in a fresh process: keep what a step changes in the dictionary state" in found
+
+
+def test_what_is_kept_at_the_parameters_of_a_cell_alone_is_found(load: Load) -> None:
+    kept = load(text("if temperature > 1: SEEN.append(1)\n    factor = 1 + len(SEEN)", top="SEEN = []"))
+    assert found_by_interruption(kept.entry, {}, 8, 4) == ""
+    assert "it changes SEEN from step to step" in found_by_interruption(kept.entry, {"temperature": 2.0}, 8, 4)
+
+
 CACHES = {
     "a dictionary": ("MASKS = {}", "factor = MASKS.setdefault(len(z1), torch.eye(len(z1))).sum()"),
     "functools": (
@@ -250,6 +273,7 @@ CACHES = {
 def test_a_cache_is_no_state(load: Load, top: str, does: str) -> None:
     loss, resumed = interrupted(load, text(does, top=top))
     assert step(resumed, 3) == step(loss, 3)
+    assert found_by_interruption(loss.entry, {}, 8, 4) == ""
 
 
 def test_a_state_is_kept_from_step_to_step_and_in_checkpoints(load: Load, tmp_path: Path) -> None:

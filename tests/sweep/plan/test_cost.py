@@ -32,6 +32,7 @@ OWN = {
     "slow": "import time; time.sleep(0.3)",
     "of_a_dictionary": "return {'loss': (z1 - z2).square().mean()}",
     "gone": "import os; os._exit(0)",
+    "counting": "global COUNT; COUNT = globals().get('COUNT', 0) + 1; z1 = z1 * COUNT",
     "settled": "torch.set_default_dtype(torch.float64); torch.set_num_threads(1); torch.nn.functional.relu = None",
 }
 LOSS = '''
@@ -142,7 +143,11 @@ def test_the_time_of_an_own_loss_is_its_own_and_that_of_no_other(tmp_path: Path)
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("of_a_dictionary", "of_a_dictionary returns a dict"), ("gone", "the process ended by itself")],
+    [
+        ("of_a_dictionary", "of_a_dictionary returns a dict"),
+        ("counting", "it changes COUNT from step to step, and no checkpoint has that.* in the dictionary state"),
+        ("gone", "the process ended by itself"),
+    ],
 )
 def test_a_loss_that_cannot_be_measured_is_refused_with_the_command_that_checks_it(
     tmp_path: Path, name: str, words: str

@@ -52,4 +52,5 @@ def _views(entry: LossEntry, samples: int, width: int, seed: int) -> tuple[Tenso
 
 def _step(loss: OwnLoss, batches: list[tuple[Tensor, Tensor]], number: int, parameters: Mapping[str, float]) -> Tensor:
     loss.begin_step(0, number)
-    return loss(*batches[number], **parameters).detach()
+    z1, z2 = batches[number]
+    return loss(z1, z2, **parameters).detach()

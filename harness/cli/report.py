@@ -68,6 +68,7 @@ def report(
     for exclusion in manifest.exclusions:
         print(f"left out on purpose: {exclusion.where}, {count(exclusion.cells)}: {exclusion.reason}")
     excluded = [written.excluded] if written.excluded else []
+    _say_which_characters(written.absent)
     _attach(swept, [*written.files.values(), *excluded], results, tracking_uri)
     for name in ("data", "table", "claims", "plot", "PDF"):
         print(f"{name + ':':9} {written.files[name]}")
@@ -87,13 +88,24 @@ def _report_all(every: bool, experiment: str, results: Path, reports: Path) -> N
     if not any(manifest.claims for manifest in manifests):
         what = "no experiment that makes claims was swept here"
         raise UserError(what, where=str(results / "manifests"), next_command="harness sweep experiments/NAME.yaml")
-    path, studies = write_reproduction(manifests, results, reports)
+    path, studies, absent = write_reproduction(manifests, results, reports)
     for study in studies:
         print(f"{study.table.manifest.name}: {tally(study.verdicts)}")
     silent = [manifest.name for manifest in manifests if not manifest.claims]
     if silent:
         print(f"no claims, and so not in it: {', '.join(silent)}")
+    _say_which_characters(absent)
     print(f"PDF:      {path}")
+
+
+def _say_which_characters(absent: str) -> None:
+    """Print which characters no font has, and how to get one."""
+    if absent:
+        print(
+            f"note: no installed font has {absent}: plots and PDF have codes such as [U+{ord(absent[0]):04X}] instead; "
+            "install a font that has them (Debian's fonts-noto-cjk or fonts-noto-core, or a .ttf file in "
+            "~/.local/share/fonts) and report again"
+        )
 
 
 def _attach(manifest: Manifest, files: list[Path], results: Path, tracking_uri: str) -> None:

@@ -20,8 +20,11 @@ from harness.study.text import count
 NAME = "all"
 
 
-def write_reproduction(manifests: Sequence[Manifest], results: Path, reports: Path) -> tuple[Path, list[Study]]:
-    """Write ``all.pdf``: the verdicts by paper, then the report of every experiment that makes claims."""
+def write_reproduction(manifests: Sequence[Manifest], results: Path, reports: Path) -> tuple[Path, list[Study], str]:
+    """Write ``all.pdf``: the verdicts by paper, then the report of every experiment that makes claims.
+
+    Also return the characters that no font has.
+    """
     studies = [study(tidy(manifest, results)) for manifest in manifests if manifest.claims]
     chapters, figures = [], dict[str, bytes]()
     for position, experiment in enumerate(studies):
@@ -31,8 +34,8 @@ def write_reproduction(manifests: Sequence[Manifest], results: Path, reports: Pa
         chapters.append(printed)
         figures |= drawn
     path = reports / f"{NAME}.pdf"
-    write_pdf(Document("A reproduction study", NAME, chapters, _overview(studies)), figures, path)
-    return path, studies
+    absent = write_pdf(Document("A reproduction study", NAME, chapters, _overview(studies)), figures, path)
+    return path, studies, absent
 
 
 def _overview(studies: Sequence[Study]) -> Overview:

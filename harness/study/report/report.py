@@ -31,7 +31,8 @@ class Report:
     """What was written: the ``answer`` in a sentence, and the ``files`` by what they are.
 
     ``unevaluated``: how many cells have no numbers; ``excluded``: the file that says which cells were left out and why;
-    ``damaged``: which files of the records are damaged, each in a sentence.
+    ``damaged``: which files of the records are damaged, each in a sentence;
+    ``absent``: the characters of titles and labels that no font has.
     """
 
     answer: str
@@ -40,6 +41,7 @@ class Report:
     unevaluated: int
     excluded: Path | None
     damaged: Sequence[str]
+    absent: str
 
 
 def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
@@ -59,10 +61,10 @@ def write_report(manifest: Manifest, results: Path, reports: Path) -> Report:
         files, folder = _write_results(judged, reports), reports
     printed, figures = chapter(judged, files["plot"].read_bytes())
     files["PDF"] = reports / f"{manifest.name}.pdf"
-    write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
+    absent = write_pdf(Document(manifest.title, manifest.name, [printed]), figures, files["PDF"])
     excluded = _write_excluded(manifest, folder / f"{manifest.name}.excluded.csv")
     unevaluated = int(table.frame["test_knn"].isna().sum())
-    return Report(judged.answer, files, judged.verdicts, unevaluated, excluded, table.damaged)
+    return Report(judged.answer, files, judged.verdicts, unevaluated, excluded, table.damaged, absent)
 
 
 def _write_results(study: Study, results: Path) -> dict[str, Path]:

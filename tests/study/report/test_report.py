@@ -87,10 +87,10 @@ def test_the_study_needs_neither_torch_nor_mlflow() -> None:
 def test_one_document_holds_every_experiment_that_makes_claims(synthetic: Synthetic, tmp_path: Path) -> None:
     manifest, results = synthetic(robust)
     silent, _ = synthetic(robust, "claims=[]")
-    path, studies = write_reproduction([manifest, silent, manifest], results, tmp_path)
+    path, studies, _ = write_reproduction([manifest, silent, manifest], results, tmp_path)
     assert path.read_bytes().startswith(b"%PDF")
     assert [one.table.manifest.name for one in studies] == ["tiny.demo", "tiny.demo"]
-    again, _ = write_reproduction([manifest, silent, manifest], results, tmp_path / "again")
+    again, *_ = write_reproduction([manifest, silent, manifest], results, tmp_path / "again")
     assert again.read_bytes() == path.read_bytes()
 
 

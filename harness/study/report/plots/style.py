@@ -17,6 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from harness.cell import short_name
 from harness.manifest import Manifest
+from harness.study.report.fonts import with_fallback
 from harness.study.text import axis_label
 
 # The colours of Okabe and Ito differ for the colour-blind; lightness, dashes and markers differ in grey.
@@ -47,7 +48,7 @@ def styled() -> Iterator[None]:
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG; the same figure gives the same bytes."""
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    with_fallback(figure).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 

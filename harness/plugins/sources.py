@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib
 import importlib.abc
+import importlib.metadata
 import importlib.util
 import sys
 import sysconfig
@@ -20,7 +21,7 @@ from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from harness.errors import UserError
+from harness.errors import UserError, quoted
 
 #: How the module of a file is named in ``sys.modules``, where no other module can have this name.
 PREFIX = "own_losses_of_"
@@ -152,10 +153,23 @@ def _specs(name: str, root: Path) -> Iterator[tuple[str, ModuleSpec]]:
 
 
 def _refuse_two_of_a_name(name: str, origin: str, found: PluginSource) -> None:
+    """Raise a UserError where a neighbour has the name of an installed module.
+
+    To take the neighbour would replace the module for libraries that import it, too, and to take the module would
+    depend on what a machine has installed.
+    """
     other = _found_elsewhere(name, found.root)
     if other and other.origin and Path(other.origin).resolve() != Path(origin).resolve():
-        what = f"it imports {name}, which may be {origin} or the installed {other.origin}"
-        raise UserError(what, where=str(found.file.path), allowed="a name beside it that no installed module has")
+        owners = importlib.metadata.packages_distributions().get(name, [])
+        owner = f"of the installed {' and '.join(sorted(set(owners)))}" if owners else "on Python's path"
+        neighbour = Path(origin).parent if Path(origin).stem == "__init__" else Path(origin)
+        renamed = neighbour.with_name(f"own_{neighbour.name}")
+        raise UserError(
+            f"it imports {name}, which is {neighbour} beside it, and also a module {owner}: {other.origin}",
+            where=str(found.file.path),
+            allowed=f"import {renamed.stem}, once the neighbour is renamed; a name that no installed module has",
+            next_command=f"mv {quoted(neighbour)} {quoted(renamed)}",
+        )
 
 
 def find_installed(module: str) -> ModuleSpec | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import sysconfig
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -473,11 +475,36 @@ def test_what_an_installed_package_brings_along_is_installed(
     assert step(load(text("factor = brought_along.FACTOR", top=top)), 0) == 2 * plain
 
 
-def test_a_neighbour_with_the_name_of_an_installed_module_is_refused(load: Load) -> None:
-    with pytest.raises(UserError, match=r"it imports psutil, which may be .*psutil\.py or the installed") as refused:
-        load(text("factor = 1", top="import psutil"), psutil="FACTOR = 2.0")
+def test_a_neighbour_with_the_name_of_an_installed_module_is_refused(load: Load, tmp_path: Path) -> None:
+    content = text("factor = psutil.FACTOR", top="import psutil")
+    with pytest.raises(UserError, match=r"it imports psutil, which is .*/psutil\.py beside it, and also") as refused:
+        load(content, psutil="FACTOR = 2.0")
+    assert refused.value.what.endswith(f"of the installed psutil: {psutil.__file__}")
     assert refused.value.where.endswith("own.py")
+    subprocess.run(refused.value.next_command, shell=True, check=True)
+    assert refused.value.allowed.startswith("import own_psutil, ")
+    load(content.replace("import psutil", "import own_psutil as psutil"))
     load(text("factor = 1", top="import random"), random="FACTOR = 2.0")  # Python's own cannot be meant otherwise
+
+
+def test_a_package_beside_the_file_with_the_name_of_one_that_is_installed_is_refused(
+    load: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "yaml").mkdir()
+    (tmp_path / "yaml" / "__init__.py").touch()
+    with pytest.raises(UserError, match=r"a module of the installed PyYAML: .*yaml/__init__.py") as refused:
+        load(text("factor = 1", top="from yaml import factors"))
+    assert refused.value.next_command == f"mv {tmp_path / 'yaml'} {tmp_path / 'own_yaml'}"
+
+
+def test_a_neighbour_with_the_name_of_a_module_on_the_path_is_refused(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "my_helpers.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "lib")])
+    with pytest.raises(UserError, match=r"a module on Python's path: .*lib/my_helpers.py"):
+        load(text("factor = 1", top="import my_helpers"), my_helpers="")
 
 
 def test_harness_itself_is_no_neighbour_of_a_file_in_its_checkout(load: Load, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Number:
 
     ``paper``, ``id``: a claim refers to the number as ``paper.id``. ``protocol``: what was measured, in the source's
     words. ``read``: where it was read. ``note``: what a reader should know before comparing anything with it.
+    ``also``: what else its source is known to have done otherwise than any cell can, in phrases: an accuracy is never
+    comparable with it.
     """
 
     paper: str
@@ -94,6 +96,7 @@ class Number:
     protocol: str = ""
     setting: Setting = field(default_factory=dict)
     note: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def published(self) -> bool:
@@ -158,7 +161,8 @@ def differences(number: Number, arm: Setting) -> list[str]:
     """Return in phrases how an arm's settings differ from a number's; empty if they are comparable as far as is known.
 
     All that was read of the number's setting counts, even if the arm does not have it; so does an essential setting
-    that was not read. Not compared: further settings of the arm, and the number's ``protocol``.
+    that was not read, and what the source did otherwise than any cell can (``also``). Further settings of the arm are
+    not compared.
 
     Args:
         arm: Values by short name as a manifest has them, such as ``{"loss": "dcl", "batch_size": 32}``.
@@ -169,6 +173,7 @@ def differences(number: Number, arm: Setting) -> list[str]:
     return [
         *(_difference(key, theirs[key], ours) for key in differing),
         *(f"{_spaced(key)} of the published number not known" for key in unread),
+        *number.also,
     ]
 
 
@@ -277,27 +282,32 @@ def _without(content: Tree, *keys: str) -> Tree:
 
 
 def _merged(key: str, *layers: Tree) -> Tree:
-    """Return all keys of the layers, of which later ones count more than earlier ones; their settings are merged."""
+    """Return all keys of the layers, of which later ones count more than earlier ones; their settings are merged, and
+    what they did otherwise is put together."""
     merged: dict[str, Node] = {}
     setting: dict[str, Node] = {}
+    also: list[Node] = []
     for layer in layers:
         merged |= layer
         setting |= _mapping(layer.get("setting", {}), f"{key}.setting")
-    return {**merged, "setting": setting}
+        also += _list(layer.get("also", []), f"{key}.also")
+    return {**merged, "setting": setting, "also": also}
 
 
 def _number(paper: str, key: str, identifier: object, content: Tree) -> Number:
     if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
         raise ValueError(f"{key}: an id has small letters, digits and underscores, and is no number")
     _check_names(content, _NUMBER_KEYS, key)
-    names = {"status", "read", "metric", *content} - {"value", "setting"}
+    names = {"status", "read", "metric", *content} - {"value", "setting", "also"}
     texts = {name: _text(content, name, f"{key}.{name}") for name in names}
     _check_name(content["status"], STATUSES, f"{key}.status")
     _check_name(content["metric"], METRICS, f"{key}.metric")
     setting = _mapping(content["setting"], f"{key}.setting")
     _check_names(setting, _SETTING_TYPES, f"{key}.setting")
     values = {name: _checked(name, value, f"{key}.setting.{name}") for name, value in setting.items()}
-    return Number(paper, identifier, value=_value(content, f"{key}.value"), setting=values, **texts)
+    phrases = {str(index): phrase for index, phrase in enumerate(_list(content["also"], f"{key}.also"))}
+    also = tuple(_text(phrases, index, f"{key}.also[{index}]") for index in phrases)
+    return Number(paper, identifier, value=_value(content, f"{key}.value"), setting=values, also=also, **texts)
 
 
 def _value(content: Tree, key: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,29 @@ def test_differences_are_said_with_the_names_that_people_know() -> None:
     assert differences(number(DCL), {**ITS_SETTING, "loss": "my_loss"}) == ["loss my_loss instead of DCL"]
 
 
+def test_what_no_cell_can_do_makes_a_number_not_comparable() -> None:
+    """They were called comparable with arms of other passes, optimisers and protocols."""
+    online = number("solo_learn.simclr_c10_1000")
+    assert differences(online, {**online.setting}) == [
+        "the published accuracy is that of a classifier trained with the encoder"
+    ]
+    theirs = number("raminnakhli.c10_dcl_b32")
+    ours = {**theirs.setting, "bn_passes": 1, "schedule": "cosine"}
+    assert differences(theirs, ours)[:2] == [
+        "bn passes 1 instead of 2",
+        "schedule cosine instead of constant",
+    ]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [item for item in NUMBERS if re.search("best|online", item.protocol)],
+    ids=lambda item: f"{item.paper}.{item.id}",
+)
+def test_the_best_of_epochs_and_an_online_probe_are_comparable_with_nothing(item: Number) -> None:
+    assert differences(item, item.setting)
+
+
 def test_what_either_side_does_not_tell_is_a_difference() -> None:
     ours = {key: value for key, value in ITS_SETTING.items() if key != "width"}
     assert differences(number(DCL), ours) == ["width not known, 64 published"]
@@ -201,17 +225,19 @@ def test_a_parameter_that_a_loss_lacks_is_none() -> None:
         "loss VICReg instead of DCLW",
         "sigma none instead of 0.5",
         "detach weights true instead of false",
+        *published.also,
     ]
 
 
 def test_a_projector_as_wide_as_its_embeddings_may_be_written_either_way() -> None:
     by_name = number("duality.vicreg_ddd_d512")
-    assert differences(by_name, {**by_name.setting, "hidden": 512}) == []
+    assert differences(by_name, {**by_name.setting, "hidden": 512}) == list(by_name.also)
     by_number = number("duality.vicreg_ddd_d256")
-    assert differences(by_number, {**by_number.setting, "hidden": None}) == []
+    assert differences(by_number, {**by_number.setting, "hidden": None}) == list(by_number.also)
     assert differences(by_number, {**by_number.setting, "hidden": None, "dim": 512}) == [
         "hidden 512 instead of 256",
         "dim 512 instead of 256",
+        *by_number.also,
     ]
 
 

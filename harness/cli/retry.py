@@ -20,9 +20,9 @@ from harness.environment.memory import memory_bytes
 from harness.errors import DamagedFile, UnreadableFile
 from harness.manifest import Manifest
 from harness.store.index import Index
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.cluster import cluster_of, resubmit
 from harness.sweep.run.slots import Slots, divide
 from harness.sweep.run.supervisor import Task

@@ -22,8 +22,8 @@ from harness.environment.process import ProcessIdentity
 from harness.environment.revision import source_hash
 from harness.errors import DamagedFile, UserError
 from harness.manifest import Manifest
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger
 from harness.sweep.cluster import SubmittedSweep
 from harness.sweep.launch import Declared
 from harness.sweep.plan.plan import PlanEstimate

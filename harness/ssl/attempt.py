@@ -27,11 +27,11 @@ from harness.ssl.runtime.malloc import keep_freed_memory
 from harness.ssl.runtime.output import redirected_output
 from harness.ssl.train import Diverged, Interrupted, Trainer
 from harness.store.heartbeat import Heartbeat
-from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Busy, Record, Superseded
 from harness.store.submission import Allocation, Submission
+from harness.store.sweeps.ledger import Ledger
 
 
 class CodeDrift(Exception):

@@ -1,1 +1,1 @@
-"""What lies on disk: records of cells, ledgers of sweeps, job arrays, the index over all records."""
+"""What lies on disk: records of cells, the folders of sweeps, the index over all records."""

@@ -31,14 +31,14 @@ from harness.diagnostics import collapse
 from harness.errors import DamagedFile
 from harness.evaluation import Evaluation
 from harness.files import CHECKSUM_KEY, cache_folder, read_as, read_json, write_json
-from harness.store.job_arrays import JobArrays, JobStatus
-from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress
 from harness.store.provenance import Provenance
 from harness.store.record import ENCODER_NAME, EVENTS_NAME, Attempt, Record
 from harness.store.signs_of_life import file_system_time
 from harness.store.submission import Submission
+from harness.store.sweeps.job_arrays import JobArrays, JobStatus
+from harness.store.sweeps.ledger import Ledger
 from harness.trees import Node, Scalar, Tree, node_at, value_at
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from harness.environment.revision import source_hash
 from harness.errors import DamagedFile, UserError
 from harness.manifest import Manifest
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Busy, Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.store.writer_lock import writer_lock
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.launch import Declared

@@ -20,9 +20,9 @@ from pathlib import Path
 from harness.cell import Cell, Dataset
 from harness.datasets import find
 from harness.evaluation import Evaluation
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import RunConfig, Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import Task, TaskState, supervise

@@ -13,7 +13,7 @@ from harness.cli.sweep import _refuse_to_forget
 from harness.errors import UserError
 from harness.manifest import Manifest
 from harness.store.index import Index
-from harness.store.ledger import Ledger, Policy
+from harness.store.sweeps.ledger import Ledger, Policy
 from tests.support.results import Results
 
 if TYPE_CHECKING:

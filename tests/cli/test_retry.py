@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DamagedFile
-from harness.store.ledger import Ledger, Policy
 from harness.store.submission import Allocation, Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.cluster import cluster_of
 from tests.support.results import Results, as_json, harness
 from tests.support.ways_of_damage import WAYS

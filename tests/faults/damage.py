@@ -31,10 +31,10 @@ from harness.manifest import Manifest
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
-from harness.store.ledger import Ledger, Policy
 from harness.store.maintenance.fsck import damages_of_record
 from harness.store.maintenance.repair import reopen
 from harness.store.record import ENCODER_NAME, Busy, Record
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.study.frame import tidy
 from harness.sweep.launch import Declared
 from tests.support.results import harness

@@ -17,10 +17,10 @@ import pytest
 from harness.catalog.losses import LOSSES
 from harness.cell import Dataset, Loss, Optimizer
 from harness.plugins import register
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 
 pytestmark = pytest.mark.e2e
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.files import read_json, write_json
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger, Policy
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.store.writer_lock import writer_lock
 
 

@@ -36,12 +36,12 @@ from harness.manifest import Manifest
 from harness.plugins import register
 from harness.ssl import checkpoint, encoder_file
 from harness.store.index import Conditions, Index
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import Submission
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger
 from harness.study.claims.verdict_json import as_json
 from harness.study.claims.verdicts import judge
 from harness.study.frame import tidy, write_csv

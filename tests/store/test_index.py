@@ -20,12 +20,12 @@ from harness.cell import Cell, Dataset, Loss, versionless_id
 from harness.evaluation import Evaluation
 from harness.files import cache_folder, write_json
 from harness.store.index import FORMAT, Index, Summary
-from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Record, Superseded
 from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 
 EVALUATION = Evaluation()
 ENVIRONMENT = ComputeEnvironment(revision="0" * 40, dirty=False, hardware="a processor", threads=1)

@@ -12,10 +12,10 @@ import pytest
 from harness.cell import versionless_id
 from harness.manifest import Exclusion, Manifest
 from harness.store.index import Index
-from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
 from harness.store.record import Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.study.frame import tidy
 from harness.study.report import content as printing
 from harness.study.report.content import content, study

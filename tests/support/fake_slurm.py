@@ -11,9 +11,9 @@ import pytest
 from harness.cli.shared.load_experiment import load
 from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
-from harness.store.job_arrays import JobStatus
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
+from harness.store.sweeps.job_arrays import JobStatus
 from harness.sweep import cluster
 from harness.sweep.cluster import SubmittedSweep
 from harness.sweep.run.scheduler import JobState

@@ -15,11 +15,11 @@ from harness.cli.main import app
 from harness.errors import UserError
 from harness.evaluation import Evaluation
 from harness.manifest import Expected, Manifest
-from harness.store.ledger import Ledger, Policy
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 
 EVALUATION = Evaluation(knn_k=20, knn_temperature=0.07, penalty=1e-4)
 METRICS = {"test_knn": 50.0, "test_linear": 51.0, "init_knn": 30.0, "init_linear": 31.0}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import read_json, write_json
-from harness.store.job_arrays import JobArrays
 from harness.store.record import Attempt, Record
+from harness.store.sweeps.job_arrays import JobArrays
 
 #: What changes the numbers of a cell, and what does not (seconds, rates).
 NUMBERS = ("metrics", "steps", "peak_lr", "dropped")

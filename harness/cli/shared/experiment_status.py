@@ -12,10 +12,10 @@ from harness.cli.shared.text import hours
 from harness.environment.process import ProcessIdentity
 from harness.manifest import Exclusion
 from harness.store.index import Index, Summary
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger
 from harness.store.record import Attempt
 from harness.store.signs_of_life import STALE_SECONDS, is_recent
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger
 
 #: In a scheduler's reasons for which a job waits for ever, unless somebody does something.
 STUCK = ("held", "limit", "invalid", "badconstraints", "neversatisfied", "dependencynever")

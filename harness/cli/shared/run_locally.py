@@ -15,7 +15,7 @@ from harness.cli.shared.progress import Progress
 from harness.cli.shared.text import count
 from harness.errors import UserError
 from harness.manifest import Manifest
-from harness.store.ledger import Ledger, Policy
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.slots import Slots
 from harness.sweep.run.supervisor import NOT_STARTED, Stopped, Task, TaskState, supervise

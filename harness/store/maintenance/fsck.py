@@ -10,11 +10,11 @@ from harness.errors import DamagedFile
 from harness.files import read_as
 from harness.manifest import Manifest
 from harness.store.checksum import check_parts
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Record, added_evaluation
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger
 
 #: The folders of the results.
 FOLDERS = ("runs", "manifests", "sweeps")

@@ -31,7 +31,7 @@ from harness.cell import Cell
 from harness.errors import UserError, below, located, nearest
 from harness.evaluation import Evaluation
 from harness.manifest import Claim
-from harness.store.ledger import Policy
+from harness.store.sweeps.ledger import Policy
 from harness.sweep.declare import cluster_profiles
 from harness.sweep.declare.claims import read_claim
 from harness.sweep.declare.overrides import Override, grammar, read

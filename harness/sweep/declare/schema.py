@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cell import Cell, Dataset
 from harness.evaluation import Evaluation
-from harness.store.ledger import Policy
+from harness.store.sweeps.ledger import Policy
 
 CONF = Path(__file__).parents[2] / "conf"
 

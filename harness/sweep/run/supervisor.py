@@ -29,10 +29,10 @@ from types import FrameType
 from harness.cell import Cell
 from harness.errors import DamagedFile
 from harness.files import DAMAGE
-from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Record
 from harness.store.signs_of_life import HEARTBEAT_SECONDS
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger
 from harness.sweep.run.retry import KILLS, Ending, EndKind, failure_kind, last_step, runs_again
 from harness.sweep.run.scheduler import Job, JobInfo, JobState, WatchedScheduler
 

@@ -16,9 +16,9 @@ from harness.datasets import find
 from harness.environment.diagnosis import Diagnosis
 from harness.environment.revision import source_hash
 from harness.errors import UserError
-from harness.store.ledger import Policy
 from harness.store.record import Attempt, Record
 from harness.store.submission import RunConfig, Submission
+from harness.store.sweeps.ledger import Policy
 from harness.sweep.declare.compose import Declaration, declare
 from harness.sweep.expand import grid
 from harness.sweep.expand.resources import Resources, resources

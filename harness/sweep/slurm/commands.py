@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.store.job_arrays import JobStatus
+from harness.store.sweeps.job_arrays import JobStatus
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.scheduler import JobInfo, JobState

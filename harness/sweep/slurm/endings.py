@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from harness.errors import DamagedFile
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger
 from harness.store.record import Attempt, Record
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger
 from harness.sweep.run.retry import Ending, EndKind, end_kind, runs_again
 
 

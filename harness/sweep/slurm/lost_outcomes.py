@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.environment.job import SchedulerJob
-from harness.store.job_arrays import GONE, JobArray, JobStatus
 from harness.store.outcome import Outcome
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import Submission
+from harness.store.sweeps.job_arrays import GONE, JobArray, JobStatus
 from harness.sweep.run.retry import EndKind, failure_kind
 from harness.sweep.run.scheduler import JobState
 from harness.sweep.slurm.commands import job_info

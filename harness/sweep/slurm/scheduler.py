@@ -17,11 +17,11 @@ from pathlib import Path
 from harness.environment.process import ProcessIdentity
 from harness.environment.user import user_name
 from harness.errors import UserError
-from harness.store.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.signs_of_life import file_system_time
 from harness.store.submission import Allocation, Submission
+from harness.store.sweeps.job_arrays import GONE, JobArray, JobArrays, JobStatus, Queue
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.declare.schema import ClusterConfig
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.scheduler import Job

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from harness.store.ledger import Policy
+from harness.store.sweeps.ledger import Policy
 from harness.sweep.declare.compose import declare
 from harness.sweep.declare.schema import ClusterConfig
 

@@ -14,10 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness.store.ledger import Ledger
 from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Busy, Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger
 
 
 class Asked(Exception):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.cell import Cell
-from harness.store.job_arrays import JobArrays
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import Submission
+from harness.store.sweeps.job_arrays import JobArrays
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.run.retry import KILLS, Ending, EndKind, runs_again
 from harness.sweep.run.supervisor import Task, supervise
 from harness.sweep.slurm.endings import endings, is_submitted_again

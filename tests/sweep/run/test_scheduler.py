@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cell import Cell
-from harness.store.ledger import Ledger, Policy
 from harness.store.record import Record
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.run.scheduler import JobState, WatchedScheduler
 from harness.sweep.run.supervisor import Task, supervise
 from tests.sweep.run.fake_scheduler import FakeScheduler

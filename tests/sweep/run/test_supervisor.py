@@ -18,13 +18,13 @@ import pytest
 
 from harness.cell import Cell
 from harness.environment.process import ProcessIdentity
-from harness.store.ledger import Ledger, Policy
 from harness.store.maintenance.repair import repair
 from harness.store.outcome import Outcome
 from harness.store.provenance import Provenance
 from harness.store.record import Attempt, Record
 from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.submission import Submission
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.run import supervisor as module
 from harness.sweep.run.local_scheduler import LocalScheduler
 from harness.sweep.run.retry import KILLS

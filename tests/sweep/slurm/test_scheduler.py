@@ -17,11 +17,11 @@ from harness.environment.job import SchedulerJob
 from harness.environment.process import ProcessIdentity
 from harness.errors import UserError
 from harness.store.index import Index
-from harness.store.job_arrays import JobArray, JobArrays, JobStatus, Queue
-from harness.store.ledger import Ledger, Policy
 from harness.store.provenance import ComputeEnvironment, Provenance
 from harness.store.record import Record
 from harness.store.submission import Allocation, RunConfig, Submission
+from harness.store.sweeps.job_arrays import JobArray, JobArrays, JobStatus, Queue
+from harness.store.sweeps.ledger import Ledger, Policy
 from harness.sweep.expand.resources import Resources
 from harness.sweep.run.scheduler import Job, JobState, Scheduler
 from harness.sweep.slurm import scheduler as module

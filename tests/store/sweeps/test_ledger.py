@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.ledger import Ledger, Policy
 from harness.store.signs_of_life import STALE_SECONDS
+from harness.store.sweeps.ledger import Ledger, Policy
 
 
 @pytest.fixture

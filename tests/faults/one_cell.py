@@ -11,11 +11,11 @@ import psutil
 
 from harness.store.record import Record
 from tests.faults.damage import numbers
-from tests.faults.machines import Machine, wait_until
+from tests.faults.machines import HANGS, Machine, wait_until
 
 MODULES = {"worker": "harness.ssl.worker", "launcher": "torch.distributed.run"}
 NO_STORE = ["--tracking-uri", "http://127.0.0.1:9"]
-CELLS = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[1]", "axes.epochs=[60]"]
+CELLS = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[1]", "axes.epochs=[30]"]
 
 
 def machine(folder: Path, host: str) -> Machine:
@@ -79,7 +79,7 @@ class OneCell:
     def check(self, *sweeps: subprocess.Popen[str]) -> None:
         """Check that all sweeps end well, and that the cell has one outcome, with the numbers of a calm sweep."""
         for sweep in (self.sweep, *sweeps):
-            output, errors = sweep.communicate(timeout=280)
+            output, errors = sweep.communicate(timeout=HANGS)
             assert sweep.returncode == 0, output + errors
             assert "FAILED" not in output
         (calm,) = (Record(path) for path in self.folder.glob("calm/runs/*"))

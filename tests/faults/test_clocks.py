@@ -27,7 +27,7 @@ from harness.store.signs_of_life import STALE_SECONDS
 from harness.store.writer_lock import writer_lock
 from harness.sweep.tracking import run_content
 from tests.faults.damage import numbers
-from tests.faults.machines import SHIFTS, Machine, set_age, wait_until
+from tests.faults.machines import HANGS, SHIFTS, Machine, set_age, wait_until
 from tests.support.prepared import prepared
 from tests.support.results import METRICS, OUTCOME, Results, harness
 
@@ -101,7 +101,7 @@ def test_a_living_cell_is_none_to_take_over_where_a_clock_is_wrong(held: Held, s
         wait_until(lambda: list(held.folder.glob("results/sweeps/*/heartbeat")))
         assert files_of(held.record.path) == before
     held.attempt.end(Outcome("finished", metrics=METRICS, evaluation=held.manifest.evaluation))
-    output, errors = sweep.communicate(timeout=280)
+    output, errors = sweep.communicate(timeout=HANGS)
     assert sweep.returncode == 0, output + errors
     assert [attempt.number for attempt in held.record.attempts()] == [1]
 
@@ -125,7 +125,7 @@ def test_a_dead_cell_is_taken_over_where_a_clock_is_wrong(held: Held, age: int, 
     assert "process 4711 on node7" in status.stdout
     assert not NEGATIVE.search(status.stdout), status.stdout
     sweep = other.sweep("tiny.yaml", *ONE_CELL, *NO_STORE, cwd=held.folder)
-    output, errors = sweep.communicate(timeout=280)
+    output, errors = sweep.communicate(timeout=HANGS)
     assert sweep.returncode == 0, output + errors
     outcome = held.record.outcome()
     assert outcome
@@ -151,6 +151,7 @@ def test_what_moves_is_alive_whatever_its_time_says(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.tried("clocks", "the same, and another machine sweeps a cell of one or two ranks meanwhile")
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("shift", SHIFTS)
@@ -168,7 +169,7 @@ def test_a_sweep_waits_for_what_moves(tiny: Path, shift: int, ranks: int) -> Non
         wait_until(lambda: attempt.path.stat().st_mtime_ns != before or sweep.poll() is not None)  # it is watched
         assert sweep.poll() is None
     attempt.end(Outcome("finished", metrics=METRICS, evaluation=manifest.evaluation))
-    output, errors = sweep.communicate(timeout=280)
+    output, errors = sweep.communicate(timeout=HANGS)
     assert sweep.returncode == 0, output + errors
     assert "FAILED" not in output
     assert [each.number for each in record.attempts()] == [1]
@@ -188,7 +189,7 @@ def test_a_clock_that_is_set_while_a_cell_runs_changes_no_number(tiny: Path, jum
         clock.set_clock(jump)
         wait_until(lambda: process.poll() is not None or len(list(record.events())) > 3)
         assert record.state() in ("running", "finished")
-        output, errors = process.communicate(timeout=280)
+        output, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output + errors
     run_cell(calm)
     assert numbers(record) == numbers(calm)

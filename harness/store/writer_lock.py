@@ -24,9 +24,9 @@ def writer_lock(claims: Path) -> Iterator[int]:
     Raises:
         Busy: another process, which is alive, holds it.
     """
-    claims.parent.mkdir(exist_ok=True)  # no further: results that were moved away are not begun anew there
-    for folder in (claims, claims / "attempts"):
-        make_folder(folder)
+    for folder in (claims.parent, claims):  # no further: results that were moved away are not begun anew there
+        folder.mkdir(exist_ok=True)
+    make_folder(claims / "attempts")
     queue = Record(claims)
     try:
         attempt = queue.begin()

@@ -1,23 +1,23 @@
-"""The damage matrix: every file of a record, a manifest and a ledger, damaged in seven ways, then the verbs.
+"""The damage matrix: every file of the results and of the cache, damaged in seven ways, then the verbs.
 
-    python tests/faults/damage.py --table
+For each case a folder with two finished cells and one that was stopped in the middle, or was submitted and has not
+begun, is copied, one file is damaged, and ``status``, ``fsck``, a plan and a report are made. Then a sweep goes on.
+Required of every case: no error, no other cell touched, and all cells finished in the end with the metrics, the curve
+and the weights of an undisturbed sweep.
 
-For each case a folder with two finished cells and one that was stopped in the middle is copied, one file is damaged,
-and ``status``, a plan and a report are made. Then a sweep goes on. Required of every case: no error, no other cell
-touched, and all cells finished in the end with the metrics, the curve and the weights of an undisturbed sweep.
+Sweeps that run meanwhile are damaged in ``damage_running.py``, MLflow's copy in ``damage_mirror.py``, sweeps on a
+cluster in ``damage_submitted.py``; ``damage_table.py`` prints what comes of all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
+import json
 import os
-import shutil
-import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,39 +31,75 @@ from harness.manifest import Manifest
 from harness.ssl import train
 from harness.ssl.attempt import run_cell
 from harness.ssl.methods.batch import Batch
+from harness.store import signs_of_life
 from harness.store.maintenance.fsck import damages_of_record
 from harness.store.maintenance.repair import reopen
 from harness.store.record import ENCODER_NAME, Busy, Record
+from harness.store.sweeps.job_arrays import JobArrays, JobStatus, Queue
 from harness.store.sweeps.ledger import Ledger, Policy
 from harness.study.frame import tidy
 from harness.sweep.launch import Declared
+from harness.sweep.run import supervisor
 from tests.support.results import harness
 from tests.support.tiny import TINY
-from tests.support.ways_of_damage import WAYS, emptied, file, flipped, folder, halved, removed, wrong_fields, wrong_type
+from tests.support.ways_of_damage import (
+    PLAIN,
+    WAYS,
+    emptied,
+    file,
+    flipped,
+    folder,
+    halved,
+    removed,
+    wrong_fields,
+    wrong_type,
+)
 
 OVERRIDES = ["axes.seed=[0,1,2]", "axes.loss=[dcl]", "axes.batch_size=[64]", "axes.epochs=[3]"]
 #: The step, in the second epoch, after which the third cell was stopped.
 STOPPED = 33
 NAME = "tiny.demo"
-FAILED = "FAILED"
+#: How long a process that is not known counts as alive, instead of two minutes.
+LOCKED_SECONDS = 0.3
+#: What each cell has computed, by its id.
+Numbers = dict[str, dict[str, object]]
 
 
-ATTEMPT = ("events.jsonl", "provenance.json", "outcome.json", "checkpoint.pt", "checkpoint.previous.pt")
+ATTEMPT = (
+    "events.jsonl",
+    "provenance.json",
+    "outcome.json",
+    "checkpoint.pt",
+    "checkpoint.previous.pt",
+    "heartbeat",
+    "stderr.log",
+)
+EVALUATION = "evaluations/later.json"
 OF_FINISHED = (
     "cell.json",
     "submission.json",
     "outcome.json",
+    EVALUATION,
     *(f"attempts/1/{name}" for name in (*ATTEMPT, ENCODER_NAME)),
 )
 OF_HALF = ("cell.json", "submission.json", *(f"attempts/1/{name}" for name in ATTEMPT))
+OF_MISSING = ("cell.json", "submission.json")
 OF_SWEEP = (
     f"manifests/{NAME}.json",
     *(f"sweeps/{NAME}.1/{name}" for name in ("sweep.json", "manifest.json", "heartbeat")),
+    *(f"sweeps/{NAME}.1/{name}" for name in ("finished", "stopped.json", f"failures/{'0' * 12}.json")),
+    *(f"sweeps/{NAME}.2/{name}" for name in ("batches/1.json", "queue.json")),
 )
+#: Below the folder of the cache; each pattern fits one file.
+OF_CACHE = ("records/*.json", "fingerprints/*.json")
 
 
 class Case(NamedTuple):
-    """``cell``: finished, half, or nothing for a file of the sweep; ``file``: below the record or the results."""
+    """A file and what is done to it.
+
+    ``cell``: finished, half or missing, where ``file`` lies below its record; sweep, where it lies below the results;
+    or cache.
+    """
 
     cell: str
     file: str
@@ -71,15 +107,18 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.cell or 'sweep'}-{self.file}-{self.way.__name__}"
+        return f"{self.cell}-{self.file}-{self.way.__name__}"
 
 
 CASES = [
     *(Case("finished", name, way) for name in OF_FINISHED for way in WAYS),
     *(Case("half", name, way) for name in OF_HALF for way in WAYS),
-    *(Case("", name, way) for name in OF_SWEEP for way in WAYS),
+    *(Case("sweep", name, way) for name in OF_SWEEP for way in WAYS),
     *(Case(cell, name, file) for cell in ("finished", "half") for name in ("", "attempts", "attempts/1")),
-    Case("", f"sweeps/{NAME}.1/failures", file),
+    *(Case("sweep", f"sweeps/{name}", file) for name in (f"{NAME}.1/failures", f"{NAME}.2/batches")),
+    *(Case("missing", name, way) for name in OF_MISSING for way in WAYS),
+    *(Case("missing", name, way) for name in ("", "attempts") for way in (file, folder, removed)),
+    *(Case("cache", name, way) for name in OF_CACHE for way in WAYS),
 ]
 #: What must be named before anything goes on: a result depends on these files, and they are read then.
 NAMED = {
@@ -92,9 +131,25 @@ NAMED = {
     ("finished", "attempts/1/events.jsonl", removed),
     *(("finished", "attempts/1/provenance.json", way) for way in (emptied, halved, flipped, folder, wrong_type)),
     *(("finished", f"attempts/1/{ENCODER_NAME}", way) for way in (emptied, halved, folder, wrong_type, wrong_fields)),
-    *((cell, "cell.json", way) for cell in ("finished", "half") for way in WAYS),
-    *((cell, name, file) for cell in ("finished", "half") for name in ("", "attempts")),
-    *(("", f"sweeps/{NAME}.1/sweep.json", way) for way in (emptied, halved, flipped, folder, wrong_type)),
+    *((cell, "cell.json", way) for cell in ("finished", "half", "missing") for way in WAYS),
+    *((cell, name, file) for cell in ("finished", "half", "missing") for name in ("", "attempts")),
+    *(("sweep", f"sweeps/{NAME}.1/sweep.json", way) for way in PLAIN),
+}
+#: What fsck must name besides: it reads every byte.
+FOUND = {
+    *(
+        ("finished", name, way)
+        for name in (EVALUATION, "attempts/1/checkpoint.pt")
+        for way in (emptied, halved, wrong_type)
+    ),
+    *(
+        ("half", f"attempts/1/{name}", way)
+        for name in ("checkpoint.pt", "checkpoint.previous.pt")
+        for way in (emptied, halved, flipped)
+    ),
+    *((cell, "submission.json", way) for cell in ("finished", "half", "missing") for way in PLAIN),
+    *(("sweep", name, way) for name in OF_SWEEP if name.endswith(".json") for way in PLAIN),
+    *(("sweep", f"sweeps/{name}", file) for name in (f"{NAME}.1/failures", f"{NAME}.2/batches")),
 }
 #: What is named by the attempt that goes on: it is read only then.
 NOTED = {
@@ -153,6 +208,13 @@ def prepare(path: Path) -> Results:
     declared = results.declared()
     ledger = Ledger.open(results.results, NAME, Policy())
     declared.manifest.save(ledger.manifest)
+    ledger.finished(results.records()[0].cell_id)
+    ledger.failed("0" * 12, "error", "of a cell that is declared no more", final=True)
+    ledger.stop("it was enough")
+    results.records()[0].add_evaluation(Path(EVALUATION).stem, {"metrics": {"test_knn": 50.0}})
+    submitted = JobArrays(Ledger.open(results.results, NAME, Policy(), cluster={"scheduler": "slurm"}).path)
+    submitted.write(replace(submitted.add([[results.records()[2].cell_id]]), job="7"))
+    submitted.write_queue(Queue(time.time(), 3600, {"7": JobStatus("COMPLETED")}, settled=True))
     for record in results.records():  # as if it had been a while ago
         os.utime(record.attempts()[0].heartbeat_file, (0, 0))
     return results
@@ -173,6 +235,16 @@ def stopped_at(record: Record, last_step: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def quick_to_call_dead() -> Iterator[pytest.MonkeyPatch]:
+    """Let an attempt whose process is not known be dead after a moment, and not after minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs_of_life, "STALE_SECONDS", LOCKED_SECONDS)
+        patch.setattr(signs_of_life, "WATCH_SECONDS", 0.0)
+        patch.setattr(supervisor, "HELD_SECONDS", 0.1)
+        yield patch
+
+
 def numbers(record: Record) -> dict[str, object]:
     """The metrics, the curve and the weights of a finished cell."""
     outcome, weights = record.outcome(), record.whole_encoder()
@@ -182,7 +254,8 @@ def numbers(record: Record) -> dict[str, object]:
         for event in record.events()
     ]
     tensors = {name: value.tolist() for name, value in load_file(weights).items()} if weights else None
-    return {"metrics": outcome.metrics, "curve": curve, "weights": tensors}
+    test_knn = outcome.metrics["test_knn"]
+    return {"test_knn": test_knn, "metrics": outcome.metrics, "curve": curve, "weights": tensors}
 
 
 def content(record: Record) -> dict[str, bytes]:
@@ -193,21 +266,54 @@ def content(record: Record) -> dict[str, bytes]:
 
 def harm(results: Results, case: Case) -> Record | None:
     """Damage the file of a case; return the record that it belongs to."""
-    finished, _, half = results.records()
-    record = {"finished": finished, "half": half}.get(case.cell)
-    case.way((record.path if record else results.results) / case.file)
+    record = record_of(results, case)
+    if record and case.cell == "missing":
+        removed(record.path / "attempts/1")
+    if case.cell == "cache":
+        look(results)  # so that there is one
+    for path in place(results, case, record):
+        case.way(path)
     return record
 
 
-def look(results: Results) -> str:
-    """Return what status says, after a plan and a table of the results were made as well."""
+def record_of(results: Results, case: Case) -> Record | None:
+    """Return the record that the file of a case belongs to."""
+    finished, _, half = results.records()
+    return {"finished": finished, "half": half, "missing": half}.get(case.cell)
+
+
+def place(results: Results, case: Case, record: Record | None) -> list[Path]:
+    """Return the file of a case; of the cache all files that fit."""
+    if case.cell == "cache":
+        files = list((results.path / "cache/harness").glob(case.file))
+        assert files, case.file
+        return files
+    return [(record.path if record else results.results) / case.file]
+
+
+class Look(NamedTuple):
+    """What is seen of the results: what status says, what fsck finds by file, and the accuracies in a table."""
+
+    status: str
+    found: dict[str, str]
+    accuracies: dict[str, float]
+
+
+def look(results: Results) -> Look:
+    """Look with status, fsck and a table of the results, after a plan was made as well."""
     with redirect_stdout(io.StringIO()):
         declared = results.declared()
     code, said = harness("status", results=results.results)
     assert code == 0, said
+    code, printed = harness("fsck", "--json", results=results.results)
+    found = {damage["file"]: damage["what"] for damage in json.loads(printed)["damaged"]}
+    assert code == bool(found), printed
+    accuracies: dict[str, float] = {}
     with suppress_damaged_manifest(results):
-        assert len(tidy(Manifest.read(results.results, NAME), results.results).frame) == len(declared.plan.entries)
-    return said
+        frame = tidy(Manifest.read(results.results, NAME), results.results).frame
+        assert len(frame) == len(declared.plan.entries)
+        accuracies = frame.set_index("cell_id")["test_knn"].dropna().to_dict()
+    return Look(said, found, accuracies)
 
 
 @contextmanager
@@ -221,36 +327,36 @@ def suppress_damaged_manifest(results: Results) -> Iterator[None]:
             yield
 
 
-def check_look(results: Results, case: Case) -> str:
+def check_look(results: Results, case: Case, calm: Numbers) -> str:
     """Check what can be seen before anything goes on; return what is said about the damaged file."""
     record = harm(results, case)
     others = {other.cell_id: content(other) for other in results.records() if other != record}
-    said = look(results)
+    seen = look(results)
+    for cell_id, accuracy in seen.accuracies.items():
+        assert accuracy == calm[cell_id]["test_knn"], cell_id
     path = str((record.path if record else results.results) / case.file)
-    line = next((line.strip() for line in said.splitlines() if path in line and "damaged" in line), "")
+    line = next((line.strip() for line in seen.status.splitlines() if path in line and "damaged" in line), "")
     if (case.cell, case.file, case.way) in NAMED:
-        assert line, said
+        assert line, seen.status
+    if (case.cell, case.file, case.way) in FOUND:
+        assert path in seen.found, seen.found
     assert {other.cell_id: content(other) for other in results.records() if other != record} == others
-    return line
+    return line or seen.found.get(path, "")
 
 
-def check_end(results: Results, case: Case, calm: dict[str, dict[str, object]]) -> str:
+def check_end(results: Results, case: Case, calm: Numbers) -> str:
     """Check a case to its end; return what was said about the damaged file, and where."""
-    line = check_look(results, case)
-    record = Record(results.results / "runs" / _id_of(results, case)) if case.cell else None
+    record = record_of(results, case)
+    line = check_look(results, case, calm)
     whole = [other for other in results.records()[:2] if other != record]
     before = {other.cell_id: content(other) for other in whole}
     if case.file.endswith(ENCODER_NAME) and record and any(damages_of_record(record)) and record.state() == "finished":
-        line = line or "fsck"
         reopen(record)  # as harness fsck --set-aside does
-    results.go_on()
+    with quick_to_call_dead():
+        results.go_on()
     for other in whole:
         assert content(other) == before[other.cell_id], f"{other.cell_id} was touched"
-    for each in results.records():
-        end = numbers(each)
-        if each == record and end["weights"] is None:  # they were removed: the numbers stand
-            end["weights"] = calm[each.cell_id]["weights"]
-        assert end == calm[each.cell_id], each.cell_id
+    check_numbers(results, calm, record)
     outcome = record.outcome() if record else None
     noted = next((note for note in outcome.notes if case.file in note), "") if outcome else ""
     if (case.cell, case.file, case.way) in NOTED:
@@ -258,56 +364,17 @@ def check_end(results: Results, case: Case, calm: dict[str, dict[str, object]]) 
     return line or noted
 
 
-def _id_of(results: Results, case: Case) -> str:
-    finished, _, half = results.records()
-    return (finished if case.cell == "finished" else half).cell_id
+def check_numbers(results: Results, calm: Numbers, damaged: Record | None = None) -> None:
+    """Check that all cells have finished with the numbers of undisturbed ones, but weights that were removed."""
+    for each in results.records():
+        end = numbers(each)
+        if each == damaged and end["weights"] is None:  # they were removed: the numbers stand
+            end["weights"] = calm[each.cell_id]["weights"]
+        assert end == calm[each.cell_id], each.cell_id
 
 
-def calm_numbers(results: Results, to: Path) -> dict[str, dict[str, object]]:
+def calm_numbers(results: Results, to: Path) -> Numbers:
     """The numbers of all cells where nothing is damaged."""
     undisturbed = results.copy(to)
     undisturbed.go_on()
     return {record.cell_id: numbers(record) for record in undisturbed.records()}
-
-
-def table(cases: list[Case], report: Callable[[Case], str]) -> str:
-    """Return the table of docs/reliability.md: by file, who names it in how many of the ways."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for case in cases:
-        rows.setdefault((case.cell or "sweep", case.file or "."), []).append(report(case))
-    lines = ["| cell | file | damages | ends the same | named |", "|---|---|---|---|---|"]
-    for (cell, name), ends in rows.items():
-        failed = [end for end in ends if end.startswith(FAILED)]
-        same = f"{len(ends) - len(failed)}" + f", {FAILED} {len(failed)}" * bool(failed)
-        named = sum(bool(end) for end in ends) - len(failed)
-        lines.append(f"| {cell} | `{name}` | {len(ends)} | {same} | {named} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", action="store_true", help="print the table of docs/reliability.md")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
-    asked = parser.parse_args()
-    cases = [case for case in CASES if asked.only in case.name]
-    with tempfile.TemporaryDirectory() as place:
-        results = prepare(Path(place) / "prepared")
-        calm = calm_numbers(results, Path(place) / "calm")
-
-        def report(case: Case) -> str:
-            to = Path(place) / case.name.replace("/", "_")
-            try:
-                said = check_end(results.copy(to), case, calm)
-            except Exception as error:  # noqa: BLE001  (the other cases are tried all the same)
-                said = f"{FAILED} {type(error).__name__}: {str(error)[:500]}"
-            print(f"{case.name}: {said or 'nothing is said'}", file=sys.stderr, flush=True)
-            shutil.rmtree(to)
-            return said
-
-        printed = table(cases, report)
-    print(printed)
-    raise SystemExit(FAILED in printed)
-
-
-if __name__ == "__main__":
-    main()

@@ -51,3 +51,5 @@ def file(path: Path) -> None:
 
 
 WAYS: tuple[Callable[[Path], None], ...] = (emptied, halved, flipped, removed, folder, wrong_type, wrong_fields)
+#: Those that can be told from a file of an earlier version, and from none.
+PLAIN = (emptied, halved, flipped, folder, wrong_type)

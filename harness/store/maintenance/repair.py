@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.errors import DamagedFile, UnreadableFile
-from harness.files import read_as, set_aside, write_json
+from harness.files import read_as, read_if_whole, set_aside, write_json
 from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Record
 from harness.store.signs_of_life import clock_of
@@ -59,7 +59,12 @@ def reopen(record: Record) -> list[Path]:
 
 
 def _void(attempt: Attempt) -> Path | None:
-    """Set the outcome of an attempt aside; that it has ended stays known, so that nobody waits for its process."""
+    """Set the outcome of an attempt aside; that it has ended stays known, so that nobody waits for its process.
+
+    Where a file lies in the place of the attempt, the file is set aside.
+    """
+    if not attempt.path.is_dir():
+        return set_aside(attempt.path)
     kept = set_aside(attempt.outcome_file)
     write_json(attempt.outcome_file, Outcome("interrupted", attempt=attempt.number, cause="damaged").to_json())
     return kept
@@ -83,10 +88,15 @@ def _still_damaged(record: Record) -> bool:
 def _set_outcomes_aside(record: Record) -> list[Path | None]:
     """Set aside the published outcome, and those of attempts that have finished and are not whole.
 
+    The attempt that was published has ended, also where nothing else says so any more.
+
     Raises:
         UnreadableFile: a file of an attempt cannot be read now; nothing was set aside.
     """
-    void = [attempt for attempt in record.attempts() if not _is_whole(attempt)]
+    outcome = read_if_whole(record.outcome_file, Outcome.from_json)
+    ended = outcome.attempt if outcome else 0
+    attempts = [(attempt, attempt.number == ended and attempt.outcome() is None) for attempt in record.attempts()]
+    void = [attempt for attempt, is_lost in attempts if is_lost or not _is_whole(attempt)]
     published = [set_aside(record.outcome_file)] if record.outcome_file.exists() else []
     return published + [_void(attempt) for attempt in void]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.plugins import register
 from harness.sweep.expand.resources import Resources
 from harness.sweep.plan import cost
 from harness.sweep.plan.cost import Costs, measure, shape
+from tests.support.ways_of_damage import WAYS
 
 pytestmark = pytest.mark.own_costs
 
@@ -102,6 +104,28 @@ def test_what_other_sources_took_is_measured_anew(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cost, "source_hash", lambda: "0" * 12)
     measured([small()], [])
     assert runs == [1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_remembered_and_damaged_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], None]
+) -> None:
+    step = {"sample": 1.0, "feature": 2.0, "start": 3.0, "encoder_bytes": 4, "checkpoint_bytes": 5}
+    runs = []
+
+    def run(request: Any, *_: object) -> Any:
+        runs.append(1)
+        yield from ((item["key"], step) for item in request["steps"])
+        yield from ((item["key"], {"bytes": 6}) for item in request["memory"])
+
+    monkeypatch.setattr(cost, "_run", run)
+    wanted = measured([small()], [])
+    assert measured([small()], []) == wanted
+    assert runs == [1]
+    for path in sorted((cache_folder() / "costs").glob("*")):
+        way(path)
+        assert measured([small()], []) == wanted
+    assert runs == [1, 1, 1]
 
 
 @pytest.mark.e2e

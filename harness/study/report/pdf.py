@@ -10,7 +10,7 @@ from pathlib import Path
 import typst
 
 from harness.study.report.document import Document
-from harness.study.report.fonts import fallback
+from harness.study.report.plots.fonts import fallback
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from harness.cell import short_name
 from harness.manifest import Manifest
-from harness.study.report.fonts import with_fallback
+from harness.study.report.plots.fonts import with_fallback
 from harness.study.text import axis_label
 
 # The colours of Okabe and Ito differ for the colour-blind; lightness, dashes and markers differ in grey.

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from harness.cli.report import _say_which_characters
 from harness.study.report import report
-from harness.study.report.fonts import FONT, fallback, with_fallback
+from harness.study.report.plots.fonts import FONT, fallback, with_fallback
 from harness.study.report.plots.style import styled, svg
 from tests.support.synthetic import Synthetic, robust
 

@@ -167,10 +167,12 @@ class Summary:
         """Return the summary that the cache file holds."""
         names = ("submission", "outcome", "ended", "first", "last")
         submission, outcome, ended, first, last = (content[name] for name in names)
+        published = Outcome.from_json(outcome) if outcome else None
+        last_ended = Outcome.from_json(ended) if ended and ended != outcome else None
         typed = {
             "submission": None if submission is None else Submission.from_json(submission),
-            "outcome": Outcome.from_json(outcome) if outcome else None,
-            "ended": Outcome.from_json(ended) if ended else None,
+            "outcome": published,
+            "ended": published if ended == outcome else last_ended,  # built once: most cells finish at once
             "first": Event.from_json(first) if first else None,
             "last": Event.from_json(last) if last else None,
             "conditions": Conditions(**content["conditions"]),

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -314,6 +316,16 @@ def test_changed_code_is_refused_by_a_waiting_job(folder: Folder) -> None:
     assert "the code has changed since the cell was submitted" in cell["error"]
 
 
+@contextmanager
+def nothing_starts() -> Iterator[None]:
+    """Jobs are accepted, and wait until the end of this block."""
+    slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        yield
+    finally:
+        slurm("scontrol", "update", "PartitionName=main", "State=UP")
+
+
 def test_a_submitter_that_dies_after_sbatch_doubles_nothing(folder: Folder) -> None:
     """The batch has no id yet; the queue knows it by its name."""
     words = ["axes.loss=[dcl]", "axes.batch_size=[64]", "axes.seed=[0,1]"]
@@ -324,15 +336,16 @@ def test_a_submitter_that_dies_after_sbatch_doubles_nothing(folder: Folder) -> N
         "import harness.cli.main; harness.cli.main.main()"
     )
     command = [sys.executable, "-c", killed.format(words=words)]
-    assert subprocess.run(command, cwd=folder.path, env=folder.environment, check=False).returncode == 9
-    assert folder.jobs() == []
-    assert "Nothing is missing but what is in the queue" in folder.sweep(*words)
-    for path in (folder.results / "sweeps").glob("*/batches/*.json"):  # as if it lay two minutes ago
-        content = read_json(path) or {}
-        write_json(path, {**content, "submitted": content["submitted"] - 120})
-    forget_when_asked(folder)
-    folder.sweep(*words)
-    assert len(folder.jobs()) == 1
+    with nothing_starts():  # a job waits a minute for what its submitter writes last, then fails and is tried again
+        assert subprocess.run(command, cwd=folder.path, env=folder.environment, check=False).returncode == 9
+        assert folder.jobs() == []
+        assert "Nothing is missing but what is in the queue" in folder.sweep(*words)
+        for path in (folder.results / "sweeps").glob("*/batches/*.json"):  # as if it lay two minutes ago
+            content = read_json(path) or {}
+            write_json(path, {**content, "submitted": content["submitted"] - 120})
+        forget_when_asked(folder)
+        folder.sweep(*words)
+        assert len(folder.jobs()) == 1
     until(folder.finished)
     assert all(len(record.attempts()) == 1 for record in folder.records())
 

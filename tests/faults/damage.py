@@ -350,8 +350,7 @@ def check_end(results: Results, case: Case, calm: Numbers) -> str:
     line = check_look(results, case, calm)
     whole = [other for other in results.records()[:2] if other != record]
     before = {other.cell_id: content(other) for other in whole}
-    if case.file.endswith(ENCODER_NAME) and record and any(damages_of_record(record)) and record.state() == "finished":
-        reopen(record)  # as harness fsck --set-aside does
+    set_weights_aside(case, record)
     with quick_to_call_dead():
         results.go_on()
     for other in whole:
@@ -362,6 +361,12 @@ def check_end(results: Results, case: Case, calm: Numbers) -> str:
     if (case.cell, case.file, case.way) in NOTED:
         assert noted
     return line or noted
+
+
+def set_weights_aside(case: Case, record: Record | None) -> None:
+    """Do what ``harness fsck --set-aside`` does about damaged weights of a finished cell: no sweep trains them again."""
+    if case.file.endswith(ENCODER_NAME) and record and any(damages_of_record(record)) and record.state() == "finished":
+        reopen(record)
 
 
 def check_numbers(results: Results, calm: Numbers, damaged: Record | None = None) -> None:

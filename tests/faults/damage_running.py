@@ -142,6 +142,7 @@ def check_running(results: Results, case: Case, calm: Numbers) -> str:
     said = said or next((line.strip() for line in status.splitlines() if place in line and "damaged" in line), "")
     if (case.cell, case.file, case.way) in NAMED:
         assert said, status
+    set_weights_aside(case, first)
     with quick_to_call_dead():
         results.go_on()
     check_numbers(results, calm, first if case.cell == "finished" else None)

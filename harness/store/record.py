@@ -356,7 +356,8 @@ class Record:
     def _holds_on(self, last: Attempt) -> bool:
         """Whether the last attempt is alive; if its process may exist, that is looked at for a while."""
         clock_of(self.path)  # renews what this machine caches
-        return last.alive() or (last.provenance().process.exists() and moves(last.heartbeat_file))
+        may_move = last.path.is_dir() and last.provenance().process.exists()
+        return last.alive() or (may_move and moves(last.heartbeat_file))
 
     @staticmethod
     def _restarted(last: Attempt, provenance: Provenance) -> bool:
@@ -459,7 +460,7 @@ class Attempt:
 
     def alive(self) -> bool:
         """Whether the heartbeat has moved within STALE_SECONDS and, on this machine, the process exists."""
-        return is_recent(self.age()) and self.provenance().process.exists()
+        return self.path.is_dir() and is_recent(self.age()) and self.provenance().process.exists()
 
     def age(self) -> float | None:
         """Return how many seconds ago the heartbeat moved, less than 0 in the future; None where the folder is gone."""

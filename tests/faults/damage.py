@@ -364,7 +364,7 @@ def check_end(results: Results, case: Case, calm: Numbers) -> str:
 
 
 def set_weights_aside(case: Case, record: Record | None) -> None:
-    """Do what ``harness fsck --set-aside`` does about damaged weights of a finished cell: no sweep trains them again."""
+    """Do what ``harness fsck --set-aside`` does about damaged weights of a finished cell; a sweep leaves them."""
     if case.file.endswith(ENCODER_NAME) and record and any(damages_of_record(record)) and record.state() == "finished":
         reopen(record)
 

@@ -17,7 +17,18 @@ from harness.store.record import ENCODER_NAME, Record
 from harness.store.sweeps.ledger import Ledger
 from harness.sweep.run.scheduler import Job, JobInfo, JobState
 from harness.sweep.run.supervisor import TaskState, supervise
-from tests.faults.damage import NAME, NAMED, STOPPED, Case, Numbers, Results, check_numbers, content, quick_to_call_dead
+from tests.faults.damage import (
+    NAME,
+    NAMED,
+    STOPPED,
+    Case,
+    Numbers,
+    Results,
+    check_numbers,
+    content,
+    quick_to_call_dead,
+    set_weights_aside,
+)
 from tests.support.results import harness
 from tests.support.ways_of_damage import WAYS, emptied, file, flipped, folder, halved, removed, wrong_fields
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.cell import Cell
 from harness.files import read_json, write_json
+from harness.store.record import Record
 from harness.store.sweeps.job_arrays import JobArrays
 from harness.store.sweeps.ledger import Ledger, Policy
 from harness.store.writer_lock import writer_lock
@@ -82,3 +85,12 @@ def test_a_lock_is_taken_where_a_file_lies_in_the_place_of_its_attempts(tmp_path
     with writer_lock(claims) as number:
         assert number == 1
     assert place.with_name("attempts.damaged-1").read_text() == "a file"
+
+
+def test_a_file_in_the_place_of_an_attempt_holds_nobody_up(tmp_path: Path) -> None:
+    record = Record.prepare(tmp_path / "runs", Cell())
+    attempt = record.begin()
+    shutil.rmtree(attempt.path)
+    attempt.path.write_text("a file")
+    assert (attempt.alive(), record.state()) == (False, "missing")
+    assert record.begin().number == 2

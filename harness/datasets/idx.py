@@ -43,22 +43,30 @@ class IdxDataset(FixedDataset):
 
     def read(self, folder: Path) -> Arrays:
         """Read the four files; pixels are uint8 (n, 1, H, W)."""
-        image = (self.image_size, self.image_size)
-        shapes = (self.train, *image), (self.train,), (self.test, *image), (self.test,)
-        train, train_labels, test, test_labels = (
-            self._read(folder / name, shape) for name, shape in zip(IDX_FILES, shapes, strict=True)
+        (train, train_labels), (test, test_labels) = (
+            self._split(folder / images, folder / labels) for images, labels in (IDX_FILES[:2], IDX_FILES[2:])
         )
         return Arrays([train[:, None]], train_labels, test[:, None], test_labels)
 
-    def _read(self, path: Path, expected: Sequence[int]) -> Array:
-        """Return the array of a file; refuse one with another number of images, labels or pixels than the data set."""
+    def _split(self, images: Path, labels: Path) -> tuple[Array, Array]:
+        """Return the images and labels of a split; as many of the one as of the other."""
+        pixels = self._read(images, (self.image_size, self.image_size))
+        classes = self._read(labels, ())
+        if len(pixels) != len(classes):
+            file = _plain_or_compressed(labels) or labels
+            raise self._damaged(file, f"the file holds {len(classes):,} labels for {len(pixels):,} images")
+        return pixels, classes
+
+    def _read(self, path: Path, each: Sequence[int]) -> Array:
+        """Return the array of a file; refuse one whose entries are no images or labels of this data set."""
         file = _plain_or_compressed(path) or path
         try:
             array = _read_idx(file)
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise self._damaged(file, f"the file cannot be read: {error}") from None
-        if array.shape != tuple(expected):
-            raise self._damaged(file, f"the file holds {_by(array.shape)} bytes; {self.label} has {_by(expected)}")
+        if array.shape[1:] != tuple(each):
+            expected = f"n x {_by(each)}" if each else "n"
+            raise self._damaged(file, f"the file holds {_by(array.shape)} bytes; {self.label} has {expected}")
         return array
 
     def _damaged(self, path: Path, what: str) -> UserError:

@@ -40,7 +40,8 @@ def test_a_group_chosen_on_the_command_line_beats_the_scales(tiny: Path) -> None
 def test_it_beats_the_scales_values_too(tiny: Path, overlay: str) -> None:
     edited(tiny, "  demo: {}", f"  demo:\n    {overlay}\n    head.hidden: 7")
     chosen = declare(tiny, ["optimizer=lars", "head=8192-8192-d", "optimizer.momentum=0.5"]).settings
-    assert chosen["optimizer"] == {
+    assert {key: value for key, value in chosen["optimizer"].items() if value is not None} == {
+        "schedule": "cosine", "lr_end": 0.0,
         "name": "lars", "lr": 0.3, "lr_rule": "linear", "momentum": 0.5, "weight_decay": 1e-6, "warmup_epochs": 10.0,
     }  # fmt: skip
     assert (chosen["head"]["hidden"], chosen["head"]["layers"]) == (8192, 3)

@@ -221,7 +221,7 @@ def test_cells_of_an_arm_get_the_same_resources(tiny: Path) -> None:
         ("derive: {bn_groups: {groups_of: 1}}", ["derive.bn_groups", "256 groups of at least two samples"]),
         ("derive: {bn_groups: {fraction_of_epochs: 0.5}}", ["derive.bn_groups: 0.5 is not of type int"]),
         ("derive: {warmup_epochs: {fraction_of_epochs: 1}}", ["derive.warmup_epochs: a warm-up of 1 epochs"]),
-        ("derive: {warmup: {fraction_of_epochs: 1}}", ["derive.warmup", "did you mean 'warmup_epochs'"]),
+        ("derive: {warmup: {fraction_of_epochs: 1}}", ["derive.warmup", "did you mean 'warmup_steps'"]),
         ("derive: {loss: {fraction_of_epochs: 1}}", ["derive.loss: 1.0 is not of type str"]),
         ("budget: {epochs: 3, steps: 3}", ["budget.steps: a budget is of epochs or of steps, not of both"]),
         ("budget: {epochs: 3}\naxes: {epochs: [1, 2]}", ["axes.epochs: epochs vary, and budget.epochs too"]),

@@ -130,7 +130,7 @@ def test_a_length_that_an_axis_contradicts_is_found_on_the_command_line(tiny: Pa
 @pytest.mark.parametrize(
     "override", ["axes.seed=[]", "exclude=[{where: 'lrr=3', reason: x}]", "exclude=[{where: 'lr=3', reason: x}]",
                  "when.sigma='loss=dcl'", "when.lr='loss=dcl'", "include=[{sed: 0}]",
-     "optimizer.name=adamw", "method.name=byol"],
+     "optimizer.name=adagrad", "method.name=byol"],
 )  # fmt: skip
 def test_an_axis_or_name_that_is_empty_or_unknown_is_found_on_the_command_line(tiny: Path, override: str) -> None:
     error = refused(tiny, override)

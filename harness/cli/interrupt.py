@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.process
 import os
 import signal
 import sys
@@ -27,6 +26,7 @@ def interrupt_as_usual() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    for child in multiprocessing.process.active_children():  # they outlive an end as abrupt as this one
-        child.kill()
+    if multiprocessing := sys.modules.get("multiprocessing"):  # its processes outlive an end as abrupt as this one
+        for child in multiprocessing.active_children():
+            child.kill()
     os._exit(128 + number)

@@ -48,7 +48,7 @@ from harness.store.checksum import Checksum
 from harness.store.outcome import Outcome
 from harness.store.progress import Event, TrainingProgress, append_event, read_events
 from harness.store.provenance import Provenance
-from harness.store.signs_of_life import age, clock_of, is_recent, moves
+from harness.store.signs_of_life import age, is_recent, look_again, moves
 from harness.store.submission import Submission
 from harness.trees import Tree
 
@@ -355,9 +355,10 @@ class Record:
 
     def _holds_on(self, last: Attempt) -> bool:
         """Whether the last attempt is alive; if its process may exist, that is looked at for a while."""
-        clock_of(self.path)  # renews what this machine caches
-        may_move = last.path.is_dir() and last.provenance().process.exists()
-        return last.alive() or (may_move and moves(last.heartbeat_file))
+        look_again(self.path)
+        if last.alive():
+            return True
+        return last.path.is_dir() and last.provenance().process.exists() and moves(last.heartbeat_file)
 
     @staticmethod
     def _restarted(last: Attempt, provenance: Provenance) -> bool:
@@ -445,8 +446,8 @@ class Attempt:
         return {self.record.name_of(file): Checksum.of(file) for file in files}
 
     def outcome_now(self) -> Outcome | None:
-        """Return the outcome as a shared file system has it now: a new entry renews what this machine caches."""
-        clock_of(self.path)
+        """Return the outcome as a shared file system has it now."""
+        look_again(self.path)
         return self.outcome()
 
     def progress(self) -> TrainingProgress | None:

@@ -71,6 +71,15 @@ def test_a_stopped_process_is_named_with_what_lets_it_go_on(tiny: Path, frozen: 
         process.kill()
 
 
+def taken_over(wild: OneCell, frozen: Frozen) -> None:
+    """Let another machine finish the cell of a stopped process, which then goes on."""
+    other = wild.start("node2")
+    wait_until(lambda: len(wild.record.attempts()) == 2)
+    wait_until(wild.record.outcome)
+    frozen.go_on()
+    wild.check(other)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.tried("frozen processes", "a worker; another machine takes its cell over")
@@ -80,11 +89,7 @@ def test_a_worker(tiny: Path, frozen: Frozen, record_property: Callable[[str, ob
     set_age(wild.record.attempts()[0].heartbeat_file, 2 * STALE_SECONDS)
     assert f"kill -CONT {pid}" in wild.status("node1")
     assert f"process {pid} on node1 has given no sign of life for 4 minutes" in wild.status("node2")
-    other = wild.start("node2")
-    wait_until(lambda: len(wild.record.attempts()) == 2)
-    wait_until(wild.record.outcome)
-    frozen.go_on()
-    wild.check(other)
+    taken_over(wild, frozen)
     record_property("again", epochs_again(wild.record))
 
 
@@ -118,11 +123,7 @@ def test_a_rank(victim: str, tiny: Path, frozen: Frozen, record_property: Callab
     if victim == "0":
         set_age(attempt.heartbeat_file, 2 * STALE_SECONDS)
         assert f"kill -CONT {pid}" in wild.status("node1")
-        other = wild.start("node2")
-        wait_until(lambda: len(wild.record.attempts()) == 2)
-        wait_until(wild.record.outcome)
-        frozen.go_on()
-        wild.check(other)
+        taken_over(wild, frozen)
     else:
         assert "1 running" in wild.status("node2") or wild.record.outcome()
         frozen.go_on()

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from harness.catalog.losses import LossEntry
 from harness.errors import UserError
 from harness.ssl.losses.own_loss import OwnLoss
+from harness.ssl.losses.random_views import random_views
 
 #: A checkpoint is resumed after two steps: a counter would be the same after one step and after the first one resumed.
 BEFORE, AFTER = 2, 2
@@ -22,7 +22,7 @@ def found_by_interruption(entry: LossEntry, parameters: Mapping[str, float], sam
 
     The steps after it are taken twice: by the loss that took those before, and by a fresh import of its file.
     """
-    batches = [_views(entry, samples, width, seed) for seed in range(BEFORE + AFTER)]
+    batches = [random_views(entry, samples, width, seed) for seed in range(BEFORE + AFTER)]
     try:
         whole, resumed = OwnLoss(entry), OwnLoss(entry)
         for number in range(BEFORE):
@@ -41,13 +41,6 @@ def found_by_interruption(entry: LossEntry, parameters: Mapping[str, float], sam
     except (Exception, SystemExit):  # noqa: BLE001  (who calls the loss otherwise says what it raises)
         return ""
     return ""
-
-
-def _views(entry: LossEntry, samples: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    base, *noise = torch.randn(3, samples, width, generator=generator)
-    z1, z2 = (base + 0.7 * part for part in noise)
-    return (normalize(z1, dim=1), normalize(z2, dim=1)) if entry.unit_norm else (z1, z2)
 
 
 def _step(loss: OwnLoss, batches: list[tuple[Tensor, Tensor]], number: int, parameters: Mapping[str, float]) -> Tensor:

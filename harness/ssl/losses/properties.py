@@ -18,7 +18,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.multiprocessing.spawn import spawn
-from torch.nn.functional import normalize
 
 from harness import plugins
 from harness.catalog.losses import LOSSES
@@ -27,6 +26,7 @@ from harness.ssl.distributed import World, gather
 from harness.ssl.losses import LossFunction, function
 from harness.ssl.losses.interruption import found_by_interruption
 from harness.ssl.losses.own_loss import IMPORT_DRAWS, OwnLoss, seed_generators
+from harness.ssl.losses.random_views import random_views
 from harness.ssl.losses.validation import skip_value_checks
 
 #: (N, d) of the embeddings that are tried; temperatures of a loss that has one.
@@ -111,11 +111,12 @@ def cases(name: str) -> Iterator[Case]:
 
 
 def _case(name: str, n: int, d: int, seed: int) -> Case:
-    generator = torch.Generator().manual_seed(seed)
-    base, *noise = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
-    views = [base + 0.7 * one for one in noise]
-    z1, z2 = (normalize(z, dim=1) for z in views) if LOSSES[name].unit_norm else views
-    return Case(z1, z2, {key: known.default for key, known in LOSSES[name].parameters.items()})
+    z1, z2 = random_views(LOSSES[name], n, d, seed, torch.float64)
+    return Case(z1, z2, _defaults(name))
+
+
+def _defaults(name: str) -> dict[str, float]:
+    return {key: known.default for key, known in LOSSES[name].parameters.items()}
 
 
 def _first_counter_example(attempt: Callable[[LossFunction, Case], str], loss: LossFunction, name: str) -> str:
@@ -250,8 +251,7 @@ def _generator_states() -> list[str]:
 
 
 def _interruption(name: str) -> str:
-    parameters = {key: known.default for key, known in LOSSES[name].parameters.items()}
-    return found_by_interruption(LOSSES[name], parameters, *SHAPES[-1])
+    return found_by_interruption(LOSSES[name], _defaults(name), *SHAPES[-1])
 
 
 def _changed_settings(own: OwnLoss) -> str:

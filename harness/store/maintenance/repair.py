@@ -9,7 +9,7 @@ from harness.errors import DamagedFile, UnreadableFile
 from harness.files import read_as, read_if_whole, set_aside, write_json
 from harness.store.outcome import Outcome
 from harness.store.record import Attempt, Record
-from harness.store.signs_of_life import clock_of
+from harness.store.signs_of_life import look_again
 
 
 def repair(record: Record, cell: Cell) -> list[Path]:
@@ -78,7 +78,7 @@ def _still_damaged(record: Record) -> bool:
     """
     if record.damage():
         for folder in (record.path, *(attempt.path for attempt in record.attempts() if attempt.path.is_dir())):
-            clock_of(folder)
+            look_again(folder)
     damage = record.damage()
     if isinstance(damage, UnreadableFile):
         raise damage

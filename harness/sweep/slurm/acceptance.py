@@ -115,6 +115,11 @@ class AcceptanceRun:
         name = f"{self.declaration.name}.{self.declaration.scale}"
         return SlurmScheduler.open(self.results, name, Policy(retries=0), self.declaration.cluster, "harness doctor")
 
+    @property
+    def was_opened(self) -> bool:
+        """Whether the sweep has a ledger, without which there is no job."""
+        return "scheduler" in vars(self)  # where cached_property keeps it
+
     def submit(self) -> None:
         """Submit the cell, or submit it again."""
         task, cell_resources = self.task
@@ -279,7 +284,7 @@ class Acceptance:
 
     def _leave_nothing(self) -> None:
         for run in (self.reference, self.interrupted):
-            if "cluster" in run.__dict__ and run.record.outcome() is None and run.job:
+            if run.was_opened and run.record.outcome() is None and run.job:
                 try:
                     run.scheduler.slurm.cancel([run.job])
                 except (Unreachable, UserError) as why:

@@ -91,12 +91,12 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)).double()
 
 
-def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, rate: float, scaled: bool = True) -> list[Tensor]:
+def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, rate: float) -> list[Tensor]:
     """The weights after three steps on fixed gradients, as the loop takes them."""
     generator = torch.Generator().manual_seed(1)
     for number in range(3):
         for group in optimizer.param_groups:
-            group["lr"] = rate * (number + 1) * (group.get("lr_scale", 1.0) if scaled else 1.0)
+            group["lr"] = rate * (number + 1) * group.get("lr_scale", 1.0)
         for parameter in net.parameters():
             parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         optimizer.step()
